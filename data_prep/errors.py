@@ -1,0 +1,46 @@
+"""The errors that a user can mend, and how every command line reports them.
+
+One sentence says what was expected, what came and what to do; the exit code is 2 and there is no traceback.
+Anything else that is raised is a defect of this project and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(Exception):
+    """Base of the errors that a user can mend. The message is one clear sentence that says how."""
+
+
+class InputError(UsageError, ValueError):
+    """What was given cannot be used: an unknown name, a value out of range, a damaged file."""
+
+
+class PrerequisiteError(UsageError, RuntimeError):
+    """Something that the work needs is missing: data, weights, a GPU, a package, disk space."""
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run ``command`` and turn a mendable error into one line on standard error and exit code 2."""
+    try:
+        return command()
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full: free some space or choose another folder"
+        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            reason = f"{error.filename or 'the output folder'} cannot be written: choose another folder or change its permissions"
+        else:
+            raise
+        print(f"error: {reason}; what was finished is kept and the same command goes on from there", file=sys.stderr)
+        return EXIT_BAD_INPUT
