@@ -1,0 +1,6 @@
+"""The images: data sets, corruptions and the files that they come from."""
+
+from data_prep.imageset import ImageSet
+from data_prep.sources import load_images
+
+__all__ = ["ImageSet", "load_images"]

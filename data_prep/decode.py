@@ -1,0 +1,78 @@
+"""Turn the bytes of an image file into pixels."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_prep.errors import InputError
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
+MAX_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """How images are brought to one size.
+
+    resize: length that the short side gets, bilinear with antialiasing; None leaves the size.
+    crop: side of the centre square that is kept; None keeps everything.
+    """
+
+    resize: int | None = None
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
+            if value is not None and not 1 <= value <= 4096:
+                raise InputError(f"expected {flag} between 1 and 4096 pixels, got {value}")
+        if self.resize is not None and self.crop is not None and self.crop > self.resize:
+            raise InputError(
+                f"expected --crop of at most --resize {self.resize}, got {self.crop}; a crop cannot enlarge"
+            )
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Resize, then crop, with the roundings of torchvision's ``Resize`` and ``CenterCrop``."""
+        if self.resize is not None and self.resize != min(image.size):
+            short = min(image.size)
+            width, height = (self.resize * side // short for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        if self.crop is not None:
+            if self.crop > min(image.size):
+                raise InputError(f"expected at least {self.crop} pixels a side to crop, got {image.size}; add --resize")
+            left, top = (round((side - self.crop) / 2) for side in image.size)
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        return image
+
+
+AS_IS = Geometry()
+
+
+def decode_image(data: bytes, geometry: Geometry = AS_IS) -> NDArray[np.uint8]:
+    """Decode an image file to RGB.
+
+    data: the bytes of a JPEG, PNG, BMP, WebP or PPM file; the format is found in the bytes.
+    geometry: the resize and crop that follow.
+    Returns: uint8 (H, W, 3).
+    Raises: InputError for a file that is damaged, of another format, above ``MAX_PIXELS`` or too small for the crop.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}")
+            return np.asarray(geometry.apply(image.convert("RGB")), dtype=np.uint8)
+    except InputError:
+        raise
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise InputError(f"expected a whole image file, got: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,85 @@
+"""One split of an image data set, in memory or memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+
+FINGERPRINT_CHUNK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images, their labels and where they come from.
+
+    name: what the set is called on the command line, ``"cifar10"``.
+    title: what every table and figure must call it, ``"cifar10 (JPEG q75)"``: re-encoded data never passes for the original.
+    split: ``"train"``, ``"test"``, ``"val"``.
+    pixels: uint8 (N, H, W, 3), RGB, 0 to 255; possibly a read-only memory map.
+    labels: int64 (N,), positions in ``classes``.
+    classes: the class names, in label order.
+    indices: int64 (N,), the position of each image in the full split, increasing.
+
+    Raises: InputError when the arrays do not fit together.
+    """
+
+    name: str
+    title: str
+    split: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    indices: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        where = f"{self.name} {self.split}"
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[-1] != 3:
+            got = f"{self.pixels.dtype} {self.pixels.shape}"
+            raise InputError(f"{where}: expected pixels as uint8 (N, H, W, 3), got {got}; import the data set again")
+        for title, values in (("labels", self.labels), ("indices", self.indices)):
+            if values.dtype != np.int64 or values.shape != (len(self.pixels),):
+                expected, got = f"int64 ({len(self.pixels)},)", f"{values.dtype} {values.shape}"
+                raise InputError(f"{where}: expected {title} as {expected}, got {got}; import the data set again")
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            got = f"{self.labels.min()} to {self.labels.max()}"
+            raise InputError(
+                f"{where}: expected labels 0 to {len(self.classes) - 1}, got {got}; import the data set again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the pixels, labels and indices: equal for equal content, whether in memory or mapped."""
+        digest = hashlib.sha256(repr(self.pixels.shape).encode())
+        rows = max(1, FINGERPRINT_CHUNK_BYTES // max(1, self.pixels[:1].nbytes))
+        for start in range(0, len(self), rows):
+            digest.update(np.ascontiguousarray(self.pixels[start : start + rows]))
+        for values in (self.labels, self.indices):
+            digest.update(np.ascontiguousarray(values, dtype="<i8"))
+        return digest.hexdigest()
+
+    def subset(self, n: int, seed: int = 0) -> ImageSet:
+        """Draw ``n`` images at random, in the order of the split.
+
+        They are the first ``n`` of one permutation that only ``seed`` and the length decide, so the subsets of one seed are
+        nested: what 100 images showed is part of what 1,000 show. Drawn, because image trees are sorted by class.
+
+        n: at least 1; from ``len(self)`` on the set itself is returned.
+        Raises: InputError for ``n`` below 1.
+        """
+        if n < 1:
+            raise InputError(
+                f"expected a subset of at least 1 image, got {n}; leave the number out to use all {len(self)}"
+            )
+        if n >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
+        return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen], indices=self.indices[chosen])

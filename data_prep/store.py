@@ -1,0 +1,110 @@
+"""Imported data sets on disk, ``<data_dir>/<name>/``: ``dataset.json``, ``<split>.pixels.npy``, ``<split>.labels.npy``.
+
+``dataset.json`` is written last and removed first: a folder without it holds no data set, whatever else is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.imageset import ImageSet
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "dataset.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What ``dataset.json`` says about an imported data set.
+
+    name, title: as in ``ImageSet``. note: how it differs from the original, ``"JPEG q75"``, or empty.
+    classes: in label order. counts: images per split. fingerprints: ``ImageSet.fingerprint`` per split.
+    image_size: (height, width). resize, crop: what brought the images to that size, if anything.
+    source: file name of what was imported; source_sha256: its SHA-256, None for a folder.
+    """
+
+    name: str
+    title: str
+    note: str
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    fingerprints: dict[str, str]
+    image_size: tuple[int, int]
+    resize: int | None
+    crop: int | None
+    source: str
+    source_sha256: str | None
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, folder: Path) -> None:
+        """Write the record into ``folder``."""
+        (folder / RECORD_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def pixels_path(folder: Path, split: str) -> Path:
+    """Where the pixels of a split lie: uint8 (N, H, W, 3)."""
+    return folder / f"{split}.pixels.npy"
+
+
+def labels_path(folder: Path, split: str) -> Path:
+    """Where the labels of a split lie: int64 (N,)."""
+    return folder / f"{split}.labels.npy"
+
+
+def read_record(folder: Path) -> Record | None:
+    """Read the record of an imported data set, or None where there is none.
+
+    Raises: InputError for a damaged record and for one of another schema version.
+    """
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields["schema_version"]
+        if version == SCHEMA_VERSION:
+            fields["classes"], fields["image_size"] = tuple(fields["classes"]), tuple(fields["image_size"])
+            return Record(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"expected a data set record in {path}, got damaged text; import the data set again"
+        ) from error
+    raise InputError(f"expected schema version {SCHEMA_VERSION} in {path}, got {version}; import the data set again")
+
+
+def read_split(folder: Path, record: Record, split: str) -> ImageSet:
+    """Map one split of an imported data set.
+
+    Raises: InputError for a split that the record does not list and for arrays that are missing or not as recorded.
+    """
+    if split not in record.counts:
+        raise InputError(f"expected a split of {record.name} ({', '.join(record.counts)}), got {split!r}")
+    pixels, labels = _map_array(pixels_path(folder, split)), _map_array(labels_path(folder, split))
+    expected = (record.counts[split], *record.image_size, 3)
+    if pixels.shape != expected:
+        raise InputError(
+            f"expected shape {expected} in {pixels_path(folder, split)}, got {pixels.shape}; import it again"
+        )
+    return ImageSet(
+        name=record.name,
+        title=record.title,
+        split=split,
+        pixels=pixels,
+        labels=np.array(labels),
+        classes=record.classes,
+        indices=np.arange(len(pixels)),
+    )
+
+
+def _map_array(path: Path) -> NDArray[np.generic]:
+    try:
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"expected a whole array in {path}, got: {error}; import the data set again") from error
+    return array
