@@ -13,14 +13,17 @@ from data_prep.errors import InputError
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 MAX_PIXELS = 64_000_000
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """How images are brought to one size.
+    """How images are brought to one size: the test-time preparation of ImageNet is resize 256, crop 224.
 
-    resize: length that the short side gets, bilinear with antialiasing; None leaves the size.
-    crop: side of the centre square that is kept; None keeps everything.
+    resize: pixels that the short side gets, bilinear with antialiasing; None leaves the size.
+    crop: side of the centre square that is kept, in pixels; None keeps everything.
+
+    Raises: InputError for a side below 1 or above ``MAX_SIDE`` and for a crop larger than the resize.
     """
 
     resize: int | None = None
@@ -28,18 +31,18 @@ class Geometry:
 
     def __post_init__(self) -> None:
         for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
-            if value is not None and not 1 <= value <= 4096:
-                raise InputError(f"expected {flag} between 1 and 4096 pixels, got {value}")
+            if value is not None and not 1 <= value <= MAX_SIDE:
+                raise InputError(f"expected {flag} between 1 and {MAX_SIDE} pixels, got {value}")
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
-            raise InputError(
-                f"expected --crop of at most --resize {self.resize}, got {self.crop}; a crop cannot enlarge"
-            )
+            raise InputError(f"expected a --crop of at most the --resize of {self.resize}, got {self.crop}")
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Resize, then crop, with the roundings of torchvision's ``Resize`` and ``CenterCrop``."""
-        if self.resize is not None and self.resize != min(image.size):
-            short = min(image.size)
+        short = min(image.size)
+        if self.resize is not None and self.resize != short:
             width, height = (self.resize * side // short for side in image.size)
+            if max(width, height) * self.resize > MAX_PIXELS:
+                raise InputError(f"expected at most {MAX_PIXELS:,} pixels after the resize, got {width} x {height}")
             image = image.resize((width, height), Image.Resampling.BILINEAR)
         if self.crop is not None:
             if self.crop > min(image.size):
@@ -75,4 +78,5 @@ def decode_image(data: bytes, geometry: Geometry = AS_IS) -> NDArray[np.uint8]:
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,
     ) as error:
-        raise InputError(f"expected a whole image file, got: {str(error) or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        raise InputError(f"expected a whole image file, got: {reason}; replace or remove it") from error

@@ -19,7 +19,7 @@ class ImageSet:
     """Images, their labels and where they come from.
 
     name: what the set is called on the command line, ``"cifar10"``.
-    title: what every table and figure must call it, ``"cifar10 (JPEG q75)"``: re-encoded data never passes for the original.
+    title: what every table and figure must call it, ``"cifar10 (JPEG q75)"``, so that no copy passes for the original.
     split: ``"train"``, ``"test"``, ``"val"``.
     pixels: uint8 (N, H, W, 3), RGB, 0 to 255; possibly a read-only memory map.
     labels: int64 (N,), positions in ``classes``.
@@ -61,16 +61,16 @@ class ImageSet:
         digest = hashlib.sha256(repr(self.pixels.shape).encode())
         rows = max(1, FINGERPRINT_CHUNK_BYTES // max(1, self.pixels[:1].nbytes))
         for start in range(0, len(self), rows):
-            digest.update(np.ascontiguousarray(self.pixels[start : start + rows]))
+            digest.update(np.ascontiguousarray(self.pixels[start : start + rows]).data)
         for values in (self.labels, self.indices):
-            digest.update(np.ascontiguousarray(values, dtype="<i8"))
+            digest.update(np.ascontiguousarray(values, dtype="<i8").data)
         return digest.hexdigest()
 
     def subset(self, n: int, seed: int = 0) -> ImageSet:
         """Draw ``n`` images at random, in the order of the split.
 
-        They are the first ``n`` of one permutation that only ``seed`` and the length decide, so the subsets of one seed are
-        nested: what 100 images showed is part of what 1,000 show. Drawn, because image trees are sorted by class.
+        They are the first ``n`` of one permutation that only ``seed`` and the length decide, so the subsets of one seed
+        are nested: the 100 images are among the 1,000. Drawn, because image trees are sorted by class.
 
         n: at least 1; from ``len(self)`` on the set itself is returned.
         Raises: InputError for ``n`` below 1.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,25 +17,27 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.decode import AS_IS, Geometry, decode_image
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.disk import check_space
+from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.store import RECORD_NAME, Record, labels_path, pixels_path, read_record
-from data_prep.trees import walk_tree
+from data_prep.trees import TreeFile, walk_tree
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-RESERVED_NAMES = frozenset({"shapes", "cifar10c", "cifar100c"})
+RESERVED_NAMES = ("cifar100c", "cifar10c", "shapes")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a tree holds, found in a first walk over its names.
 
-    places: (split, row) of every file, by path; the rows of a split go by class, then by file name.
-    labels: int64 (N,) per split. classes: sorted.
+    rows: the row of every file within its split, by (split, class, file name); rows go by class, then by file name.
+    labels: int64 (N,) per split.
+    classes: the sorted names of the class folders of all splits.
     image_size: (height, width) of the first image after resize and crop.
     """
 
-    places: dict[str, tuple[str, int]]
+    rows: dict[tuple[str, str, str], int]
     labels: dict[str, NDArray[np.int64]]
     classes: tuple[str, ...]
     image_size: tuple[int, int]
@@ -41,7 +45,7 @@ class Plan:
     @property
     def n_bytes(self) -> int:
         """Bytes that the pixels take on disk."""
-        return len(self.places) * self.image_size[0] * self.image_size[1] * 3
+        return len(self.rows) * self.image_size[0] * self.image_size[1] * 3
 
 
 def import_tree(
@@ -59,29 +63,30 @@ def import_tree(
     source: a folder ``<split>/<class>/<file>`` or an archive of one, see ``walk_tree``.
     note: how the images differ from the original data set; it becomes part of the title.
     geometry: how images are brought to one size; without it they must have one.
-    replace: import over a data set of this name. progress: show a bar.
+    replace: import over a data set of this name. progress: announce the size and show a bar.
     Returns: the record, as written. A killed import leaves no half data set; one that is replaced only goes at the end.
     Raises: InputError for an unusable name or source and, by name, for a damaged image or one of another size;
         PrerequisiteError when the disk is too small.
     """
+    if name in RESERVED_NAMES:
+        raise InputError(f"expected a name other than {', '.join(RESERVED_NAMES)}, got {name}; choose another --name")
     folder = data_dir / check_name(name)
-    if not replace and read_record(folder) is not None:
+    old = read_record(folder)
+    if old is not None and not replace:
         raise InputError(
-            f"expected a new data set, got {name}, which is in {folder} already; add --replace to import over it"
+            f"expected a new name, got {name}, which is in {folder} already; add --replace to import over it"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        plan = plan_import(source, geometry)
-        _check_space(data_dir, plan.n_bytes)
-        work = folder / ".importing"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        try:
+        plan = plan_import(source, geometry, progress=progress)
+        check_space(data_dir, plan.n_bytes)
+        if progress:
+            tqdm.write(f"{len(plan.rows):,} images, {plan.n_bytes / 1e6:,.0f} MB of pixels, into {folder}")
+        with _work_folder(folder) as work:
             _decode_tree(source, plan, geometry, work, progress=progress)
-            title = f"{name} ({note})" if note else name
             record = Record(
                 name=name,
-                title=title,
+                title=f"{name} ({note})" if note else name,
                 note=note,
                 classes=plan.classes,
                 counts={split: len(labels) for split, labels in plan.labels.items()},
@@ -93,48 +98,58 @@ def import_tree(
                 source_sha256=_sha256(source) if source.is_file() else None,
             )
             record.write(work)
-            _publish(work, folder, record)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            _publish(work, folder, new=record, old=old)
     return record
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if a data set may be called so, else raise InputError."""
-    if not NAME_PATTERN.fullmatch(name) or name in RESERVED_NAMES:
-        reserved = ", ".join(sorted(RESERVED_NAMES))
-        raise InputError(f"expected a name of letters, digits, - and _ that is not one of {reserved}, got {name!r}")
+    """Return the name of a data set or split if files may be called so, else raise InputError."""
+    if not NAME_PATTERN.fullmatch(name):
+        raise InputError(f"expected a name of at most 64 letters, digits, - and _, got {name!r}; rename it")
     return name
 
 
-def plan_import(source: Path, geometry: Geometry) -> Plan:
+def plan_import(source: Path, geometry: Geometry = AS_IS, *, progress: bool = False) -> Plan:
     """Walk over the names in ``source`` and lay out the arrays.
 
-    Raises: InputError for a tree without images, with an unusable split name or with one name twice.
+    Raises: InputError for a tree without images, with an unusable split name or with an image that is there twice.
     """
-    files: dict[str, tuple[str, str, str]] = {}
+    rows: dict[tuple[str, str, str], int] = {}
     image_size = (0, 0)
-    for file in walk_tree(source):
-        if file.path in files:
+    for file in tqdm(walk_tree(source), desc="reading names", unit=" images", disable=not progress):
+        if file.key in rows:
             raise InputError(f"{source.name}: expected every image once, got {file.path} twice; pack it again")
-        if not files:
-            image_size = _decode_named(file.path, file.read(), geometry).shape[:2]
-        files[file.path] = (file.split, file.class_name, file.file_name)
-    if not files:
+        if not rows:
+            height, width, _ = _decode_file(file, geometry).shape
+            image_size = (height, width)
+        rows[file.key] = 0
+    if not rows:
         raise InputError(
-            f"expected images at <split>/<class>/<file> in {source}, got none; point at the folder of the splits"
+            f"expected images at <split>/<class>/<file> in {source}, got none; point at the splits' folder"
         )
-    classes = tuple(sorted({class_name for _, class_name, _ in files.values()}))
+    classes = tuple(sorted({class_name for _, class_name, _ in rows}))
     label_of = {class_name: label for label, class_name in enumerate(classes)}
-    places: dict[str, tuple[str, int]] = {}
     labels: dict[str, list[int]] = {}
-    for path in sorted(files, key=lambda path: files[path]):
-        split, class_name, _ = files[path]
-        rows = labels.setdefault(check_name(split), [])
-        places[path] = (split, len(rows))
-        rows.append(label_of[class_name])
-    arrays = {split: np.array(rows, dtype=np.int64) for split, rows in labels.items()}
-    return Plan(places=places, labels=arrays, classes=classes, image_size=image_size)
+    for key in sorted(rows):
+        split, class_name, _ = key
+        split_labels = labels.setdefault(check_name(split), [])
+        rows[key] = len(split_labels)
+        split_labels.append(label_of[class_name])
+    arrays = {split: np.array(split_labels, dtype=np.int64) for split, split_labels in labels.items()}
+    return Plan(rows=rows, labels=arrays, classes=classes, image_size=image_size)
+
+
+@contextlib.contextmanager
+def _work_folder(folder: Path) -> Iterator[Path]:
+    work = folder / ".importing"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _decode_tree(source: Path, plan: Plan, geometry: Geometry, work: Path, *, progress: bool) -> None:
@@ -142,52 +157,45 @@ def _decode_tree(source: Path, plan: Plan, geometry: Geometry, work: Path, *, pr
         split: np.lib.format.open_memmap(pixels_path(work, split), "w+", np.uint8, (len(labels), *plan.image_size, 3))
         for split, labels in plan.labels.items()
     }
-    for file in tqdm(walk_tree(source), total=len(plan.places), desc=source.name, unit="image", disable=not progress):
-        image = _decode_named(file.path, file.read(), geometry)
+    for file in tqdm(walk_tree(source), desc="decoding", total=len(plan.rows), unit=" images", disable=not progress):
+        image = _decode_file(file, geometry)
         if image.shape[:2] != plan.image_size:
-            expected, got = (f"{height} x {width}" for height, width in (plan.image_size, image.shape[:2]))
+            expected, got = (f"{height} x {width}" for height, width, *_ in (plan.image_size, image.shape))
             raise InputError(
                 f"expected every image to be {expected} like the first, got {file.path} with {got}; "
                 "add --resize SHORT_SIDE and --crop SIDE (256 and 224 for ImageNet)"
             )
-        split, row = plan.places[file.path]
-        pixels[split][row] = image
+        pixels[file.key[0]][plan.rows[file.key]] = image
     for split, labels in plan.labels.items():
         pixels[split].flush()
         np.save(labels_path(work, split), labels)
 
 
-def _decode_named(path: str, data: bytes, geometry: Geometry) -> NDArray[np.uint8]:
+def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
+    data = file.read()
     try:
         return decode_image(data, geometry)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{file.path}: {error}") from error
 
 
 def _fingerprint(work: Path, split: str, plan: Plan) -> str:
-    pixels = np.load(pixels_path(work, split), mmap_mode="r")
     labels = plan.labels[split]
+    pixels = np.load(pixels_path(work, split), mmap_mode="r")
     return ImageSet("", "", split, pixels, labels, plan.classes, np.arange(len(labels))).fingerprint
 
 
-def _publish(work: Path, folder: Path, record: Record) -> None:
+def _publish(work: Path, folder: Path, *, new: Record, old: Record | None) -> None:
     (folder / RECORD_NAME).unlink(missing_ok=True)
-    for split in record.counts:
-        for path in (pixels_path(work, split), labels_path(work, split)):
-            path.replace(folder / path.name)
+    for split in old.counts if old else ():
+        pixels_path(folder, split).unlink(missing_ok=True)
+        labels_path(folder, split).unlink(missing_ok=True)
+    for split in new.counts:
+        pixels_path(work, split).replace(pixels_path(folder, split))
+        labels_path(work, split).replace(labels_path(folder, split))
     (work / RECORD_NAME).replace(folder / RECORD_NAME)
 
 
-def _check_space(data_dir: Path, n_bytes: int) -> None:
-    data_dir.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(data_dir).free
-    if n_bytes > free:
-        raise PrerequisiteError(
-            f"expected {n_bytes / 1e6:,.0f} MB of free disk in {data_dir}, got {free / 1e6:,.0f} MB; "
-            "free some space or choose another --data-dir"
-        )
-
-
 def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

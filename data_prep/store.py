@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from data_prep.arrays import map_array
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 
@@ -85,7 +85,7 @@ def read_split(folder: Path, record: Record, split: str) -> ImageSet:
     """
     if split not in record.counts:
         raise InputError(f"expected a split of {record.name} ({', '.join(record.counts)}), got {split!r}")
-    pixels, labels = _map_array(pixels_path(folder, split)), _map_array(labels_path(folder, split))
+    pixels, labels = map_array(pixels_path(folder, split)), map_array(labels_path(folder, split))
     expected = (record.counts[split], *record.image_size, 3)
     if pixels.shape != expected:
         raise InputError(
@@ -100,11 +100,3 @@ def read_split(folder: Path, record: Record, split: str) -> ImageSet:
         classes=record.classes,
         indices=np.arange(len(pixels)),
     )
-
-
-def _map_array(path: Path) -> NDArray[np.generic]:
-    try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"expected a whole array in {path}, got: {error}; import the data set again") from error
-    return array

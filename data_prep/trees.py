@@ -6,6 +6,7 @@ Nothing is unpacked to disk, and member names serve as labels and messages only:
 from __future__ import annotations
 
 import contextlib
+import gzip
 import lzma
 import tarfile
 import zipfile
@@ -18,6 +19,9 @@ from data_prep.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
 MAX_FILE_BYTES = 1 << 28
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
+
+RawFile = tuple[str, int, Callable[[], bytes]]
 
 
 @dataclass(frozen=True)
@@ -25,17 +29,19 @@ class TreeFile:
     """One image file of a tree.
 
     path: its full name in the folder or archive.
-    split, class_name, file_name: the last three parts of that name.
-    n_bytes: its size as announced by the folder or archive.
-    read: returns its bytes; for an archive only valid until the walk goes on.
+    key: (split, class, file name), the last three parts of that name.
+    source: the folder or archive.
     """
 
     path: str
-    split: str
-    class_name: str
-    file_name: str
-    n_bytes: int
-    read: Callable[[], bytes]
+    key: tuple[str, str, str]
+    source: Path
+    _read: Callable[[], bytes]
+
+    def read(self) -> bytes:
+        """Return the bytes of the file; for an archive only possible until the walk goes on. Raises: InputError."""
+        with _damage_named(self.source):
+            return self._read()
 
 
 def walk_tree(source: Path) -> Iterator[TreeFile]:
@@ -43,80 +49,73 @@ def walk_tree(source: Path) -> Iterator[TreeFile]:
 
     source: a folder, or a .tar, .tar.gz, .tar.xz or .zip of one; folders around the tree are allowed in an archive.
     Hidden files and files that are not images by their suffix are passed over.
-    Raises: InputError for a source that is missing, damaged or of another kind and, by name, for a member with an absolute
-        path or ``..``, a link, an image outside ``<split>/<class>/`` and a file above ``MAX_FILE_BYTES``.
+    Raises: InputError for a source that is missing, damaged or of another kind and, by name, for a member with an
+        absolute path or ``..``, a link, an image outside ``<split>/<class>/`` and a file above ``MAX_FILE_BYTES``.
     """
     root: tuple[str, ...] | None = None
     for path, n_bytes, read in _walk_files(source):
-        parts = _safe_parts(path, source)
-        if _is_hidden(parts) or PurePosixPath(parts[-1]).suffix.lower() not in IMAGE_SUFFIXES:
+        parts = PurePosixPath(path).parts
+        if _is_hidden(parts) or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if len(parts) < 3 or (root is not None and parts[:-3] != root):
-            raise InputError(
-                f"{source.name}: expected every image at <split>/<class>/<file>, got {path}; rearrange the tree"
-            )
+        if len(parts) < 3 or root not in (None, parts[:-3]):
+            where = f"{source.name}: expected every image at <split>/<class>/<file>"
+            raise InputError(f"{where}, got {path}; rearrange the tree")
         if n_bytes > MAX_FILE_BYTES:
-            raise InputError(
-                f"{source.name}: {path} has {n_bytes:,} bytes, more than the {MAX_FILE_BYTES:,} allowed; remove it"
-            )
+            where = f"{source.name}: expected files of at most {MAX_FILE_BYTES:,} bytes"
+            raise InputError(f"{where}, got {path} with {n_bytes:,}; remove it")
         root = parts[:-3]
-        yield TreeFile(path, *parts[-3:], n_bytes=n_bytes, read=read)
+        yield TreeFile(path, (parts[-3], parts[-2], parts[-1]), source, read)
 
 
-def _walk_files(source: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+def _walk_files(source: Path) -> Iterator[RawFile]:
     if source.is_dir():
         return _walk_folder(source)
     if not source.is_file():
-        raise InputError(
-            f"expected a folder or an archive to import, got {source}, which does not exist; check the path"
-        )
-    if zipfile.is_zipfile(source):
-        return _walk_zip(source)
-    return _walk_tar(source)
+        raise InputError(f"expected a folder or an archive to import, got {source}, which is neither; check the path")
+    return _walk_zip(source) if zipfile.is_zipfile(source) else _walk_tar(source)
 
 
-def _walk_folder(source: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+def _walk_folder(source: Path) -> Iterator[RawFile]:
     for path in sorted(source.glob("*/*/*")):
         if path.is_file():
             yield path.relative_to(source).as_posix(), path.stat().st_size, path.read_bytes
 
 
-def _walk_zip(source: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+def _walk_zip(source: Path) -> Iterator[RawFile]:
     with _damage_named(source), zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
+            _check_inside(info.filename, source)
             if not info.is_dir():
                 yield info.filename, info.file_size, lambda info=info: archive.read(info)  # type: ignore[misc]
 
 
-def _walk_tar(source: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+def _walk_tar(source: Path) -> Iterator[RawFile]:
     with _damage_named(source), tarfile.open(source) as archive:
         for info in archive:
+            _check_inside(info.name, source)
             if info.isdir():
-                _safe_parts(info.name, source)
                 continue
-            handle = archive.extractfile(info) if info.isreg() else None
-            if handle is None:
+            file = archive.extractfile(info) if info.isreg() else None
+            if file is None:
                 raise InputError(
                     f"{source.name}: expected plain files, got {info.name}, a link or device; pack real files"
                 )
-            yield info.name, info.size, handle.read
+            yield info.name, info.size, file.read
 
 
 @contextlib.contextmanager
 def _damage_named(source: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(
-            f"expected {source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive, got: {error}; fetch it again"
-        ) from error
+    except DAMAGE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        expected = f"expected {source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive"
+        raise InputError(f"{expected}, got: {reason}; fetch or pack it again") from error
 
 
-def _safe_parts(path: str, source: Path) -> tuple[str, ...]:
-    parts = PurePosixPath(path).parts
-    if path.startswith("/") or "\\" in path or ".." in parts or not parts:
-        raise InputError(f"{source.name}: member {path!r} points outside the archive; do not trust this file")
-    return parts
+def _check_inside(path: str, source: Path) -> None:
+    if path.startswith("/") or "\\" in path or ".." in PurePosixPath(path).parts:
+        raise InputError(f"{source.name}: expected members inside the archive, got {path!r}; do not trust this file")
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:
