@@ -1,0 +1,30 @@
+"""Random crop and flip of a whole batch on the device that holds it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+
+def to_images(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+    """uint8 pixels (N, H, W, C) to float32 images (N, C, H, W) in [0, 1], laid out channels-last in memory."""
+    return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255.0)
+
+
+def crop_and_flip(
+    pixels: UInt8[Tensor, "n h w c"], *, padding: int, flip: bool, generator: torch.Generator
+) -> UInt8[Tensor, "n h w c"]:
+    """Each image padded by ``padding`` black pixels, cropped back at a uniform offset, mirrored with probability ½."""
+    n, height, width, _ = pixels.shape
+    device = pixels.device
+    top, left = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator, device=device)
+    columns = torch.arange(width, device=device).expand(n, width)
+    if flip:
+        mirrored = torch.rand((n, 1), generator=generator, device=device) < 0.5
+        columns = torch.where(mirrored, width - 1 - columns, columns)
+    rows = top + torch.arange(height, device=device)
+    padded = functional.pad(pixels, (0, 0, padding, padding, padding, padding))
+    image = torch.arange(n, device=device)[:, None, None]
+    return padded[image, rows[:, :, None], (left + columns)[:, None, :]]

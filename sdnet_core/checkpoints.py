@@ -1,0 +1,229 @@
+"""Weights on disk: safetensors that carry what they are, and the official SDNet checkpoints. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from data_prep.errors import InputError, PrerequisiteError
+from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
+
+_FORMAT = "sdnet-robustness/1"
+_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a checkpoint says of itself.
+
+    Args:
+        name: what tables call the model.
+        config: what builds the network.
+        recipe: the resolved training recipe; empty for imported weights.
+        accuracy: ``correct``, ``n``, ``data`` (title) and ``fingerprint`` of the test set; empty when unknown.
+        record: seconds, epochs, seed, hardware and versions of the training.
+    """
+
+    name: str
+    config: NetworkConfig
+    recipe: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The card as canonical JSON."""
+        return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read a card back; raises InputError for another format or for values that build no network."""
+        fields = json.loads(text)
+        if fields.pop("format", None) != _FORMAT:
+            raise InputError(f"the checkpoint was not written in the format {_FORMAT!r}")
+        try:
+            config = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.pop("config").items()}
+            return cls(config=NetworkConfig(**config), **fields)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"the checkpoint's model card is damaged: {error}") from error
+
+
+def build_model(arch: str, **options: Any) -> Network:
+    """A new, untrained network; ``options`` are the fields of :class:`NetworkConfig`.
+
+    Raises:
+        InputError: unknown architecture or option, or a value out of range.
+    """
+    known = {f.name for f in dataclasses.fields(NetworkConfig)} - {"arch"}
+    if unknown := set(options) - known:
+        raise InputError(f"unknown model option {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}")
+    for name in ("mean", "std"):
+        if name in options:
+            options[name] = tuple(float(v) for v in options[name])
+    return Network(NetworkConfig(arch=arch, **options))
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 (hex) over names, shapes and float32 values of the state dict; it does not depend on the device."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous()
+        digest.update(f"{name}{tuple(array.shape)}".encode())
+        digest.update(array.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = False) -> None:
+    """Write the weights and the card to ``path`` (safetensors), atomically; ``half`` stores float16."""
+    state = {
+        name: value.detach()
+        .to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype)
+        .contiguous()
+        for name, value in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        save_file(state, temporary, metadata={"card": card.to_json()})
+        temporary.replace(path)
+
+
+def shipped_models() -> dict[str, Path]:
+    """Names and paths of the models that come with the package."""
+    folder = Path(str(files("sdnet_core") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """Path of a shipped model's name or of a file.
+
+    Raises:
+        PrerequisiteError: neither a shipped name nor an existing file.
+        InputError: the file is not a safetensors checkpoint.
+    """
+    shipped = shipped_models()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise PrerequisiteError(
+            f"no model {str(name_or_path)!r}: give the path of a {_SUFFIX} file or one of the shipped models "
+            f"{', '.join(shipped) or '(none)'}"
+        )
+    if path.suffix != _SUFFIX:
+        raise InputError(
+            f"{path} is not a {_SUFFIX} file: an official SDNet checkpoint is converted with "
+            f"`python -m sdnet_core convert {path} --arch sdnet18 --out model{_SUFFIX}`"
+        )
+    return path
+
+
+def read_card(name_or_path: str | Path) -> ModelCard:
+    """The model card of a checkpoint, without loading its weights."""
+    path = find_checkpoint(name_or_path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read as safetensors (truncated or damaged?): {error}") from error
+    if "card" not in metadata:
+        raise InputError(f"{path} carries no model card: it was not written by this project's training or convert")
+    return ModelCard.from_json(metadata["card"])
+
+
+def load_model(name_or_path: str | Path) -> Network:
+    """Load a shipped model by name (``"sdnet18-cifar10"``) or a checkpoint by path, in eval mode on the CPU.
+
+    Atoms are normalised and the step sizes converged, so that the step always belongs to the dictionary.
+
+    Raises:
+        PrerequisiteError: no such model.
+        InputError: a damaged or foreign file, or weights that do not fit their own card.
+    """
+    card = read_card(name_or_path)
+    path = find_checkpoint(name_or_path)
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+    model = Network(card.config)
+    _assign(model, state, source=str(path))
+    return model.eval()
+
+
+_RENAMED = (
+    (r"^module\.", ""),
+    (r"^layer0\.0\.(dn\.)?weight$", "input_layer.weight"),
+    (r"^layer0\.1\.", "input_norm."),
+    (r"^layer0\.2\.dn\.", "second_layer."),
+    (r"^layer(\d)\.layers\.", r"layer\1."),
+    (r"\.dn\.weight$", ".weight"),
+)
+_IGNORED = re.compile(r"(^|\.)(step_size|running_c_loss|num_batches_tracked)$")
+
+
+def import_official(
+    state_dict: Mapping[str, Any],
+    arch: str,
+    *,
+    num_classes: int = 10,
+    image_size: int = 32,
+    mean: tuple[float, ...] = CIFAR_MEAN,
+    std: tuple[float, ...] = CIFAR_STD,
+    **options: Any,
+) -> Network:
+    """A network with the weights of an official SDNet checkpoint (or of its ResNet baseline), in eval mode.
+
+    Accepts the bare state dict of ``model_best.pth.tar`` and the whole of ``checkpoint.pth.tar``, with and without the
+    prefix ``module.``, with ``step_size`` or with the older ``running_c_loss`` (both only informative: atoms are
+    normalised and s = 0.9/L is computed anew). Whether an -all network has shortcuts is read off the keys.
+
+    Raises:
+        InputError: keys or shapes that do not belong to ``arch``, each named.
+
+    Source: the layouts of the public reference implementation of SDNet.
+    """
+    nested = state_dict.get("state_dict", state_dict)
+    state = {}
+    for key, value in nested.items():
+        name = key
+        for pattern, replacement in _RENAMED:
+            name = re.sub(pattern, replacement, name)
+        if isinstance(value, Tensor) and not _IGNORED.search(name):
+            state[name] = value
+    if arch.endswith("_all"):
+        options.setdefault("shortcut", any(".shortcut." in name for name in state))
+    model = build_model(arch, num_classes=num_classes, image_size=image_size, mean=mean, std=std, **options)
+    state |= {"normalise.mean": model.normalise.mean, "normalise.std": model.normalise.std}
+    _assign(model, state, source="the official checkpoint")
+    return model.eval()
+
+
+def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy ``state`` into ``model`` and refresh it; every name and shape must fit."""
+    expected = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
+    problems = [f"missing {name}" for name in expected.keys() - state.keys()]
+    problems += [f"unexpected {name}" for name in state.keys() - expected.keys()]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if problems:
+        listed = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise InputError(f"{source} does not fit {model.config.arch} (width {model.config.width}): {listed}")
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise InputError(f"{source} holds values that are not finite: the file is damaged or its training diverged")
+    model.load_state_dict(dict(state), strict=False)
+    model.refresh()

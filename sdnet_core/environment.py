@@ -1,0 +1,68 @@
+"""What a measurement ran on: hardware, versions, revision. It goes into every record."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_prep.errors import PrerequisiteError
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "pillow", "scipy", "sdnet-robustness")
+
+
+def select_device(name: str | None) -> torch.device:
+    """The device called ``name``; None takes CUDA where it works and the CPU elsewhere.
+
+    Raises:
+        PrerequisiteError: CUDA was asked for and is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise PrerequisiteError(f"--device {name} needs a CUDA GPU and driver, and none works here: use --device cpu")
+    return torch.device(name)
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Hardware, operating system, Python, package versions and git revision, as plain JSON values."""
+    hardware: dict[str, Any] = {"device": str(device), "processor": _processor(), "cpu_cores": os.cpu_count()}
+    hardware["threads"] = torch.get_num_threads()
+    if device.type == "cuda":
+        hardware["gpu"] = torch.cuda.get_device_name(device)
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"hardware": hardware, "system": platform.platform(), "versions": versions, "git": _revision()}
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _revision() -> dict[str, Any]:
+    """Commit and dirty flag of the source tree; empty for an installed package."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}

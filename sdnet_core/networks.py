@@ -1,0 +1,282 @@
+"""SDNet-18/34, their -all variants, and the ResNet baselines: one network, described by a frozen configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_prep.errors import InputError
+from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+"""Channel statistics of the paper's CIFAR recipe; these standard deviations are part of its checkpoints."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_LARGEST_CIFAR_STEM = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What a name stands for: blocks per stage, and which convolutions are sparse-coding layers."""
+
+    blocks: tuple[int, int, int, int]
+    sparse_input: bool
+    sparse_blocks: bool
+
+
+_DEPTHS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
+ARCHITECTURES: dict[str, Architecture] = {
+    **{f"sdnet{d}": Architecture(blocks=b, sparse_input=True, sparse_blocks=False) for d, b in _DEPTHS.items()},
+    **{f"sdnet{d}_all": Architecture(blocks=b, sparse_input=True, sparse_blocks=True) for d, b in _DEPTHS.items()},
+    **{f"resnet{d}": Architecture(blocks=b, sparse_input=False, sparse_blocks=False) for d, b in _DEPTHS.items()},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Everything that builds a network; stored with its weights.
+
+    Args:
+        arch: a key of :data:`ARCHITECTURES`.
+        num_classes: outputs.
+        image_size: H = W in pixels; up to 64 the CIFAR stem (3×3), above it the ImageNet stem (7×7/2).
+        width: channels of the first stage; the later ones have 2, 4 and 8 times as many.
+        mean: channel means of images in [0, 1].
+        std: channel standard deviations of images in [0, 1].
+        lam: λ of training, for every sparse-coding layer.
+        mu: μ ≥ 0.
+        n_steps: K ≥ 1 FISTA steps.
+        robust: data term ½‖x − Az‖₂.
+        shortcut: residual connections; only the -all variants can do without.
+        lam_layers: whether λ of a call acts on the input layer only (the paper) or on all sparse-coding layers.
+    """
+
+    arch: str
+    num_classes: int = 10
+    image_size: int = 32
+    width: int = 64
+    mean: tuple[float, ...] = CIFAR_MEAN
+    std: tuple[float, ...] = CIFAR_STD
+    lam: float = 0.1
+    mu: float = 0.0
+    n_steps: int = 2
+    robust: bool = False
+    shortcut: bool = True
+    lam_layers: Literal["input", "all"] = "input"
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise InputError(f"unknown architecture {self.arch!r}: choose one of {', '.join(ARCHITECTURES)}")
+        for name, smallest in (("num_classes", 1), ("image_size", 8), ("width", 1)):
+            if getattr(self, name) < smallest:
+                raise InputError(f"{name} must be at least {smallest}; got {getattr(self, name)}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std):
+            raise InputError(f"mean and std need three values each, std > 0; got {self.mean} and {self.std}")
+        if not self.shortcut and not ARCHITECTURES[self.arch].sparse_blocks:
+            raise InputError(f"{self.arch} needs its shortcuts: shortcut=False is for the -all variants")
+        if self.lam_layers not in ("input", "all"):
+            raise InputError(f"lam_layers must be 'input' or 'all'; got {self.lam_layers!r}")
+
+
+class Normalise(nn.Module):
+    """(x − mean)/std per channel: the first module of every network, so that inputs are images in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Images in [0, 1] to zero mean and unit variance."""
+        return (images - self.mean) / self.std
+
+    def inverse(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalised pixels back to [0, 1] units."""
+        return x * self.std + self.mean
+
+
+class Block(nn.Module):
+    """A basic residual block: two 3×3 convolutions, or two sparse-coding layers without a ReLU between them.
+
+    Plain: relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)).
+    Sparse: relu(bn(csc(bn(csc(x)))) + shortcut(x)), and without the ReLU and the sum if there is no shortcut.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, in_channels: int, out_channels: int, stride: int, image_size: int
+    ) -> None:
+        super().__init__()
+        self.sparse = ARCHITECTURES[config.arch].sparse_blocks
+        self.conv1 = _convolution(config, in_channels, out_channels, stride=stride, image_size=image_size)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = _convolution(config, out_channels, out_channels, stride=1, image_size=-(-image_size // stride))
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module | None = None
+        if config.shortcut:
+            project = stride > 1 or in_channels != out_channels
+            self.shortcut = (
+                nn.Sequential(
+                    nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+                )
+                if project
+                else nn.Identity()
+            )
+
+    def forward(self, x: Tensor, lam: Lambda | None) -> Tensor:
+        """(N, C, H, W) to (N, C', H/stride, W/stride); ``lam`` reaches the sparse layers, None keeps their own λ."""
+        if self.sparse:
+            out = self.bn2(self.conv2(self.bn1(self.conv1(x, lam)), lam))
+        else:
+            out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return out if self.shortcut is None else functional.relu(out + self.shortcut(x))
+
+
+class Network(nn.Module):
+    """An image classifier whose first layer, and in the -all variants every layer, may be a sparse-coding layer.
+
+    ``model(images, lam=0.3)``: images float (N, 3, H, W) in [0, 1] to logits (N, num_classes). Without ``lam`` the λ of
+    training is used. The call is ``classify(encode(images, lam))``: the two halves share the code of the input, which
+    :meth:`residual` and :meth:`reconstruct` look at.
+
+    Source: He et al., CVPR 2016, for the ResNets; Dai et al., NeurIPS 2022, section 4, for SDNet.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        architecture = ARCHITECTURES[config.arch]
+        large = config.image_size > _LARGEST_CIFAR_STEM
+        width, size = config.width, config.image_size
+        self.normalise = Normalise(config.mean, config.std)
+        kernel, stride, padding = (7, 2, 3) if large else (3, 1, 1)
+        self.input_layer: nn.Conv2d | CSCConv2d
+        if architecture.sparse_input:
+            self.input_layer = CSCConv2d(
+                3, width, kernel_size=kernel, stride=stride, padding=padding, image_size=size, **_sparse_options(config)
+            )
+        else:
+            self.input_layer = nn.Conv2d(3, width, kernel, stride=stride, padding=padding, bias=False)
+        size = -(-size // stride)
+        self.input_norm = nn.BatchNorm2d(width)
+        self.second_layer: CSCConv2d | None = None
+        self.pool: nn.Module = nn.Identity()
+        if large:
+            if architecture.sparse_blocks:
+                self.second_layer = CSCConv2d(width, width, stride=2, image_size=size, **_sparse_options(config))
+            else:
+                self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+            size = -(-size // 2)
+
+        channels = width
+        for index, n_blocks in enumerate(architecture.blocks):
+            stage = nn.ModuleList()
+            for position in range(n_blocks):
+                stride = 2 if index > 0 and position == 0 else 1
+                stage.append(Block(config, channels, width << index, stride, size))
+                channels, size = width << index, -(-size // stride)
+            self.add_module(f"layer{index + 1}", stage)
+        self.linear = nn.Linear(channels, config.num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def has_lam(self) -> bool:
+        """Whether the network has a λ to choose at test time."""
+        return isinstance(self.input_layer, CSCConv2d)
+
+    @property
+    def lam(self) -> float | None:
+        """λ of training; None for a network without λ."""
+        return self.config.lam if self.has_lam else None
+
+    def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
+        """Logits of images in [0, 1] at λ = ``lam`` (a number or a tensor (N,)); None is the λ of training."""
+        return self.classify(self.encode(images, lam), lam)
+
+    def encode(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Float[Tensor, "n d oh ow"]:
+        """Output of the input layer: for SDNet the sparse code of the normalised images.
+
+        Raises:
+            InputError: λ was given to a network without λ, or is negative or not finite.
+        """
+        x = self.normalise(images)
+        if isinstance(self.input_layer, CSCConv2d):
+            return self.input_layer(x, lam)  # type: ignore[no-any-return]
+        if lam is not None:
+            raise InputError(f"{self.config.arch} has no λ; got lam={lam}")
+        return self.input_layer(x)  # type: ignore[no-any-return]
+
+    def classify(self, code: Float[Tensor, "n d oh ow"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
+        """Logits from the output of :meth:`encode`. ``lam`` acts here only where ``lam_layers`` is "all"."""
+        lam = lam if self.config.lam_layers == "all" else None
+        x = self.input_norm(code)
+        if not self.has_lam:
+            x = functional.relu(x)
+        x = self.pool(x)
+        if self.second_layer is not None:
+            x = self.second_layer(x, lam)
+        for block in self.blocks():
+            x = block(x, lam)
+        logits: Tensor = self.linear(x.mean((2, 3)))
+        return logits
+
+    def residual(self, images: Float[Tensor, "n 3 h w"], code: Float[Tensor, "n d oh ow"]) -> Float[Tensor, " n"]:
+        """‖x − Az‖² per image, x the normalised image: summed squares in normalised-pixel units."""
+        return self._sparse_input().residual(self.normalise(images), code)
+
+    def reconstruct(
+        self, images: Float[Tensor, "n 3 h w"], code: Float[Tensor, "n d oh ow"]
+    ) -> Float[Tensor, "n 3 h w"]:
+        """A z as an image in [0, 1] units (not clipped), in the shape of ``images``."""
+        reconstruction: Tensor = self.normalise.inverse(self._sparse_input().synthesis(code, images))
+        return reconstruction
+
+    def blocks(self) -> Iterator[Block]:
+        """The residual blocks from input to output."""
+        for index in range(4):
+            for block in self.get_submodule(f"layer{index + 1}").children():
+                assert isinstance(block, Block)
+                yield block
+
+    def sparse_layers(self) -> Iterator[SparseCoding]:
+        """All sparse-coding layers from input to output."""
+        return (module for module in self.modules() if isinstance(module, SparseCoding))
+
+    def refresh(self) -> None:
+        """After weights were set from outside: atoms to unit norm and every step size converged."""
+        for layer in self.sparse_layers():
+            assert isinstance(layer, CSCConv2d)
+            layer.refresh()
+
+    def project(self) -> None:
+        """After an optimiser step: atoms to unit norm and every step size followed by one power iteration."""
+        for layer in self.sparse_layers():
+            layer.project()
+
+    def _sparse_input(self) -> CSCConv2d:
+        if not isinstance(self.input_layer, CSCConv2d):
+            raise InputError(f"{self.config.arch} has no sparse code: residual and reconstruction need an SDNet")
+        return self.input_layer
+
+
+def _sparse_options(config: NetworkConfig) -> dict[str, Any]:
+    return {"lam": config.lam, "mu": config.mu, "n_steps": config.n_steps, "robust": config.robust}
+
+
+def _convolution(
+    config: NetworkConfig, in_channels: int, out_channels: int, *, stride: int, image_size: int
+) -> nn.Module:
+    if ARCHITECTURES[config.arch].sparse_blocks:
+        return CSCConv2d(in_channels, out_channels, stride=stride, image_size=image_size, **_sparse_options(config))
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)

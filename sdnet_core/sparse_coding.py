@@ -1,0 +1,279 @@
+"""Sparse-coding layers: the code of the input under a learnt dictionary replaces a convolution or a linear map."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.nn import functional
+
+from data_prep.errors import InputError
+from sdnet_core.fista import fista
+
+STEP_SAFETY = 0.9
+"""s = 0.9/L: the margin of the paper's implementation, which also covers L lagging behind during training."""
+_EIGENVALUE_TOLERANCE = 1e-3
+"""Residual of the eigenvector at which L counts as converged; the error of L itself is of the order of its square."""
+
+Lambda = float | Float[Tensor, " n"]
+"""λ of one call: a number for all images, or one value per image."""
+
+
+def check_lam(lam: Lambda, n_images: int) -> Lambda:
+    """Return ``lam`` if it is a finite number ≥ 0, or a tensor (N,) of such; otherwise raise InputError."""
+    if isinstance(lam, Tensor) and lam.ndim > 0:
+        if lam.shape != (n_images,):
+            raise InputError(
+                f"λ per image must have shape ({n_images},), one value for each image; got {tuple(lam.shape)}"
+            )
+        valid = bool((torch.isfinite(lam) & (lam >= 0)).all())
+    else:
+        lam = float(lam)
+        valid = math.isfinite(lam) and lam >= 0
+    if not valid:
+        raise InputError(f"λ must be a finite number ≥ 0; got {lam}")
+    return lam
+
+
+class SparseCoding(nn.Module, ABC):
+    """A layer whose output is the sparse code of its input: z = argmin ½‖x − Az‖² + λ‖z‖₁ + μ/2‖z‖².
+
+    ``lam`` is an argument of the call and never hidden state; calling a layer changes nothing in it. The step
+    s = 0.9/‖A‖² is a buffer that only :meth:`refresh` and :meth:`project` write.
+
+    Args:
+        weight_shape: shape of the dictionary, atoms first.
+        lam: λ ≥ 0 when the call names none.
+        mu: μ ≥ 0, weight of the squared ℓ2 term.
+        n_steps: K ≥ 1 unrolled FISTA steps.
+        non_negative: restrict the code to z ≥ 0.
+        robust: use the data term ½‖x − Az‖₂ (see :func:`sdnet_core.fista.fista`).
+
+    Raises:
+        InputError: λ or μ negative or not finite, K < 1.
+
+    Source: Dai et al., NeurIPS 2022, sections 3.1–3.2.
+    """
+
+    step: Tensor
+    _direction: Tensor
+
+    def __init__(
+        self, weight_shape: tuple[int, ...], *, lam: float, mu: float, n_steps: int, non_negative: bool, robust: bool
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(mu) and mu >= 0):
+            raise InputError(f"μ must be a finite number ≥ 0; got {mu}")
+        if n_steps < 1:
+            raise InputError(f"the number of FISTA steps K must be at least 1; got {n_steps}")
+        self.lam = float(check_lam(lam, 1))
+        self.mu, self.n_steps, self.non_negative, self.robust = mu, n_steps, non_negative, robust
+        self.weight = nn.Parameter(torch.randn(weight_shape))
+        self.register_buffer("step", torch.tensor(1.0), persistent=False)
+        self.register_buffer("_direction", torch.zeros(0), persistent=False)
+
+    @abstractmethod
+    def analysis(self, x: Tensor) -> Tensor:
+        """Aᵀx: correlation of the input with every atom."""
+
+    @abstractmethod
+    def synthesis(self, code: Tensor, like: Tensor) -> Tensor:
+        """A z: sum of the atoms weighted by the code, in the shape of ``like``."""
+
+    def forward(self, x: Tensor, lam: Lambda | None = None) -> Tensor:
+        """Code z of ``x`` (N, ...) at λ = ``lam``: a number, a tensor (N,), or None for the layer's own λ."""
+        lam = check_lam(self.lam if lam is None else lam, x.shape[0])
+        if isinstance(lam, Tensor):
+            lam = lam.to(x).view(-1, *[1] * (x.ndim - 1))
+        return fista(
+            x,
+            self,
+            step=self.step,
+            lam=lam,
+            mu=self.mu,
+            n_steps=self.n_steps,
+            non_negative=self.non_negative,
+            robust=self.robust,
+        )
+
+    def residual(self, x: Tensor, code: Tensor) -> Float[Tensor, " n"]:
+        """‖x − Az‖² per image, shape (N,), summed over all other axes, in the squared units of ``x``."""
+        return (x - self.synthesis(code, x)).flatten(1).square().sum(1)
+
+    @torch.no_grad()
+    def normalise_atoms(self) -> None:
+        """Scale every atom to unit ℓ2 norm, in place."""
+        norms = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
+        self.weight.div_(norms.clamp_min(torch.finfo(norms.dtype).tiny))
+
+    @torch.no_grad()
+    def project(self, power_iterations: int = 1) -> None:
+        """After an optimiser step: atoms to unit norm, and L followed by a few warm power iterations; no host sync."""
+        self.normalise_atoms()
+        for _ in range(power_iterations):
+            self._iterate_power()
+
+    @torch.no_grad()
+    def _refresh(self, signal_shape: tuple[int, ...]) -> None:
+        """Atoms to unit norm and s = 0.9/L, with L converged from a seeded start on signals of ``signal_shape``.
+
+        L is the largest eigenvalue of A Aᵀ, which it shares with AᵀA but which acts on signals, the smaller space.
+        Lanczos needs some thirty products where power iteration needs hundreds: the largest eigenvalues of a
+        convolution lie close together.
+        """
+        self.normalise_atoms()
+        size = math.prod(signal_shape)
+
+        def gram(vector: np.ndarray) -> np.ndarray:
+            signal = torch.from_numpy(vector.astype(np.float32)).view(1, *signal_shape).to(self.weight)
+            return self.synthesis(self.analysis(signal), signal).flatten().cpu().numpy()
+
+        start = torch.randn(size, generator=torch.Generator().manual_seed(0)).numpy()
+        operator = LinearOperator((size, size), matvec=gram, dtype=np.float32)
+        (lipschitz,), direction = eigsh(operator, k=1, v0=start, tol=_EIGENVALUE_TOLERANCE)
+        self._direction = torch.from_numpy(direction).view(1, *signal_shape).to(self.weight)
+        self.step = torch.tensor(STEP_SAFETY / float(lipschitz)).to(self.weight)
+
+    def _iterate_power(self) -> None:
+        """Follow L = ‖A‖² by one power iteration on A Aᵀ from the last direction."""
+        image = self.synthesis(self.analysis(self._direction), self._direction)
+        lipschitz = torch.linalg.vector_norm(image)
+        self._direction = image / lipschitz
+        self.step = STEP_SAFETY / lipschitz
+
+    @property
+    def lipschitz(self) -> float:
+        """L = ‖A‖², the largest eigenvalue of AᵀA, as last converged or followed."""
+        return STEP_SAFETY / float(self.step)
+
+
+class CSCConv2d(SparseCoding):
+    """Convolutional sparse coding: images (N, C, H, W) to codes (N, D, H', W'), H' and W' as for a convolution.
+
+    Aᵀ is the cross-correlation with the D atoms, A its exact adjoint (the transposed convolution) for every input
+    size, odd ones with stride 2 included.
+
+    Args:
+        in_channels: C.
+        out_channels: D, the number of atoms.
+        kernel_size: k, side of the square atoms (C, k, k).
+        stride: step of the correlation.
+        padding: zero padding on each side.
+        lam: λ ≥ 0 when the call names none.
+        mu: μ ≥ 0.
+        n_steps: K ≥ 1.
+        non_negative: restrict the code to z ≥ 0.
+        robust: data term ½‖x − Az‖₂.
+        image_size: H = W of the input for which L = ‖A‖² is converged. Other sizes work with the same step.
+
+    Raises:
+        InputError: see :class:`SparseCoding`.
+
+    Source: Dai et al., NeurIPS 2022, eq. 1–4.
+    Deviation: L is converged once from a seeded start and then fixed; the reference runs a fresh power iteration in
+        every forward pass, so that its results depend on the batches seen before.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        lam: float = 0.1,
+        mu: float = 0.0,
+        n_steps: int = 2,
+        non_negative: bool = True,
+        robust: bool = False,
+        image_size: int = 32,
+    ) -> None:
+        super().__init__(
+            (out_channels, in_channels, kernel_size, kernel_size),
+            lam=lam,
+            mu=mu,
+            n_steps=n_steps,
+            non_negative=non_negative,
+            robust=robust,
+        )
+        self.stride, self.padding, self.image_size = stride, padding, image_size
+        self.refresh()
+
+    def analysis(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d oh ow"]:
+        """Aᵀx = conv2d(x, W)."""
+        return functional.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+
+    def synthesis(self, code: Float[Tensor, "n d oh ow"], like: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """A z = conv_transpose2d(z, W), padded on the far side to the height and width of ``like``."""
+        kernel = self.weight.shape[-1]
+        height, width = (
+            size - ((steps - 1) * self.stride - 2 * self.padding + kernel)
+            for size, steps in zip(like.shape[-2:], code.shape[-2:], strict=True)
+        )
+        return functional.conv_transpose2d(
+            code, self.weight, stride=self.stride, padding=self.padding, output_padding=(height, width)
+        )
+
+    def refresh(self, image_size: int | None = None) -> None:
+        """After the dictionary was set from outside: atoms to unit norm, L converged for ``image_size``, s = 0.9/L."""
+        self.image_size = image_size or self.image_size
+        self._refresh((self.weight.shape[1], self.image_size, self.image_size))
+
+    def extra_repr(self) -> str:
+        """Show the hyper-parameters."""
+        atoms, channels, kernel, _ = self.weight.shape
+        return (
+            f"{channels}, {atoms}, kernel_size={kernel}, stride={self.stride}, padding={self.padding}, "
+            f"lam={self.lam}, mu={self.mu}, n_steps={self.n_steps}, non_negative={self.non_negative}"
+        )
+
+
+class CSCLinear(SparseCoding):
+    """Sparse coding of vectors or tokens: (N, d) or (N, T, d) to codes (N, D) or (N, T, D).
+
+    Args:
+        in_features: d.
+        out_features: D, the number of atoms.
+        lam: λ ≥ 0 when the call names none.
+        mu: μ ≥ 0.
+        n_steps: K ≥ 1.
+        non_negative: restrict the code to z ≥ 0.
+        robust: data term ½‖x − Az‖₂.
+
+    Raises:
+        InputError: see :class:`SparseCoding`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        lam: float = 0.1,
+        mu: float = 0.0,
+        n_steps: int = 2,
+        non_negative: bool = True,
+        robust: bool = False,
+    ) -> None:
+        super().__init__(
+            (out_features, in_features), lam=lam, mu=mu, n_steps=n_steps, non_negative=non_negative, robust=robust
+        )
+        self.refresh()
+
+    def analysis(self, x: Float[Tensor, "n *t d"]) -> Float[Tensor, "n *t atoms"]:
+        """Aᵀx = x Wᵀ."""
+        return functional.linear(x, self.weight)
+
+    def synthesis(self, code: Float[Tensor, "n *t atoms"], like: Float[Tensor, "n *t d"]) -> Float[Tensor, "n *t d"]:  # noqa: ARG002
+        """A z = z W."""
+        return code @ self.weight
+
+    def refresh(self) -> None:
+        """After the dictionary was set from outside: atoms to unit norm, L converged, s = 0.9/L."""
+        self._refresh((self.weight.shape[1],))

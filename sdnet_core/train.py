@@ -1,0 +1,257 @@
+"""Train a model by a recipe: ``python -m sdnet_core.train --recipe cifar10-sdnet18``.
+
+A run directory holds ``state.pt`` (to go on after a kill), ``log.csv``, ``curves.png`` and ``model.safetensors``.
+Every epoch draws its shuffling and augmentation from (seed, epoch) and starts from converged step sizes, so that a
+resumed run continues as the uninterrupted one would have. The model is the one of the last epoch: no image of the test
+split chooses anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from data_prep import ImageSet, load_images
+from data_prep.errors import InputError, run_command
+from sdnet_core.augment import crop_and_flip, to_images
+from sdnet_core.checkpoints import ModelCard, build_model, save_model, weights_fingerprint
+from sdnet_core.environment import describe_environment, select_device
+from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network
+from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
+
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training: what to train, on what, where to."""
+
+    recipe: Recipe
+    seed: int
+    out: Path
+    device: torch.device
+    precision: str
+
+    def identity(self) -> str:
+        """What must not change between the start of a run and its resumption."""
+        return json.dumps([dataclasses.asdict(self.recipe), self.seed, self.precision], sort_keys=True)
+
+
+def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCard:
+    """Train to the last epoch, resuming from ``state.pt`` if the run directory has one, and write the model.
+
+    Raises:
+        InputError: the run directory belongs to another recipe, seed or precision; the loss is not finite.
+    """
+    recipe = run.recipe
+    torch.manual_seed(run.seed)
+    model = build_model(
+        num_classes=len(train_set.classes),
+        image_size=train_set.pixels.shape[1],
+        **{"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model},
+    )
+    model = model.to(run.device, memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+    pixels = torch.from_numpy(train_set.pixels[:]).to(run.device)
+    labels = torch.from_numpy(train_set.labels[:]).to(run.device)
+    log = _resume(run, model, optimiser)
+    steps = len(pixels) // recipe.batch_size
+    with tqdm(total=recipe.epochs * steps, initial=len(log) * steps, unit="step", desc=recipe.name) as progress:
+        for epoch in range(len(log), recipe.epochs):
+            started = time.perf_counter()
+            loss = _train_epoch(run, model, optimiser, pixels, labels, epoch, progress)
+            correct = count_correct(model, test_set, run.device)
+            log.append(
+                {
+                    "epoch": epoch + 1,
+                    "lr": recipe.learning_rate(epoch + 1),
+                    "train_loss": loss,
+                    "test_accuracy": correct / len(test_set),
+                    "seconds": time.perf_counter() - started,
+                }
+            )
+            progress.set_postfix(loss=f"{loss:.3f}", test=f"{100 * log[-1]['test_accuracy']:.2f}%")
+            _write_state(run, model, optimiser, log)
+            _write_log(run.out, log)
+    model.refresh()
+    accuracy = {
+        "correct": count_correct(model, test_set, run.device),
+        "n": len(test_set),
+        "data": test_set.title,
+        "fingerprint": test_set.fingerprint,
+    }
+    card = ModelCard(
+        name=recipe.name,
+        config=model.config,
+        recipe=dataclasses.asdict(recipe),
+        accuracy=accuracy,
+        record={
+            "seed": run.seed,
+            "precision": run.precision,
+            "seconds": round(sum(row["seconds"] for row in log), 1),
+            "train_data": train_set.title,
+            "train_fingerprint": train_set.fingerprint,
+            "weights": weights_fingerprint(model),
+            **describe_environment(run.device),
+        },
+    )
+    save_model(model, run.out / "model.safetensors", card)
+    return card
+
+
+def _train_epoch(
+    run: TrainingRun,
+    model: Network,
+    optimiser: torch.optim.Optimizer,
+    pixels: Tensor,
+    labels: Tensor,
+    epoch: int,
+    progress: tqdm[Any],
+) -> float:
+    """One pass over the shuffled training images; returns the mean loss, the only value the host waits for."""
+    recipe = run.recipe
+    generator = torch.Generator(run.device).manual_seed((run.seed << 20) + epoch)
+    order = torch.randperm(len(pixels), generator=generator, device=run.device)
+    steps = len(pixels) // recipe.batch_size
+    total = torch.zeros((), device=run.device)
+    model.train()
+    model.refresh()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate(epoch + (step + 1) / steps)
+        chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+        batch = crop_and_flip(pixels[chosen], padding=recipe.crop_padding, flip=recipe.flip, generator=generator)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+            logits = model(to_images(batch))
+            loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=recipe.label_smoothing)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        model.project()
+        total += loss.detach()
+        progress.update()
+    mean = float(total) / steps
+    if mean != mean or mean == float("inf"):
+        raise InputError(
+            f"the loss of epoch {epoch + 1} is not finite: lower lr (now {recipe.lr}) or lengthen warmup_epochs"
+        )
+    return mean
+
+
+@torch.inference_mode()
+def count_correct(model: Network, images: ImageSet, device: torch.device) -> int:
+    """Number of right predictions over ``images`` at the λ of training; the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, len(images), _EVALUATION_BATCH):
+        batch = torch.from_numpy(images.pixels[start : start + _EVALUATION_BATCH]).to(device)
+        labels = torch.from_numpy(images.labels[start : start + _EVALUATION_BATCH]).to(device)
+        correct += (model(to_images(batch)).argmax(1) == labels).sum()
+    model.train(was_training)
+    return int(correct)
+
+
+def _resume(run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """Restore ``state.pt`` where there is one and return the rows of the finished epochs."""
+    path = run.out / "state.pt"
+    if not path.exists():
+        return []
+    state = torch.load(path, map_location=run.device, weights_only=True)
+    if state["identity"] != run.identity():
+        raise InputError(
+            f"{run.out} holds a run of another recipe, seed or precision: choose another --out or give --fresh"
+        )
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    rows: list[dict[str, float]] = state["log"]
+    return rows
+
+
+def _write_state(
+    run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer, log: list[dict[str, float]]
+) -> None:
+    run.out.mkdir(parents=True, exist_ok=True)
+    temporary = run.out / "state.pt.part"
+    state = {"identity": run.identity(), "model": model.state_dict(), "optimiser": optimiser.state_dict(), "log": log}
+    torch.save(state, temporary)
+    temporary.replace(run.out / "state.pt")
+
+
+def _write_log(out: Path, log: list[dict[str, float]]) -> None:
+    """``log.csv`` and ``curves.png``: loss and test accuracy by epoch."""
+    from matplotlib.figure import Figure
+
+    frame = pd.DataFrame(log)
+    frame.to_csv(out / "log.csv", index=False)
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(frame["epoch"], frame["train_loss"], color="#0072B2")
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.plot(frame["epoch"], 100 * frame["test_accuracy"], color="#D55E00")
+    right.set(xlabel="epoch", ylabel="test accuracy (%)")
+    figure.savefig(out / "curves.png", dpi=120)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m sdnet_core.train``."""
+    listed = "\n".join(f"  {name:24} {read_recipe(name).description}" for name in shipped_recipes())
+    parser = argparse.ArgumentParser(
+        prog="python -m sdnet_core.train",
+        description="Train a model by a recipe. The same command goes on after a kill from the last finished epoch.",
+        epilog=f"recipes:\n{listed}\n\nexamples:\n"
+        "  python -m sdnet_core.train --recipe shapes-sdnet18\n"
+        "  python -m sdnet_core.train --recipe cifar10-sdnet18 --precision bf16 --seed 1\n"
+        "  python -m sdnet_core.train --recipe cifar10-sdnet18-small --set epochs=3 --set model.lam=0.2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
+    parser.add_argument("--seed", type=int, default=0, help="initial weights, order and augmentation (default 0)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
+    parser.add_argument("--out", type=Path, help="run directory (default results/training/<recipe>-seed<seed>)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where it works)")
+    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of the forward pass")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    recipe = read_recipe(arguments.recipe, arguments.set)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"
+    run = TrainingRun(recipe, arguments.seed, out, select_device(arguments.device), arguments.precision)
+    if arguments.fresh:
+        (out / "state.pt").unlink(missing_ok=True)
+    splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]
+    card = train(run, *splits)
+    accuracy = card.accuracy["correct"] / card.accuracy["n"]
+    print(f"{card.name}: {accuracy:.2%} of {card.accuracy['n']} test images of {card.accuracy['data']}")
+    print(f"written: {out / 'model.safetensors'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
