@@ -1,0 +1,118 @@
+"""The digital corruptions that are fixed maps of an image: colour, tone, compression and resolution."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, reduce
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from data_prep.corruptions.levels import Pixels, truncate
+
+COEFFICIENT_BITS = 22
+
+
+def contrast(pixels: Pixels, factor: float) -> Pixels:
+    """factor (x − mean) + mean, with the mean of each colour of each image."""
+    values = pixels.to(torch.float64)
+    means = values.mean(dim=(1, 2), keepdim=True)
+    return truncate(values.sub_(means).mul_(factor).add_(means))
+
+
+def brightness(pixels: Pixels, shift: float) -> Pixels:
+    """Add ``shift`` to V in HSV, with V clipped to [0, 1].
+
+    With hue and saturation kept, every colour is V′ (1 − (V − x) / V), where V is the largest of the three; black,
+    which has no hue, becomes the grey V′.
+    """
+    values = pixels.to(torch.float64).div_(255.0)
+    peak = values.amax(dim=-1, keepdim=True)
+    shortfall = (peak - values).div_(peak).nan_to_num_(nan=0.0)
+    return truncate(shortfall.neg_().add_(1.0).mul_((peak + shift).clamp_(max=1.0)).mul_(255.0))
+
+
+def saturate(pixels: Pixels, line: tuple[float, float]) -> Pixels:
+    """S of HSV becomes a S + b, clipped to [0, 1]; ``line`` is (a, b).
+
+    With hue and V kept, every colour is V (1 − S′ (V − x) / (V − min)), where V is the largest of the three. Greys
+    have no hue: as usual they are taken for red.
+    """
+    slope, offset = line
+    values = pixels.to(torch.float64).div_(255.0)
+    peak = values.amax(dim=-1, keepdim=True)
+    spread = peak - values.amin(dim=-1, keepdim=True)
+    saturation = (spread / peak).nan_to_num_(nan=0.0).mul_(slope).add_(offset).clamp_(0.0, 1.0)
+    red_is_peak = torch.tensor([0.0, 1.0, 1.0], dtype=values.dtype, device=values.device)
+    share = torch.where(spread > 0, (peak - values).div_(spread), red_is_peak)
+    return truncate(share.mul_(saturation).neg_().add_(1.0).mul_(peak).mul_(255.0))
+
+
+def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
+    """Through a JPEG file of this quality (Pillow's 1 to 95) and back, each image by itself, on the CPU."""
+    images = pixels.cpu().numpy()
+    results = np.empty_like(images)
+
+    def compress(part: slice) -> None:
+        for image, result in zip(images[part], results[part], strict=True):
+            with io.BytesIO() as file:
+                Image.fromarray(image).save(file, "JPEG", quality=int(quality))
+                with Image.open(file) as decoded:
+                    result[:] = decoded
+
+    workers = torch.get_num_threads()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(compress, (slice(start, None, workers) for start in range(workers))))
+    return torch.from_numpy(results).to(pixels.device)
+
+
+def pixelate(pixels: Pixels, fraction: float) -> Pixels:
+    """Shrink both sides to int(fraction × side) by a box filter and enlarge them again by repeating pixels."""
+    for dim in (2, 1):  # Pillow's order, which its rounding to 8 bits in between makes visible
+        size = pixels.shape[dim]
+        small = int(size * fraction)
+        pixels = _shrink(pixels, dim, *_box_taps(size, small, pixels.device))
+        if dim == 2:
+            width_map = _repeats(size, small, pixels.device)
+    height_map = _repeats(size, small, pixels.device)
+    return pixels.index_select(1, height_map).index_select(2, width_map)
+
+
+def _shrink(
+    pixels: UInt8[Tensor, "n a b 3"], dim: int, taps: Int[Tensor, "t s"], weights: Int[Tensor, "t s"]
+) -> Tensor:
+    """Weighted sums along ``dim`` in fixed point, rounded to 8 bits."""
+    shape = [-1 if axis == dim else 1 for axis in range(pixels.ndim)]
+    terms = (
+        pixels.index_select(dim, tap).to(torch.int32).mul_(weight.view(shape))
+        for tap, weight in zip(taps, weights, strict=True)
+    )
+    total = reduce(Tensor.add_, terms).add_(1 << (COEFFICIENT_BITS - 1))
+    return (total >> COEFFICIENT_BITS).to(torch.uint8)  # at most 255, as the weights sum to 1
+
+
+@lru_cache(maxsize=32)
+def _box_taps(size: int, small: int, device: torch.device) -> tuple[Int[Tensor, "t s"], Int[Tensor, "t s"]]:
+    """Positions and 22-bit weights, (taps, small), of Pillow's box filter from ``size`` to ``small`` pixels.
+
+    Output i averages the pixels whose centres lie in its cell ((i, i + 1] · size / small).
+    """
+    scale = size / small
+    centre = (np.arange(small) + 0.5) * scale
+    first = np.maximum((centre - scale / 2 + 0.5).astype(int), 0)
+    last = np.minimum((centre + scale / 2 + 0.5).astype(int), size)
+    taps = first + np.arange((last - first).max())[:, None]
+    offset = (taps + 0.5 - centre) / scale
+    inside = (taps < last) & (offset > -0.5) & (offset <= 0.5)
+    weights = np.floor(inside / inside.sum(axis=0) * 2**COEFFICIENT_BITS + 0.5).astype(np.int32)
+    return torch.from_numpy(np.minimum(taps, size - 1)).to(device), torch.from_numpy(weights).to(device)
+
+
+@lru_cache(maxsize=32)
+def _repeats(size: int, small: int, device: torch.device) -> Int[Tensor, " size"]:
+    """Which of ``small`` pixels each of ``size`` pixels shows: the one that its centre falls into."""
+    return torch.from_numpy(((np.arange(size) + 0.5) * (small / size)).astype(np.int64)).to(device)

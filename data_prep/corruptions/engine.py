@@ -1,0 +1,93 @@
+"""``corrupt``: a batch of images in, the same batch corrupted out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_prep.corruptions.levels import Pixels
+from data_prep.corruptions.random import Streams
+from data_prep.corruptions.registry import find, look_up
+from data_prep.errors import InputError
+
+SMALLEST_SIDE = 32
+CHUNK_VALUES = {"cpu": 1 << 19, "cuda": 1 << 26}
+"""Values of the images worked on at once: enough to keep the device busy, few enough to stay in its fast memory."""
+
+Images = TypeVar("Images", NDArray[np.uint8], Tensor)
+
+
+def corrupt(
+    pixels: Images,
+    name: str,
+    *,
+    severity: int,
+    profile: str = "cifar",
+    seed: int = 0,
+    indices: Sequence[int] | NDArray[np.int64] | Tensor | None = None,
+) -> Images:
+    """Corrupt every image of a batch.
+
+    The result for an image depends on (seed, name, severity, its index, its pixels) and the profile's parameters only:
+    not on the batch that it comes in, nor, but for rounding, on the device.
+
+    pixels: uint8 (N, H, W, 3), RGB, H and W at least 32; a NumPy array or a tensor on any device. It is not changed.
+    name: one of ``corruption_names("all")``.
+    severity: from 1 to 5 (in the profile "sweep" to 10, or 6).
+    profile: "cifar", "imagenet" or "sweep"; which parameters a severity stands for.
+    seed: any integer.
+    indices: int64 (N,), the identity of each image, by custom its position in the full split; 0 to N − 1 if left out.
+
+    Returns: uint8 (N, H, W, 3), an array for an array, a tensor on the same device for a tensor.
+    Raises: InputError for arguments other than these; PrerequisiteError where "frost" lacks its pictures.
+    """
+    corruption, entry = find(name), look_up(name, severity, profile)
+    _check_pixels(pixels)
+    identity = _identities(indices, len(pixels))
+    if isinstance(pixels, np.ndarray):
+        result = torch.empty(pixels.shape, dtype=torch.uint8)
+    else:
+        result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
+    key = f"{seed}/{name}/{severity}"
+    values = CHUNK_VALUES.get(result.device.type, CHUNK_VALUES["cpu"])
+    rows = max(1, values // max(1, result[0].numel() if len(result) else 1))
+    for start in range(0, len(result), rows):
+        chunk = _chunk(pixels, start, start + rows)
+        if corruption.random:
+            streams = Streams(key, identity[start : start + rows].to(chunk.device))
+            result[start : start + rows] = corruption.function(chunk, entry, streams)
+        else:
+            result[start : start + rows] = corruption.function(chunk, entry)
+    return result.numpy() if isinstance(pixels, np.ndarray) else result
+
+
+def _chunk(pixels: NDArray[np.uint8] | Tensor, start: int, stop: int) -> Pixels:
+    """Some of the images as a contiguous tensor; of an array, which may be a read-only memory map, a copy."""
+    part = pixels[start:stop]
+    return torch.from_numpy(np.array(part)) if isinstance(part, np.ndarray) else part.contiguous()
+
+
+def _check_pixels(pixels: object) -> None:
+    if not isinstance(pixels, np.ndarray | Tensor):
+        raise InputError(f"expected images as a NumPy array or a tensor, got {type(pixels).__name__}")
+    if pixels.dtype not in (np.uint8, torch.uint8) or pixels.ndim != 4 or pixels.shape[-1] != 3:
+        got = f"{pixels.dtype} {tuple(pixels.shape)}"
+        raise InputError(f"expected images as uint8 (N, H, W, 3), got {got}; convert values with range 0 to 255 first")
+    if min(pixels.shape[1:3]) < SMALLEST_SIDE:
+        got = f"{pixels.shape[1]} × {pixels.shape[2]}"
+        raise InputError(
+            f"expected images of at least {SMALLEST_SIDE} × {SMALLEST_SIDE}, got {got}; enlarge them first"
+        )
+
+
+def _identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count: int) -> Tensor:
+    identity = torch.arange(count) if indices is None else torch.as_tensor(np.array(indices, dtype=None))
+    if identity.shape != (count,) or (count and (identity.is_floating_point() or identity.dtype == torch.bool)):
+        got = f"{identity.dtype} {tuple(identity.shape)}"
+        raise InputError(f"expected indices as integers ({count},), one per image, got {got}")
+    return identity.to(torch.int64)

@@ -1,0 +1,30 @@
+"""Between 8-bit images and the arithmetic on them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Pixels = UInt8[Tensor, "n h w 3"]
+
+NUDGE = 2.0**-12
+"""Grey levels added before truncation where sums are taken in another order than in the reference: what is a whole
+level but for rounding stays that level, on every device and at every batch size."""
+
+
+def truncate(values: Float[Tensor, "n h w 3"], nudge: float = 0.0) -> Pixels:
+    """Clip ``values``, in grey levels, to [0, 255] and drop the fraction, as the original generators do. In place."""
+    if nudge:
+        values = values.add_(nudge)
+    return values.clamp_(0.0, 255.0).to(torch.uint8)
+
+
+def planes(pixels: Pixels, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n 3 h w"]:
+    """Colour planes, contiguous, in grey levels 0 to 255."""
+    return pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
+
+
+def truncate_planes(values: Float[Tensor, "n 3 h w"]) -> Pixels:
+    """``truncate`` with the nudge, from planes back to pixels."""
+    return truncate(values, NUDGE).permute(0, 2, 3, 1)

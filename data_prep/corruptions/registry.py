@@ -1,0 +1,115 @@
+"""Which corruptions there are, in which groups, at which severities and with which parameters."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from data_prep.corruptions import digital, noise
+from data_prep.corruptions.levels import Pixels
+from data_prep.corruptions.parameters import PROFILES, Parameters
+from data_prep.errors import InputError
+
+REVISION = 1
+"""Of the arithmetic: raised by every change that can alter an image, so that no stored result outlives it."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A corruption: its name, its groups and the function that applies it.
+
+    function: (pixels, parameters) or, for a random corruption, (pixels, parameters, streams) to pixels.
+    """
+
+    group: str
+    function: Callable[..., Pixels]
+    random: bool = True
+    extra: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called in files and on the command line."""
+        return self.function.__name__
+
+
+CORRUPTIONS = {
+    corruption.name: corruption
+    for corruption in (
+        Corruption("noise", noise.gaussian_noise),
+        Corruption("noise", noise.shot_noise),
+        Corruption("noise", noise.impulse_noise),
+        Corruption("weather", digital.brightness, random=False),
+        Corruption("digital", digital.contrast, random=False),
+        Corruption("digital", digital.pixelate, random=False),
+        Corruption("digital", digital.jpeg_compression, random=False),
+        Corruption("noise", noise.speckle_noise, extra=True),
+        Corruption("digital", digital.saturate, random=False, extra=True),
+    )
+}
+"""In the order of the official tables."""
+
+GROUPS = ("all", "standard", "extra", "noise", "blur", "weather", "digital")
+
+
+def corruption_names(group: str = "standard") -> tuple[str, ...]:
+    """Names in the order of the official tables.
+
+    group: "standard" (the 15 that robustness is reported on), "extra" (the 4 kept for choosing λ), "all" (the 19), or
+        the standard ones of one kind: "noise", "blur", "weather", "digital".
+    Raises: InputError for any other group.
+    """
+    _expect(group, GROUPS, "corruption group")
+    if group in ("all", "extra"):
+        return tuple(name for name, it in CORRUPTIONS.items() if it.extra or group == "all")
+    return tuple(name for name, it in CORRUPTIONS.items() if not it.extra and group in ("standard", it.group))
+
+
+def profiles() -> tuple[str, ...]:
+    """Names of the tables of parameters: "cifar", "imagenet" and "sweep"."""
+    return tuple(PROFILES)
+
+
+def severities(name: str, profile: str = "cifar") -> tuple[int, ...]:
+    """Severities at which ``profile`` defines the corruption, from 1 up; empty where it does not define it at all.
+
+    Raises: InputError for an unknown corruption or profile.
+    """
+    find(name)
+    _expect(profile, PROFILES, "profile")
+    return tuple(range(1, len(PROFILES[profile].get(name, ())) + 1))
+
+
+def parameters(name: str, severity: int, profile: str = "cifar") -> dict[str, object]:
+    """Everything besides seed, index and pixels that decides a corrupted image, ready for JSON.
+
+    Raises: InputError for an unknown corruption or profile and for a severity that the profile does not define.
+    """
+    entry = look_up(name, severity, profile)
+    values = list(entry) if isinstance(entry, tuple) else [entry]
+    return {"corruption": name, "severity": severity, "profile": profile, "parameters": values, "revision": REVISION}
+
+
+def find(name: str) -> Corruption:
+    """The corruption of this name. Raises: InputError for an unknown one."""
+    _expect(name, CORRUPTIONS, "corruption")
+    return CORRUPTIONS[name]
+
+
+def look_up(name: str, severity: int, profile: str) -> Parameters:
+    """The table entry. Raises: as ``parameters``."""
+    available = severities(name, profile)
+    if not available:
+        known = ", ".join(PROFILES[profile])
+        raise InputError(f"profile {profile!r} has no {name}; expected one of {known}, or another profile")
+    if severity not in available:
+        raise InputError(f"expected a severity from 1 to {available[-1]} for {name} ({profile}), got {severity!r}")
+    return PROFILES[profile][name][severity - 1]
+
+
+def _expect(given: str, known: Iterable[str], what: str) -> None:
+    known = tuple(known)
+    if given not in known:
+        close = difflib.get_close_matches(str(given), known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(known)}"
+        raise InputError(f"unknown {what} {given!r}: {hint}")
