@@ -1,21 +1,36 @@
-"""The command line of the data sets: ``python -m data_prep``."""
+"""Get, import, list and check the images: data sets, corruptions and the archives that they come from."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from data_prep.commands import import_command
+from data_prep.catalogue import format_data, list_data
+from data_prep.commands import download_command, import_command, list_command, verify_command
 from data_prep.errors import run_command
 
-COMMANDS = {"import": import_command}
+COMMANDS = {
+    "list": list_command,
+    "download": download_command,
+    "import": import_command,
+    "verify": verify_command,
+}
+
+
+class DataParser(argparse.ArgumentParser):
+    """A parser whose help ends with the data that there is at that moment."""
+
+    def format_help(self) -> str:
+        """Return the help and the list of ``python -m data_prep list``."""
+        return f"{super().format_help()}\ndata:\n{format_data(list_data(Path('data')))}\n"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser, one subparser per module of ``COMMANDS``."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = DataParser(prog="python -m data_prep", description=__doc__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,

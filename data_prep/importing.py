@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import shutil
 import warnings
@@ -17,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.decode import AS_IS, Geometry, decode_image
-from data_prep.disk import check_space
+from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.store import RECORD_NAME, Record, labels_path, pixels_path, read_record
@@ -95,7 +94,7 @@ def import_tree(
                 resize=geometry.resize,
                 crop=geometry.crop,
                 source=source.resolve().name,
-                source_sha256=_sha256(source) if source.is_file() else None,
+                source_sha256=digest_of(source, "sha256") if source.is_file() else None,
             )
             record.write(work)
             _publish(work, folder, new=record, old=old)
@@ -194,8 +193,3 @@ def _publish(work: Path, folder: Path, *, new: Record, old: Record | None) -> No
         pixels_path(work, split).replace(pixels_path(folder, split))
         labels_path(work, split).replace(labels_path(folder, split))
     (work / RECORD_NAME).replace(folder / RECORD_NAME)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

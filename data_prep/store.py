@@ -78,13 +78,14 @@ def read_record(folder: Path) -> Record | None:
     raise InputError(f"expected schema version {SCHEMA_VERSION} in {path}, got {version}; import the data set again")
 
 
-def read_split(folder: Path, record: Record, split: str) -> ImageSet:
+def read_split(folder: Path, split: str) -> ImageSet:
     """Map one split of an imported data set.
 
-    Raises: InputError for a split that the record does not list and for arrays that are missing or not as recorded.
+    Raises: InputError for a folder without this split and for arrays that are missing or not as recorded.
     """
-    if split not in record.counts:
-        raise InputError(f"expected a split of {record.name} ({', '.join(record.counts)}), got {split!r}")
+    record = read_record(folder)
+    if record is None or split not in record.counts:
+        raise InputError(f"expected an imported split {split!r} in {folder}, got none; import the data set again")
     pixels, labels = map_array(pixels_path(folder, split)), map_array(labels_path(folder, split))
     expected = (record.counts[split], *record.image_size, 3)
     if pixels.shape != expected:

@@ -101,6 +101,18 @@ def _walk_tar(source: Path) -> Iterator[RawFile]:
                     f"{source.name}: expected plain files, got {info.name}, a link or device; pack real files"
                 )
             yield info.name, info.size, file.read
+        _check_end(archive)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """See that a walk ended at the end mark: ``tarfile`` also stops, in silence, at a cut or damaged header."""
+    stream = archive.fileobj
+    assert stream is not None
+    whole = stream.tell() == archive.offset + tarfile.BLOCKSIZE
+    while whole and (block := stream.read(1 << 20)):
+        whole = not block.strip(b"\0")
+    if not whole:
+        raise tarfile.ReadError(f"no end of archive where one was due, at byte {archive.offset:,}")
 
 
 @contextlib.contextmanager

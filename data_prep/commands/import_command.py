@@ -1,10 +1,11 @@
-"""``python -m data_prep import``: decode an image tree once into flat arrays."""
+"""Import an image tree, or an archive of one: every image is decoded once, into flat arrays."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from data_prep.commands.options import add_data_dir
 from data_prep.decode import Geometry
 from data_prep.importing import import_tree
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--note", default="", help='how it differs from the original, shown in every figure: "JPEG q75"'
     )
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
+    add_data_dir(parser)
     parser.add_argument("--resize", type=int, metavar="SHORT", help="bring the short side to this length, bilinear")
     parser.add_argument("--crop", type=int, metavar="SIDE", help="keep the centre square of this side")
     parser.add_argument("--replace", action="store_true", help="import over a data set of this name")

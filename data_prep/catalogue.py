@@ -1,0 +1,107 @@
+"""What data there is, and how to get what there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.archives_c import FOLDERS, corruptions_in, find_archive_c
+from data_prep.cifar import RELEASES, find_release
+from data_prep.errors import InputError
+from data_prep.shapes import SPLIT_SIZES
+from data_prep.sources import command_line, imported_names, unimported_trees
+from data_prep.store import Record, read_record
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set of the list.
+
+    kind: official, imported, drawn, corrupted or tree. holds: splits and counts, in words.
+    where: its path, or how to get it. n_bytes: on disk, None when it is not there.
+    """
+
+    name: str
+    kind: str
+    holds: str
+    where: str
+    n_bytes: int | None = None
+
+
+def list_data(data_dir: Path) -> list[Entry]:
+    """List every data set that is known or lies in ``data_dir``; files are looked at, not read."""
+    return [
+        Entry("shapes", "drawn", _counts(SPLIT_SIZES), "always there"),
+        *_official(data_dir),
+        *_imported(data_dir),
+        *_trees(data_dir),
+        *_corrupted(data_dir),
+    ]
+
+
+def format_data(entries: list[Entry]) -> str:
+    """Lay the list out as a table in plain text."""
+    rows = [("name", "kind", "holds", "size", "where, or how to get it")]
+    rows += [(entry.name, entry.kind, entry.holds, _megabytes(entry.n_bytes), entry.where) for entry in entries]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _official(data_dir: Path) -> Iterator[Entry]:
+    for name, release in RELEASES.items():
+        path = find_release(name, data_dir)
+        where = f"get it: {command_line('download', name, data_dir=data_dir)}" if path is None else str(path)
+        yield Entry(name, "official", _counts(release.counts), where, None if path is None else _size(path))
+
+
+def _imported(data_dir: Path) -> Iterator[Entry]:
+    for name in imported_names(data_dir):
+        folder = data_dir / name
+        try:
+            record = read_record(folder)
+        except InputError as error:
+            yield Entry(name, "imported", "damaged", str(error), _size(folder))
+            continue
+        if record is not None:
+            where = (
+                str(folder) if find_release(name, data_dir) is None else f"{folder} (unused: the official files win)"
+            )
+            yield Entry(name, "imported", _describe(record), where, _size(folder))
+
+
+def _trees(data_dir: Path) -> Iterator[Entry]:
+    for name in unimported_trees(data_dir):
+        command = command_line("import", data_dir / name, "--name", name, data_dir=data_dir)
+        yield Entry(name, "tree", "not imported", f"get it: {command}")
+
+
+def _corrupted(data_dir: Path) -> Iterator[Entry]:
+    for name in FOLDERS:
+        folder = find_archive_c(name, data_dir)
+        if folder is None:
+            yield Entry(
+                name, "corrupted", "19 x 5 x 10,000", f"get it: {command_line('download', name, data_dir=data_dir)}"
+            )
+        else:
+            yield Entry(name, "corrupted", f"{len(corruptions_in(folder))} corruptions", str(folder), _size(folder))
+
+
+def _describe(record: Record) -> str:
+    height, width = record.image_size
+    note = f" ({record.note})" if record.note else ""
+    return f"{_counts(record.counts)} of {height}x{width}, {len(record.classes)} classes{note}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())
+
+
+def _size(path: Path) -> int:
+    files = path.glob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _megabytes(n_bytes: int | None) -> str:
+    return "-" if n_bytes is None else f"{n_bytes / 1e6:,.0f} MB"

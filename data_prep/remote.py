@@ -1,0 +1,70 @@
+"""What can be downloaded, from where, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.archives_c import FOLDERS
+from data_prep.cifar import RELEASES
+from data_prep.download import fetch
+from data_prep.errors import InputError
+from data_prep.unpack import unpack_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A published file.
+
+    url: where it is. file: what it is called in the data folder. md5: its published checksum.
+    folder: what it has to be unpacked to, None for a file that is read as it is.
+    """
+
+    url: str
+    file: str
+    md5: str
+    folder: str | None = None
+
+
+REMOTES = {
+    "cifar10": Remote(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        file=RELEASES["cifar10"].archive,
+        md5=RELEASES["cifar10"].archive_md5,
+    ),
+    "cifar100": Remote(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        file=RELEASES["cifar100"].archive,
+        md5=RELEASES["cifar100"].archive_md5,
+    ),
+    "cifar10c": Remote(
+        url="https://zenodo.org/records/2535967/files/CIFAR-10-C.tar?download=1",
+        file="CIFAR-10-C.tar",
+        md5="56bf5dcef84df0e2308c6dcbcbbd8499",
+        folder=FOLDERS["cifar10c"],
+    ),
+    "cifar100c": Remote(
+        url="https://zenodo.org/records/3555552/files/CIFAR-100-C.tar?download=1",
+        file="CIFAR-100-C.tar",
+        md5="11f0ed0f1191edbf9fa23466ae6021d3",
+        folder=FOLDERS["cifar100c"],
+    ),
+}
+
+
+def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
+    """Download a data set into ``data_dir``, and unpack it if it is read unpacked.
+
+    Returns: the file or folder that it is read from. What is there already is checked or, once unpacked, left alone.
+    Raises: InputError for an unknown name; what ``fetch`` and ``unpack_folder`` raise.
+    """
+    if name not in REMOTES:
+        raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}")
+    remote = REMOTES[name]
+    if remote.folder is not None and (data_dir / remote.folder).is_dir():
+        return data_dir / remote.folder
+    fetch(remote.url, data_dir / remote.file, md5=remote.md5, progress=progress)
+    if remote.folder is None:
+        return data_dir / remote.file
+    unpack_folder(data_dir / remote.file, data_dir / remote.folder)
+    return data_dir / remote.folder

@@ -1,0 +1,123 @@
+"""``shapes``: ten classes of geometric figures on cluttered ground, drawn from a seed; nothing is needed on disk.
+
+A testbed that a small convolutional network learns in minutes and a linear classifier cannot learn at all: a figure
+may be brighter or darker than its ground, anywhere, of any size, colour and angle, so no pixel says anything by itself.
+Some classes differ by fine detail alone (square, stripes, checkerboard): noise and blur take that away first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.figures import FIGURES, Floats
+from data_prep.imageset import ImageSet
+
+SIDE = 32
+SPLIT_SIZES = {"train": 10_000, "test": 2_000}
+CHUNK = 1_000
+
+
+def make_shapes(split: str, *, n: int | None = None, seed: int = 0) -> ImageSet:
+    """Draw a split of ``shapes``.
+
+    A figure is the set where a signed distance d, in pixels, is negative; its opacity clip(1/2 − d, 0, 1) makes smooth
+    edges. Ground: two colours faded into each other, waves, two strokes; a third stroke crosses the figure; then
+    Gaussian noise of 0.02. Figure and ground differ by 0.15 to 0.45 (of the range 0 to 1) in every channel on average,
+    with either sign.
+
+    split: ``"train"`` or ``"test"``; each has a stream of random numbers of its own.
+    n: images, balanced over the classes in turn; None for 10,000 in train and 2,000 in test.
+    seed: another seed draws other images.
+    Returns: 32 x 32 images.
+    Raises: InputError for an unknown split and for ``n`` below 1.
+    """
+    if split not in SPLIT_SIZES:
+        raise InputError(f"expected a split of shapes ({', '.join(SPLIT_SIZES)}), got {split!r}")
+    n = SPLIT_SIZES[split] if n is None else n
+    if n < 1:
+        raise InputError(f"expected at least 1 image of shapes, got {n}")
+    rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
+    labels = np.arange(n) % len(FIGURES)
+    chunks = [_draw(rng, labels[start : start + CHUNK]) for start in range(0, n, CHUNK)]
+    return ImageSet("shapes", "shapes", split, np.concatenate(chunks), labels, tuple(FIGURES), np.arange(n))
+
+
+def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Draw one image for every label: uint8 (n, 32, 32, 3)."""
+    n = len(labels)
+    middle = _uniform(rng, 0.35, 0.65, (n, 1, 1, 3))
+    contrast = _uniform(rng, 0.15, 0.45, (n, 1, 1, 1)) * _signs(rng, n) * _uniform(rng, 0.8, 1.2, (n, 1, 1, 3))
+    ground, ink = middle - contrast / 2, middle + contrast / 2
+    images: Floats = ground + _texture(rng, n)
+    for _ in range(2):
+        images = _paint(images, _stroke(rng, n), _stroke_colour(rng, middle))
+    images = _paint(images, _figure(rng, labels), ink)
+    images = _paint(images, _stroke(rng, n), _stroke_colour(rng, middle))
+    images += 0.02 * rng.standard_normal(images.shape, dtype=np.float32)
+    return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+
+
+def _figure(rng: np.random.Generator, labels: NDArray[np.int64]) -> Floats:
+    """Signed distance (n, 32, 32), in pixels, to a figure per label at a random place, size and angle."""
+    n = len(labels)
+    radius = _uniform(rng, 6, 11, (n, 1, 1))
+    room = SIDE / 2 - 0.9 * radius
+    x, y = _grid()
+    x, y = x - room * _uniform(rng, -1, 1, (n, 1, 1)), y - room * _uniform(rng, -1, 1, (n, 1, 1))
+    x, y = _rotate(x / radius, y / radius, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
+    distance = np.empty((n, SIDE, SIDE), dtype=np.float32)
+    for label, figure in enumerate(FIGURES.values()):
+        chosen = labels == label
+        distance[chosen] = figure(x[chosen], y[chosen])
+    return distance * radius
+
+
+def _stroke(rng: np.random.Generator, n: int) -> Floats:
+    """Signed distance (n, 32, 32), in pixels, to a straight stroke 1.2 to 2.4 pixels wide and 8 to 20 long."""
+    x, y = _grid()
+    x, y = x - _uniform(rng, -14, 14, (n, 1, 1)), y - _uniform(rng, -14, 14, (n, 1, 1))
+    along, across = _rotate(x, y, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
+    half_length, half_width = _uniform(rng, 4, 10, (n, 1, 1)), _uniform(rng, 0.6, 1.2, (n, 1, 1))
+    return np.maximum(np.abs(along) - half_length, np.abs(across) - half_width)
+
+
+def _stroke_colour(rng: np.random.Generator, middle: Floats) -> Floats:
+    return middle + _uniform(rng, -0.3, 0.3, middle.shape)
+
+
+def _texture(rng: np.random.Generator, n: int) -> Floats:
+    """Add to a ground: a fade of at most ±0.12 from side to side and two waves of at most ±0.06: (n, 32, 32, 3)."""
+    x, y = _grid()
+    fade, _ = _rotate(x, y, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
+    texture: Floats = fade[..., None] / SIDE * _uniform(rng, -0.17, 0.17, (n, 1, 1, 3))
+    for _ in range(2):
+        ripple, _ = _rotate(x, y, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
+        phase = ripple * _uniform(rng, 0.3, 1.2, (n, 1, 1)) + _uniform(rng, 0, 2 * np.pi, (n, 1, 1))
+        texture = texture + np.sin(phase)[..., None] * _uniform(rng, -0.06, 0.06, (n, 1, 1, 3))
+    return texture
+
+
+def _paint(images: Floats, distance: Floats, colour: Floats) -> Floats:
+    opacity: Floats = np.clip(0.5 - distance, 0, 1)[..., None]
+    return images + opacity * (colour - images)
+
+
+def _rotate(x: Floats, y: Floats, angle: Floats) -> tuple[Floats, Floats]:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * x + sin * y, cos * y - sin * x
+
+
+def _grid() -> tuple[Floats, Floats]:
+    """Coordinates of the pixel centres from the image centre, (1, 1, 32) and (1, 32, 1)."""
+    line = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
+    return line[None, None, :], line[None, :, None]
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float, shape: tuple[int, ...]) -> Floats:
+    return np.float32(low) + np.float32(high - low) * rng.random(shape, dtype=np.float32)
+
+
+def _signs(rng: np.random.Generator, n: int) -> Floats:
+    return np.where(rng.random((n, 1, 1, 1), dtype=np.float32) < 0.5, np.float32(-1), np.float32(1))

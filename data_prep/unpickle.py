@@ -1,0 +1,66 @@
+"""Read the pickles of the official CIFAR batches, and nothing else that a pickle can do."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+
+_RECONSTRUCT: Callable[..., NDArray[Any]] = np.empty(0).__reduce__()[0]  # type: ignore[assignment]
+
+
+def _make_dtype(spec: str, align: int = 0, copy: int = 0) -> np.dtype[Any]:
+    """Python 2 wrote the two flags as integers, which NumPy is about to refuse."""
+    return np.dtype(spec, align=bool(align), copy=bool(copy))
+
+
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _make_dtype,
+}
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"a call of {module}.{name}") from None
+
+
+def unpickle_batch(data: bytes, where: str) -> dict[str, Any]:
+    """Read one pickled dictionary of arrays, lists, strings and numbers, as Python 2 wrote them.
+
+    Containers, strings and numbers need no lookup; of everything that does, only NumPy arrays are admitted. A pickle
+    that asks for any other name is refused before that name is imported, so reading one runs no code of its own.
+
+    where: the name of the file, for messages.
+    Returns: the dictionary; its byte strings come as text (latin-1).
+    Raises: InputError for a damaged pickle and for one that holds anything else.
+    """
+    try:
+        content = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        MemoryError,
+    ) as error:
+        raise InputError(
+            f"expected a CIFAR batch in {where}, got {error or 'a damaged file'}; fetch it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"expected a dictionary in {where}, got {type(content).__name__}; fetch it again")
+    return content

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import v2
+
+from data_prep.decode import Geometry, decode_image
+from data_prep.errors import InputError
+
+
+def encode(pixels: np.ndarray, format_name: str = "PNG", mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, format_name)
+    return buffer.getvalue()
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "BMP", "PPM"])
+def test_lossless_formats_come_back_exactly(format_name: str) -> None:
+    pixels = picture(5, 9)
+    assert np.array_equal(decode_image(encode(pixels, format_name)), pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_colour_modes_become_rgb(mode: str) -> None:
+    decoded = decode_image(encode(picture(8, 8), "JPEG", mode))
+    assert decoded.shape == (8, 8, 3)
+    assert decoded.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 47), (50, 33), (40, 40), (32, 45), (97, 61)])
+def test_resize_and_crop_agree_with_torchvision(height: int, width: int) -> None:
+    pixels = picture(height, width)
+    reference = v2.Compose([v2.Resize(32), v2.CenterCrop(27)])(Image.fromarray(pixels))
+    ours = decode_image(encode(pixels), Geometry(resize=32, crop=27))
+    assert np.array_equal(ours, np.asarray(reference))
+
+
+def test_resize_alone_keeps_the_aspect() -> None:
+    assert decode_image(encode(picture(30, 47)), Geometry(resize=20)).shape == (20, 31, 3)
+
+
+def test_crop_of_a_small_image_is_refused() -> None:
+    with pytest.raises(InputError, match=r"at least 9 pixels a side to crop, got \(12, 8\); add --resize"):
+        decode_image(encode(picture(8, 12)), Geometry(crop=9))
+
+
+@pytest.mark.parametrize("sides", [{"resize": 0}, {"crop": 5000}, {"resize": 8, "crop": 9}])
+def test_impossible_geometry_is_refused(sides: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        Geometry(**sides)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "BMP", "WEBP"])
+def test_truncated_images_are_refused(format_name: str) -> None:
+    data = encode(picture(32, 32), format_name)
+    with pytest.raises(InputError, match="expected a whole image file"):
+        decode_image(data[: len(data) // 2])
+
+
+def test_damaged_checksum_is_refused() -> None:
+    data = bytearray(encode(picture(32, 32)))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(InputError, match="expected a whole image file"):
+        decode_image(bytes(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"not an image", b"GIF89a" + bytes(20)])
+def test_other_files_are_refused(data: bytes) -> None:
+    with pytest.raises(InputError, match="expected a whole image file"):
+        decode_image(data)
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that announces side x side pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [8_500, 12_000, 50_000])
+def test_decompression_bombs_are_refused_before_they_are_decoded(side: int) -> None:
+    with pytest.raises(InputError, match="pixels"):
+        decode_image(bomb(side))
+
+
+def test_resize_of_a_sliver_is_refused() -> None:
+    with pytest.raises(InputError, match="after the resize"):
+        decode_image(encode(picture(1, 2000)), Geometry(resize=4096))
