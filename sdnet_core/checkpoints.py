@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import replacing
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
 
 _FORMAT = "sdnet-robustness/1"
@@ -54,7 +54,9 @@ class ModelCard:
         if fields.pop("format", None) != _FORMAT:
             raise InputError(f"the checkpoint was not written in the format {_FORMAT!r}")
         try:
-            config = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.pop("config").items()}
+            config: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in fields.pop("config").items()
+            }
             return cls(config=NetworkConfig(**config), **fields)
         except (TypeError, KeyError, AttributeError) as error:
             raise InputError(f"the checkpoint's model card is damaged: {error}") from error
@@ -94,11 +96,8 @@ def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = Fals
         for name, value in model.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
+    with replacing(path) as temporary:
         save_file(state, temporary, metadata={"card": card.to_json()})
-        temporary.replace(path)
 
 
 def shipped_models() -> dict[str, Path]:

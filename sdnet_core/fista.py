@@ -37,7 +37,7 @@ def prox(u: Tensor, *, step: Scalar, lam: Scalar, mu: float = 0.0, non_negative:
 
     Source: Beck & Teboulle, SIAM J. Imaging Sciences 2(1), 2009, section 1; with μ > 0 by completing the square.
     """
-    threshold = lam * step
+    threshold = torch.as_tensor(lam * step, dtype=u.dtype, device=u.device)
     shrunk = (u - threshold).clamp_min(0.0) if non_negative else u - torch.clamp(u, -threshold, threshold)
     return shrunk / (1.0 + mu * step) if mu else shrunk
 

@@ -106,9 +106,10 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         )
     if missing := {"data", "model"} - fields.keys():
         raise InputError(f"recipe {name_or_path}: missing {', '.join(sorted(missing))}")
+    accepted: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
     for key, value in fields.items():
-        expected = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(known[key].type))
-        if expected and (not isinstance(value, expected) or (isinstance(value, bool) and known[key].type != "bool")):
+        expected = accepted.get(str(known[key].type), (dict,))
+        if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
             raise InputError(f"recipe {name_or_path}: {key} must be {known[key].type}; got {value!r}")
     return Recipe(**{"name": path.stem, **fields})
 

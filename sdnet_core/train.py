@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError, run_command
+from data_prep.files import replacing
 from sdnet_core.augment import crop_and_flip, to_images
 from sdnet_core.checkpoints import ModelCard, build_model, save_model, weights_fingerprint
 from sdnet_core.environment import describe_environment, select_device
@@ -62,7 +63,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         image_size=train_set.pixels.shape[1],
         **{"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model},
     )
-    model = model.to(run.device, memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last).to(run.device)
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=recipe.lr,
@@ -189,11 +190,9 @@ def _resume(run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer) 
 def _write_state(
     run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer, log: list[dict[str, float]]
 ) -> None:
-    run.out.mkdir(parents=True, exist_ok=True)
-    temporary = run.out / "state.pt.part"
     state = {"identity": run.identity(), "model": model.state_dict(), "optimiser": optimiser.state_dict(), "log": log}
-    torch.save(state, temporary)
-    temporary.replace(run.out / "state.pt")
+    with replacing(run.out / "state.pt") as temporary:
+        torch.save(state, temporary)
 
 
 def _write_log(out: Path, log: list[dict[str, float]]) -> None:

@@ -1,0 +1,1 @@
+"""The question: how robust is an image classifier, perturbed how, at which λ?"""

@@ -1,0 +1,127 @@
+"""The figures of a run: accuracy against λ, accuracy against severity, images beside their reconstructions."""
+
+from __future__ import annotations
+
+import json
+import math
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustness.analysis.frames import Run
+from robustness.analysis.style import (
+    MODEL_COLOURS,
+    MODEL_MARKERS,
+    label_outer,
+    lam_colour,
+    panel_grid,
+    save_figure,
+)
+from robustness.analysis.tables import describe, summarise
+
+_MOST_ROWS = 8
+
+
+def write_figures(run: Run) -> None:
+    """Draw every figure that the run has outcomes for into its folder ``figures``."""
+    folder = run.directory.path / "figures"
+    note = fill(describe(run).replace("95 % intervals are in summary.csv and cells.csv", "bands: 95 % intervals"), 140)
+    if run.cells["lam"].nunique() > 1:
+        save_figure(draw_accuracy_by_lambda(run), folder, "accuracy_by_lambda", note)
+    if (run.cells["severity"] > 0).any():
+        for model in run.models:
+            save_figure(draw_accuracy_by_severity(run, model), folder, f"accuracy_by_severity_{model}", note)
+    samples = run.directory.read_samples()
+    if samples:
+        title = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}"
+        save_figure(draw_samples(samples), folder, "samples", title)
+
+
+def draw_accuracy_by_lambda(run: Run) -> Figure:
+    """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines."""
+    summary = summarise(run)
+    names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
+    figure, axes = panel_grid(len(names))
+    for axis, name in zip(axes, names):
+        axis.set_title(name.replace("_", " "))
+        for index, model in enumerate(run.models):
+            rows = summary[(summary["perturbation"] == name) & (summary["model"] == model)]
+            _draw_model(axis, rows, model, index)
+    label_outer(axes, x="λ at test time", y="accuracy (%)")
+    _add_legend(figure, axes[0])
+    return figure
+
+
+def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, index: int) -> None:
+    colour, marker = MODEL_COLOURS[index % len(MODEL_COLOURS)], MODEL_MARKERS[index % len(MODEL_MARKERS)]
+    for _, row in rows[rows["policy"] == "none"].iterrows():
+        axis.axhspan(100 * row["ci_low"], 100 * row["ci_high"], color=colour, alpha=0.15, linewidth=0)
+        axis.axhline(100 * row["accuracy"], color=colour, linestyle="--", label=model)
+    fixed = rows[rows["policy"] == "fixed"].sort_values("lam")
+    if len(fixed):
+        axis.fill_between(fixed["lam"], 100 * fixed["ci_low"], 100 * fixed["ci_high"], color=colour, alpha=0.15, lw=0)
+        axis.plot(fixed["lam"], 100 * fixed["accuracy"], color=colour, marker=marker, label=model)
+    for _, row in rows[rows["policy"] == "trained"].iterrows():
+        axis.plot(row["lam"], 100 * row["accuracy"], marker, color=colour, markersize=7, fillstyle="none")
+
+
+def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
+    """A panel per corruption: accuracy of ``model`` against severity, a line per λ; other models without λ dashed."""
+    cells = run.cells[run.cells["severity"] > 0]
+    figure, axes = panel_grid(len(run.corruptions))
+    own = cells[cells["model"] == model]
+    lambdas = sorted(own["lam"].dropna().unique())
+    for axis, name in zip(axes, run.corruptions):
+        axis.set_title(name.replace("_", " "))
+        for index, lam in enumerate(lambdas):
+            rows = own[(own["perturbation"] == name) & (own["lam"] == lam)].sort_values("severity")
+            _draw_severities(axis, rows, f"λ = {lam:g}", lam_colour(index, len(lambdas)), "-")
+        plain = cells[(cells["perturbation"] == name) & cells["lam"].isna()]
+        for index, (other, rows) in enumerate(plain.groupby("model", sort=False)):
+            _draw_severities(axis, rows.sort_values("severity"), str(other), MODEL_COLOURS[1 + index], "--")
+    figure.suptitle(model, fontsize=10)
+    label_outer(axes, x="severity", y="accuracy (%)")
+    _add_legend(figure, axes[0])
+    return figure
+
+
+def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object, line: str) -> None:
+    accuracy, low, high = (100 * rows[name].to_numpy() for name in ("accuracy", "ci_low", "ci_high"))
+    axis.fill_between(rows["severity"], low, high, color=colour, alpha=0.12, linewidth=0)
+    axis.plot(rows["severity"], accuracy, line, color=colour, marker=".", label=label)
+
+
+def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
+    """One image under several perturbations (rows), and its reconstruction A z at every λ (columns)."""
+    titles = json.loads(str(samples["titles"]))
+    hardest: dict[str, int] = {}
+    for row, title in enumerate(titles):
+        if (
+            title["perturbation"] not in hardest
+            or title["severity"] > titles[hardest[title["perturbation"]]]["severity"]
+        ):
+            hardest[title["perturbation"]] = row
+    rows = list(hardest.values())[:_MOST_ROWS]
+    lambdas = samples["lambdas"]
+    figure = Figure(figsize=(1.05 * (len(lambdas) + 1) + 0.9, 1.1 * len(rows) + 0.6), layout="constrained")
+    axes = figure.subplots(len(rows), len(lambdas) + 1, squeeze=False)
+    for axis_row, row in zip(axes, rows):
+        title = titles[row]
+        pictures = [samples["perturbed"][row, 0], *samples["reconstructed"][row, :, 0]]
+        for column, (axis, picture) in enumerate(zip(axis_row, pictures)):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            if row == rows[0]:
+                lam = math.nan if column == 0 else float(lambdas[column - 1])
+                axis.set_title("input" if column == 0 else f"A z, λ = {lam:g}", fontsize=8)
+        name = str(title["perturbation"]).replace("_", "\n")
+        axis_row[0].set_ylabel(f"{name}\n{title['severity'] or ''}".strip(), fontsize=7)
+    return figure
+
+
+def _add_legend(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)

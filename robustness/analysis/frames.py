@@ -1,0 +1,77 @@
+"""Outcomes as tidy pandas frames."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustness.analysis.statistics import wilson_interval
+from robustness.run_directory import RunDirectory
+
+CELL_COLUMNS = [
+    *("model", "data", "source", "perturbation", "severity", "norm", "eps", "threat", "lam", "n"),
+    *("accuracy", "ci_low", "ci_high", "residual", "sparsity", "trust", "trust_reason", "seconds"),
+]
+"""Columns of ``cells.csv``; those of attacks are empty for corruptions."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that was read: its record, and the outcomes of its finished cells."""
+
+    directory: RunDirectory
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, directory: RunDirectory) -> Run:
+        """Read a run directory; raises PrerequisiteError or InputError if it is none."""
+        return cls(directory, directory.read_record())
+
+    @cached_property
+    def _measured(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        rows, outcomes = [], {}
+        for cell in self.record["cells"]:
+            found = self.directory.read_outcome(cell["key"], n=cell["n"])
+            if found is None:
+                continue
+            frame, metadata = found
+            outcomes[cell["key"]] = frame
+            correct = int(frame["correct"].sum())
+            low, high = wilson_interval(correct, len(frame))
+            rows.append(
+                {
+                    **cell,
+                    "accuracy": correct / len(frame),
+                    "ci_low": low,
+                    "ci_high": high,
+                    "residual": float(frame["residual"].mean()) if "residual" in frame else math.nan,
+                    "sparsity": float(frame["sparsity"].mean()) if "sparsity" in frame else math.nan,
+                    "seconds": metadata["seconds"],
+                }
+            )
+        columns = [*CELL_COLUMNS, "key", "trained_lam"]
+        return pd.DataFrame(rows).reindex(columns=columns), outcomes
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """One row per finished cell: :data:`CELL_COLUMNS`, ``key`` and ``trained_lam``; accuracies are fractions."""
+        return self._measured[0]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, in the order asked."""
+        return [model["name"] for model in self.record["models"]]
+
+    @property
+    def corruptions(self) -> list[str]:
+        """Names of the corruptions, in the order asked."""
+        return list(self.record["suite"]["corruptions"])
+
+    def correct(self, keys: list[str]) -> np.ndarray:
+        """Right answers of several cells, bool (len(keys), n), images in the same order in every row."""
+        return np.stack([self._measured[1][key]["correct"].to_numpy() for key in keys])

@@ -1,0 +1,78 @@
+"""Lists and grids as they are written on the command line and in suite files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from data_prep.errors import InputError
+
+_DECIMALS = 10
+"""λs are rounded to this many decimals, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """``"a,b"`` to ``("a", "b")``, without repetitions and in the order given."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def parse_lambdas(text: str) -> tuple[float, ...]:
+    """``"0.1,0.2,0.5"``, or ``"0.1:1.4:14"`` for 14 evenly spaced values from 0.1 to 1.4, both included.
+
+    Raises:
+        InputError: text that is no number, λ negative or not finite, fewer than 2 points of a range.
+    """
+    parts = text.split(":")
+    if len(parts) == 1:
+        return check_lambdas(_number(part, "λ") for part in parse_names(text))
+    if len(parts) != 3 or not parts[2].strip().isdigit() or int(parts[2]) < 2:
+        raise InputError(f"a λ range is first:last:count with count ≥ 2, as in 0.1:1.4:14; got {text!r}")
+    first, last, count = _number(parts[0], "λ"), _number(parts[1], "λ"), int(parts[2])
+    return check_lambdas(first + (last - first) * index / (count - 1) for index in range(count))
+
+
+def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
+    """Sorted distinct λs, each finite and ≥ 0; raises InputError otherwise."""
+    lambdas = tuple(values)
+    if not lambdas:
+        raise InputError("the λ grid is empty: give at least one value, as in --lambdas 0.1,0.2,0.5")
+    for value in lambdas:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+            raise InputError(f"λ must be a finite number ≥ 0; got {value}")
+    return tuple(sorted({round(float(value), _DECIMALS) for value in lambdas}))
+
+
+def parse_severities(text: str) -> tuple[int, ...]:
+    """``"1,3,5"`` to integers ≥ 1; raises InputError for anything else."""
+    names = parse_names(text)
+    if not names or not all(name.isdigit() and int(name) >= 1 for name in names):
+        raise InputError(f"severities are whole numbers from 1, as in 1,3,5; got {text!r}")
+    return tuple(sorted({int(name) for name in names}))
+
+
+def parse_eps(text: str) -> tuple[float, ...]:
+    """``"2/255,8/255"`` or ``"0.03"`` to budgets in [0, 1] pixel units.
+
+    Raises:
+        InputError: text that is no number or fraction, a budget outside (0, 1].
+    """
+    budgets = []
+    for part in parse_names(text):
+        numerator, _, denominator = part.partition("/")
+        divisor = _number(denominator, "ε") if denominator else 1.0
+        value = _number(numerator, "ε") / divisor if divisor else math.nan
+        if value > 1:
+            raise InputError(f"ε is in [0, 1] pixel units; got {part}: was {part}/255 meant?")
+        if not value > 0:
+            raise InputError(f"ε must be a number in (0, 1], such as 8/255; got {part}")
+        budgets.append(value)
+    if not budgets:
+        raise InputError("the list of ε is empty: give at least one value, as in --eps 8/255")
+    return tuple(sorted(set(budgets)))
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{what} must be a number; got {text.strip()!r}") from error

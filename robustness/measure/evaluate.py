@@ -1,0 +1,116 @@
+"""Run a model over perturbed images at several λs; one row per image and λ, nothing in the model changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from robustness.measure.perturbations import PerturbedImages
+from sdnet_core import Network
+from sdnet_core.augment import to_images
+
+
+class EvaluationError(RuntimeError):
+    """The model's answers cannot be used; the cell counts as failed, with this reason."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said about one batch at one λ, every value of shape (N,), on the model's device.
+
+    predicted: class of the largest logit. confidence: its softmax probability. nll: −log p(label).
+    residual: ‖x − Az‖² of the input's code, summed, normalised-pixel units. sparsity: share of zeros in the code.
+    Both are absent for a model without λ.
+    """
+
+    predicted: Tensor
+    confidence: Tensor
+    nll: Tensor
+    residual: Tensor | None
+    sparsity: Tensor | None
+
+
+def answer(network: Network, images: Tensor, labels: Tensor, lam: float | None) -> Answers:
+    """Classify images (N, 3, H, W) in [0, 1] at one λ and look at their codes; no host synchronisation."""
+    code = network.encode(images, lam)
+    logits = network.classify(code, lam)
+    if logits.shape != (len(images), network.config.num_classes):
+        raise EvaluationError(f"logits of shape {tuple(logits.shape)} for {len(images)} images")
+    log_probabilities = functional.log_softmax(logits.float(), dim=1)
+    confidence, predicted = log_probabilities.max(1)
+    return Answers(
+        predicted=predicted,
+        confidence=confidence.exp(),
+        nll=functional.nll_loss(log_probabilities, labels, reduction="none"),
+        residual=network.residual(images, code) if network.has_lam else None,
+        sparsity=(code == 0).flatten(1).float().mean(1) if network.has_lam else None,
+    )
+
+
+@torch.inference_mode()
+def evaluate(
+    network: Network,
+    images: PerturbedImages,
+    indices: np.ndarray,
+    lambdas: Sequence[float | None],
+    *,
+    device: torch.device,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[pd.DataFrame]:
+    """Outcomes per image, one frame for each of ``lambdas``.
+
+    Every batch is moved to the device once and answered at every λ; answers stay on the device until the end.
+
+    Args:
+        network: in eval mode, on ``device``.
+        images: perturbed pixels and labels.
+        indices: identity of every image in its split.
+        lambdas: λs of the calls; (None,) for a model without λ.
+        device: where the network is.
+        batch_size: images per forward pass; results do not depend on it beyond rounding.
+        progress: called with the number of answers since the last call.
+
+    Returns:
+        Frames with the columns ``index, label, predicted, correct, confidence, nll`` and, for a model with λ,
+        ``residual, sparsity``.
+
+    Raises:
+        EvaluationError: logits of the wrong shape, or not finite.
+    """
+    collected: list[list[Answers]] = [[] for _ in lambdas]
+    for start in range(0, len(images.labels), batch_size):
+        batch = slice(start, start + batch_size)
+        pixels = torch.from_numpy(np.ascontiguousarray(images.pixels[batch])).to(device, non_blocking=True)
+        labels = torch.from_numpy(images.labels[batch]).to(device, non_blocking=True)
+        x = to_images(pixels)
+        for answers, lam in zip(collected, lambdas, strict=True):
+            answers.append(answer(network, x, labels, lam))
+            progress(len(labels))
+    return [_to_frame(answers, images.labels, indices, lam) for answers, lam in zip(collected, lambdas, strict=True)]
+
+
+def _to_frame(answers: list[Answers], labels: np.ndarray, indices: np.ndarray, lam: float | None) -> pd.DataFrame:
+    def gather(name: str, dtype: type[np.generic]) -> np.ndarray:
+        return torch.cat([getattr(a, name) for a in answers]).cpu().numpy().astype(dtype)
+
+    columns: dict[str, np.ndarray] = {
+        "index": indices.astype(np.int32),
+        "label": labels.astype(np.int16),
+        "predicted": gather("predicted", np.int16),
+        "confidence": gather("confidence", np.float32),
+        "nll": gather("nll", np.float32),
+    }
+    if answers[0].residual is not None:
+        columns |= {"residual": gather("residual", np.float32), "sparsity": gather("sparsity", np.float32)}
+    bad = int((~np.isfinite(columns["confidence"])).sum())
+    if bad:
+        raise EvaluationError(f"the logits of {bad} of {len(labels)} images are not finite at λ = {lam}")
+    columns["correct"] = columns["predicted"] == columns["label"]
+    return pd.DataFrame(columns)

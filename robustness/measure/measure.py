@@ -1,0 +1,193 @@
+"""Measure a suite into a run directory: only what is missing, every finished cell kept whatever happens next."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data_prep import ImageSet
+from data_prep.errors import InputError, UsageError
+from robustness.measure.cells import PROTOCOL_VERSION, Cell, Task, plan_tasks
+from robustness.measure.evaluate import evaluate
+from robustness.measure.perturbations import PerturbedImages, perturb
+from robustness.measure.samples import SampleCollector
+from robustness.measure.subjects import Subject
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite
+from sdnet_core.environment import describe_environment
+
+CLEAN_TOLERANCE = 0.005
+"""Clean accuracy may differ by this much from the model card on the same full test set."""
+
+
+@dataclass
+class Measurement:
+    """A suite that is ready to be measured: models and images loaded, the grid planned, finished cells found.
+
+    Args:
+        suite: what to measure.
+        subjects: the models.
+        images: the clean images.
+        archive: folder of the official -C archive, or None to generate the corruptions.
+        directory: where outcomes go.
+        device: where to compute.
+        batch_size: images per forward pass.
+    """
+
+    suite: Suite
+    subjects: list[Subject]
+    images: ImageSet
+    archive: Path | None
+    directory: RunDirectory
+    device: torch.device
+    batch_size: int
+    tasks: list[Task] = field(init=False)
+    done: set[str] = field(init=False, default_factory=set)
+    failures: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tasks = plan_tasks(self.suite, self.subjects, self.images, official=self.archive is not None)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of the grid."""
+        return [cell for task in self.tasks for cell in task.cells]
+
+    def find_done(self) -> None:
+        """Look up which cells the run directory already holds, whole and of exactly this identity."""
+        n = len(self.images)
+        self.done = {cell.key for cell in self.cells if self.directory.read_outcome(cell.key, n=n) is not None}
+
+    def run(self, asked: Sequence[str]) -> None:
+        """Measure every missing cell; ``run.json`` says at any time how far it came.
+
+        Raises:
+            InputError: the clean accuracy of a model is not the one that its card records.
+        """
+        started = datetime.now(UTC)
+        self._write_record(asked, started, "running")
+        try:
+            self._measure_tasks()
+        except BaseException:
+            self._write_record(asked, started, "interrupted")
+            raise
+        self._write_record(asked, started, "failed" if self.failures else "complete")
+
+    def _measure_tasks(self) -> None:
+        samples = SampleCollector(self.subjects, self.suite.lambdas, self.device)
+        missing = sum(len(self._missing(task)) for task in self.tasks)
+        bar = tqdm(total=missing * len(self.images), unit="img", unit_scale=True, disable=missing == 0, smoothing=0.05)
+        with bar, tempfile.TemporaryDirectory(dir=self.directory.path, prefix=".scratch-") as scratch:
+            for perturbation, group in groupby(self.tasks, key=lambda task: task.perturbation):
+                tasks = list(group)
+                if any(self._missing(task) for task in tasks):
+                    bar.set_description(f"{perturbation.name} {perturbation.severity or ''}".strip())
+                    images = perturb(
+                        perturbation,
+                        self.images,
+                        seed=self.suite.seed,
+                        archive=self.archive,
+                        device=self.device,
+                        scratch=Path(scratch),
+                    )
+                    samples.add(perturbation, images)
+                    for task in tasks:
+                        self._measure_task(task, images, bar)
+                if perturbation.is_clean:
+                    self._check_clean_accuracy(tasks)
+        if arrays := samples.arrays(self.images):
+            self.directory.write_samples(arrays)
+
+    def _missing(self, task: Task) -> list[Cell]:
+        return [cell for cell in task.cells if cell.key not in self.done]
+
+    def _measure_task(self, task: Task, images: PerturbedImages, bar: tqdm[Any]) -> None:
+        """Measure the missing cells of a task; a model that fails is recorded with its reason and is never done."""
+        cells = self._missing(task)
+        if not cells:
+            return
+        started = time.perf_counter()
+        try:
+            frames = evaluate(
+                task.subject.network,
+                images,
+                self.images.indices,
+                [cell.lam for cell in cells],
+                device=self.device,
+                batch_size=self.batch_size,
+                progress=lambda n: bar.update(n),
+            )
+        except UsageError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.failures |= {cell.key: reason for cell in cells}
+            tqdm.write(f"failed: {task.subject.name}, {task.perturbation.name}: {reason}")
+            return
+        seconds = (time.perf_counter() - started) / len(cells)
+        for cell, frame in zip(cells, frames, strict=True):
+            self.directory.write_outcome(cell.key, frame, {"identity": cell.identity(), "seconds": round(seconds, 4)})
+            self.done.add(cell.key)
+
+    def _check_clean_accuracy(self, tasks: list[Task]) -> None:
+        """Compare the clean accuracy at λ of training with the model card, where the test set is the card's own."""
+        for cell in (cell for task in tasks for cell in task.cells if cell.lam == task.subject.lam):
+            card = cell.subject.accuracy
+            if not card or card.get("fingerprint") != self.images.fingerprint:
+                continue
+            outcome = self.directory.read_outcome(cell.key, n=len(self.images))
+            if outcome is None:
+                continue
+            measured, recorded = float(outcome[0]["correct"].mean()), card["correct"] / card["n"]
+            if abs(measured - recorded) > CLEAN_TOLERANCE:
+                raise InputError(
+                    f"{cell.subject.name} reaches {measured:.2%} on the clean {self.images.title} and its card records "
+                    f"{recorded:.2%}: the weights, the normalisation or the images are not those of its training"
+                )
+
+    def _write_record(self, asked: Sequence[str], started: datetime, status: str) -> None:
+        suite = self.suite
+        rows = []
+        for cell in self.cells:
+            state = "done" if cell.key in self.done else "failed" if cell.key in self.failures else "missing"
+            rows.append({**cell.row(), "status": state, "reason": self.failures.get(cell.key, "")})
+        self.directory.write_record(
+            {
+                "status": status,
+                "asked": list(asked),
+                "started": started.isoformat(timespec="seconds"),
+                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                "protocol": PROTOCOL_VERSION,
+                "suite": {
+                    "name": suite.name,
+                    "description": suite.description,
+                    "profile": suite.profile,
+                    "corruptions": suite.corruptions,
+                    "severities": suite.severities,
+                    "lambdas": suite.lambdas,
+                    "seed": suite.seed,
+                },
+                "data": {
+                    "name": suite.data,
+                    "title": self.images.title,
+                    "split": self.images.split,
+                    "n": len(self.images),
+                    "fingerprint": self.images.fingerprint,
+                    "classes": self.images.classes,
+                    "source": self.tasks[0].perturbation.source,
+                },
+                "models": [{**s.identity(), "clean_accuracy_on_card": s.accuracy} for s in self.subjects],
+                "batch_size": self.batch_size,
+                "environment": describe_environment(self.device),
+                "cells": rows,
+            }
+        )

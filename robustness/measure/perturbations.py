@@ -1,0 +1,112 @@
+"""The perturbed images of one cell: made once, seen alike by every model and every λ."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_prep import ImageSet, corrupt
+from data_prep.archives_c import load_archive_c
+from data_prep.corruptions import parameters
+from data_prep.errors import InputError
+
+_IN_MEMORY_BYTES = 512 << 20
+_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbation:
+    """What is done to the images.
+
+    Args:
+        name: ``clean`` or a corruption.
+        severity: 0 for clean, otherwise the level, from 1.
+        source: ``official`` (read from a -C archive), ``generated`` (the archive's parameters, made here) or
+            ``synthetic`` (noise levels of this project's own grid).
+        profile: parameter table of a generated corruption; empty for clean and official images.
+    """
+
+    name: str
+    severity: int
+    source: str
+    profile: str = ""
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the images are left as they are."""
+        return self.severity == 0
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the perturbed images, given the clean ones and the seed; JSON values."""
+        fields = dataclasses.asdict(self)
+        if self.profile:
+            fields["parameters"] = parameters(self.name, self.severity, self.profile)
+        return fields
+
+
+@dataclass(frozen=True)
+class PerturbedImages:
+    """Pixels uint8 (N, H, W, 3) and labels int64 (N,) after a perturbation, in the order of the clean images."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+def perturb(
+    perturbation: Perturbation,
+    images: ImageSet,
+    *,
+    seed: int,
+    archive: Path | None,
+    device: torch.device,
+    scratch: Path,
+) -> PerturbedImages:
+    """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 512 MiB the result lies in a file.
+
+    An image's result depends on (seed, corruption, severity, its index, its pixels) only.
+
+    Args:
+        perturbation: what to do.
+        images: the clean images.
+        seed: of the corruption's randomness.
+        archive: folder of the official -C archive, for official images.
+        device: where to compute.
+        scratch: folder for a result too large for memory.
+
+    Raises:
+        InputError: the archive has another number of images than the clean set.
+    """
+    if perturbation.is_clean:
+        return PerturbedImages(images.pixels, images.labels)
+    if perturbation.source == "official":
+        assert archive is not None
+        pixels, labels = load_archive_c(archive, perturbation.name, perturbation.severity)
+        if images.indices[-1] >= len(labels):
+            raise InputError(
+                f"{archive} holds {len(labels)} images per severity, and image {images.indices[-1]} of "
+                f"{images.title} was asked for: the archive belongs to another data set"
+            )
+        return PerturbedImages(pixels[images.indices], labels[images.indices])
+    shape = images.pixels.shape
+    if images.pixels.nbytes <= _IN_MEMORY_BYTES:
+        result = np.empty(shape, np.uint8)
+    else:
+        result = np.lib.format.open_memmap(scratch / "perturbed.npy", mode="w+", dtype=np.uint8, shape=shape)
+    for start in range(0, len(images), _BATCH):
+        batch = slice(start, start + _BATCH)
+        corrupted = corrupt(
+            torch.from_numpy(np.ascontiguousarray(images.pixels[batch])).to(device),
+            perturbation.name,
+            severity=perturbation.severity,
+            profile=perturbation.profile,
+            seed=seed,
+            indices=images.indices[batch],
+        )
+        result[batch] = corrupted.cpu().numpy()
+    return PerturbedImages(result, images.labels)

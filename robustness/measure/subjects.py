@@ -1,0 +1,74 @@
+"""The models under measurement: found by name or path, loaded, and identified by the content of their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_prep.errors import InputError
+from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under measurement.
+
+    Args:
+        name: what tables call it.
+        network: in eval mode, on the device of the run.
+        fingerprint: SHA-256 of its weights.
+        accuracy: what its card records: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
+    """
+
+    name: str
+    network: Network
+    fingerprint: str
+    accuracy: dict[str, Any]
+
+    @property
+    def lam(self) -> float | None:
+        """λ of training; None for a model without λ."""
+        return self.network.lam
+
+    def lambdas(self, grid: tuple[float, ...]) -> tuple[float | None, ...]:
+        """The λs to measure: the grid, or λ of training if it is empty; one None for a model without λ."""
+        return (grid or (self.lam,)) if self.network.has_lam else (None,)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the model's answers; JSON values."""
+        return {"name": self.name, "weights": self.fingerprint, **dataclasses.asdict(self.network.config)}
+
+
+def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.device) -> list[Subject]:
+    """Load every model of ``names`` (shipped names or paths of checkpoints) onto ``device``.
+
+    Raises:
+        PrerequisiteError: no such model.
+        InputError: a damaged or foreign file, another number of classes, two models of one name.
+    """
+    subjects: dict[str, Subject] = {}
+    for given in names:
+        name = given if given in shipped_models() else _name_of_path(given)
+        card = read_card(given)
+        if card.config.num_classes != num_classes:
+            raise InputError(
+                f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
+                "choose a model of this data set"
+            )
+        if name in subjects:
+            raise InputError(f"two models are called {name!r}: rename one file, so that the tables can tell them apart")
+        network = load_model(given)
+        fingerprint = weights_fingerprint(network)
+        network = network.to(memory_format=torch.channels_last).to(device)
+        subjects[name] = Subject(name, network, fingerprint, card.accuracy)
+    return list(subjects.values())
+
+
+def _name_of_path(path: str) -> str:
+    """The file's name; the folder's where training calls every file ``model.safetensors``."""
+    stem = Path(path).stem
+    return Path(path).resolve().parent.name if stem == "model" else stem

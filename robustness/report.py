@@ -1,0 +1,55 @@
+"""Rebuild the tables and figures of run directories: ``python -m robustness.report RUN_DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
+from robustness.analysis.frames import Run
+from robustness.analysis.tables import describe, summarise, to_terminal, widen
+from robustness.analysis.write import write_analysis
+from robustness.run_directory import RunDirectory
+
+_MOST_LAMBDAS = 6
+
+
+def print_summary(run: Run) -> None:
+    """The final table on the terminal, and where everything is."""
+    if not len(run.cells):
+        print("no cell is finished yet: nothing to show")
+        return
+    wide = widen(summarise(run), run, most=_MOST_LAMBDAS)
+    print(to_terminal(wide, shutil.get_terminal_size((110, 40)).columns))
+    print(f"\n{describe(run)}")
+    print(f"written: {run.directory.path}/ (cells.csv, tables/, figures/, run.json)")
+
+
+def exit_code(run: Run, *, strict: bool = False) -> int:
+    """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
+    whole = len(run.cells) == len(run.record["cells"])
+    marked = strict and bool((run.cells["trust"].dropna() != "OK").any())
+    return EXIT_DONE if whole and not marked else EXIT_SOME_FAILED
+
+
+def main() -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m robustness.report",
+        description="Rebuild the tables and figures of run directories; no model, data or GPU is needed.",
+        epilog="example:\n  python -m robustness.report results/runs/demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
+    codes = []
+    for path in parser.parse_args().run_dirs:
+        run = write_analysis(RunDirectory(path))
+        print_summary(run)
+        codes.append(exit_code(run))
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

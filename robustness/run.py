@@ -1,0 +1,141 @@
+"""Measure a suite: ``python -m robustness.run --suite cifar10c --lambdas 0.1,0.2,0.5``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_prep import load_images
+from data_prep.archives_c import find_archive_c
+from data_prep.errors import InputError, PrerequisiteError, run_command
+from robustness.analysis.write import write_analysis
+from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+from robustness.measure.measure import Measurement
+from robustness.measure.subjects import load_subjects
+from robustness.report import exit_code, print_summary
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite, read_suite_file, shipped_suites
+from sdnet_core import shipped_models
+from sdnet_core.environment import select_device
+
+_BATCH_SIZE = 250
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    suites = "\n".join(f"  {name:10} {read_suite_file(name).get('description', '')}" for name in shipped_suites())
+    parser = argparse.ArgumentParser(
+        prog="python -m robustness.run",
+        description="Measure how robust models are across a grid of perturbations and test-time λ. The same command "
+        "goes on after a kill, and with more λs, models or corruptions it computes only what is new.",
+        epilog=f"suites:\n{suites}\n\nshipped models: {', '.join(shipped_models()) or '(none)'}\n\nexamples:\n"
+        "  python -m robustness.run\n"
+        "  python -m robustness.run --suite cifar10c --lambdas 0.1,0.2,0.5 --n 1000\n"
+        "  python -m robustness.run --suite noise --lambdas 0.1:1.4:14 --models my.safetensors,resnet18-cifar10\n\n"
+        "exit codes: 0 done, 1 some cells failed, 2 bad input or something missing",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--suite", default="demo", metavar="NAME|FILE.toml", help="a suite of the list below or a file (default demo)")
+    add("--lambdas", type=str, metavar="GRID", help="0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
+    add("--models", metavar="A,B", help="shipped names or paths of .safetensors checkpoints")
+    add("--corruptions", metavar="A,B", help="names or all, standard, extra, noise, blur, weather, digital")
+    add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
+    add("--eps", metavar="2/255,8/255", help="budgets of the attacks of a suite, in [0, 1] pixel units")
+    add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
+    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
+    add("--out", type=Path, metavar="DIR", help="run directory (default results/runs/<suite>)")
+    add("--device", metavar="cpu|cuda", help="default: cuda where it works")
+    add("--batch-size", type=int, default=_BATCH_SIZE, metavar="N", help=f"per forward pass (default {_BATCH_SIZE})")
+    add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
+    add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
+    add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
+    add("--dry-run", action="store_true", help="say what would be measured and what is already there; measure nothing")
+    return parser
+
+
+def read_suite(arguments: argparse.Namespace) -> Suite:
+    """The suite as the file and the command line together ask for it; raises InputError for what cannot be used."""
+    fields = read_suite_file(arguments.suite)
+    asked: dict[str, Any] = {
+        "lambdas": arguments.lambdas is not None and parse_lambdas(arguments.lambdas),
+        "models": arguments.models is not None and parse_names(arguments.models),
+        "corruptions": arguments.corruptions is not None and parse_names(arguments.corruptions),
+        "severities": arguments.severities is not None and parse_severities(arguments.severities),
+    }
+    if arguments.eps is not None:
+        parse_eps(arguments.eps)
+        raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
+    fields |= {key: value for key, value in asked.items() if value is not False}
+    fields |= {key: getattr(arguments, key) for key in ("n", "seed") if getattr(arguments, key) is not None}
+    return Suite(**fields)
+
+
+def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
+    """Load what the suite needs and plan its grid.
+
+    Raises:
+        PrerequisiteError: data, a model or a GPU is missing.
+        InputError: what is there cannot be used.
+    """
+    if arguments.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
+    device = select_device(arguments.device)
+    try:
+        images = load_images(suite.data, split=suite.split, data_dir=arguments.data_dir)
+    except PrerequisiteError as error:
+        raise PrerequisiteError(f"{error}\nor try what needs no data: python -m robustness.run --suite demo") from error
+    if suite.n is not None and suite.n > len(images):
+        raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
+    archive = find_archive_c(suite.archive, arguments.data_dir) if suite.archive else None
+    subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
+    return Measurement(
+        suite=suite,
+        subjects=subjects,
+        images=images if suite.n is None else images.subset(suite.n, seed=suite.seed),
+        archive=archive,
+        directory=RunDirectory(arguments.out or Path("results/runs") / suite.name),
+        device=device,
+        batch_size=arguments.batch_size,
+    )
+
+
+def announce(measurement: Measurement) -> None:
+    """Say what will be measured and how much of it is already there."""
+    suite, images = measurement.suite, measurement.images
+    cells, done = len(measurement.cells), len(measurement.done)
+    source = measurement.tasks[0].perturbation.source
+    print(f"suite {suite.name}: {images.title}, n = {len(images)}, {source} corruptions, on {measurement.device}")
+    for subject in measurement.subjects:
+        lambdas = subject.lambdas(suite.lambdas)
+        print(f"  {subject.name}: " + ("no λ" if lambdas == (None,) else f"λ = {', '.join(f'{v:g}' for v in lambdas)}"))
+    levels = sum(len(suite.levels(name)) for name in suite.corruptions)
+    print(f"  clean + {len(suite.corruptions)} corruptions at {levels} levels: {cells} cells, {done} of them done")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    suite = read_suite(arguments)
+    measurement = prepare(suite, arguments)
+    if arguments.dry_run:
+        measurement.find_done()
+        announce(measurement)
+        return 0
+    measurement.directory.create()
+    if arguments.fresh:
+        measurement.directory.clear()
+    measurement.find_done()
+    announce(measurement)
+    measurement.run(sys.argv[1:] if argv is None else argv)
+    run = write_analysis(measurement.directory)
+    print_summary(run)
+    for reason in sorted(set(measurement.failures.values())):
+        print(f"some cells failed: {reason}", file=sys.stderr)
+    return exit_code(run, strict=arguments.strict)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

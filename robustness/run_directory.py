@@ -1,0 +1,115 @@
+"""The run directory: the seam between measuring, which writes it, and analysis, which needs nothing else.
+
+run.json              what was asked, as given and as resolved; models, data, environment, cells and their status
+outcomes/<key>.parquet  one row per image of one finished cell
+samples.npz           a few perturbed images and their reconstructions, for the figures
+cells.csv, summary.*, figures/   written by the analysis
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import replacing
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A folder of outcomes; every file in it appears whole or not at all."""
+
+    path: Path
+
+    @property
+    def outcomes(self) -> Path:
+        """Folder of the outcome files."""
+        return self.path / "outcomes"
+
+    def create(self) -> None:
+        """Make the folder; a folder of something else is refused.
+
+        Raises:
+            InputError: ``path`` is a file, or a folder that holds other things and no ``run.json``.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file: --out must be a folder")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "run.json").exists():
+            raise InputError(f"{self.path} holds other files and no run.json: choose an empty or new folder for --out")
+        self.outcomes.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Forget everything that was measured here."""
+        shutil.rmtree(self.outcomes, ignore_errors=True)
+        self.outcomes.mkdir(parents=True)
+
+    def write_outcome(self, key: str, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
+        """Store one finished cell: rows, and its identity and seconds as metadata; checksummed pages."""
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        table = table.replace_schema_metadata({"cell": json.dumps({"key": key, **metadata}, sort_keys=True)})
+        with replacing(self.outcomes / f"{key}.parquet") as temporary:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+    def read_outcome(self, key: str, *, n: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+        """Rows and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's."""
+        path = self.outcomes / f"{key}.parquet"
+        try:
+            table = pq.read_table(path, page_checksum_verification=True)
+            metadata = json.loads(table.schema.metadata[b"cell"])
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            return None
+        if metadata.get("key") != key or table.num_rows != n:
+            return None
+        return table.to_pandas(), metadata
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Store ``run.json``."""
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=1, ensure_ascii=False)
+        with replacing(self.path / "run.json") as temporary:
+            temporary.write_text(text + "\n")
+
+    def read_record(self) -> dict[str, Any]:
+        """Read ``run.json``.
+
+        Raises:
+            PrerequisiteError: there is none.
+            InputError: it is damaged, or was written by another version of the project.
+        """
+        path = self.path / "run.json"
+        if not path.is_file():
+            raise PrerequisiteError(
+                f"{self.path} is no run directory (no run.json): give the --out of a robustness.run"
+            )
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {error}; run the same command again to rebuild it") from error
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has schema version {version}, and this version of the project reads {SCHEMA_VERSION}"
+            )
+        return record
+
+    def write_samples(self, arrays: dict[str, np.ndarray]) -> None:
+        """Store the sample images of the figures."""
+        with replacing(self.path / "samples.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def read_samples(self) -> dict[str, np.ndarray] | None:
+        """The sample images, or None if the run stored none."""
+        path = self.path / "samples.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)

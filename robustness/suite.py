@@ -1,0 +1,128 @@
+"""What is to be measured: a suite file and the command line, read into one frozen object."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from data_prep import corruption_names
+from data_prep.corruptions import severities
+from data_prep.errors import InputError
+from robustness.grids import check_lambdas, parse_lambdas
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A grid of models × perturbations × λ on one data set.
+
+    Args:
+        name: names the run directory.
+        description: one sentence for the list of suites and the report.
+        data: data set, as ``python -m data_prep list`` names it.
+        split: split of it that is measured.
+        profile: parameter table of the generated corruptions: ``cifar``, ``imagenet`` or ``sweep``.
+        archive: official -C archive (``cifar10c``, ``cifar100c``) that is used when it is on disk; empty for none.
+        corruptions: names or groups, expanded here.
+        severities: levels ≥ 1; empty for every level that the profile has.
+        models: shipped names or paths.
+        lambdas: the λ grid for models that have a λ; empty for the λ of training only.
+        n: images, a nested random subset; None for all.
+        seed: of the subset and of every generated corruption.
+
+    Raises:
+        InputError: a value that cannot be used, named.
+    """
+
+    name: str
+    data: str
+    description: str = ""
+    split: str = "test"
+    profile: str = "cifar"
+    archive: str = ""
+    corruptions: tuple[str, ...] = ("standard",)
+    severities: tuple[int, ...] = ()
+    models: tuple[str, ...] = ()
+    lambdas: tuple[float, ...] = ()
+    n: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        expanded: list[str] = []
+        for name in self.corruptions:
+            expanded += corruption_names(name) if name in corruption_groups() else [name]
+        object.__setattr__(self, "corruptions", tuple(dict.fromkeys(expanded)))
+        for corruption in self.corruptions:
+            known = severities(corruption, self.profile)
+            if excess := set(self.severities) - set(known):
+                raise InputError(
+                    f"{corruption} has severities {known[0]} to {known[-1]} in the profile {self.profile!r}; "
+                    f"got {', '.join(map(str, sorted(excess)))}"
+                )
+        if self.lambdas:
+            object.__setattr__(self, "lambdas", check_lambdas(self.lambdas))
+        if self.n is not None and self.n < 1:
+            raise InputError(f"--n must be at least 1 image; got {self.n}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {self.seed}")
+        if not self.models:
+            raise InputError(f"the suite {self.name} names no models: give some with --models NAME|FILE[,...]")
+
+    def levels(self, corruption: str) -> tuple[int, ...]:
+        """The severities at which ``corruption`` is measured."""
+        return self.severities or severities(corruption, self.profile)
+
+
+def corruption_groups() -> tuple[str, ...]:
+    """Names that stand for several corruptions."""
+    return ("all", "standard", "extra", "noise", "blur", "weather", "digital")
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Names and paths of the suites that come with the package."""
+    folder = Path(str(files("robustness") / "suites"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_suite_file(name_or_path: str) -> dict[str, Any]:
+    """The fields of a suite file, checked for unknown keys and wrong types but not yet for their values.
+
+    Raises:
+        InputError: no such suite, not TOML, an unknown or missing key, a value of the wrong type.
+    """
+    path = shipped_suites().get(name_or_path, Path(name_or_path))
+    if not path.is_file():
+        raise InputError(f"no suite {name_or_path!r}: give a TOML file or one of {', '.join(shipped_suites())}")
+    try:
+        fields = {"name": path.stem, **tomllib.loads(path.read_text())}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from error
+    known = {field.name: field for field in dataclasses.fields(Suite)}
+    if unknown := set(fields) - known.keys():
+        raise InputError(f"{path}: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
+    if "data" not in fields:
+        raise InputError(f"{path}: the key `data` is missing: the name of the data set to measure on")
+    for key, value in fields.items():
+        fields[key] = _convert(path, key, value, str(known[key].type))
+    return fields
+
+
+_ITEM_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "int | None": (int,)}
+
+
+def _convert(path: Path, key: str, value: Any, declared: str) -> Any:
+    """``value`` as the field ``key`` wants it: lists become tuples, and a λ range may be written as text."""
+    if key == "lambdas" and isinstance(value, str):
+        return parse_lambdas(value)
+    is_list = declared.startswith("tuple[")
+    expected = _ITEM_TYPES[declared.removeprefix("tuple[").removesuffix(", ...]")]
+    items = value if is_list and isinstance(value, list) else [value]
+    if is_list != isinstance(value, list) or any(
+        not isinstance(item, expected) or isinstance(item, bool) for item in items
+    ):
+        wanted = f"a list of {expected[-1].__name__}" if is_list else expected[-1].__name__
+        raise InputError(f"{path}: {key} must be {wanted}; got {value!r}")
+    return tuple(items) if is_list else value
