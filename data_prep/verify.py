@@ -20,7 +20,7 @@ def verify_data(name: str, data_dir: Path) -> Iterator[str]:
     -C archives with their layout, their labels and the list of corruptions.
 
     Yields: one line for every split or corruption that is right.
-    Raises: InputError for the first that is not; PrerequisiteError for an absent -C archive; what ``load_images`` raises.
+    Raises: InputError for the first that is not; PrerequisiteError for an absent -C archive; as ``load_images`` does.
     """
     return _verify_archive_c(name, data_dir) if name in FOLDERS else _verify_splits(name, data_dir)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +87,6 @@ def test_fingerprint_is_the_same_mapped_and_in_any_chunks(tmp_path: Path, monkey
         ("labels", np.full(50, -1), "expected labels 0 to 2, got -1 to -1"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(field: str, value: np.ndarray, message: str) -> None:
+def test_arrays_that_do_not_fit_are_refused(field: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(make_set(), **{field: value})

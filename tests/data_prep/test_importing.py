@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,9 +141,8 @@ def test_a_failed_replacement_leaves_the_old_set(make_tree: MakeTree, tmp_path: 
 def test_a_small_disk_is_noticed_before_anything_is_decoded(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        disk.shutil, "disk_usage", lambda _: os.terminal_size((0, 0)) and type("", (), {"free": 1439})()
-    )
+    usage = SimpleNamespace(free=10 * 6 * 8 * 3 - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(PrerequisiteError, match="free some space or choose another --data-dir"):
         import_tree(tree, name="toy", data_dir=tmp_path / "data")
     assert files_in(tmp_path / "data") == set()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.archives_c import corruptions_in, find_archive_c, load_archive_c
+from data_prep.errors import InputError
+
+N = 4
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small CIFAR-10-C with two corruptions, labels of length 5N."""
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("fog", "frost"):
+        np.save(folder / f"{name}.npy", rng.integers(0, 256, (5 * N, 32, 32, 3), dtype=np.uint8))
+    np.save(folder / "labels.npy", np.tile(np.array([3, 1, 0, 9], np.uint8), 5))
+    return folder
+
+
+def test_severities_are_the_blocks_of_the_file(folder: Path) -> None:
+    whole = np.load(folder / "fog.npy")
+    for severity in range(1, 6):
+        pixels, labels = load_archive_c(folder, "fog", severity)
+        assert np.array_equal(pixels, whole[(severity - 1) * N : severity * N])
+        assert labels.tolist() == [3, 1, 0, 9]
+        assert labels.dtype == np.int64
+    assert isinstance(pixels, np.memmap)
+
+
+def test_labels_of_length_n_are_the_same_for_every_severity(folder: Path) -> None:
+    np.save(folder / "labels.npy", np.array([3, 1, 0, 9], np.int32))
+    assert load_archive_c(folder, "fog", 5)[1].tolist() == [3, 1, 0, 9]
+
+
+def test_folders_are_found_by_name(folder: Path) -> None:
+    assert find_archive_c("cifar10c", folder.parent) == folder
+    assert find_archive_c("cifar100c", folder.parent) is None
+    assert corruptions_in(folder) == ("fog", "frost")
+    with pytest.raises(InputError, match=r"expected a -C archive \(cifar10c, cifar100c\), got 'cifar10'"):
+        find_archive_c("cifar10", folder.parent)
+
+
+@pytest.mark.parametrize("corruption", ["snow", "labels", "../CIFAR-10-C/fog", ""])
+def test_other_corruptions_are_refused(folder: Path, corruption: str) -> None:
+    with pytest.raises(InputError, match=rf"expected a file {corruption}\.npy in .*, got only fog, frost"):
+        load_archive_c(folder, corruption, 1)
+
+
+@pytest.mark.parametrize("severity", [0, 6, -1])
+def test_other_severities_are_refused(folder: Path, severity: int) -> None:
+    with pytest.raises(InputError, match=f"expected a severity from 1 to 5, got {severity}"):
+        load_archive_c(folder, "fog", severity)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((5 * N, 32, 32, 3), np.float32),
+        np.zeros((5 * N, 3, 32, 32), np.uint8),
+        np.zeros((5 * N - 1, 32, 32, 3), np.uint8),
+        np.zeros((5 * N, 32, 32), np.uint8),
+    ],
+)
+def test_pixels_of_another_layout_are_refused(folder: Path, pixels: np.ndarray) -> None:
+    np.save(folder / "fog.npy", pixels)
+    with pytest.raises(InputError, match=r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"):
+        load_archive_c(folder, "fog", 1)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(N + 1, int), np.zeros(N, float), np.zeros((5, N), int)])
+def test_labels_of_another_layout_are_refused(folder: Path, labels: np.ndarray) -> None:
+    np.save(folder / "labels.npy", labels)
+    with pytest.raises(InputError, match=r"expected 4 or 20 integers in .*labels\.npy"):
+        load_archive_c(folder, "fog", 1)
+
+
+def test_blocks_of_labels_that_differ_are_refused(folder: Path) -> None:
+    np.save(folder / "labels.npy", np.arange(5 * N) % 10)
+    with pytest.raises(InputError, match="expected the same labels for every severity"):
+        load_archive_c(folder, "fog", 1)
+
+
+@pytest.mark.parametrize("file", ["fog.npy", "labels.npy"])
+def test_truncated_files_are_named(folder: Path, file: str) -> None:
+    data = (folder / file).read_bytes()
+    for kept in (len(data) - 1, 40, 0):
+        (folder / file).write_bytes(data[:kept])
+        with pytest.raises(InputError, match=f"expected a whole array in .*{file}"):
+            load_archive_c(folder, "fog", 1)
+
+
+def test_missing_labels_are_named(folder: Path) -> None:
+    (folder / "labels.npy").unlink()
+    with pytest.raises(InputError, match=r"expected an array in .*labels\.npy, got no such file"):
+        load_archive_c(folder, "fog", 1)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.__main__ import main
+from data_prep.corruptions import corruption_names
+from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(words)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_import_list_and_verify(tree: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "import", str(tree), "--name", "toy", "--note", "copy", "--resize", "6", "--crop", "4")
+    assert (code, out.splitlines()[-1]) == (EXIT_DONE, "toy (copy): 4 test, 6 train images of 4 x 4 in 2 classes")
+    assert "10 images, 0 MB of pixels, into data/toy" in out
+    code, out, _ = run(capsys, "list")
+    assert code == EXIT_DONE
+    assert any(line.split()[:3] == ["toy", "imported", "test"] and "data/toy" in line for line in out.splitlines())
+    code, out, _ = run(capsys, "verify", "toy")
+    assert code == EXIT_DONE
+    assert out.count("fingerprint") == 2
+
+
+def test_verify_notices_a_changed_pixel(tree: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, "import", str(tree), "--name", "toy")
+    pixels = np.load(here / "data" / "toy" / "train.pixels.npy", mmap_mode="r+")
+    pixels[0, 0, 0, 0] ^= 1
+    pixels.flush()
+    code, _, err = run(capsys, "verify", "toy")
+    assert code == EXIT_BAD_INPUT
+    assert "expected fingerprint" in err
+    assert "toy train" in err
+
+
+def test_verify_of_a_corrupted_set(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "verify", "cifar10c")
+    assert code == EXIT_BAD_INPUT
+    assert "run: python -m data_prep download cifar10c" in err
+    folder = here / "data" / "CIFAR-10-C"
+    folder.mkdir(parents=True)
+    np.save(folder / "labels.npy", np.arange(2))
+    first, *others = corruption_names("all")
+    for name in others:
+        np.save(folder / f"{name}.npy", np.zeros((10, 32, 32, 3), np.uint8))
+    code, _, err = run(capsys, "verify", "cifar10c")
+    assert code == EXIT_BAD_INPUT
+    assert f"got none of {first}" in err
+    np.save(folder / f"{first}.npy", np.zeros((10, 32, 32, 3), np.uint8))
+    code, out, _ = run(capsys, "verify", "cifar10c")
+    assert code == EXIT_DONE
+    assert f"cifar10c {first}: 5 x 2 images" in out
+
+
+def test_list_shows_trees_damage_and_shadowed_imports(
+    tree: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "import", str(tree), "--name", "cifar10")
+    (here / "data" / "cifar-10-batches-py").mkdir()
+    run(capsys, "import", str(tree), "--name", "broken")
+    (here / "data" / "broken" / "dataset.json").write_text("{")
+    tree.rename(here / "data" / "mine")
+    code, out, _ = run(capsys, "list")
+    assert code == EXIT_DONE
+    assert "unused: the official files win" in out
+    assert "damaged" in out
+    assert "python -m data_prep import data/mine --name mine" in out
+    assert "python -m data_prep download cifar100" in out
+
+
+def test_help_ends_with_the_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert "data:\nname" in out
+    assert out.rstrip().splitlines()[-1].startswith("cifar100c")
+
+
+@pytest.mark.parametrize("command", ["list", "download", "import", "verify"])
+def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert f"  python -m data_prep {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("import", "nowhere", "--name", "toy"), "error: expected a folder or an archive to import, got nowhere"),
+        (("verify", "nothing"), "error: expected a data set (shapes, cifar10, cifar100), got 'nothing'"),
+        (("download", "imagenet"), "error: expected something to download"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    code, _, err = run(capsys, *words)
+    assert code == EXIT_BAD_INPUT
+    assert err.splitlines()[-1].startswith(message)
+    assert "Traceback" not in err
