@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import describe, summarise, to_terminal, widen
+from robustness.analysis.tables import SUMMARY_NOTE, describe, summarise, to_terminal, widen
 from robustness.analysis.write import write_analysis
 from robustness.run_directory import RunDirectory
 
@@ -23,7 +23,7 @@ def print_summary(run: Run) -> None:
         return
     wide = widen(summarise(run), run, most=_MOST_LAMBDAS)
     print(to_terminal(wide, shutil.get_terminal_size((110, 40)).columns))
-    print(f"\n{describe(run)}")
+    print(f"\n{describe(run)}.\n{SUMMARY_NOTE}")
     print(f"written: {run.directory.path}/ (cells.csv, tables/, figures/, run.json)")
 
 

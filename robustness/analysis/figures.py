@@ -15,7 +15,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.style import (
     MODEL_COLOURS,
     MODEL_MARKERS,
-    label_outer,
+    figure_style,
     lam_colour,
     panel_grid,
     save_figure,
@@ -28,29 +28,32 @@ _MOST_ROWS = 8
 def write_figures(run: Run) -> None:
     """Draw every figure that the run has outcomes for into its folder ``figures``."""
     folder = run.directory.path / "figures"
-    note = fill(describe(run).replace("95 % intervals are in summary.csv and cells.csv", "bands: 95 % intervals"), 140)
-    if run.cells["lam"].nunique() > 1:
-        save_figure(draw_accuracy_by_lambda(run), folder, "accuracy_by_lambda", note)
-    if (run.cells["severity"] > 0).any():
+    note = f"{describe(run)}. Bands: 95 % intervals."
+    with figure_style():
+        if run.cells["lam"].nunique() > 1:
+            full_note = f"{note} Mean over the severities. Ring: λ of training."
+            save_figure(draw_accuracy_by_lambda(run), folder, "accuracy_by_lambda", fill(full_note, 120))
         for model in run.models:
-            save_figure(draw_accuracy_by_severity(run, model), folder, f"accuracy_by_severity_{model}", note)
-    samples = run.directory.read_samples()
-    if samples:
-        title = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}"
-        save_figure(draw_samples(samples), folder, "samples", title)
+            measured = run.cells[(run.cells["model"] == model) & (run.cells["severity"] > 0)]
+            if len(measured) and measured["lam"].notna().any():
+                name = f"accuracy_by_severity_{model}"
+                save_figure(draw_accuracy_by_severity(run, model), folder, name, fill(note, 120))
+        samples = run.directory.read_samples()
+        if samples:
+            title = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}"
+            save_figure(draw_samples(samples), folder, "samples", fill(title, 70))
 
 
 def draw_accuracy_by_lambda(run: Run) -> Figure:
     """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines."""
     summary = summarise(run)
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
-    figure, axes = panel_grid(len(names))
+    figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)")
     for axis, name in zip(axes, names):
         axis.set_title(name.replace("_", " "))
         for index, model in enumerate(run.models):
             rows = summary[(summary["perturbation"] == name) & (summary["model"] == model)]
             _draw_model(axis, rows, model, index)
-    label_outer(axes, x="λ at test time", y="accuracy (%)")
     _add_legend(figure, axes[0])
     return figure
 
@@ -71,7 +74,7 @@ def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, index: int) -> None:
 def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
     """A panel per corruption: accuracy of ``model`` against severity, a line per λ; other models without λ dashed."""
     cells = run.cells[run.cells["severity"] > 0]
-    figure, axes = panel_grid(len(run.corruptions))
+    figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)")
     own = cells[cells["model"] == model]
     lambdas = sorted(own["lam"].dropna().unique())
     for axis, name in zip(axes, run.corruptions):
@@ -82,9 +85,7 @@ def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
         plain = cells[(cells["perturbation"] == name) & cells["lam"].isna()]
         for index, (other, rows) in enumerate(plain.groupby("model", sort=False)):
             _draw_severities(axis, rows.sort_values("severity"), str(other), MODEL_COLOURS[1 + index], "--")
-    figure.suptitle(model, fontsize=10)
-    label_outer(axes, x="severity", y="accuracy (%)")
-    _add_legend(figure, axes[0])
+    _add_legend(figure, axes[0], title=model)
     return figure
 
 
@@ -122,6 +123,6 @@ def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _add_legend(figure: Figure, axis: Axes) -> None:
+def _add_legend(figure: Figure, axis: Axes, title: str | None = None) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)
+    figure.legend(handles, labels, title=title, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,24 @@ def lam_colour(index: int, count: int) -> tuple[float, float, float, float]:
     return mpl.colormaps["viridis_r"](position)
 
 
-def panel_grid(count: int, *, width: float = 2.3, height: float = 1.9) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` small panels with shared axes, at most five in a row; unused places stay empty."""
-    columns = min(5, max(1, math.ceil(math.sqrt(count)) if count > 5 else count))
+def figure_style() -> AbstractContextManager[None]:
+    """The look, for the time of a ``with`` block: nothing global stays changed."""
+    return mpl.rc_context(_STYLE)
+
+
+def panel_grid(count: int, *, x: str, y: str) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` small panels with shared axes, labelled ``x`` and ``y`` on the outer ones."""
+    columns = count if count <= 3 else min(5, math.ceil(math.sqrt(count)) + (count > 9))
     rows = math.ceil(count / columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(max(width * columns, 4.5), height * rows + 0.6), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten().tolist()
+    figure = Figure(figsize=(max(2.0 * columns, 4.5), 1.7 * rows + 0.7), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten().tolist()
     for axis in axes[count:]:
-        axis.set_visible(False)
+        axis.remove()
+    for position, axis in enumerate(axes[:count]):
+        is_lowest = position + columns >= count
+        axis.tick_params(labelbottom=is_lowest)
+        axis.set_xlabel(x if is_lowest else "")
+        axis.set_ylabel("" if position % columns else y)
     return figure, axes[:count]
 
 
@@ -55,12 +64,4 @@ def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     folder.mkdir(exist_ok=True)
     figure.supxlabel(note, fontsize=6.5, color="0.35")
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        with mpl.rc_context(_STYLE):
-            figure.savefig(folder / f"{name}.{suffix}", metadata=metadata)
-
-
-def label_outer(axes: Sequence[Axes], *, x: str, y: str) -> None:
-    """Axis labels on the outer panels only."""
-    for axis in axes:
-        axis.set(xlabel=x, ylabel=y)
-        axis.label_outer()
+        figure.savefig(folder / f"{name}.{suffix}", metadata=metadata)

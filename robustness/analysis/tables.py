@@ -10,6 +10,8 @@ import pandas as pd
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.statistics import clustered_interval
 
+SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
+
 
 def write_tables(run: Run) -> None:
     """Write ``cells.csv`` and ``tables/summary.csv/.md/.tex`` into the run directory."""
@@ -20,7 +22,7 @@ def write_tables(run: Run) -> None:
     summary = summarise(run)
     summary.to_csv(tables / "summary.csv", index=False)
     wide = widen(summary, run)
-    caption = describe(run)
+    caption = f"{describe(run)}. {SUMMARY_NOTE}"
     (tables / "summary.md").write_text(f"{to_markdown(wide)}\n\n{caption}\n")
     (tables / "summary.tex").write_text(to_latex(wide, caption))
 
@@ -91,7 +93,7 @@ def _thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[
 
 
 def describe(run: Run) -> str:
-    """What the numbers of a table stand for: data, images, source of the corruptions, intervals."""
+    """What the numbers stand for: data, images, source of the corruptions, and what is missing."""
     data = run.record["data"]
     sources = {
         "official": "official -C archive",
@@ -99,11 +101,8 @@ def describe(run: Run) -> str:
         "synthetic": "synthetic noise levels of the sweep",
     }
     missing = sum(cell["status"] != "done" for cell in run.record["cells"])
-    gap = f" {missing} cells are missing: see run.json." if missing else ""
-    return (
-        f"{data['title']}, {data['split']} split, n = {data['n']}; {sources[data['source']]}; "
-        f"mean accuracy over the severities; 95 % intervals are in summary.csv and cells.csv.{gap}"
-    )
+    gap = f"; {missing} cells are missing (run.json says why)" if missing else ""
+    return f"{data['title']}, {data['split']} split, n = {data['n']}; {sources[data['source']]}{gap}"
 
 
 def to_markdown(wide: pd.DataFrame) -> str:
