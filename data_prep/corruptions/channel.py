@@ -21,7 +21,7 @@ LEVELS = 256
 FRACTION_BITS = 24
 
 
-def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, 65536]:
+def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
     """Turn P[v, w], (256, 256) with rows that sum to 1, into packed alias entries, int32 (65536,).
 
     Entry 256 v + column holds, from the high bits down, 24 bits of threshold and 8 bits of alias. A draw picks one of
@@ -44,7 +44,9 @@ def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, 65536]:
     return torch.from_numpy(packed.view(np.int32).reshape(-1))
 
 
-def transmit(pixels: UInt8[Tensor, "n h w 3"], table: Int[Tensor, 65536], streams: Streams) -> UInt8[Tensor, "n h w 3"]:
+def transmit(
+    pixels: UInt8[Tensor, "n h w 3"], table: Int[Tensor, " 65536"], streams: Streams
+) -> UInt8[Tensor, "n h w 3"]:
     """Send every value through the channel of ``table``, on the device of ``pixels``."""
     bits = streams.bits(*pixels.shape[1:])
     column = bits & 0xFF

@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy import special
 from torch import Tensor
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -62,17 +65,20 @@ class Streams:
         return fractions.mul_(high - low).add_(low)
 
     def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> Float[Tensor, "n ..."]:
-        """Draw float32 (N, *shape) from N(mean, std²) by the Box–Muller transform; the tails end at 5.8 std."""
-        count = math.prod(shape)
-        pairs = (count + 1) // 2
-        radius, angle = self.uniform(2, pairs).unbind(1)
-        radius = radius.neg_().add_(1.0).log_().mul_(-2.0).sqrt_().mul_(std)
-        angle = angle.mul_(2.0 * math.pi)
-        values = torch.cat((radius * angle.cos(), radius * angle.sin()), dim=1)[:, :count]
-        return values.add_(mean).reshape(len(self), *shape)
+        """Draw float32 (N, *shape) from N(mean, std²), by inversion at 2¹⁶ equally likely points.
 
-    def integers(self, *shape: int, low: int, high: int) -> Int[Tensor, "n ..."]:
-        """Draw int64 (N, *shape) uniformly from low, …, high − 1; the bias is below (high − low) 2⁻³²."""
+        A look-up and no logarithm, so all devices agree to the bit. The variance is exact, the tails end at 4.3 std.
+        """
+        count = math.prod(shape)
+        halves = self.bits((count + 1) // 2).view(torch.int16)[:, :count].to(torch.int32)
+        values = _normal_points(self.device).index_select(0, halves.add_(1 << 15).view(-1))
+        return values.mul_(std).add_(mean).view(len(self), *shape)
+
+    def integers(self, *shape: int, low: int, high: int | Int[Tensor, "n ..."]) -> Int[Tensor, "n ..."]:
+        """Draw int64 (N, *shape) uniformly from low, …, high − 1; the bias is below (high − low) 2⁻³².
+
+        high: above ``low``; a tensor that broadcasts with (N, *shape) gives every number its own bound.
+        """
         return (((self.bits(*shape).long() & 0xFFFFFFFF) * (high - low)) >> 32).add_(low)
 
 
@@ -94,3 +100,10 @@ def _shift_right(words: Int[Tensor, "*shape"], places: int) -> Int[Tensor, "*sha
 def _signed(word: int) -> int:
     """The int64 of the same 64 bits."""
     return word - (1 << 64) if word >> 63 else word
+
+
+@lru_cache(maxsize=8)
+def _normal_points(device: torch.device) -> Float[Tensor, " 65536"]:
+    """Quantiles of N(0, 1) at (k + ½) 2⁻¹⁶, scaled to variance 1, float32."""
+    points = special.ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+    return torch.from_numpy((points / points.std()).astype(np.float32)).to(device)

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from data_prep.corruptions import digital, noise
+from data_prep.corruptions import blur, digital, elastic, noise, spatter, weather
 from data_prep.corruptions.levels import Pixels
 from data_prep.corruptions.parameters import PROFILES, Parameters
 from data_prep.errors import InputError
@@ -39,11 +39,21 @@ CORRUPTIONS = {
         Corruption("noise", noise.gaussian_noise),
         Corruption("noise", noise.shot_noise),
         Corruption("noise", noise.impulse_noise),
+        Corruption("blur", blur.defocus_blur, random=False),
+        Corruption("blur", blur.glass_blur),
+        Corruption("blur", blur.motion_blur),
+        Corruption("blur", blur.zoom_blur, random=False),
+        Corruption("weather", weather.snow),
+        Corruption("weather", weather.frost),
+        Corruption("weather", weather.fog),
         Corruption("weather", digital.brightness, random=False),
         Corruption("digital", digital.contrast, random=False),
+        Corruption("digital", elastic.elastic_transform),
         Corruption("digital", digital.pixelate, random=False),
         Corruption("digital", digital.jpeg_compression, random=False),
         Corruption("noise", noise.speckle_noise, extra=True),
+        Corruption("blur", blur.gaussian_blur, random=False, extra=True),
+        Corruption("weather", spatter.spatter, extra=True),
         Corruption("digital", digital.saturate, random=False, extra=True),
     )
 }

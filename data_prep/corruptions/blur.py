@@ -1,0 +1,75 @@
+"""The blurs. Parameters in pixels; the arithmetic is in ``filters``, ``motion``, ``zoom`` and ``glass``."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from data_prep.corruptions import filters
+from data_prep.corruptions.glass import shuffle_sources
+from data_prep.corruptions.levels import Pixels, planes, truncate_planes
+from data_prep.corruptions.motion import motion_blur_levels
+from data_prep.corruptions.random import Streams
+from data_prep.corruptions.zoom import mean_zoom
+
+
+def gaussian_blur(pixels: Pixels, sigma: float) -> Pixels:
+    """Gaussian of standard deviation ``sigma``, cut off at 4 sigma; the border pixel is repeated."""
+    return truncate_planes(filters.gaussian(planes(pixels), sigma))
+
+
+def glass_blur(pixels: Pixels, strength: tuple[float, int, int], streams: Streams) -> Pixels:
+    """Gaussian blur, local shuffle, Gaussian blur; ``strength`` is (sigma, reach, passes)."""
+    sigma, reach, passes = strength
+    count, height, width, _ = pixels.shape
+    blurred = gaussian_blur(pixels, sigma)
+    sources = shuffle_sources(height, width, reach, passes, streams)
+    sources = sources + torch.arange(count, device=pixels.device)[:, None] * (height * width)
+    shuffled = blurred.reshape(-1, 3).index_select(0, sources.view(-1)).view_as(pixels)
+    return gaussian_blur(shuffled, sigma)
+
+
+def defocus_blur(pixels: Pixels, lens: tuple[float, float]) -> Pixels:
+    """Mean over a disk; ``lens`` is (radius, sigma of the Gaussian that softens its rim)."""
+    kernel = _disk(*lens, pixels.device)
+    levels = planes(pixels, filters.exact_dtype(pixels.device))
+    return truncate_planes(filters.correlate(levels, kernel).div_(filters.WEIGHT_ONE))
+
+
+def motion_blur(pixels: Pixels, camera: tuple[int, float], streams: Streams) -> Pixels:
+    """Blur along a line at an angle uniform in [−45°, 45°); ``camera`` is (radius, sigma)."""
+    degrees = streams.uniform(low=-45.0, high=45.0)
+    levels = planes(pixels, filters.exact_dtype(pixels.device))
+    return truncate_planes(motion_blur_levels(levels, *camera, degrees))
+
+
+def zoom_blur(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
+    """Mean of the image and its centre enlarged by 1, 1 + step, …; ``factors`` is (stop, step), stop not included."""
+    count, height, width, _ = pixels.shape
+    columns, weights, starts = mean_zoom(height, width, *factors, pixels.device)
+    table = pixels.permute(1, 2, 0, 3).reshape(height * width, count * 3).to(weights.dtype)
+    mean = functional.embedding_bag(columns, table, starts, mode="sum", per_sample_weights=weights)
+    return truncate_planes(mean.div_(filters.WEIGHT_ONE).view(height, width, count, 3).permute(2, 3, 0, 1))
+
+
+@lru_cache(maxsize=32)
+def _disk(radius: float, rim: float, device: torch.device) -> Float[Tensor, "k k"]:
+    """The kernel of ``defocus_blur`` in fixed point: a disk on a grid of at least 17 × 17, blurred by a small Gaussian.
+
+    The Gaussian has 3 taps, 5 for radii above 8, and mirrors at the centre of the grid's border pixels.
+    """
+    reach, half = max(8, int(radius)), 1 if radius <= 8 else 2
+    grid = np.arange(-reach, reach + 1)
+    disk = (grid[:, None] ** 2 + grid**2 <= radius**2).astype(np.float64)
+    disk /= disk.sum()
+    taps = np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * rim**2))
+    taps /= taps.sum()
+    for axis in (0, 1):
+        padded = np.pad(disk, [(half, half) if axis == it else (0, 0) for it in (0, 1)], mode="reflect")
+        disk = sum(tap * np.take(padded, np.arange(len(grid)) + k, axis=axis) for k, tap in enumerate(taps))
+    return torch.from_numpy(filters.trim(filters.fixed_point(disk))).to(device)

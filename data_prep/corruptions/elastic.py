@@ -1,0 +1,78 @@
+"""Elastic transform: the image on a rubber sheet."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from data_prep.corruptions.filters import gaussian
+from data_prep.corruptions.levels import Pixels, planes, truncate_planes
+from data_prep.corruptions.random import Streams
+
+Field = Float[Tensor, "n h w"]
+
+
+def elastic_transform(pixels: Pixels, rubber: tuple[float, float, float], streams: Streams) -> Pixels:
+    """A random affine map, then a shift of every pixel by a smooth random field.
+
+    The affine map takes three points around the centre to where each is after a shift uniform in [−jitter, jitter)².
+    The field is white noise, uniform in [−amplitude, amplitude), under a Gaussian of standard deviation sigma that is
+    cut off at 3 sigma. Each of the two interpolates linearly.
+
+    rubber: (amplitude, sigma, jitter) as fractions of a side of the image: of the height for the amplitude, of the side
+        along each axis for sigma, of the shorter side for the jitter.
+    """
+    amplitude, sigma, jitter = rubber
+    values = planes(pixels, torch.float32)
+    if jitter:
+        values = _sample(values, *_affine_map(pixels, jitter * min(pixels.shape[1:3]), streams), mirror="centre")
+    if amplitude:
+        values = _sample(values, *_displacement(pixels, amplitude, sigma, streams), mirror="edge")
+    return truncate_planes(values)
+
+
+def _affine_map(pixels: Pixels, jitter: float, streams: Streams) -> tuple[Field, Field]:
+    """Where each pixel comes from, (rows, columns), under the map from the jittered points back to the points."""
+    height, width = pixels.shape[1:3]
+    middle, third = torch.tensor([height // 2, width // 2]), min(height, width) // 3
+    corners = middle + third * torch.tensor([[1, 1], [-1, 1], [-1, -1]])
+    fixed = corners.to(pixels.device, torch.float64)
+    moved = fixed + streams.uniform(3, 2, low=-jitter, high=jitter)
+    ones = torch.ones_like(moved[..., :1])
+    back = torch.linalg.solve(torch.cat((moved, ones), dim=-1), fixed.expand_as(moved))[..., None, None]
+    rows, columns = _pixel_grid(pixels)
+    row, column = (back[:, 0, k] * rows + back[:, 1, k] * columns + back[:, 2, k] for k in (0, 1))
+    return row, column
+
+
+def _displacement(pixels: Pixels, amplitude: float, sigma: float, streams: Streams) -> tuple[Field, Field]:
+    """Where each pixel comes from, (rows, columns), under the smooth random field."""
+    height, width = pixels.shape[1:3]
+    noise = streams.uniform(2, height, width, low=-amplitude * height, high=amplitude * height).to(torch.float64)
+    shift = gaussian(noise, (sigma * height, sigma * width), border="reflect", truncate=3.0)
+    rows, columns = _pixel_grid(pixels)
+    return rows + shift[:, 0], columns + shift[:, 1]
+
+
+def _pixel_grid(pixels: Pixels) -> tuple[Float[Tensor, "h 1"], Float[Tensor, " w"]]:
+    height, width = pixels.shape[1:3]
+    rows, columns = (torch.arange(n, dtype=torch.float64, device=pixels.device) for n in (height, width))
+    return rows[:, None], columns
+
+
+def _sample(
+    values: Float[Tensor, "n c h w"], rows: Field, columns: Field, *, mirror: Literal["centre", "edge"]
+) -> Float[Tensor, "n c h w"]:
+    """Interpolate linearly at (rows, columns), in pixels; outside, the image is mirrored at its border pixels."""
+    at_centre = mirror == "centre"  # of the border pixels, as in "2 1 0 1 2", or at their outer edge, "1 0 0 1"
+    height, width = values.shape[-2:]
+    if at_centre:
+        places = [rows * (2 / (height - 1)) - 1, columns * (2 / (width - 1)) - 1]
+    else:
+        places = [(2 * rows + 1) / height - 1, (2 * columns + 1) / width - 1]
+    grid = torch.stack(places[::-1], dim=-1).to(values.dtype)
+    return functional.grid_sample(values, grid, mode="bilinear", padding_mode="reflection", align_corners=at_centre)

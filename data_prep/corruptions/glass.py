@@ -1,0 +1,48 @@
+"""The local shuffle of glass blur: a sequential process, solved for all pixels at once.
+
+The generator walks over the pixels p from the bottom right to the top left and lets each take the colour of a random
+neighbour s(p). (It means to swap the two, but the two NumPy views that it swaps share their memory, so the neighbour
+keeps its colour.) A pixel thus shows the original colour of s(p), unless s(p) was visited before p, when it shows what
+s(p) shows: a forest whose chains pointer doubling resolves in a few steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from data_prep.corruptions.random import Streams
+
+
+def shuffle_sources(height: int, width: int, reach: int, passes: int, streams: Streams) -> Int[Tensor, "n p"]:
+    """Where the colour of each of the p = h w pixels comes from, (N, p), after ``passes`` walks.
+
+    Visited are the rows and columns from side − reach down to reach + 1; a neighbour lies −reach to reach − 1 away.
+    """
+    everywhere = torch.arange(height * width, device=streams.device).expand(len(streams), -1)
+    sources = everywhere
+    for _ in range(passes):
+        step = _one_pass(height, width, reach, streams)
+        sources = sources.gather(1, step)
+    return sources
+
+
+def _one_pass(height: int, width: int, reach: int, streams: Streams) -> Int[Tensor, "n p"]:
+    """Where each pixel's colour comes from after one walk."""
+    device = streams.device
+    rows = torch.arange(reach + 1, height - reach + 1, device=device)[:, None]
+    columns = torch.arange(reach + 1, width - reach + 1, device=device)
+    right, down = streams.integers(2, len(rows), len(columns), low=-reach, high=reach).unbind(1)
+    neighbour = (rows + down) * width + (columns + right)
+    visited = torch.zeros(height, width, dtype=torch.bool, device=device)
+    visited[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = True
+
+    everywhere = torch.arange(height * width, device=device)
+    source = everywhere.expand(len(streams), -1).clone()
+    source.view(-1, height, width)[:, reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = neighbour
+    follows = (source > everywhere) & visited.view(-1)[source]
+    chain = torch.where(follows, source, everywhere)
+    while not torch.equal(chain, further := chain.gather(1, chain)):
+        chain = further
+    return source.gather(1, chain)

@@ -1,0 +1,69 @@
+"""The weather that covers an image: fog, frost and snow. (Brightness is in ``digital``, spatter in ``spatter``.)"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_prep.corruptions.filters import exact_dtype, separable
+from data_prep.corruptions.frost_pictures import frost_pictures
+from data_prep.corruptions.levels import Pixels, truncate
+from data_prep.corruptions.motion import motion_blur_levels
+from data_prep.corruptions.plasma import plasma
+from data_prep.corruptions.random import Streams
+from data_prep.corruptions.zoom import crop_span, dense_zoom
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def fog(pixels: Pixels, weather: tuple[float, float], streams: Streams) -> Pixels:
+    """(x + c plasma) max(x) / (max(x) + c); ``weather`` is (c, decay of the plasma's roughness).
+
+    The plasma is a fractal of the next power of two, cut to the size of the image.
+    """
+    density, decay = weather
+    _, height, width, _ = pixels.shape
+    size = 1 << (max(height, width) - 1).bit_length()
+    cloud = plasma(size, decay, streams)[:, :height, :width, None].mul(255.0 * density)
+    brightest = pixels.amax(dim=(1, 2, 3), keepdim=True).to(torch.float32)
+    return truncate(cloud.add(pixels).mul_(brightest / (brightest + 255.0 * density)))
+
+
+def frost(pixels: Pixels, weather: tuple[float, float, float], streams: Streams) -> Pixels:
+    """a x + b picture; ``weather`` is (a, b, scale of the pictures of frost, of which a random part is taken)."""
+    image_share, frost_share, scale = weather
+    _, height, width, _ = pixels.shape
+    crop = frost_pictures(height, width, scale, pixels.device).crop(height, width, streams)
+    return truncate(pixels.to(torch.float64).mul_(image_share).add_(crop.to(torch.float64).mul_(frost_share)))
+
+
+def snow(pixels: Pixels, weather: tuple[float, float, float, float, int, float, float], streams: Streams) -> Pixels:
+    """Whiten the image and let flakes fall on it.
+
+    m x + (1 − m) max(x, 1.5 grey + ½) + flakes + flakes turned by 180°, where the flakes are normal noise, enlarged,
+    set to zero below a threshold and blurred along a line at an angle uniform in [−135°, −45°).
+
+    weather: (mean, std, enlargement, threshold, radius, sigma of the motion blur, m).
+    Deviation: the flakes are rounded to 8 bits before the motion blur as well as after it, which makes its sums exact.
+    """
+    mean, std, factor, threshold, radius, sigma, keep = weather
+    _, height, width, _ = pixels.shape
+    noise = streams.normal(*(crop_span(size, factor)[1] for size in (height, width)), mean=mean, std=std)
+    rows, columns = (dense_zoom(size, factor, pixels.device) for size in noise.shape[1:])
+    layer = separable(noise.to(torch.float64), rows, columns)
+    layer = torch.where(layer < threshold, 0.0, layer).clamp_(0.0, 1.0).mul_(255.0).round_()
+    degrees = streams.uniform(low=-135.0, high=-45.0)
+    layer = layer[:, None].to(exact_dtype(pixels.device), memory_format=torch.contiguous_format)
+    flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, :height, :width, None].round()
+
+    values = pixels.to(torch.float32)
+    whitened = torch.maximum(values, _grey(values).mul_(1.5).add_(127.5))
+    values = values.mul_(keep).add_(whitened.mul_(1.0 - keep))
+    return truncate(values.add_(flakes).add_(flakes.flip(1, 2)))
+
+
+def _grey(values: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n h w 1"]:
+    """Luma: .299 R + .587 G + .114 B."""
+    red, green, blue = (values[..., k : k + 1] * share for k, share in enumerate(LUMA))
+    return red.add_(green).add_(blue)
