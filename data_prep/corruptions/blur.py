@@ -20,7 +20,7 @@ from data_prep.corruptions.zoom import mean_zoom
 
 def gaussian_blur(pixels: Pixels, sigma: float) -> Pixels:
     """Gaussian of standard deviation ``sigma``, cut off at 4 sigma; the border pixel is repeated."""
-    return truncate_planes(filters.gaussian(planes(pixels), sigma))
+    return truncate_planes(filters.gaussian(planes(pixels, filters.exact_dtype(pixels.device)), sigma))
 
 
 def glass_blur(pixels: Pixels, strength: tuple[float, int, int], streams: Streams) -> Pixels:

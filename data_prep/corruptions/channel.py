@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_prep.corruptions.levels import Pixels
 from data_prep.corruptions.random import Streams
 
 LEVELS = 256
-FRACTION_BITS = 24
+FRACTION_ONE = 1 << 24
 
 
 def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
     """Turn P[v, w], (256, 256) with rows that sum to 1, into packed alias entries, int32 (65536,).
 
-    Entry 256 v + column holds, from the high bits down, 24 bits of threshold and 8 bits of alias. A draw picks one of
-    256 columns of row v and gives the column itself where a random fraction is below the threshold, else its alias.
-    Probabilities come out within 2⁻³² of P.
+    Entry 256 v + column holds a threshold in its upper 24 bits, as a signed number, and an alias in its lower 8. A draw
+    picks one of the 256 columns of row v; it gives the column itself where 24 random bits are below the threshold, and
+    the alias otherwise. Probabilities come out within 2⁻³¹ of P.
     """
     rows = np.arange(LEVELS)
     load = channel * LEVELS
@@ -38,18 +39,19 @@ def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
         threshold[rows, emptiest], alias[rows, emptiest] = 1.0 - need, fullest
         load[rows, fullest] -= need
         load[rows, emptiest] = np.nan
-    steps = np.rint(threshold * 2**FRACTION_BITS).astype(np.int64).clip(0, 2**FRACTION_BITS)
-    alias = np.where(steps == 2**FRACTION_BITS, rows, alias)  # a full column gives itself either way
-    packed = (np.minimum(steps, 2**FRACTION_BITS - 1) << 8 | alias).astype(np.uint32)
-    return torch.from_numpy(packed.view(np.int32).reshape(-1))
+    steps = np.rint(threshold * FRACTION_ONE).astype(np.int64).clip(0, FRACTION_ONE)
+    alias = np.where(steps == FRACTION_ONE, rows, alias)  # a full column gives itself either way
+    signed = np.minimum(steps, FRACTION_ONE - 1) - FRACTION_ONE // 2
+    return torch.from_numpy((signed * LEVELS + alias).astype(np.int32).reshape(-1))
 
 
-def transmit(
-    pixels: UInt8[Tensor, "n h w 3"], table: Int[Tensor, " 65536"], streams: Streams
-) -> UInt8[Tensor, "n h w 3"]:
-    """Send every value through the channel of ``table``, on the device of ``pixels``."""
+def transmit(pixels: Pixels, table: Int[Tensor, " 65536"], streams: Streams) -> Pixels:
+    """Send every value through the channel of ``table``, on the device of ``pixels``.
+
+    The 32 bits of a draw are compared with the entry as a whole; their lower 8 are the column.
+    """
     bits = streams.bits(*pixels.shape[1:])
-    column = bits & 0xFF
-    entries = table.index_select(0, (pixels.to(torch.int32) << 8).bitwise_or_(column).reshape(-1)).view_as(bits)
-    keep = (bits >> 8).bitwise_and_(0xFFFFFF) < (entries >> 8).bitwise_and_(0xFFFFFF)
-    return torch.where(keep, column.to(torch.uint8), entries.to(torch.uint8))
+    places = pixels.to(torch.int32).mul_(LEVELS).add_(bits & (LEVELS - 1))
+    entries = table.index_select(0, places.view(-1)).view_as(bits)
+    alias = entries.to(torch.uint8)
+    return bits.to(torch.uint8).sub_(alias).mul_((bits < entries).view(torch.uint8)).add_(alias)

@@ -48,7 +48,7 @@ def saturate(pixels: Pixels, line: tuple[float, float]) -> Pixels:
     spread = peak - values.amin(dim=-1, keepdim=True)
     saturation = (spread / peak).nan_to_num_(nan=0.0).mul_(slope).add_(offset).clamp_(0.0, 1.0)
     red_is_peak = torch.tensor([0.0, 1.0, 1.0], dtype=values.dtype, device=values.device)
-    share = torch.where(spread > 0, (peak - values).div_(spread), red_is_peak)
+    share = (peak - values).div_(spread).nan_to_num_(nan=0.0).add_((spread == 0) * red_is_peak)
     return truncate(share.mul_(saturation).neg_().add_(1.0).mul_(peak).mul_(255.0))
 
 

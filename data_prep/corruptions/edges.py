@@ -36,7 +36,7 @@ def distance_to(edges: Bool[Tensor, "n h w"], limit: int) -> Float[Tensor, "n h 
 
     Source: Borgefors, "Distance Transformations in Digital Images", CVGIP 1986.
     """
-    beside = torch.where(edges, 0, limit + 1).to(torch.int32)  # distance to the nearest edge in the same row
+    beside = (~edges).to(torch.int32).mul_(limit + 1)  # distance to the nearest edge in the same row
     stride = 1
     while stride <= limit:  # after strides 1, 2, …, s every edge up to 2 s − 1 pixels away has been seen
         beside[..., stride:] = torch.minimum(beside[..., stride:], beside[..., :-stride] + stride)
@@ -80,13 +80,12 @@ def _is_ridge(strength: Tensor, across: Tensor, down: Tensor) -> Bool[Tensor, "n
     run, rise = across.abs(), down.abs() << 15
     flat = rise < run * TAN_22_5
     steep = rise > run * (TAN_22_5 + (1 << 16))
-    falling = (across ^ down) < 0
-    before = torch.where(falling, neighbour(-1, 1), neighbour(-1, -1))
-    after = torch.where(falling, neighbour(1, -1), neighbour(1, 1))
-    diagonal = (strength > before) & (strength > after)
-    horizontal = (strength > neighbour(0, -1)) & (strength >= neighbour(0, 1))
-    vertical = (strength > neighbour(-1, 0)) & (strength >= neighbour(1, 0))
-    return torch.where(flat, horizontal, torch.where(steep, vertical, diagonal))
+    opposite = (across ^ down) < 0
+    rising = opposite & (strength > neighbour(-1, 1)) & (strength > neighbour(1, -1))
+    falling = ~opposite & (strength > neighbour(-1, -1)) & (strength > neighbour(1, 1))
+    horizontal = flat & (strength > neighbour(0, -1)) & (strength >= neighbour(0, 1))
+    vertical = steep & (strength > neighbour(-1, 0)) & (strength >= neighbour(1, 0))
+    return horizontal | vertical | (~(flat | steep) & (rising | falling))
 
 
 def _dilate(mask: Bool[Tensor, "n h w"]) -> Bool[Tensor, "n h w"]:

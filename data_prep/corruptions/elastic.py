@@ -9,11 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from data_prep.corruptions.filters import gaussian
+from data_prep.corruptions.filters import exact_dtype, gaussian
 from data_prep.corruptions.levels import Pixels, planes, truncate_planes
 from data_prep.corruptions.random import Streams
 
 Field = Float[Tensor, "n h w"]
+
+NOISE_SCALE = 256.0
+"""What the noise is multiplied with while it is filtered, to use the range of ``gaussian``."""
 
 
 def elastic_transform(pixels: Pixels, rubber: tuple[float, float, float], streams: Streams) -> Pixels:
@@ -52,8 +55,9 @@ def _affine_map(pixels: Pixels, jitter: float, streams: Streams) -> tuple[Field,
 def _displacement(pixels: Pixels, amplitude: float, sigma: float, streams: Streams) -> tuple[Field, Field]:
     """Where each pixel comes from, (rows, columns), under the smooth random field."""
     height, width = pixels.shape[1:3]
-    noise = streams.uniform(2, height, width, low=-amplitude * height, high=amplitude * height).to(torch.float64)
-    shift = gaussian(noise, (sigma * height, sigma * width), border="reflect", truncate=3.0)
+    noise = streams.uniform(2, height, width, low=-NOISE_SCALE, high=NOISE_SCALE).to(exact_dtype(pixels.device))
+    smooth = gaussian(noise, (sigma * height, sigma * width), border="reflect", truncate=3.0)
+    shift = smooth.to(torch.float64).mul_(amplitude * height / NOISE_SCALE)
     rows, columns = _pixel_grid(pixels)
     return rows + shift[:, 0], columns + shift[:, 1]
 

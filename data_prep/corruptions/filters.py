@@ -1,14 +1,13 @@
-"""Linear filters on planes: Gaussians as matrices, small kernels as sums without rounding.
+"""Linear filters on planes, without rounding errors.
 
-A separable filter along an axis, its border rule included, is one matrix; applied in double precision its rounding
-errors cannot be seen in an 8-bit result. Kernels in two dimensions have 15-bit integer weights: with 8-bit images every
-partial sum is an integer below 2²⁴, exact in float32 in any order of summation.
+Values and weights are integers in fixed point, chosen so that every sum stays below 2²⁴: float32 then adds exactly, in
+any order, and a result depends neither on the batch nor on the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,60 +17,58 @@ from torch import Tensor
 from torch.nn import functional
 
 WEIGHT_ONE = 1 << 15
-"""The sum of the weights of a kernel in fixed point."""
+"""The sum of the weights of a kernel for 8-bit levels, in fixed point."""
+GAUSSIAN_ONE = 1 << 12
+"""The sum of the weights of a Gaussian, in fixed point."""
+GAUSSIAN_STEPS = 16
+"""Steps to the level that a Gaussian works with."""
 
-
-@lru_cache(maxsize=64)
-def gaussian_matrix(
-    size: int, sigma: float, device: torch.device, *, border: str = "nearest", truncate: float = 4.0
-) -> Float[Tensor, "size size"]:
-    """The Gaussian filter along an axis of ``size`` pixels, float64: y = G x.
-
-    G[i, j] sums exp(−k² / (2 σ²)) / Z over the taps k = −r, …, r, r = int(truncate σ + 0.5), that the border rule takes
-    from i + k to j.
-
-    sigma: in pixels; 0 leaves everything as it is.
-    border: "nearest" repeats the border pixel; "reflect" mirrors at its outer edge (… 1 0 | 0 1 …).
-    """
-    radius = int(truncate * sigma + 0.5)
-    taps = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (taps / sigma) ** 2) if radius else np.ones(1)
-    position = np.arange(size)[:, None] + taps
-    source = np.clip(position, 0, size - 1) if border == "nearest" else _mirror(position, size)
-    matrix = np.zeros((size, size))
-    np.add.at(matrix, (np.arange(size)[:, None], source), weights / weights.sum())
-    return torch.from_numpy(matrix).to(device)
-
-
-def separable(
-    values: Float[Tensor, "*n h w"], rows: Float[Tensor, "i h"], columns: Float[Tensor, "j w"]
-) -> Float[Tensor, "*n i j"]:
-    """Apply one matrix along the height and one along the width: rows · values · columnsᵀ."""
-    across = values @ columns.T
-    return (across.transpose(-1, -2) @ rows.T).transpose(-1, -2)
+Border = Literal["nearest", "reflect"]
 
 
 def gaussian(
-    values: Float[Tensor, "*n h w"],
+    values: Float[Tensor, "n c h w"],
     sigma: float | tuple[float, float],
     *,
-    border: str = "nearest",
+    border: Border = "nearest",
     truncate: float = 4.0,
-) -> Float[Tensor, "*n h w"]:
-    """Gaussian blur of float64 planes; ``sigma`` in pixels, for both axes or as (height, width)."""
-    along_height, along_width = sigma if isinstance(sigma, tuple) else (sigma, sigma)
-    height, width = values.shape[-2:]
-    rows = gaussian_matrix(height, along_height, values.device, border=border, truncate=truncate)
-    columns = gaussian_matrix(width, along_width, values.device, border=border, truncate=truncate)
-    return separable(values, rows, columns)
+) -> Float[Tensor, "n c h w"]:
+    """Gaussian blur, rows first: weights ∝ exp(−k² / (2 σ²)) for |k| ≤ int(truncate σ + 0.5).
+
+    Values are rounded to 1/16 before each of the two passes and weights to 2⁻¹².
+
+    values: at most 256 in magnitude, of ``exact_dtype``.
+    sigma: in pixels, for both axes or as (height, width); 0 leaves an axis alone.
+    border: "nearest" repeats the border pixel, "reflect" mirrors at its outer edge (… 1 0 | 0 1 …).
+    """
+    for axis, spread in zip((2, 3), sigma if isinstance(sigma, tuple) else (sigma, sigma), strict=True):
+        radius = int(truncate * spread + 0.5)
+        if radius:
+            steps = extend((values * GAUSSIAN_STEPS).round_(), axis, radius, border)
+            kernel = _bell(spread, radius, values.device).to(values.dtype)
+            values = _depthwise(steps, kernel.view(-1, 1) if axis == 2 else kernel.view(1, -1))
+            values = values.div_(GAUSSIAN_ONE * GAUSSIAN_STEPS)
+    return values
 
 
-def fixed_point(weights: NDArray[np.float64], group: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Round weights to multiples of 2⁻¹⁵, given as integers that keep the sum: the largest remainders go up.
+def extend(values: Float[Tensor, "n c h w"], axis: int, reach: int, border: Border) -> Float[Tensor, "n c y x"]:
+    """Lengthen an axis by ``reach`` values at both ends, by the border rule of ``gaussian``."""
+    size = values.shape[axis]
+    position = torch.arange(-reach, size + reach, device=values.device)
+    if border == "nearest":
+        return values.index_select(axis, position.clamp_(0, size - 1))
+    folded = position.remainder_(2 * size)
+    return values.index_select(axis, torch.minimum(folded, 2 * size - 1 - folded))
+
+
+def fixed_point(
+    weights: NDArray[np.float64], one: int = WEIGHT_ONE, group: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Round weights to multiples of 1 / one, given as integers that keep the sum: the largest remainders go up.
 
     group: for each weight, the number of the sum that it belongs to; all belong to one if left out.
     """
-    scaled = weights.ravel() * WEIGHT_ONE
+    scaled = weights.ravel() * one
     group = np.zeros(len(scaled), dtype=np.int64) if group is None else group
     whole = np.floor(scaled)
     missing = np.rint(np.bincount(group, scaled)) - np.bincount(group, whole)
@@ -87,11 +84,7 @@ def correlate(levels: Float[Tensor, "n c h w"], kernel: Float[Tensor, "k k"]) ->
 
     Exact: every result is an integer, in units of 2⁻¹⁵ levels.
     """
-    count, channels, height, width = levels.shape
-    reach = kernel.shape[-1] // 2
-    padded = mirror_pad(levels, reach).view(1, count * channels, height + 2 * reach, width + 2 * reach)
-    weights = kernel.to(levels.dtype).expand(count * channels, 1, -1, -1).contiguous()
-    return functional.conv2d(padded, weights, groups=count * channels).view(count, channels, height, width)
+    return _depthwise(mirror_pad(levels, kernel.shape[-1] // 2), kernel.to(levels.dtype))
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -106,12 +99,21 @@ def mirror_pad(values: Float[Tensor, "n c h w"], reach: int) -> Float[Tensor, "n
 
 def trim(kernel: NDArray[np.int64]) -> NDArray[np.int64]:
     """Cut off the zeros around a square kernel of odd side."""
-    used: Sequence[int] = np.abs(np.argwhere(kernel) - len(kernel) // 2).max(axis=0)
-    cut = len(kernel) // 2 - int(max(used))
+    cut = len(kernel) // 2 - int(np.abs(np.argwhere(kernel) - len(kernel) // 2).max())
     return kernel[cut : len(kernel) - cut, cut : len(kernel) - cut]
 
 
-def _mirror(position: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Fold positions into 0 … size − 1 by mirroring at the outer edges of the border pixels, as often as it takes."""
-    folded = position % (2 * size)
-    return np.minimum(folded, 2 * size - 1 - folded)
+def _depthwise(padded: Float[Tensor, "n c y x"], kernel: Float[Tensor, "i j"]) -> Float[Tensor, "n c h w"]:
+    """Correlate every plane with one kernel, no padding; all planes as channels of one image, which is fastest."""
+    count, channels, height, width = padded.shape
+    planes = padded.reshape(1, count * channels, height, width)
+    weights = kernel.expand(count * channels, 1, -1, -1).contiguous()
+    result = functional.conv2d(planes, weights, groups=count * channels)
+    return result.view(count, channels, *result.shape[2:])
+
+
+@lru_cache(maxsize=64)
+def _bell(sigma: float, radius: int, device: torch.device) -> Float[Tensor, " k"]:
+    """The weights of a Gaussian in fixed point, float64."""
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return torch.from_numpy(fixed_point(weights / weights.sum(), GAUSSIAN_ONE).astype(np.float64)).to(device)

@@ -42,7 +42,7 @@ def _one_pass(height: int, width: int, reach: int, streams: Streams) -> Int[Tens
     source = everywhere.expand(len(streams), -1).clone()
     source.view(-1, height, width)[:, reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = neighbour
     follows = (source > everywhere) & visited.view(-1)[source]
-    chain = torch.where(follows, source, everywhere)
+    chain = (source - everywhere).mul_(follows).add_(everywhere)
     while not torch.equal(chain, further := chain.gather(1, chain)):
         chain = further
     return source.gather(1, chain)

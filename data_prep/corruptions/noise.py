@@ -10,16 +10,16 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from numpy.typing import NDArray
 from scipy import special
 from torch import Tensor
 
 from data_prep.corruptions.channel import LEVELS, alias_table, transmit
+from data_prep.corruptions.levels import Pixels
 from data_prep.corruptions.random import Streams
 
 Channel = Callable[[float], NDArray[np.float64]]
-Pixels = UInt8[Tensor, "n h w 3"]
 
 
 def gaussian_noise(pixels: Pixels, sigma: float, streams: Streams) -> Pixels:
@@ -80,5 +80,5 @@ def _normal_channel(spread: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def _table(channel: Channel, parameter: float, device: torch.device) -> Int[Tensor, 65536]:
+def _table(channel: Channel, parameter: float, device: torch.device) -> Int[Tensor, " 65536"]:
     return alias_table(channel(parameter)).to(device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_prep.corruptions.edges import canny, distance_to
-from data_prep.corruptions.filters import gaussian, mirror_pad
+from data_prep.corruptions.filters import exact_dtype, gaussian, mirror_pad
 from data_prep.corruptions.levels import Pixels, truncate
 from data_prep.corruptions.random import Streams
 
@@ -18,6 +18,8 @@ CANNY_LIMITS = (50, 150)
 FARTHEST = 20
 EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 MUD_THRESHOLD = 0.8
+NOISE_SCALE = 100.0
+"""What the noise is multiplied with while it is filtered, to use the range of ``gaussian``."""
 
 
 def spatter(pixels: Pixels, liquid: tuple[float, float, float, float, float, int], streams: Streams) -> Pixels:
@@ -32,14 +34,15 @@ def spatter(pixels: Pixels, liquid: tuple[float, float, float, float, float, int
     """
     mean, std, sigma, threshold, strength, is_mud = liquid
     _, height, width, _ = pixels.shape
-    layer = gaussian(streams.normal(height, width, mean=mean, std=std).to(torch.float64), sigma)
+    noise = streams.normal(1, height, width, mean=mean * NOISE_SCALE, std=std * NOISE_SCALE)
+    layer = gaussian(noise.to(exact_dtype(pixels.device)), sigma).div_(NOISE_SCALE)
     values = pixels.to(torch.float32)
     if is_mud:
-        mask = gaussian((layer > threshold).to(torch.float64), strength)
-        mask = torch.where(mask < MUD_THRESHOLD, 0.0, mask)[..., None].to(torch.float32)
+        mask = gaussian((layer > threshold).to(layer.dtype).mul_(255.0), strength)[:, 0, ..., None].div_(255.0)
+        mask = mask.mul_(mask >= MUD_THRESHOLD).to(torch.float32)
         colour = torch.tensor(MUD, dtype=torch.float32, device=pixels.device)
         return truncate(values.mul_(1 - mask).add_(mask * colour))
-    depth = (torch.where(layer < threshold, 0.0, layer) * 255).clamp_(0.0, 255.0).to(torch.uint8)
+    depth = layer.mul_(layer >= threshold)[:, 0].mul_(255.0).clamp_(0.0, 255.0).to(torch.uint8)
     water = depth * _relief(depth)
     deepest = water.amax(dim=(1, 2), keepdim=True).clamp_(min=1.0)
     colour = torch.tensor(WATER, dtype=torch.float32, device=pixels.device)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_prep.corruptions.filters import exact_dtype, separable
+from data_prep.corruptions.filters import exact_dtype
 from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.corruptions.levels import Pixels, truncate
 from data_prep.corruptions.motion import motion_blur_levels
@@ -51,8 +51,8 @@ def snow(pixels: Pixels, weather: tuple[float, float, float, float, int, float, 
     _, height, width, _ = pixels.shape
     noise = streams.normal(*(crop_span(size, factor)[1] for size in (height, width)), mean=mean, std=std)
     rows, columns = (dense_zoom(size, factor, pixels.device) for size in noise.shape[1:])
-    layer = separable(noise.to(torch.float64), rows, columns)
-    layer = torch.where(layer < threshold, 0.0, layer).clamp_(0.0, 1.0).mul_(255.0).round_()
+    layer = rows @ noise.to(torch.float64) @ columns.T
+    layer = layer.mul_(layer >= threshold).clamp_(0.0, 1.0).mul_(255.0).round_()
     degrees = streams.uniform(low=-135.0, high=-45.0)
     layer = layer[:, None].to(exact_dtype(pixels.device), memory_format=torch.contiguous_format)
     flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, :height, :width, None].round()

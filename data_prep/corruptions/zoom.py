@@ -53,7 +53,7 @@ def mean_zoom(
         rows, columns = (_centre_zoom(size, float(factor)) for size in (height, width))
         total = total + sparse.kron(rows, columns, format="csr")
     pixel = np.repeat(np.arange(height * width), np.diff(total.indptr))
-    weights = fixed_point(total.data / (len(factors) + 1), pixel).astype(np.float32)
+    weights = fixed_point(total.data / (len(factors) + 1), group=pixel).astype(np.float32)
     sources, starts = (
         torch.from_numpy(part.astype(np.int64)).to(device) for part in (total.indices, total.indptr[:-1])
     )
