@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ Scalar = float | Tensor
 """A number, or a tensor that broadcasts against the codes (one value per image)."""
 
 
+@runtime_checkable
 class LinearOperator(Protocol):
     """A dictionary A with its adjoint; sizes are fixed by the tensors given."""
 

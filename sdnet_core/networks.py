@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,8 @@ class NetworkConfig:
         n_steps: K ≥ 1 FISTA steps.
         robust: data term ½‖x − Az‖₂.
         shortcut: residual connections; only the -all variants can do without.
-        lam_layers: whether λ of a call acts on the input layer only (the paper) or on all sparse-coding layers.
+        lam_layers: ``"input"``: λ of a call acts on the input layer only, as in the paper; ``"all"``: on every
+            sparse-coding layer.
     """
 
     arch: str
@@ -69,7 +70,7 @@ class NetworkConfig:
     n_steps: int = 2
     robust: bool = False
     shortcut: bool = True
-    lam_layers: Literal["input", "all"] = "input"
+    lam_layers: str = "input"
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:

@@ -1,0 +1,80 @@
+"""List the shipped models and convert official checkpoints: ``python -m sdnet_core``."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+from pathlib import Path
+
+import torch
+
+from data_prep.errors import InputError, PrerequisiteError, run_command
+from sdnet_core.checkpoints import ModelCard, import_official, read_card, save_model, shipped_models
+from sdnet_core.networks import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
+
+_DATASETS = {
+    "cifar10": (10, 32, CIFAR_MEAN, CIFAR_STD),
+    "cifar100": (100, 32, CIFAR_MEAN, CIFAR_STD),
+    "imagenet": (1000, 224, IMAGENET_MEAN, IMAGENET_STD),
+}
+
+
+def list_models() -> int:
+    """Print name, size and recorded accuracy of every shipped model."""
+    for name in shipped_models():
+        card = read_card(name)
+        accuracy = card.accuracy
+        measured = f"{accuracy['correct'] / accuracy['n']:.2%} of {accuracy['n']} {accuracy['data']}" if accuracy else "–"
+        print(f"{name:20} {card.config.arch:12} width {card.config.width:3}  {measured}")
+    return 0
+
+
+def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
+    """Write an official SDNet checkpoint (``.pth.tar``) as a safetensors checkpoint with a model card.
+
+    The file is read with ``weights_only``: nothing in it is executed.
+
+    Raises:
+        PrerequisiteError: no such file.
+        InputError: not a checkpoint, one that wants to execute code, or weights that do not fit ``arch``.
+    """
+    if not path.is_file():
+        raise PrerequisiteError(f"no file {path}: give the path of model_best.pth.tar or checkpoint.pth.tar")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is loaded: {reason}") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds a {type(state).__name__} instead of a state dict")
+    classes, size, mean, std = _DATASETS[dataset]
+    model = import_official(state, arch, num_classes=classes, image_size=size, mean=mean, std=std)
+    save_model(model, out, ModelCard(name=out.stem, config=model.config, record={"converted_from": path.name}))
+    print(f"written: {out}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m sdnet_core", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="the shipped models and what their cards record")
+    converter = commands.add_parser(
+        "convert",
+        help="an official SDNet checkpoint to .safetensors",
+        epilog="example:\n  python -m sdnet_core convert model_best.pth.tar --arch sdnet18 --dataset cifar10 --out s.safetensors",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    converter.add_argument("file", type=Path, help="model_best.pth.tar or checkpoint.pth.tar")
+    converter.add_argument("--arch", choices=list(ARCHITECTURES), required=True)
+    converter.add_argument("--dataset", choices=list(_DATASETS), default="cifar10", help="classes, size, normalisation")
+    converter.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "list":
+        return list_models()
+    return convert(arguments.file, arguments.arch, arguments.dataset, arguments.out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

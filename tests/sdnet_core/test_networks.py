@@ -1,0 +1,143 @@
+"""Networks: their sizes, what λ does to them, and that evaluation leaves no trace."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from data_prep.errors import InputError
+from sdnet_core import Network, build_model, weights_fingerprint
+from sdnet_core.networks import ARCHITECTURES
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def count_parameters(arch: str, monkeypatch: pytest.MonkeyPatch, **options: object) -> int:
+    """Trainable parameters; the step sizes are left unconverged, which changes no shape and saves a minute."""
+    monkeypatch.setattr("sdnet_core.sparse_coding.SparseCoding._refresh", lambda *_: None)
+    return sum(p.numel() for p in build_model(arch, **options).parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "expected"),
+    [
+        ("sdnet18", {}, 11_173_962),
+        ("resnet18", {}, 11_173_962),
+        ("sdnet18", {"num_classes": 100}, 11_220_132),
+        ("sdnet18", {"num_classes": 1000, "image_size": 224}, 11_689_512),
+        ("sdnet34", {}, 21_282_122),
+        ("sdnet34", {"num_classes": 100}, 21_328_292),
+        ("sdnet34", {"num_classes": 1000, "image_size": 224}, 21_797_672),
+        ("sdnet18_all", {"shortcut": False}, 11_000_138),
+        ("sdnet18_all", {"shortcut": False, "num_classes": 100}, 11_046_308),
+        ("sdnet18_all", {"shortcut": False, "num_classes": 1000, "image_size": 224}, 11_552_552),
+        ("sdnet18_all", {"num_classes": 1000, "image_size": 224}, 11_726_376),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(arch, options, expected, monkeypatch):
+    assert count_parameters(arch, monkeypatch, **options) == expected
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("image_size", [32, 33, 72])
+def test_every_architecture_answers_on_both_stems_and_odd_sizes(arch, image_size):
+    model = build_model(arch, width=2, num_classes=7, image_size=image_size).eval()
+    assert model(torch.rand(2, 3, image_size, image_size)).shape == (2, 7)
+
+
+def make_sdnet(**options: object) -> Network:
+    return build_model("sdnet18", width=4, **options).eval()
+
+
+def test_lambda_changes_logits_and_sparsity_and_leaves_nothing_behind():
+    """Trap 1: a sweep 0.1, 0.5, 0.1 gives the same first and third answer."""
+    model, images = make_sdnet(), torch.rand(3, 3, 32, 32)
+    first, second, third = (model(images, lam=lam) for lam in (0.1, 0.5, 0.1))
+    assert torch.equal(first, third)
+    assert not torch.allclose(first, second)
+    sparsity = [(model.encode(images, lam) == 0).float().mean() for lam in (0.1, 0.5)]
+    assert sparsity[0] < sparsity[1]
+    assert torch.equal(model(images), first)
+
+
+def test_answers_depend_on_no_other_batch():
+    """Trap 2: alone, after many others, reversed, one by one; the state dict stays untouched."""
+    model, images = make_sdnet(), torch.rand(6, 3, 32, 32)
+    fingerprint = weights_fingerprint(model)
+    alone = model(images)
+    for _ in range(50):
+        model(torch.rand(2, 3, 32, 32), lam=float(torch.rand(())))
+    torch.testing.assert_close(model(images), alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(images.flip(0)).flip(0), alone, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat([model(image[None]) for image in images]), alone, atol=1e-5, rtol=0)
+    assert weights_fingerprint(model) == fingerprint
+
+
+def test_residual_at_one_lambda_ignores_the_others():
+    """Trap 3: residual at λ₂ with and without λ₁ before it."""
+    model, images = make_sdnet(), torch.rand(3, 3, 32, 32)
+    fresh = model.residual(images, model.encode(images, 0.4))
+    model.encode(images, 0.1)
+    assert torch.equal(model.residual(images, model.encode(images, 0.4)), fresh)
+    expected = (model.normalise(images) - model.normalise(model.reconstruct(images, model.encode(images, 0.4)))) ** 2
+    torch.testing.assert_close(fresh, expected.flatten(1).sum(1), rtol=1e-4, atol=1e-3)
+
+
+def test_lam_layers_all_reaches_the_inner_layers():
+    images = torch.rand(2, 3, 32, 32)
+    model = build_model("sdnet18_all", width=2, lam_layers="all").eval()
+    code = model.encode(images, 0.1)
+    assert not torch.allclose(model.classify(code, 0.1), model.classify(code, 0.6))
+    model = build_model("sdnet18_all", width=2).eval()
+    assert torch.equal(model.classify(code, 0.1), model.classify(code, 0.6))
+
+
+def test_a_resnet_refuses_lambda_and_reconstruction():
+    model, images = build_model("resnet18", width=2).eval(), torch.rand(1, 3, 32, 32)
+    assert model.lam is None
+    with pytest.raises(InputError, match="has no λ"):
+        model(images, lam=0.1)
+    with pytest.raises(InputError, match="no sparse code"):
+        model.residual(images, model.encode(images))
+
+
+def test_inputs_are_normalised_once():
+    model = make_sdnet(mean=(0.2, 0.3, 0.4), std=(0.5, 0.6, 0.7))
+    images = torch.rand(2, 3, 32, 32)
+    expected = (images - torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)) / torch.tensor([0.5, 0.6, 0.7]).view(3, 1, 1)
+    assert torch.equal(model.encode(images), model.input_layer(expected))
+    torch.testing.assert_close(model.normalise.inverse(expected), images)
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "message"),
+    [
+        ("vgg", {}, "unknown architecture 'vgg'"),
+        ("sdnet18", {"wdith": 3}, "unknown model option wdith"),
+        ("sdnet18", {"width": 0}, "width must be at least 1"),
+        ("sdnet18", {"std": (1.0, 0.0, 1.0)}, "std > 0"),
+        ("sdnet18", {"shortcut": False}, "needs its shortcuts"),
+        ("sdnet18", {"lam": -1.0}, "λ must be a finite number"),
+        ("sdnet18", {"lam_layers": "some"}, "lam_layers"),
+    ],
+)
+def test_bad_options_are_refused(arch, options, message):
+    with pytest.raises(InputError, match=message):
+        build_model(arch, **{"width": 2, **options})
+
+
+@pytest.mark.parametrize("arch", ["sdnet18", "sdnet18_all"])
+def test_one_training_step_moves_every_parameter_and_keeps_atoms_on_the_sphere(arch):
+    model = build_model(arch, width=2).train()
+    before = [p.detach().clone() for p in model.parameters()]
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.nn.functional.cross_entropy(model(torch.rand(8, 3, 32, 32)), torch.arange(8)).backward()
+    optimiser.step()
+    model.project()
+    assert all(not torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+    for layer in model.sparse_layers():
+        norms = layer.weight.flatten(1).norm(dim=1)
+        torch.testing.assert_close(norms, torch.ones_like(norms))
