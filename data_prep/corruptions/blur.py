@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -58,7 +58,7 @@ def zoom_blur(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
 
 
 @lru_cache(maxsize=32)
-def _disk(radius: float, rim: float, device: torch.device) -> Float[Tensor, "k k"]:
+def _disk(radius: float, rim: float, device: torch.device) -> Int[Tensor, "k k"]:
     """The kernel of ``defocus_blur`` in fixed point: a disk on a grid of at least 17 × 17, blurred by a small Gaussian.
 
     The Gaussian has 3 taps, 5 for radii above 8, and mirrors at the centre of the grid's border pixels.

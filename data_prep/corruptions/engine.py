@@ -16,7 +16,7 @@ from data_prep.corruptions.registry import find, look_up
 from data_prep.errors import InputError
 
 SMALLEST_SIDE = 32
-CHUNK_VALUES = {"cpu": 1 << 19, "cuda": 1 << 26}
+CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
 """Values of the images worked on at once: enough to keep the device busy, few enough to stay in its fast memory."""
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -79,7 +79,7 @@ def fixed_point(
     return whole.astype(np.int64).reshape(weights.shape)
 
 
-def correlate(levels: Float[Tensor, "n c h w"], kernel: Float[Tensor, "k k"]) -> Float[Tensor, "n c h w"]:
+def correlate(levels: Float[Tensor, "n c h w"], kernel: Int[Tensor, "k k"]) -> Float[Tensor, "n c h w"]:
     """Correlate 8-bit levels with a fixed-point kernel of odd side; the border is mirrored at the centre of its pixels.
 
     Exact: every result is an integer, in units of 2⁻¹⁵ levels.

@@ -13,7 +13,7 @@ NUDGE = 2.0**-12
 level but for rounding stays that level, on every device and at every batch size."""
 
 
-def truncate(values: Float[Tensor, "n h w 3"], nudge: float = 0.0) -> Pixels:
+def truncate(values: Float[Tensor, "*shape"], nudge: float = 0.0) -> UInt8[Tensor, "*shape"]:
     """Clip ``values``, in grey levels, to [0, 255] and drop the fraction, as the original generators do. In place."""
     if nudge:
         values = values.add_(nudge)
