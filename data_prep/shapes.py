@@ -3,6 +3,8 @@
 A testbed that a small convolutional network learns in minutes and a linear classifier cannot learn at all: a figure
 may be brighter or darker than its ground, anywhere, of any size, colour and angle, so no pixel says anything by itself.
 Some classes differ by fine detail alone (square, stripes, checkerboard): noise and blur take that away first.
+Ridge regression on pixels stays at 12 % (chance is 10 %); a residual network of 78,042 parameters reached 99.0 % after
+8 epochs, and kept 87.6 % under Gaussian noise of σ = 0.1 and 35.4 % under σ = 0.2.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _RECONSTRUCT: Callable[..., NDArray[Any]] = np.empty(0).__reduce__()[0]  # type:
 
 
 def _make_dtype(spec: str, align: int = 0, copy: int = 0) -> np.dtype[Any]:
-    """Python 2 wrote the two flags as integers, which NumPy is about to refuse."""
+    """Make a dtype from flags that Python 2 wrote as integers: NumPy 2.4.0 to 2.4.4 warn about those."""
     return np.dtype(spec, align=bool(align), copy=bool(copy))
 
 

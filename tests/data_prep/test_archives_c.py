@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +95,21 @@ def test_truncated_files_are_named(folder: Path, file: str) -> None:
         (folder / file).write_bytes(data[:kept])
         with pytest.raises(InputError, match=f"expected a whole array in .*{file}"):
             load_archive_c(folder, "fog", 1)
+
+
+class Hostile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_place_of_an_array_is_not_run(folder: Path) -> None:
+    (folder / "fog.npy").write_bytes(pickle.dumps(Hostile(folder / "touched")))
+    with pytest.raises(InputError, match=r"expected a whole array in .*fog\.npy"):
+        load_archive_c(folder, "fog", 1)
+    assert not (folder / "touched").exists()
 
 
 def test_missing_labels_are_named(folder: Path) -> None:

@@ -57,6 +57,13 @@ def test_python_2_batches_are_read() -> None:
     assert batch["batch_label"] == "one"
 
 
+def test_integer_flags_of_a_dtype_are_taken_for_booleans() -> None:
+    flags, warned_about = (_opcodes(align) + _opcodes(1) + b"tR" for align in (0, 1))
+    data = python2_pickle({"data": ARRAY})
+    assert flags in data
+    assert np.array_equal(unpickle_batch(data.replace(flags, warned_about), "batch")["data"], ARRAY)
+
+
 def test_batches_written_today_are_read() -> None:
     assert np.array_equal(unpickle_batch(pickle.dumps({"data": ARRAY}, protocol=3), "batch")["data"], ARRAY)
 

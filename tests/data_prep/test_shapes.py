@@ -57,6 +57,14 @@ def test_the_classes_are_as_bright_and_as_full_of_contrast_as_each_other(train: 
         assert np.ptp(means) < statistic.std()
 
 
+def test_figures_are_brighter_than_their_ground_as_often_as_darker(train: ImageSet) -> None:
+    small = as_rows(train)[
+        np.isin(train.labels, [train.classes.index(name) for name in ("crescent", "star", "triangle")])
+    ]
+    skewness = ((small - small.mean(axis=1, keepdims=True)) ** 3).mean(axis=1)
+    assert 0.4 < (skewness > 0).mean() < 0.6
+
+
 def lens_area(first: float, second: float, apart: float) -> float:
     """Area of the intersection of two discs."""
     to_first = (apart**2 + first**2 - second**2) / (2 * apart)
