@@ -39,7 +39,8 @@ def run_command(command: Callable[[], int]) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk is full: free some space or choose another folder"
         elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            reason = f"{error.filename or 'the output folder'} cannot be written: choose another folder or change its permissions"
+            place = error.filename or "the output folder"
+            reason = f"{place} cannot be written: choose another folder or change its permissions"
         else:
             raise
         print(f"error: {reason}; what was finished is kept and the same command goes on from there", file=sys.stderr)

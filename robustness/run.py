@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import load_images
-from data_prep.archives_c import find_archive_c
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness.analysis.write import write_analysis
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
 from robustness.measure.measure import Measurement
+from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import load_subjects
 from robustness.report import exit_code, print_summary
 from robustness.run_directory import RunDirectory
@@ -89,12 +89,16 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         raise PrerequisiteError(f"{error}\nor try what needs no data: python -m robustness.run --suite demo") from error
     if suite.n is not None and suite.n > len(images):
         raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
-    archive = find_archive_c(suite.archive, arguments.data_dir) if suite.archive else None
+    if suite.n is not None:
+        images = images.subset(suite.n, seed=suite.seed)
+    archive = find_official(suite.archive, suite.corruptions, images, arguments.data_dir)
+    if archive is None:
+        check_generated(suite, images)
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
     return Measurement(
         suite=suite,
         subjects=subjects,
-        images=images if suite.n is None else images.subset(suite.n, seed=suite.seed),
+        images=images,
         archive=archive,
         directory=RunDirectory(arguments.out or Path("results/runs") / suite.name),
         device=device,

@@ -125,4 +125,6 @@ def _convert(path: Path, key: str, value: Any, declared: str) -> Any:
     ):
         wanted = f"a list of {expected[-1].__name__}" if is_list else expected[-1].__name__
         raise InputError(f"{path}: {key} must be {wanted}; got {value!r}")
+    if expected == (int, float):
+        items = [float(item) for item in items]
     return tuple(items) if is_list else value

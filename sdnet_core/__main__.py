@@ -25,7 +25,9 @@ def list_models() -> int:
     for name in shipped_models():
         card = read_card(name)
         accuracy = card.accuracy
-        measured = f"{accuracy['correct'] / accuracy['n']:.2%} of {accuracy['n']} {accuracy['data']}" if accuracy else "–"
+        measured = (
+            f"{accuracy['correct'] / accuracy['n']:.2%} of {accuracy['n']} {accuracy['data']}" if accuracy else "–"
+        )
         print(f"{name:20} {card.config.arch:12} width {card.config.width:3}  {measured}")
     return 0
 
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     converter = commands.add_parser(
         "convert",
         help="an official SDNet checkpoint to .safetensors",
-        epilog="example:\n  python -m sdnet_core convert model_best.pth.tar --arch sdnet18 --dataset cifar10 --out s.safetensors",
+        epilog="example:\n  python -m sdnet_core convert model_best.pth.tar --arch sdnet18 --out sdnet18.safetensors",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     converter.add_argument("file", type=Path, help="model_best.pth.tar or checkpoint.pth.tar")

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from data_prep import ImageSet, corrupt
-from data_prep.archives_c import load_archive_c
+from data_prep.archives_c import find_archive_c, load_archive_c
 from data_prep.corruptions import parameters
 from data_prep.errors import InputError
+from robustness.suite import Suite
 
 _IN_MEMORY_BYTES = 512 << 20
 _BATCH = 256
@@ -58,6 +59,38 @@ class PerturbedImages:
     labels: NDArray[np.int64]
 
 
+def find_official(name: str, corruptions: tuple[str, ...], images: ImageSet, data_dir: Path) -> Path | None:
+    """Folder of the official -C archive ``name`` in ``data_dir``; None if ``name`` is empty or it is not there.
+
+    Raises:
+        InputError: a file of it is missing or damaged, or it does not belong to the clean images: one table never
+            mixes sources.
+    """
+    folder = find_archive_c(name, data_dir) if name else None
+    if folder is None:
+        return None
+    for corruption in corruptions:
+        _, labels = load_archive_c(folder, corruption, 1)
+        if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
+            raise InputError(
+                f"the labels of {folder} are not those of the clean images {images.title}, and one table never mixes "
+                f"sources: get the official clean set (python -m data_prep download {images.name}), or move the folder "
+                "away to have the corruptions generated"
+            )
+    return folder
+
+
+def check_generated(suite: Suite, images: ImageSet) -> None:
+    """Corrupt one image by everything that the suite will generate, so that what is missing shows before the work.
+
+    Raises:
+        PrerequisiteError: a corruption needs pictures that are not installed.
+        InputError: the images are too small for a corruption.
+    """
+    for corruption in suite.corruptions:
+        corrupt(images.pixels[:1], corruption, severity=suite.levels(corruption)[0], profile=suite.profile)
+
+
 def perturb(
     perturbation: Perturbation,
     images: ImageSet,
@@ -78,20 +111,12 @@ def perturb(
         archive: folder of the official -C archive, for official images.
         device: where to compute.
         scratch: folder for a result too large for memory.
-
-    Raises:
-        InputError: the archive has another number of images than the clean set.
     """
     if perturbation.is_clean:
         return PerturbedImages(images.pixels, images.labels)
     if perturbation.source == "official":
         assert archive is not None
         pixels, labels = load_archive_c(archive, perturbation.name, perturbation.severity)
-        if images.indices[-1] >= len(labels):
-            raise InputError(
-                f"{archive} holds {len(labels)} images per severity, and image {images.indices[-1]} of "
-                f"{images.title} was asked for: the archive belongs to another data set"
-            )
         return PerturbedImages(pixels[images.indices], labels[images.indices])
     shape = images.pixels.shape
     if images.pixels.nbytes <= _IN_MEMORY_BYTES:

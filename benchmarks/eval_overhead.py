@@ -1,0 +1,92 @@
+"""Wall time of the harness over a bare loop of the same forward passes, alternating in one process.
+
+    python benchmarks/eval_overhead.py [--n 1000] [--repeats 5]
+
+The bare loop moves the same pixels, runs ``model(images, lam=...)`` for the same λs and keeps the predicted classes.
+The harness also perturbs the images and writes outcomes with confidence, likelihood, residual and sparsity.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from data_prep import load_images
+from robustness.measure.measure import Measurement
+from robustness.measure.subjects import load_subjects
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite
+from sdnet_core.augment import to_images
+from sdnet_core.environment import describe_environment, select_device
+
+
+def bare_loop(measurement: Measurement) -> float:
+    """Seconds of the forward passes alone, over images that are perturbed already."""
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for subject in measurement.subjects:
+            for lam in subject.lambdas(measurement.suite.lambdas):
+                predicted = []
+                for start in range(0, len(measurement.images), measurement.batch_size):
+                    pixels = torch.from_numpy(measurement.images.pixels[start : start + measurement.batch_size])
+                    images = to_images(pixels.to(measurement.device))
+                    predicted.append(subject.network(images, lam=lam).argmax(1))
+                torch.cat(predicted).cpu()
+    return time.perf_counter() - started
+
+
+def harness(measurement: Measurement) -> float:
+    """Seconds of the whole measurement, from perturbing the images to outcomes on disk."""
+    measurement.directory.create()
+    measurement.directory.clear()
+    measurement.done.clear()
+    started = time.perf_counter()
+    measurement.run([])
+    return time.perf_counter() - started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="sdnet18-cifar10,resnet18-cifar10")
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    device = select_device(None)
+    suite = Suite(
+        name="overhead",
+        data=arguments.data,
+        corruptions=("gaussian_noise",),
+        severities=(3,),
+        models=tuple(arguments.models.split(",")),
+        lambdas=(0.1, 0.2, 0.5),
+    )
+    images = load_images(suite.data, split="test", data_dir=arguments.data_dir).subset(arguments.n)
+    subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = RunDirectory(Path(folder) / "run")
+        measurement = Measurement(suite, subjects, images, None, directory, device, 250)
+        rounds = len({task.perturbation for task in measurement.tasks})
+        bare_loop(measurement), harness(measurement)
+        pairs = [
+            (sum(bare_loop(measurement) for _ in range(rounds)), harness(measurement)) for _ in range(arguments.repeats)
+        ]
+    bare, full = (statistics.median(values) for values in zip(*pairs))
+    ratios = sorted(second / first for first, second in pairs)
+    hardware = describe_environment(device)["hardware"]
+    print(f"{arguments.models}, n = {arguments.n}, {rounds} sets of images, λ = 0.1, 0.2, 0.5")
+    print(f"{hardware['processor']}, {hardware['threads']} threads, torch {torch.__version__}")
+    print(f"bare forward loop {bare:.2f} s, harness {full:.2f} s (medians of {arguments.repeats})")
+    print(f"ratio {statistics.median(ratios):.3f} (paired median; lowest {ratios[0]:.3f}, highest {ratios[-1]:.3f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""How lists and grids are written."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_prep.errors import InputError
+from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+
+
+def test_a_range_and_a_list_name_the_same_values():
+    assert parse_lambdas("0.1:1.4:14") == parse_lambdas(",".join(f"{k / 10:.1f}" for k in range(1, 15)))
+    assert parse_lambdas("0.5,0.1,0.1") == (0.1, 0.5)
+    assert parse_lambdas("0") == (0.0,)
+
+
+@pytest.mark.parametrize("text", ["-0.1", "nan", "inf", "0.1,-1", "0.1:-1:3"])
+def test_lambdas_out_of_range_are_refused(text):
+    with pytest.raises(InputError, match="finite number ≥ 0"):
+        parse_lambdas(text)
+
+
+@pytest.mark.parametrize("text", ["a", "0.1:0.2", "0.1:0.2:1", "0.1:0.2:x", "", "1:2:3:4"])
+def test_texts_that_are_no_grid_are_refused(text):
+    with pytest.raises(InputError, match="λ"):
+        parse_lambdas(text)
+
+
+def test_eps_takes_fractions_and_asks_about_255():
+    assert parse_eps("8/255,2/255,0.5") == (2 / 255, 8 / 255, 0.5)
+    with pytest.raises(InputError, match="was 8/255 meant"):
+        parse_eps("8")
+    for text in ("0", "-1/255", "nan", "1/0"):
+        with pytest.raises(InputError, match="in \\(0, 1\\]"):
+            parse_eps(text)
+
+
+def test_names_and_severities():
+    assert parse_names(" a, b,a,") == ("a", "b")
+    assert parse_severities("5,1") == (1, 5)
+    for text in ("0", "x", "1.5", ""):
+        with pytest.raises(InputError, match="whole numbers"):
+            parse_severities(text)

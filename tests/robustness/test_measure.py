@@ -1,0 +1,153 @@
+"""Cells, outcomes and evaluation: the traps of the protocol that lie below the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_prep import load_images
+from data_prep.errors import InputError
+from robustness.measure.cells import Cell, list_perturbations
+from robustness.measure.evaluate import EvaluationError, evaluate
+from robustness.measure.perturbations import PerturbedImages, perturb
+from robustness.measure.subjects import Subject, load_subjects
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite
+from sdnet_core import ModelCard, build_model, save_model, weights_fingerprint
+
+CPU = torch.device("cpu")
+IMAGES = load_images("shapes", split="test").subset(23)
+
+
+def make_subject(seed: int = 0, **options: object) -> Subject:
+    torch.manual_seed(seed)
+    network = build_model("sdnet18", width=2, **options).eval()
+    return Subject("s", network, weights_fingerprint(network), {})
+
+
+def run(network: torch.nn.Module, lambdas: list[float], batch_size: int = 8) -> list[pd.DataFrame]:
+    images = PerturbedImages(IMAGES.pixels, IMAGES.labels)
+    return evaluate(network, images, IMAGES.indices, lambdas, device=CPU, batch_size=batch_size)
+
+
+def test_an_uneven_last_batch_gives_the_values_of_single_images():
+    """Trap 3: 23 images in batches of 8, one at a time, and all at once."""
+    network = make_subject().network
+    frames = [run(network, [0.3], batch_size)[0] for batch_size in (8, 1, 100)]
+    for other in frames[1:]:
+        pd.testing.assert_frame_equal(frames[0], other, rtol=1e-4, atol=1e-5)
+    assert list(frames[0]["index"]) == list(IMAGES.indices)
+    assert (frames[0]["correct"] == (frames[0]["predicted"] == IMAGES.labels)).all()
+
+
+def test_a_lambda_is_answered_alike_alone_and_in_a_sweep():
+    network = make_subject().network
+    before = weights_fingerprint(network)
+    sweep = run(network, [0.1, 0.5, 0.1])
+    pd.testing.assert_frame_equal(sweep[0], sweep[2])
+    pd.testing.assert_frame_equal(sweep[1], run(network, [0.5])[0])
+    assert sweep[1]["sparsity"].mean() > sweep[0]["sparsity"].mean()
+    assert not sweep[0]["nll"].equals(sweep[1]["nll"])
+    assert weights_fingerprint(network) == before
+
+
+def test_confidence_and_nll_are_those_of_the_softmax():
+    network = make_subject().network
+    frame = run(network, [0.2])[0]
+    with torch.inference_mode():
+        x = torch.from_numpy(IMAGES.pixels).permute(0, 3, 1, 2).float() / 255
+        probabilities = network(x, lam=0.2).softmax(1).numpy()
+    np.testing.assert_allclose(frame["confidence"], probabilities.max(1), rtol=1e-4)
+    expected = -np.log(probabilities[np.arange(len(IMAGES)), IMAGES.labels])
+    np.testing.assert_allclose(frame["nll"], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_logits_that_are_not_finite_fail_the_cell():
+    network = make_subject().network
+    with torch.no_grad():
+        network.linear.bias[0] = torch.nan
+    with pytest.raises(EvaluationError, match=r"23 of 23 images are not finite at λ = 0\.2"):
+        run(network, [0.2])
+
+
+def make_cell(**changes: object) -> Cell:
+    suite = Suite(name="s", data="shapes", models=("m",), corruptions=("gaussian_noise",), severities=(1, 2))
+    perturbations = list_perturbations(suite, official=False)
+    fields = {"subject": make_subject(), "lam": 0.1, "perturbation": perturbations[1], "images": IMAGES, "seed": 0}
+    fields |= {"perturbation": perturbations[2]} if changes.pop("harder", False) else {}
+    return Cell(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lam": 0.2},
+        {"seed": 1},
+        {"harder": True},
+        {"precision": "bf16"},
+        {"images": IMAGES.subset(22)},
+        {"subject": make_subject(seed=1)},
+        {"subject": make_subject(n_steps=3)},
+        {"subject": make_subject(mu=0.1)},
+    ],
+)
+def test_whatever_changes_the_result_changes_the_key(change):
+    """Trap 9: one changed weight, λ, seed, or fewer images is no cache hit."""
+    assert make_cell().key == make_cell().key
+    assert make_cell(**change).key != make_cell().key
+
+
+def test_perturbed_images_do_not_depend_on_the_subset(tmp_path):
+    suite = Suite(name="s", data="shapes", models=("m",), corruptions=("gaussian_noise",), severities=(3,))
+    perturbation = list_perturbations(suite, official=False)[1]
+    options = {"seed": 0, "archive": None, "device": CPU, "scratch": tmp_path}
+    some = IMAGES.subset(5)
+    whole = perturb(perturbation, IMAGES, **options)
+    part = perturb(perturbation, some, **options)
+    assert np.array_equal(part.pixels, whole.pixels[np.isin(IMAGES.indices, some.indices)])
+
+
+def test_images_too_many_for_memory_are_kept_in_a_file(monkeypatch, tmp_path):
+    suite = Suite(name="s", data="shapes", models=("m",), corruptions=("contrast",), severities=(3,))
+    perturbation = list_perturbations(suite, official=False)[1]
+    options = {"seed": 0, "archive": None, "device": CPU, "scratch": tmp_path}
+    in_memory = perturb(perturbation, IMAGES, **options).pixels
+    monkeypatch.setattr("robustness.measure.perturbations._IN_MEMORY_BYTES", 0)
+    in_file = perturb(perturbation, IMAGES, **options).pixels
+    assert isinstance(in_file, np.memmap)
+    assert np.array_equal(in_file, in_memory)
+
+
+def test_outcomes_come_back_and_damaged_ones_count_as_absent(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    frame = run(make_subject().network, [0.1])[0]
+    directory.write_outcome("k", frame, {"seconds": 1.0})
+    read, metadata = directory.read_outcome("k", n=23)
+    pd.testing.assert_frame_equal(read, frame)
+    assert metadata["seconds"] == 1.0
+    assert directory.read_outcome("k", n=22) is None
+    assert directory.read_outcome("other", n=23) is None
+
+    path = directory.outcomes / "k.parquet"
+    whole = path.read_bytes()
+    (directory.outcomes / "renamed.parquet").write_bytes(whole)
+    assert directory.read_outcome("renamed", n=23) is None, "a file answers only for its own key"
+    path.write_bytes(whole[: len(whole) // 2])
+    assert directory.read_outcome("k", n=23) is None
+    flipped = bytearray(whole)
+    flipped[40] ^= 0xFF
+    path.write_bytes(bytes(flipped))
+    assert directory.read_outcome("k", n=23) is None
+
+
+def test_models_are_checked_before_anything_is_measured(models, tmp_path):
+    with pytest.raises(InputError, match="10 classes and the data set has 100"):
+        load_subjects((f"{models}/sparse.safetensors",), num_classes=100, device=CPU)
+    model = build_model("sdnet18", width=2)
+    save_model(model, tmp_path / "sparse.safetensors", ModelCard(name="s", config=model.config))
+    paths = (f"{models}/sparse.safetensors", f"{tmp_path}/sparse.safetensors")
+    with pytest.raises(InputError, match="two models are called 'sparse'"):
+        load_subjects(paths, num_classes=10, device=CPU)

@@ -1,0 +1,274 @@
+"""``python -m robustness.run`` as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from data_prep import load_images
+from data_prep.errors import InputError, run_command
+from robustness.analysis.frames import CELL_COLUMNS
+from robustness.report import main as report
+from robustness.run import main, make_parser
+from sdnet_core import ModelCard, load_model, save_model
+
+STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
+
+
+def measure(suite: Path, out: Path, *options: str) -> int:
+    return run_command(lambda: main(["--suite", str(suite), "--out", str(out), "--device", "cpu", *options]))
+
+
+def read_cells(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "cells.csv")
+
+
+def written(out: Path) -> dict[str, float]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / "outcomes").glob("*.parquet")}
+
+
+def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert measure(suite, out) == 0
+    cells = read_cells(out)
+    assert list(cells.columns) == CELL_COLUMNS
+    assert len(cells) == (1 + 2 * 2) * (2 + 1)
+    assert set(cells["source"]) == {"generated"}
+    assert (cells["n"] == 20).all()
+    assert ((cells["ci_low"] <= cells["accuracy"]) & (cells["accuracy"] <= cells["ci_high"])).all()
+    plain = cells[cells["model"] == "plain"]
+    assert plain[["lam", "residual", "sparsity"]].isna().all(axis=None)
+    assert cells[cells["model"] == "sparse"][["lam", "residual", "sparsity"]].notna().all(axis=None)
+    assert cells[["norm", "eps", "threat", "trust"]].isna().all(axis=None)
+    for name in ("accuracy_by_lambda", "accuracy_by_severity_sparse", "samples"):
+        with Image.open(out / "figures" / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+        assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (out / "tables" / "summary.md").read_text().startswith("| accuracy (%) |")
+    assert r"\toprule" in (out / "tables" / "summary.tex").read_text()
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["data"]["n"] == 20
+    assert record["environment"]["versions"]["torch"]
+    printed = capsys.readouterr().out
+    assert "mean of corruptions" in printed
+    assert "[1] sparse λ=0.1 (trained)" in printed or "sparse λ=0.1 (trained)" in printed
+
+
+def test_accuracies_are_those_of_the_model(suite, tmp_path, models):
+    """The clean cell against a bare forward pass over the same images."""
+    out = tmp_path / "run"
+    measure(suite, out, "--corruptions", "pixelate")
+    images = load_images("shapes", split="test").subset(20)
+    model = load_model(models / "sparse.safetensors")
+    from sdnet_core.train import count_correct
+
+    cells = read_cells(out)
+    clean = cells[(cells["perturbation"] == "clean") & (cells["model"] == "sparse") & (cells["lam"] == 0.1)]
+    assert clean["accuracy"].item() == count_correct(model, images, next(model.parameters()).device) / 20
+
+
+def test_more_lambdas_compute_only_what_is_new(suite, tmp_path, capsys):
+    out = tmp_path / "run"
+    measure(suite, out)
+    first, cells = written(out), read_cells(out)
+    assert measure(suite, out, "--lambdas", "0.1,0.3,0.5") == 0
+    second = written(out)
+    assert {name: second[name] for name in first} == first
+    assert len(second) == len(first) + 5
+    assert "20 cells, 15 of them done" in capsys.readouterr().out
+    merged = read_cells(out)
+    kept = merged[merged["lam"] != 0.3].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, cells)
+
+
+def test_the_same_run_again_measures_nothing_and_fresh_measures_all(suite, tmp_path):
+    out = tmp_path / "run"
+    measure(suite, out)
+    first = written(out)
+    assert measure(suite, out) == 0
+    assert written(out) == first
+    measure(suite, out, "--fresh")
+    assert all(stamp > first[name] for name, stamp in written(out).items())
+
+
+def test_fewer_images_never_count_for_a_larger_run(suite, tmp_path):
+    out = tmp_path / "run"
+    measure(suite, out, "--n", "10")
+    measure(suite, out, "--n", "20")
+    assert (read_cells(out)["n"] == 20).all()
+
+
+def test_a_damaged_outcome_is_measured_again(suite, tmp_path):
+    out = tmp_path / "run"
+    measure(suite, out)
+    cells = read_cells(out)
+    victim = sorted((out / "outcomes").glob("*.parquet"))[3]
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert measure(suite, out) == 0
+    pd.testing.assert_frame_equal(read_cells(out)[STABLE], cells[STABLE])
+
+
+def test_batch_size_changes_no_answer(suite, tmp_path):
+    for size in ("7", "20"):
+        measure(suite, tmp_path / size, "--batch-size", size)
+    pd.testing.assert_frame_equal(read_cells(tmp_path / "7")[STABLE], read_cells(tmp_path / "20")[STABLE], rtol=1e-4)
+
+
+def test_a_killed_run_resumes_to_the_same_table(suite, tmp_path):
+    """Trap 9: SIGKILL while cells are being measured, then the same command again."""
+    undisturbed, out = tmp_path / "undisturbed", tmp_path / "killed"
+    options = ["--lambdas", "0.1:1.0:10", "--n", "200"]
+    measure(suite, undisturbed, *options)
+    command = [sys.executable, "-m", "robustness.run", "--suite", str(suite), "--out", str(out), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while len(list(out.glob("outcomes/*.parquet"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = written(out)
+    assert 0 < len(kept) < 55, "the kill came too early or too late to show anything"
+    assert json.loads((out / "run.json").read_text())["status"] == "running"
+    assert measure(suite, out, *options) == 0
+    assert {name: written(out)[name] for name in kept} == kept
+    pd.testing.assert_frame_equal(read_cells(out)[STABLE], read_cells(undisturbed)[STABLE])
+
+
+def test_the_report_needs_neither_models_nor_data(suite, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    measure(suite, out)
+    before = {path: path.read_text() for path in [out / "cells.csv", *(out / "tables").iterdir()]}
+    for path in before:
+        path.unlink()
+    monkeypatch.setattr("sys.argv", ["report", str(out)])
+    monkeypatch.setattr("data_prep.load_images", None)
+    monkeypatch.setattr("torch.nn.Module.__call__", None)
+    assert report() == 0
+    assert {path: path.read_text() for path in before} == before
+
+
+def test_dry_run_measures_nothing(suite, tmp_path, capsys):
+    assert measure(suite, tmp_path / "run", "--dry-run") == 0
+    assert not (tmp_path / "run").exists()
+    assert "15 cells, 0 of them done" in capsys.readouterr().out
+
+
+def test_a_failing_model_is_reported_and_costs_no_other_cell(suite, tmp_path, models, capsys):
+    """Not-a-number logits: exit code 1, the reason is recorded, the other model's cells are kept."""
+    import torch
+
+    out, broken = tmp_path / "run", load_model(models / "plain.safetensors")
+    with torch.no_grad():
+        broken.linear.weight.fill_(3e38)
+    path = tmp_path / "broken.safetensors"
+    save_model(broken, path, ModelCard(name="broken", config=broken.config))
+    assert measure(suite, out, "--models", f"{models}/sparse.safetensors,{path}") == 1
+    record = json.loads((out / "run.json").read_text())
+    failed = [cell for cell in record["cells"] if cell["status"] == "failed"]
+    assert {cell["model"] for cell in failed} == {"broken"}
+    assert all("not finite" in cell["reason"] for cell in failed)
+    assert set(read_cells(out)["model"]) == {"sparse"}
+    assert "not finite" in capsys.readouterr().err
+
+
+def test_a_card_that_promises_another_clean_accuracy_is_an_error(suite, tmp_path, models, capsys):
+    """Trap 6: missing or doubled normalisation shows as another clean accuracy on the full test set."""
+    images = load_images("shapes", split="test").subset(20)
+    model = load_model(models / "sparse.safetensors")
+    path = tmp_path / "promise.safetensors"
+    accuracy = {"correct": 20, "n": 20, "data": images.title, "fingerprint": images.fingerprint}
+    save_model(model, path, ModelCard(name="p", config=model.config, accuracy=accuracy))
+    assert measure(suite, tmp_path / "run", "--models", str(path)) == 2
+    assert "its card records 100.00%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lambdas", "nan"], "finite number ≥ 0"),
+        (["--lambdas", "-0.1"], "finite number ≥ 0"),
+        (["--corruptions", "gausian_noise"], "gaussian_noise"),
+        (["--severities", "6"], "severities 1 to 5"),
+        (["--models", "sdnet99"], "no model 'sdnet99'"),
+        (["--n", "0"], "at least 1 image"),
+        (["--n", "99999"], "more images than"),
+        (["--batch-size", "0"], "at least 1"),
+        (["--seed", "-1"], "whole number"),
+        (["--eps", "8"], "was 8/255 meant"),
+        (["--eps", "8/255"], "has no attack"),
+        (["--suite", "nothing"], "no suite 'nothing'"),
+        (["--suite", "cifar10c", "--data-dir", "nowhere"], "--suite demo"),
+        (["--device", "cuda:99"], "cuda"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(options, message, suite, tmp_path, capsys):
+    assert measure(suite, tmp_path / "run", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_output_folder_is_named(suite, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert measure(suite, tmp_path / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_an_output_folder_of_something_else_is_refused(suite, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    assert measure(suite, tmp_path / "mine") == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    (tmp_path / "file").write_text("x")
+    assert measure(suite, tmp_path / "file") == 2
+
+
+def test_a_full_disk_is_named_and_nothing_finished_is_lost(suite, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    from robustness.run_directory import RunDirectory
+
+    original, calls = RunDirectory.write_outcome, []
+
+    def write(self, key, frame, metadata):
+        calls.append(key)
+        if len(calls) == 6:
+            raise OSError(28, "No space left on device")
+        original(self, key, frame, metadata)
+
+    monkeypatch.setattr(RunDirectory, "write_outcome", write)
+    assert measure(suite, out) == 2
+    assert "the disk is full" in capsys.readouterr().err
+    kept = written(out)
+    assert len(kept) == 5
+    assert measure(suite, out) == 0
+    assert {name: written(out)[name] for name in kept} == kept
+
+
+def test_help_shows_suites_and_examples():
+    text = make_parser().format_help()
+    for word in ("demo", "cifar10c", "noise", "--lambdas 0.1,0.2,0.5", "exit codes"):
+        assert word in text
+
+
+def test_a_damaged_run_record_is_named(suite, tmp_path):
+    from robustness.run_directory import RunDirectory
+
+    out = tmp_path / "run"
+    measure(suite, out)
+    (out / "run.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        RunDirectory(out).read_record()
+    assert measure(suite, out) == 0, "the same command rebuilds it"

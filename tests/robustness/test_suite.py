@@ -1,0 +1,55 @@
+"""Suite files."""
+
+from __future__ import annotations
+
+import pytest
+
+from data_prep.errors import InputError
+from robustness.suite import Suite, read_suite_file, shipped_suites
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_shipped_suites_are_valid(name):
+    suite = Suite(**read_suite_file(name))
+    assert suite.description
+    assert suite.lambdas
+
+
+def test_the_standard_group_is_the_fifteen_and_the_sweep_is_the_references():
+    assert len(Suite(**read_suite_file("cifar10c")).corruptions) == 15
+    noise = Suite(**read_suite_file("noise"))
+    assert {name: len(noise.levels(name)) for name in noise.corruptions} == {
+        "gaussian_noise": 10,
+        "shot_noise": 10,
+        "speckle_noise": 6,
+        "impulse_noise": 10,
+    }
+    assert noise.lambdas == tuple(k / 10 for k in range(1, 15))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data = 'shapes'\nlambda = [0.1]", "unknown key lambda"),
+        ("corruptions = ['contrast']", "`data` is missing"),
+        ("data = 'shapes'\nseverities = [0]", "severities 1 to 5"),
+        ("data = 'shapes'\nseverities = ['1']", "severities must be a list of int"),
+        ("data = 'shapes'\nlambdas = [-1]", "finite number ≥ 0"),
+        ("data = 'shapes'\nn = true", "n must be int"),
+        ("data = 'shapes'\nn = 0", "at least 1 image"),
+        ("data = 'shapes'\ncorruptions = ['rain']", "rain"),
+        ("data = 'shapes'\nprofile = 'mnist'", "mnist"),
+        ("data = 'shapes'\nmodels = []", "names no models"),
+        ("data = [", "not valid TOML"),
+    ],
+)
+def test_bad_suites_are_refused(text, message, tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(text if "models" in text else f"models = ['m']\n{text}")
+    with pytest.raises(InputError, match=message):
+        Suite(**read_suite_file(str(path)))
+
+
+def test_an_unknown_suite_names_the_known_ones():
+    with pytest.raises(InputError, match="demo"):
+        read_suite_file("cifar11c")
