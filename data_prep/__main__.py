@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.catalogue import format_data, list_data
-from data_prep.commands import download_command, import_command, list_command, verify_command
+from data_prep.commands import download_command, generate_command, import_command, list_command, verify_command
 from data_prep.errors import run_command
 
 COMMANDS = {
     "list": list_command,
     "download": download_command,
     "import": import_command,
+    "generate": generate_command,
     "verify": verify_command,
 }
 

@@ -27,7 +27,7 @@ def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
 
     Entry 256 v + column holds a threshold in its upper 24 bits, as a signed number, and an alias in its lower 8. A draw
     picks one of the 256 columns of row v; it gives the column itself where 24 random bits are below the threshold, and
-    the alias otherwise. Probabilities come out within 2⁻³¹ of P.
+    the alias otherwise. Every column errs by at most 2⁻³³.
     """
     rows = np.arange(LEVELS)
     load = channel * LEVELS
@@ -48,10 +48,10 @@ def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
 def transmit(pixels: Pixels, table: Int[Tensor, " 65536"], streams: Streams) -> Pixels:
     """Send every value through the channel of ``table``, on the device of ``pixels``.
 
-    The 32 bits of a draw are compared with the entry as a whole; their lower 8 are the column.
+    Of the 32 bits of a draw the lower 8 are the column; the entry's threshold, without the alias, is compared with all.
     """
     bits = streams.bits(*pixels.shape[1:])
     places = pixels.to(torch.int32).mul_(LEVELS).add_(bits & (LEVELS - 1))
     entries = table.index_select(0, places.view(-1)).view_as(bits)
     alias = entries.to(torch.uint8)
-    return bits.to(torch.uint8).sub_(alias).mul_((bits < entries).view(torch.uint8)).add_(alias)
+    return bits.to(torch.uint8).sub_(alias).mul_((bits < (entries & -LEVELS)).view(torch.uint8)).add_(alias)

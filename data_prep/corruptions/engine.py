@@ -86,7 +86,9 @@ def _check_pixels(pixels: object) -> None:
 
 
 def _identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count: int) -> Tensor:
-    identity = torch.arange(count) if indices is None else torch.as_tensor(np.array(indices, dtype=None))
+    if indices is None:
+        return torch.arange(count)
+    identity = indices if isinstance(indices, Tensor) else torch.from_numpy(np.array(indices))
     if identity.shape != (count,) or (count and (identity.is_floating_point() or identity.dtype == torch.bool)):
         got = f"{identity.dtype} {tuple(identity.shape)}"
         raise InputError(f"expected indices as integers ({count},), one per image, got {got}")

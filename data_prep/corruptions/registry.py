@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from data_prep.corruptions import blur, digital, elastic, noise, spatter, weather
@@ -73,6 +73,17 @@ def corruption_names(group: str = "standard") -> tuple[str, ...]:
     if group in ("all", "extra"):
         return tuple(name for name, it in CORRUPTIONS.items() if it.extra or group == "all")
     return tuple(name for name, it in CORRUPTIONS.items() if not it.extra and group in ("standard", it.group))
+
+
+def expand_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Replace every group among ``names`` by its corruptions; in the given order, each once.
+
+    Raises: InputError for what is neither a group nor a corruption.
+    """
+    expanded: list[str] = []
+    for name in names:
+        expanded += corruption_names(name) if name in GROUPS else [find(name).name]
+    return tuple(dict.fromkeys(expanded))
 
 
 def profiles() -> tuple[str, ...]:

@@ -1,0 +1,46 @@
+"""Write a corrupted test set in the official layout from the clean test images, for when the archive is not at hand."""
+
+from __future__ import annotations
+
+import argparse
+
+from data_prep.commands.options import add_data_dir
+from data_prep.generate import SOURCES, generate_archive_c
+
+SUMMARY = "make a corrupted test set from the clean test images"
+EXAMPLES = """\
+examples:
+  python -m data_prep generate cifar10c
+  python -m data_prep generate cifar10c --corruptions noise,fog --n 1000
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``generate``."""
+    add = parser.add_argument
+    add("name", help=f"{' or '.join(SOURCES)}; goes to a folder that ends in -generated, never to that of the archive")
+    add_data_dir(parser)
+    add(
+        "--corruptions",
+        metavar="A,B",
+        default="all",
+        help="names or all, standard, extra, noise, blur, weather, digital (default: all 19)",
+    )
+    add("--n", type=int, metavar="N", help="images, drawn at random (default: all)")
+    add("--seed", type=int, default=0, metavar="N", help="of the corruptions (default: 0)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate what is missing and say where it is."""
+    folder = generate_archive_c(
+        arguments.name,
+        data_dir=arguments.data_dir,
+        corruptions=arguments.corruptions.split(","),
+        n=arguments.n,
+        seed=arguments.seed,
+        device=arguments.device,
+        progress=True,
+    )
+    print(f"{arguments.name}: all that was asked for is in {folder}")
+    return 0

@@ -1,0 +1,177 @@
+"""Write the corrupted test sets CIFAR-10-C and CIFAR-100-C from the clean test images, in the official layout.
+
+They go to a folder of another name, ``<data_dir>/CIFAR-10-C-generated``, and so never pass for the official files:
+``<corruption>.npy`` is uint8 (5N, 32, 32, 3), severities 1 to 5 in blocks of N; ``labels.npy`` is int64 (5N,);
+``manifest.json`` says from which images, with which seed and parameters, and holds the SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data_prep.archives_c import FOLDERS, LABELS_FILE, N_SEVERITIES
+from data_prep.corruptions import corrupt, expand_names, parameters
+from data_prep.disk import check_space, digest_of
+from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import replacing
+from data_prep.imageset import ImageSet
+from data_prep.sources import load_images
+
+SOURCES = {"cifar10c": "cifar10", "cifar100c": "cifar100"}
+PROFILE = "cifar"
+IMAGE_SHAPE = (32, 32, 3)
+BLOCK_IMAGES = 1000
+MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass
+class Manifest:
+    """What ``manifest.json`` says.
+
+    title, fingerprint: of the clean images, as in ``ImageSet``. n: how many. seed: of the corruptions.
+    files: per file that is whole, its ``sha256`` and, for a corruption, the ``parameters`` of each severity.
+    """
+
+    archive: str
+    title: str
+    fingerprint: str
+    n: int
+    seed: int
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def write(self, folder: Path) -> None:
+        """Replace the manifest in ``folder`` by this one."""
+        with replacing(folder / MANIFEST_FILE) as path:
+            path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def generate_archive_c(
+    name: str,
+    *,
+    data_dir: Path = Path("data"),
+    corruptions: Sequence[str] = ("all",),
+    n: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Path:
+    """Write the corruptions of a -C archive that are not there yet, whole and unchanged.
+
+    A run that was stopped goes on with the corruption that it was at. Two at once in one folder disturb each other.
+
+    name: "cifar10c" or "cifar100c". corruptions: names, or groups of ``corruption_names``. n: images, drawn as by
+        ``ImageSet.subset``, all if left out; their noise is what they have in the full set. seed: of the corruptions.
+    device: "cpu" or "cuda", where to compute. progress: show a bar.
+    Returns: the folder.
+    Raises: InputError for unknown names, images of another size and a folder that holds another set; PrerequisiteError
+        when the clean images, an asset, the device or the disk space is missing.
+    """
+    if name not in SOURCES:
+        raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}), got {name!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise PrerequisiteError("expected a CUDA device, got none; leave --device out to use the CPU")
+    names = expand_names(corruptions)
+    images = load_images(SOURCES[name], "test", data_dir)
+    images = images if n is None else images.subset(n)
+    if images.pixels.shape[1:] != IMAGE_SHAPE:
+        raise InputError(
+            f"expected {images.name} as 32 x 32 images, got {images.pixels.shape[1:3]}; import it at 32 x 32"
+        )
+    for corruption in names:  # what cannot work fails now, not after an hour
+        corrupt(images.pixels[:1], corruption, severity=1, profile=PROFILE)
+
+    folder = data_dir / f"{FOLDERS[name]}-generated"
+    manifest = _open_manifest(folder, images, seed)
+    for stale in folder.glob(".writing-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    missing = [corruption for corruption in names if not _is_whole(folder, corruption, manifest)]
+    check_space(folder, (len(missing) + 1) * N_SEVERITIES * images.pixels[:1].nbytes * len(images))
+    _write_labels(folder, images, manifest)
+    with tqdm(total=len(missing) * N_SEVERITIES * len(images), unit=" images", disable=not progress) as bar:
+        for corruption in missing:
+            bar.set_description(corruption)
+            blocks = _corrupted_blocks(images, corruption, seed, device, bar.update)
+            shape = (N_SEVERITIES * len(images), *IMAGE_SHAPE)
+            digest = _write_array(folder / f"{corruption}.npy", shape, np.dtype(np.uint8), blocks)
+            manifest.files[f"{corruption}.npy"] = {"sha256": digest, "parameters": _parameters(corruption)}
+            manifest.write(folder)
+    return folder
+
+
+def _open_manifest(folder: Path, images: ImageSet, seed: int) -> Manifest:
+    """Read the manifest of the set that is to be continued, or begin one."""
+    wanted = Manifest(folder.name, images.title, images.fingerprint, len(images), seed)
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        if any(folder.glob("*.npy")):
+            raise InputError(f"expected an empty folder or a {MANIFEST_FILE} in {folder}; move its files away")
+        return wanted
+    try:
+        found = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
+    for key in ("schema_version", "title", "n", "seed", "fingerprint"):
+        expected, got = getattr(wanted, key), getattr(found, key)
+        if expected != got:
+            raise InputError(
+                f"expected {key} {expected} in {path}, got {got}; remove {folder} or choose another --data-dir"
+            )
+    return found
+
+
+def _is_whole(folder: Path, corruption: str, manifest: Manifest) -> bool:
+    """Whether the file of a corruption is there, unchanged, and made as it would be made today."""
+    path = folder / f"{corruption}.npy"
+    entry = manifest.files.get(path.name)
+    if entry is None or entry["parameters"] != _parameters(corruption) or not path.is_file():
+        return False
+    return bool(digest_of(path, "sha256") == entry["sha256"])
+
+
+def _parameters(corruption: str) -> list[dict[str, object]]:
+    return [parameters(corruption, severity, PROFILE) for severity in range(1, N_SEVERITIES + 1)]
+
+
+def _corrupted_blocks(
+    images: ImageSet, corruption: str, seed: int, device: str, advance: Callable[[int], object]
+) -> Iterator[bytes]:
+    """Yield the pixels of all severities, a block of images at a time."""
+    for severity in range(1, N_SEVERITIES + 1):
+        for start in range(0, len(images), BLOCK_IMAGES):
+            block = slice(start, start + BLOCK_IMAGES)
+            pixels = torch.from_numpy(np.array(images.pixels[block])).to(device)
+            indices = images.indices[block]
+            corrupted = corrupt(pixels, corruption, severity=severity, profile=PROFILE, seed=seed, indices=indices)
+            yield corrupted.cpu().numpy().tobytes()
+            advance(len(pixels))
+
+
+def _write_labels(folder: Path, images: ImageSet, manifest: Manifest) -> None:
+    labels = np.tile(images.labels, N_SEVERITIES)
+    digest = _write_array(folder / LABELS_FILE, labels.shape, labels.dtype, [labels.tobytes()])
+    manifest.files[LABELS_FILE] = {"sha256": digest}
+    manifest.write(folder)
+
+
+def _write_array(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], blocks: Iterator[bytes] | list[bytes]
+) -> str:
+    """Write a ``.npy`` file block by block and return its SHA-256 (hex)."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in blocks:
+                file.write(block)
+        return digest_of(temporary, "sha256")
