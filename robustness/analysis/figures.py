@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from textwrap import fill
 
 import numpy as np
@@ -22,7 +21,7 @@ from robustness.analysis.style import (
 )
 from robustness.analysis.tables import describe, summarise
 
-_MOST_ROWS = 8
+_MOST_ROWS = 16
 
 
 def write_figures(run: Run) -> None:
@@ -97,29 +96,23 @@ def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object,
 
 def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
     """One image under several perturbations (rows), and its reconstruction A z at every λ (columns)."""
-    titles = json.loads(str(samples["titles"]))
-    hardest: dict[str, int] = {}
-    for row, title in enumerate(titles):
-        if (
-            title["perturbation"] not in hardest
-            or title["severity"] > titles[hardest[title["perturbation"]]]["severity"]
-        ):
-            hardest[title["perturbation"]] = row
-    rows = list(hardest.values())[:_MOST_ROWS]
-    lambdas = samples["lambdas"]
-    figure = Figure(figsize=(1.05 * (len(lambdas) + 1) + 0.9, 1.1 * len(rows) + 0.6), layout="constrained")
-    axes = figure.subplots(len(rows), len(lambdas) + 1, squeeze=False)
-    for axis_row, row in zip(axes, rows):
-        title = titles[row]
-        pictures = [samples["perturbed"][row, 0], *samples["reconstructed"][row, :, 0]]
-        for column, (axis, picture) in enumerate(zip(axis_row, pictures)):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            if row == rows[0]:
-                lam = math.nan if column == 0 else float(lambdas[column - 1])
-                axis.set_title("input" if column == 0 else f"A z, λ = {lam:g}", fontsize=8)
-        name = str(title["perturbation"]).replace("_", "\n")
-        axis_row[0].set_ylabel(f"{name}\n{title['severity'] or ''}".strip(), fontsize=7)
+    titles = json.loads(str(samples["titles"]))[:_MOST_ROWS]
+    perturbed, reconstructed = samples["perturbed"][:_MOST_ROWS], samples["reconstructed"][:_MOST_ROWS]
+    pictures = np.concatenate([perturbed[:, None], reconstructed], axis=1)
+    n_rows, n_columns, side = pictures.shape[:3]
+    gap = side // 12
+    framed = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    mosaic = framed.transpose(0, 2, 1, 3, 4).reshape(n_rows * (side + gap), -1, 3)
+    figure = Figure(figsize=(0.95 * n_columns + 1.0, 0.95 * n_rows + 0.6), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(mosaic, interpolation="nearest")
+    centres = (side + gap) * np.arange(max(n_columns, n_rows)) + side / 2
+    axis.set_xticks(centres[:n_columns], ["input", *(f"A z, λ = {lam:g}" for lam in samples["lambdas"])], fontsize=7)
+    names = [f"{name} {severity or ''}".strip().replace("_", "\n") for name, severity in titles]
+    axis.set_yticks(centres[:n_rows], names, fontsize=7)
+    axis.tick_params(length=0, labeltop=True, labelbottom=False)
+    axis.spines[:].set_visible(False)
+    axis.grid(visible=False)
     return figure
 
 

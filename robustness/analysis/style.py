@@ -64,4 +64,4 @@ def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     folder.mkdir(exist_ok=True)
     figure.supxlabel(note, fontsize=6.5, color="0.35")
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        figure.savefig(folder / f"{name}.{suffix}", metadata=metadata)
+        figure.savefig(folder / f"{name}.{suffix}", metadata=metadata, bbox_inches="tight")

@@ -19,7 +19,7 @@ from data_prep.errors import InputError, UsageError
 from robustness.measure.cells import PROTOCOL_VERSION, Cell, Task, plan_tasks
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import PerturbedImages, perturb
-from robustness.measure.samples import SampleCollector
+from robustness.measure.samples import collect_samples
 from robustness.measure.subjects import Subject
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
@@ -77,13 +77,13 @@ class Measurement:
         self._write_record(asked, started, "running")
         try:
             self._measure_tasks()
+            self._keep_samples()
         except BaseException:
             self._write_record(asked, started, "interrupted")
             raise
         self._write_record(asked, started, "failed" if self.failures else "complete")
 
     def _measure_tasks(self) -> None:
-        samples = SampleCollector(self.subjects, self.suite.lambdas, self.device)
         missing = sum(len(self._missing(task)) for task in self.tasks)
         bar = tqdm(total=missing * len(self.images), unit="img", unit_scale=True, disable=missing == 0, smoothing=0.05)
         with bar, tempfile.TemporaryDirectory(dir=self.directory.path, prefix=".scratch-") as scratch:
@@ -99,13 +99,26 @@ class Measurement:
                         device=self.device,
                         scratch=Path(scratch),
                     )
-                    samples.add(perturbation, images)
                     for task in tasks:
                         self._measure_task(task, images, bar)
                 if perturbation.is_clean:
                     self._check_clean_accuracy(tasks)
-        if arrays := samples.arrays(self.images):
-            self.directory.write_samples(arrays)
+
+    def _keep_samples(self) -> None:
+        """Store what the first model with a λ sees of one image."""
+        for subject in self.subjects:
+            if subject.network.has_lam:
+                arrays = collect_samples(
+                    subject,
+                    subject.lambdas(self.suite.lambdas),
+                    list(dict.fromkeys(task.perturbation for task in self.tasks)),
+                    self.images,
+                    seed=self.suite.seed,
+                    archive=self.archive,
+                    device=self.device,
+                )
+                self.directory.write_samples(arrays)
+                return
 
     def _missing(self, task: Task) -> list[Cell]:
         return [cell for cell in task.cells if cell.key not in self.done]

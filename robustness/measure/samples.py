@@ -1,58 +1,63 @@
-"""A few perturbed images and their reconstructions A z at several λs, kept for the figures."""
+"""One image under every corruption and its reconstructions A z at every λ, kept for the figures."""
 
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from data_prep import ImageSet
-from robustness.measure.perturbations import Perturbation, PerturbedImages
+from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
 
-N_IMAGES = 3
-"""Images kept of every perturbation."""
 
+@torch.inference_mode()
+def collect_samples(
+    subject: Subject,
+    lambdas: tuple[float | None, ...],
+    perturbations: list[Perturbation],
+    images: ImageSet,
+    *,
+    seed: int,
+    archive: Path | None,
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """Perturb one image by everything at its hardest and reconstruct it from its code at every λ.
 
-class SampleCollector:
-    """Collects, for the first model with a λ, perturbed images and what its code keeps of them at every λ."""
+    Args:
+        subject: a model with a λ.
+        lambdas: the λs to show.
+        perturbations: of each name the one of the highest severity is shown.
+        images: the clean images; one of them is taken.
+        seed: of the corruptions, so that the image is the one that was measured.
+        archive: folder of the official -C archive, or None.
+        device: where the model is.
 
-    def __init__(self, subjects: list[Subject], grid: tuple[float, ...], device: torch.device) -> None:
-        self.subject = next((s for s in subjects if s.network.has_lam), None)
-        self.lambdas = self.subject.lambdas(grid) if self.subject else ()
-        self.device = device
-        self.titles: list[dict[str, str | int]] = []
-        self.perturbed: list[np.ndarray] = []
-        self.reconstructed: list[np.ndarray] = []
-
-    @torch.inference_mode()
-    def add(self, perturbation: Perturbation, images: PerturbedImages) -> None:
-        """Keep the first images of a perturbation and their reconstruction at every λ."""
-        if self.subject is None:
-            return
-        pixels = np.ascontiguousarray(images.pixels[:N_IMAGES])
-        x = to_images(torch.from_numpy(pixels).to(self.device))
-        network = self.subject.network
-        shown = [network.reconstruct(x, network.encode(x, lam)).clamp(0, 1) for lam in self.lambdas]
-        stacked = torch.stack(shown).permute(0, 1, 3, 4, 2).mul(255).round().to(torch.uint8).cpu().numpy()
-        self.titles.append({"perturbation": perturbation.name, "severity": perturbation.severity})
-        self.perturbed.append(pixels)
-        self.reconstructed.append(stacked)
-
-    def arrays(self, images: ImageSet) -> dict[str, np.ndarray]:
-        """Everything as arrays for ``samples.npz``; empty if no model has a λ.
-
-        perturbed uint8 (P, N, H, W, 3), reconstructed uint8 (P, L, N, H, W, 3), lambdas (L,), titles (JSON), model.
-        """
-        if self.subject is None or not self.titles:
-            return {}
-        return {
-            "titles": np.array(json.dumps(self.titles)),
-            "model": np.array(self.subject.name),
-            "lambdas": np.array(self.lambdas, dtype=np.float64),
-            "perturbed": np.stack(self.perturbed),
-            "reconstructed": np.stack(self.reconstructed),
-            "labels": images.labels[:N_IMAGES],
-        }
+    Returns:
+        For ``samples.npz``: perturbed uint8 (P, H, W, 3), reconstructed uint8 (P, L, H, W, 3), lambdas (L,), titles
+        (JSON list of name and severity) and the model's name.
+    """
+    hardest = {p.name: p for p in sorted(perturbations, key=lambda p: p.severity)}
+    shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
+    one = images.subset(1)
+    perturbed, reconstructed = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        for perturbation in shown:
+            pixels = perturb(perturbation, one, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
+            x = to_images(torch.from_numpy(np.ascontiguousarray(pixels)).to(device))
+            network = subject.network
+            rebuilt = torch.cat([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas])
+            rounded = rebuilt.clamp(0, 1).permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)
+            perturbed.append(pixels[0])
+            reconstructed.append(rounded.cpu().numpy())
+    return {
+        "titles": np.array(json.dumps([[p.name, p.severity] for p in shown])),
+        "model": np.array(subject.name),
+        "lambdas": np.array(lambdas, dtype=np.float64),
+        "perturbed": np.stack(perturbed),
+        "reconstructed": np.stack(reconstructed),
+    }

@@ -37,3 +37,9 @@ def suite(tmp_path: Path, models: Path) -> Path:
         """
     )
     return path
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a tiny run; one test draws and looks at them."""
+    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)

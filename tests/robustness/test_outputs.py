@@ -1,0 +1,39 @@
+"""What a run leaves behind: tables, figures, the record, the printed table."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from PIL import Image
+
+from robustness.analysis.frames import CELL_COLUMNS
+from robustness.run import main
+
+
+def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["--suite", str(suite), "--out", str(out), "--device", "cpu"]) == 0
+    cells = pd.read_csv(out / "cells.csv")
+    assert list(cells.columns) == CELL_COLUMNS
+    assert len(cells) == (1 + 2 * 2) * (2 + 1)
+    assert set(cells["source"]) == {"generated"}
+    assert (cells["n"] == 20).all()
+    assert ((cells["ci_low"] <= cells["accuracy"]) & (cells["accuracy"] <= cells["ci_high"])).all()
+    plain = cells[cells["model"] == "plain"]
+    assert plain[["lam", "residual", "sparsity"]].isna().all(axis=None)
+    assert cells[cells["model"] == "sparse"][["lam", "residual", "sparsity"]].notna().all(axis=None)
+    assert cells[["norm", "eps", "threat", "trust"]].isna().all(axis=None)
+    for name in ("accuracy_by_lambda", "accuracy_by_severity_sparse", "samples"):
+        with Image.open(out / "figures" / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+        assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (out / "tables" / "summary.md").read_text().startswith("| accuracy (%) |")
+    assert r"\toprule" in (out / "tables" / "summary.tex").read_text()
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["data"]["n"] == 20
+    assert record["environment"]["versions"]["torch"]
+    printed = capsys.readouterr().out
+    assert "mean of corruptions" in printed
+    assert "sparse λ=0.1 (trained)" in printed
