@@ -61,7 +61,7 @@ def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
         for image, result in zip(images[part], results[part], strict=True):
             with io.BytesIO() as file:
                 Image.fromarray(image).save(file, "JPEG", quality=int(quality))
-                with Image.open(file) as decoded:
+                with Image.open(file, formats=("JPEG",)) as decoded:
                     result[:] = decoded
 
     workers = torch.get_num_threads()

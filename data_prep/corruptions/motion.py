@@ -27,11 +27,10 @@ def motion_blur_levels(
     steps = np.arange(2 * radius + 1)
     bell = np.exp(-(steps**2) / (2.0 * sigma**2))
     weights = fixed_point(bell / bell.sum())
-    paths, members = torch.unique(_paths(degrees, len(steps)), dim=0, return_inverse=True)
+    paths, members, counts = torch.unique(_paths(degrees, len(steps)), dim=0, return_inverse=True, return_counts=True)
     height, width = levels.shape[-2:]
     result = torch.zeros_like(levels)
-    for number, path in enumerate(paths.tolist()):
-        group = (members == number).nonzero()[:, 0]
+    for path, group in zip(paths.tolist(), members.argsort().split(counts.tolist()), strict=True):
         down, right = zip(*path)
         top, left = max(0, -min(down)), max(0, -min(right))
         margins = (left, max(0, *right), top, max(0, *down))
@@ -40,8 +39,8 @@ def motion_blur_levels(
         for weight, (dy, dx) in zip(weights.tolist(), path, strict=True):
             if abs(dy) >= height or abs(dx) >= width:
                 break
-            window = padded[..., top + dy : top + dy + height, left + dx : left + dx + width]
-            total.add_(window, alpha=weight)
+            corner = (top + dy) * padded.stride(2) + left + dx
+            total.add_(padded.as_strided(total.shape, padded.stride(), corner), alpha=weight)
         result[group] = total
     return result.div_(WEIGHT_ONE)
 

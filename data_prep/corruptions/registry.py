@@ -82,7 +82,8 @@ def expand_names(names: Sequence[str]) -> tuple[str, ...]:
     """
     expanded: list[str] = []
     for name in names:
-        expanded += corruption_names(name) if name in GROUPS else [find(name).name]
+        _expect(name, (*GROUPS, *CORRUPTIONS), "corruption")
+        expanded += corruption_names(name) if name in GROUPS else [name]
     return tuple(dict.fromkeys(expanded))
 
 

@@ -1,0 +1,176 @@
+"""The corruptions beside an independent reference, on real images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_prep.corruptions import corrupt, corruption_names
+from data_prep.corruptions.edges import canny, distance_to
+from data_prep.corruptions.frost_pictures import frost_pictures
+from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.corruptions.spatter import _relief
+
+RealImages = Callable[[str, int], np.ndarray]
+
+DETERMINISTIC = [name for name in corruption_names("all") if not CORRUPTIONS[name].random]
+RANDOM = [name for name in corruption_names("all") if CORRUPTIONS[name].random]
+COVERING = ("frost", "fog", "snow", "spatter")
+SEVERITIES = range(1, 6)
+SLOW_AT_224 = "glass_blur"  # the reference takes seconds per image
+
+
+def assert_same(ours: np.ndarray, theirs: np.ndarray) -> None:
+    difference = np.abs(ours.astype(int) - theirs)
+    assert (difference <= 1).mean() >= 0.99
+    assert difference.mean() <= 0.3
+
+
+def assert_alike(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray, tolerance: float) -> None:
+    """The same distance from the clean images: root mean square and mean absolute."""
+    changes = [images.astype(float) - clean for images in (ours, theirs)]
+    for measure in (lambda it: np.sqrt((it**2).mean()), lambda it: np.abs(it).mean()):
+        mine, expected = map(measure, changes)
+        assert mine == pytest.approx(expected, rel=tolerance)
+
+
+def reference_images(reference: ModuleType, profile: str, images: np.ndarray, name: str, severity: int) -> np.ndarray:
+    draw = reference.Reference(profile, seed=severity)
+    return np.stack([draw(image, name, severity) for image in images])
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+@pytest.mark.parametrize(("profile", "count"), [("cifar", 40), ("imagenet", 3)])
+def test_deterministic(name: str, profile: str, count: int, reference: ModuleType, real_images: RealImages) -> None:
+    images = real_images(profile, count)
+    for severity in SEVERITIES:
+        theirs = reference_images(reference, profile, images, name, severity)
+        assert_same(corrupt(images, name, severity=severity, profile=profile), theirs)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random(name: str, reference: ModuleType, real_images: RealImages) -> None:
+    images = real_images("cifar", 300)
+    for severity in (2, 5):
+        theirs = reference_images(reference, "cifar", images, name, severity)
+        assert_alike(corrupt(images, name, severity=severity), theirs, images, 0.10 if name in COVERING else 0.05)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_at_224(name: str, reference: ModuleType, real_images: RealImages) -> None:
+    """Few images and therefore wide bounds; the narrow ones are for the slow test."""
+    images = real_images("imagenet", 1 if name == SLOW_AT_224 else 20)
+    theirs = reference_images(reference, "imagenet", images, name, 3)
+    assert_alike(corrupt(images, name, severity=3, profile="imagenet"), theirs, images, 0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", corruption_names("all"))
+@pytest.mark.parametrize("profile", ["cifar", "imagenet"])
+def test_all_images_at_every_severity(name: str, profile: str, reference: ModuleType, real_images: RealImages) -> None:
+    images = real_images(profile, 20 if (profile, name) == ("imagenet", SLOW_AT_224) else 300)
+    for severity in SEVERITIES:
+        theirs = reference_images(reference, profile, images, name, severity)
+        ours = corrupt(images, name, severity=severity, profile=profile)
+        if name in DETERMINISTIC:
+            assert_same(ours, theirs)
+        else:
+            assert_alike(ours, theirs, images, 0.10 if name in COVERING else 0.05)
+
+
+def directly(name: str, value: object, image: np.ndarray) -> np.ndarray:
+    """A deterministic corruption of CIFAR-10-C by Pillow and scikit-image alone."""
+    from skimage import color, filters
+
+    height, width = image.shape[:2]
+    x, picture = image / 255.0, Image.fromarray(image)
+    if name == "jpeg_compression":
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=value)
+        return np.asarray(Image.open(file))
+    if name == "pixelate":
+        small = picture.resize((int(width * value), int(height * value)), Image.Resampling.BOX)
+        return np.asarray(small.resize((width, height), Image.Resampling.BOX))
+    if name == "gaussian_blur":
+        x = filters.gaussian(x, sigma=value, channel_axis=-1)
+    else:
+        x = color.rgb2hsv(x)
+        if name == "brightness":
+            x[..., 2] = np.clip(x[..., 2] + value, 0, 1)
+        else:
+            x[..., 1] = np.clip(x[..., 1] * value[0] + value[1], 0, 1)
+        x = color.hsv2rgb(x)
+    return (np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["brightness", "saturate", "jpeg_compression", "pixelate", "gaussian_blur"])
+def test_against_pillow_and_scikit_image(name: str, reference: ModuleType, real_images: RealImages) -> None:
+    images = real_images("cifar", 60)
+    for severity, value in enumerate(eval(reference.CIFAR_PARAMETERS[name]), start=1):
+        theirs = np.stack([directly(name, value, image) for image in images])
+        ours = corrupt(images, name, severity=severity)
+        if name in ("jpeg_compression", "pixelate"):
+            np.testing.assert_array_equal(ours, theirs)
+        else:
+            assert_same(ours, theirs)
+
+
+def liquids() -> np.ndarray:
+    """Thresholded smooth noise, uint8 (6, 60, 75), as spatter makes it; one without any liquid."""
+    from skimage.filters import gaussian
+
+    rng = np.random.default_rng(0)
+    noise = [gaussian(rng.normal(0.65, 0.3, (60, 75)), sigma) for sigma in (0.7, 1, 2, 3, 4)]
+    layer = np.stack([*noise, np.zeros((60, 75))])
+    return (np.where(layer < 0.69, 0, layer).clip(0, 1) * 255).astype(np.uint8)
+
+
+def test_edges_and_distances_are_opencv_s(reference: ModuleType) -> None:
+    import cv2
+
+    for picture in [*liquids(), np.random.default_rng(1).integers(0, 256, (40, 40), dtype=np.uint8)]:
+        edges = canny(torch.from_numpy(picture)[None], 50, 150)[0].numpy()
+        theirs = cv2.Canny(picture, 50, 150)
+        np.testing.assert_array_equal(edges, theirs > 0)
+        distance = distance_to(torch.from_numpy(edges)[None], 20)[0].numpy()
+        expected = np.minimum(cv2.distanceTransform(255 - theirs, cv2.DIST_L2, 5), 20)
+        np.testing.assert_allclose(distance, expected, atol=1e-3)
+
+
+def test_relief_of_water_is_opencv_s(reference: ModuleType) -> None:
+    import cv2
+
+    depths = liquids()
+    for depth, ours in zip(depths, _relief(torch.from_numpy(depths)).numpy(), strict=True):
+        distance = cv2.distanceTransform(255 - cv2.Canny(depth, 50, 150), cv2.DIST_L2, 5)
+        levels = cv2.equalizeHist(cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8))
+        emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+        expected = cv2.blur(cv2.filter2D(levels, cv2.CV_8U, emboss), (3, 3))
+        assert (np.abs(ours - expected) <= 1).mean() > 0.99
+
+
+def test_pictures_of_frost_are_opencv_s(reference: ModuleType) -> None:
+    import cv2
+
+    folder = reference.frost_folder()
+    for height, width, scale in ((32, 32, 0.2), (224, 224, 1.1), (400, 640, 1.1)):
+        pictures = frost_pictures(height, width, scale, torch.device("cpu"))
+        for number, (canvas, room) in enumerate(zip(pictures.canvas.numpy(), pictures.room.tolist(), strict=True), 1):
+            original = cv2.imread(str(next(folder.glob(f"frost{number}.*"))))
+            if scale < 1:
+                expected = cv2.resize(original, (0, 0), fx=scale, fy=scale)
+            else:
+                factor = 1.1 * max(1, height / original.shape[0], width / original.shape[1])
+                size = [int(np.ceil(side * factor)) for side in original.shape[1::-1]]
+                expected = cv2.resize(original, size, interpolation=cv2.INTER_CUBIC)
+            ours = canvas[: room[0], : room[1], ::-1].astype(int)
+            expected = expected[: room[0], : room[1]]
+            assert ours.shape == expected.shape
+            assert (np.abs(ours - expected) <= 1).mean() > 0.99
