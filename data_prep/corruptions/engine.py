@@ -53,7 +53,7 @@ def corrupt(
         result = torch.empty(pixels.shape, dtype=torch.uint8)
     else:
         result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
-    key = f"{seed}/{name}/{severity}"
+    key = f"{seed}/{name}/{int(severity)}"
     values = CHUNK_VALUES.get(result.device.type, CHUNK_VALUES["cpu"])
     rows = max(1, values // max(1, result[0].numel() if len(result) else 1))
     for start in range(0, len(result), rows):

@@ -20,7 +20,7 @@ def truncate(values: Float[Tensor, "*shape"], nudge: float = 0.0) -> UInt8[Tenso
     return values.clamp_(0.0, 255.0).to(torch.uint8)
 
 
-def planes(pixels: Pixels, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n 3 h w"]:
+def planes(pixels: Pixels, dtype: torch.dtype) -> Float[Tensor, "n 3 h w"]:
     """Colour planes, contiguous, in grey levels 0 to 255."""
     return pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
 

@@ -126,7 +126,7 @@ def look_up(name: str, severity: int, profile: str) -> Parameters:
         raise InputError(f"profile {profile!r} has no {name}; expected one of {known}, or another profile")
     if severity not in available:
         raise InputError(f"expected a severity from 1 to {available[-1]} for {name} ({profile}), got {severity!r}")
-    return PROFILES[profile][name][severity - 1]
+    return PROFILES[profile][name][int(severity) - 1]
 
 
 def _expect(given: str, known: Iterable[str], what: str) -> None:

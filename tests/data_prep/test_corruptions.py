@@ -11,7 +11,19 @@ import torch
 from PIL import Image
 
 import data_prep
-from data_prep.corruptions import corrupt, corruption_names, engine, expand_names, parameters, profiles, severities
+from data_prep.corruptions import (
+    corrupt,
+    corruption_names,
+    elastic,
+    engine,
+    expand_names,
+    filters,
+    parameters,
+    profiles,
+    severities,
+    spatter,
+    weather,
+)
 from data_prep.corruptions.contact_sheet import draw_sheet
 from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.corruptions.registry import CORRUPTIONS
@@ -116,6 +128,19 @@ def test_what_a_result_depends_on(name: str) -> None:
     assert (corrupt(pixels, name, severity=4, seed=4)[0] != result[0]).any() == random
     assert (corrupt(pixels, name, severity=4, seed=-3)[0] != result[0]).any() == random
     assert (corrupt(pixels, name, severity=3, seed=3) != result).any()
+
+
+@EACH
+def test_sums_are_exact(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU adds in another order and in double precision: neither may be seen. (Of the elastic transform, hardly.)"""
+    for profile, pixels in (("cifar", photographs(5)), ("imagenet", photographs(2, 100, 90))):
+        for severity in (1, 3, 5):
+            single = corrupt(pixels, name, severity=severity, profile=profile)
+            with monkeypatch.context() as patch:
+                for module in (filters, weather, spatter, elastic):
+                    patch.setattr(module, "exact_dtype", lambda device: torch.float64)
+                double = corrupt(pixels, name, severity=severity, profile=profile)
+            assert (single != double).mean() <= (1e-3 if name == "elastic_transform" else 0)
 
 
 def test_severities_and_corruptions_draw_independently() -> None:

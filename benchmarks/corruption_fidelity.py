@@ -1,0 +1,57 @@
+"""How faithful the corruptions are: each beside the package ``imagecorruptions`` on the same real images.
+
+    python benchmarks/corruption_fidelity.py --profile cifar --n 300
+
+Deterministic corruptions are compared value by value: the share within one grey level and the mean absolute difference.
+Random ones are compared in how far they move the images, as root mean square and as mean absolute difference: the table
+gives ours over the reference's, less one. Each entry is the worst of the severities.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from corruptions import SEVERITIES, load_images, load_reference  # the benchmark beside this file
+
+from data_prep.corruptions import corrupt, corruption_names
+from data_prep.corruptions.registry import CORRUPTIONS
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray) -> list[float]:
+    """Share of values within one level, mean absolute difference, and the two ratios less one."""
+    difference = np.abs(ours.astype(int) - theirs)
+    changes = [images.astype(float) - clean for images in (ours, theirs)]
+    squares = [np.sqrt((change**2).mean()) for change in changes]
+    absolutes = [np.abs(change).mean() for change in changes]
+    ratios = [mine / expected - 1 for mine, expected in (squares, absolutes)]
+    return [(difference <= 1).mean(), difference.mean(), *ratios]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", choices=("cifar", "imagenet"), default="cifar")
+    parser.add_argument("--n", type=int, default=300)
+    parser.add_argument("--corruptions", default=",".join(corruption_names("all")))
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    images = load_images(arguments.profile, arguments.n)
+    reference = load_reference()(arguments.profile, seed=arguments.seed)
+    print(
+        f"{arguments.profile}, {len(images)} images of {images.shape[1]} x {images.shape[2]}, worst of 5 severities\n"
+    )
+    print("| corruption | within 1 level | mean difference | RMSE | mean absolute |\n|---|--:|--:|--:|--:|")
+    for name in arguments.corruptions.split(","):
+        rows = []
+        for severity in SEVERITIES:
+            theirs = np.stack([reference(image, name, severity) for image in images])
+            ours = corrupt(images, name, severity=severity, profile=arguments.profile, seed=arguments.seed)
+            rows.append(compare(ours, theirs, images))
+        within, difference, squares, absolutes = zip(*rows, strict=True)
+        ratios = " | ".join(f"{max(it, key=abs):+.2%}" for it in (squares, absolutes))
+        direct = "random | random" if CORRUPTIONS[name].random else f"{min(within):.3%} | {max(difference):.4f}"
+        print(f"| {name} | {direct} | {ratios} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
