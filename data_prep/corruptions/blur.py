@@ -42,7 +42,10 @@ def defocus_blur(pixels: Pixels, lens: tuple[float, float]) -> Pixels:
 
 
 def motion_blur(pixels: Pixels, camera: tuple[int, float], streams: Streams) -> Pixels:
-    """Blur along a line at an angle uniform in [−45°, 45°); ``camera`` is (radius, sigma)."""
+    """Blur along a line at an angle uniform in [−45°, 45°); ``camera`` is (radius, sigma).
+
+    Deviation: the fraction is dropped, as by all other corruptions; ImageMagick, which made the official files, rounds.
+    """
     degrees = streams.uniform(low=-45.0, high=45.0)
     levels = planes(pixels, filters.exact_dtype(pixels.device))
     return truncate_planes(motion_blur_levels(levels, *camera, degrees))

@@ -71,7 +71,10 @@ def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
 
 
 def pixelate(pixels: Pixels, fraction: float) -> Pixels:
-    """Shrink both sides to int(fraction × side) by a box filter and enlarge them again by repeating pixels."""
+    """Shrink both sides to int(fraction × side) by a box filter and enlarge them again by repeating pixels.
+
+    To the letter what Pillow does with its box filter both ways, as the original generators use it.
+    """
     for dim in (2, 1):  # Pillow's order, which its rounding to 8 bits in between makes visible
         size = pixels.shape[dim]
         small = int(size * fraction)

@@ -35,7 +35,8 @@ def gaussian(
 ) -> Float[Tensor, "n c h w"]:
     """Gaussian blur, rows first: weights ∝ exp(−k² / (2 σ²)) for |k| ≤ int(truncate σ + 0.5).
 
-    Values are rounded to 1/16 before each of the two passes and weights to 2⁻¹².
+    Deviation: values are rounded to 1/16 before each of the two passes and weights to 2⁻¹², so that sums are exact; the
+    result is off by about 0.02 on average.
 
     values: at most 256 in magnitude, of ``exact_dtype``.
     sigma: in pixels, for both axes or as (height, width); 0 leaves an axis alone.

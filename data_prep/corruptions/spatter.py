@@ -27,7 +27,9 @@ def spatter(pixels: Pixels, liquid: tuple[float, float, float, float, float, int
 
     Mud: x (1 − m) + m colour, with m the blurred mask of the liquid, 0 where below 0.8.
     Water: x + m colour, with m = strength · relief · liquid / max, where the relief is made from the distance to the
-    edges of the liquid: equalised, embossed and smoothed. Where there is no liquid at all, the image stays as it is.
+    edges of the liquid: equalised, embossed and smoothed.
+
+    Deviation: an image without any water stays as it is; the original divides by the maximum 0 and blackens it.
 
     liquid: (mean and std of the noise, sigma of the Gaussian, threshold, strength of the water or sigma of the mud's
         own Gaussian, 0 for water or 1 for mud).
