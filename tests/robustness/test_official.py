@@ -1,0 +1,94 @@
+"""Official -C archives in a run: used, stamped, and refused where they do not belong to the clean images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from data_prep import corrupt, load_images
+from data_prep.__main__ import main as data_prep
+from data_prep.errors import run_command
+from robustness.run import main
+
+N = 12
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A ``cifar10`` of 12 images of ten classes, and its official-looking archive of two corruptions."""
+    shapes = load_images("shapes", split="test")
+    for index in range(N):
+        folder = tmp_path / "tree" / "test" / shapes.classes[shapes.labels[index]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(shapes.pixels[index]).save(folder / f"{index:03}.png")
+    folder = tmp_path / "data"
+    assert data_prep(["import", str(tmp_path / "tree"), "--name", "cifar10", "--data-dir", str(folder)]) == 0
+    images = load_images("cifar10", split="test", data_dir=folder)
+    archive = folder / "CIFAR-10-C"
+    archive.mkdir()
+    for name in ("contrast", "pixelate"):
+        levels = [corrupt(images.pixels, name, severity=severity) for severity in range(1, 6)]
+        np.save(archive / f"{name}.npy", np.concatenate(levels))
+    np.save(archive / "labels.npy", np.tile(images.labels, 5))
+    return folder
+
+
+def measure(data_dir: Path, models: Path, out: Path, *options: str) -> int:
+    arguments = ["--suite", "cifar10c", "--data-dir", str(data_dir), "--out", str(out), "--device", "cpu"]
+    arguments += ["--models", f"{models}/sparse.safetensors", "--corruptions", "contrast,pixelate", "--lambdas", "0.1"]
+    return run_command(lambda: main([*arguments, *options]))
+
+
+def test_the_official_archive_is_used_and_equals_what_is_generated(data_dir, models, tmp_path):
+    assert measure(data_dir, models, tmp_path / "official") == 0
+    official = pd.read_csv(tmp_path / "official" / "cells.csv")
+    assert set(official["source"]) == {"official"}
+    (data_dir / "CIFAR-10-C").rename(data_dir / "elsewhere")
+    assert measure(data_dir, models, tmp_path / "generated") == 0
+    generated = pd.read_csv(tmp_path / "generated" / "cells.csv")
+    assert set(generated["source"]) == {"generated"}
+    pd.testing.assert_frame_equal(
+        official.drop(columns=["source", "seconds"]), generated.drop(columns=["source", "seconds"])
+    )
+
+
+def test_a_subset_takes_the_same_images_from_the_archive(data_dir, models, tmp_path):
+    assert measure(data_dir, models, tmp_path / "run", "--n", "5") == 0
+    assert (pd.read_csv(tmp_path / "run" / "cells.csv")["n"] == 5).all()
+
+
+def corrupt_archive(archive: Path, fault: str) -> None:
+    if fault == "labels of other images":
+        labels = np.load(archive / "labels.npy")
+        np.save(archive / "labels.npy", (labels + 1) % 10)
+    elif fault == "missing":
+        (archive / "pixelate.npy").unlink()
+    elif fault == "truncated":
+        path = archive / "pixelate.npy"
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif fault == "wrong type":
+        np.save(archive / "pixelate.npy", np.load(archive / "pixelate.npy").astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("labels of other images", "one table never mixes sources"),
+        ("missing", "pixelate.npy"),
+        ("truncated", "pixelate.npy"),
+        ("wrong type", "pixelate.npy"),
+    ],
+)
+def test_a_faulty_archive_is_refused_before_anything_is_measured(fault, message, data_dir, models, tmp_path, capsys):
+    """Trap 7."""
+    corrupt_archive(data_dir / "CIFAR-10-C", fault)
+    assert measure(data_dir, models, tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
