@@ -27,7 +27,7 @@ from data_prep import ImageSet, load_images
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
 from sdnet_core.augment import crop_and_flip, to_images
-from sdnet_core.checkpoints import ModelCard, build_model, save_model, weights_fingerprint
+from sdnet_core.checkpoints import ModelCard, build_model, load_model, save_model, weights_fingerprint
 from sdnet_core.environment import describe_environment, select_device
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network
 from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
@@ -44,10 +44,11 @@ class TrainingRun:
     out: Path
     device: torch.device
     precision: str
+    init: str | None = None
 
     def identity(self) -> str:
         """What must not change between the start of a run and its resumption."""
-        return json.dumps([dataclasses.asdict(self.recipe), self.seed, self.precision], sort_keys=True)
+        return json.dumps([dataclasses.asdict(self.recipe), self.seed, self.precision, self.init], sort_keys=True)
 
 
 def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCard:
@@ -58,11 +59,10 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     """
     recipe = run.recipe
     torch.manual_seed(run.seed)
-    model = build_model(
-        num_classes=len(train_set.classes),
-        image_size=train_set.pixels.shape[1],
-        **{"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model},
-    )
+    options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
+    model = build_model(num_classes=len(train_set.classes), image_size=train_set.pixels.shape[1], **options)
+    if run.init:
+        _start_from(model, load_model(run.init))
     model = model.to(memory_format=torch.channels_last).to(run.device)
     optimiser = torch.optim.SGD(
         model.parameters(),
@@ -107,6 +107,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         record={
             "seed": run.seed,
             "precision": run.precision,
+            **({"init": run.init, "init_weights": weights_fingerprint(load_model(run.init))} if run.init else {}),
             "seconds": round(sum(row["seconds"] for row in log), 1),
             "train_data": train_set.title,
             "train_fingerprint": train_set.fingerprint,
@@ -171,6 +172,17 @@ def count_correct(model: Network, images: ImageSet, device: torch.device) -> int
     return int(correct)
 
 
+def _start_from(model: Network, trained: Network) -> None:
+    """Copy the weights of a trained network of the same configuration.
+
+    Raises:
+        InputError: the configurations differ.
+    """
+    if model.config != trained.config:
+        raise InputError(f"--init holds {trained.config}, and the recipe asks for {model.config}")
+    model.load_state_dict(trained.state_dict())
+
+
 def _resume(run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer) -> list[dict[str, float]]:
     """Restore ``state.pt`` where there is one and return the rows of the finished epochs."""
     path = run.out / "state.pt"
@@ -225,6 +237,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
     parser.add_argument("--seed", type=int, default=0, help="initial weights, order and augmentation (default 0)")
+    parser.add_argument("--init", metavar="NAME|FILE", help="start from the weights of this model: fine-tuning")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
     parser.add_argument("--out", type=Path, help="run directory (default results/training/<recipe>-seed<seed>)")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where it works)")
@@ -241,7 +254,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"
-    run = TrainingRun(recipe, arguments.seed, out, select_device(arguments.device), arguments.precision)
+    device = select_device(arguments.device)
+    run = TrainingRun(recipe, arguments.seed, out, device, arguments.precision, arguments.init)
     if arguments.fresh:
         (out / "state.pt").unlink(missing_ok=True)
     splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]

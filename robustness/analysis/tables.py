@@ -34,12 +34,16 @@ def summarise(run: Run) -> pd.DataFrame:
     that is best on these very test images: an upper bound, never a result). Models without λ have ``none``.
 
     Returns:
-        Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``; the interval treats the
-        images as the independent units (:func:`~robustness.analysis.statistics.clustered_interval`).
+        Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high`` and ``gain, gain_low,
+        gain_high``: accuracy minus that at λ of training, paired image by image. The intervals treat the images as the
+        independent units (:func:`~robustness.analysis.statistics.clustered_interval`).
     """
     rows = []
     for (perturbation, model), group in run.cells.groupby(["perturbation", "model"], sort=False):
-        by_lam = pd.DataFrame([_pool_severities(run, cells) for _, cells in group.groupby("lam", dropna=False)])
+        trained = group[group["lam"] == group["trained_lam"]]
+        by_lam = pd.DataFrame(
+            [_pool_severities(run, cells, trained) for _, cells in group.groupby("lam", dropna=False)]
+        )
         has_lam = by_lam["lam"].notna()
         policies = {
             "none": by_lam[~has_lam],
@@ -50,14 +54,19 @@ def summarise(run: Run) -> pd.DataFrame:
         for policy, chosen in policies.items():
             rows.append(chosen.assign(perturbation=perturbation, model=model, policy=policy))
     columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
+    columns += ["gain", "gain_low", "gain_high"]
     return pd.DataFrame(pd.concat(rows, ignore_index=True), columns=columns)
 
 
-def _pool_severities(run: Run, cells: pd.DataFrame) -> dict[str, float]:
-    """The severities of one corruption, model and λ in one row."""
-    accuracy, low, high = clustered_interval(run.correct(list(cells["key"])).mean(axis=0))
+def _pool_severities(run: Run, cells: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
+    """The severities of a corruption at one λ in one row; its gain over ``trained`` where both have the same ones."""
     fields = {"lam": float(cells["lam"].iloc[0]), "n": int(cells["n"].iloc[0]), "severities": len(cells)}
-    return {**fields, "accuracy": accuracy, "ci_low": low, "ci_high": high}
+    per_image = run.correct(list(cells["key"])).mean(axis=0)
+    fields |= zip(("accuracy", "ci_low", "ci_high"), clustered_interval(per_image), strict=True)
+    if list(cells["severity"]) == list(trained["severity"]):
+        paired = per_image - run.correct(list(trained["key"])).mean(axis=0)
+        fields |= zip(("gain", "gain_low", "gain_high"), clustered_interval(paired), strict=True)
+    return fields
 
 
 def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:

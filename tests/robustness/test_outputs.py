@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
-from robustness.analysis.frames import CELL_COLUMNS
+from robustness.analysis.frames import CELL_COLUMNS, Run
+from robustness.analysis.tables import summarise
 from robustness.run import main
+from robustness.run_directory import RunDirectory
 
 
 def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
@@ -37,3 +40,28 @@ def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "mean of corruptions" in printed
     assert "sparse λ=0.1 (trained)" in printed
+
+
+def test_the_summary_pairs_every_lambda_with_that_of_training(suite, tmp_path, without_figures):
+    """Gain and interval by hand, from the outcomes of the images."""
+    out = tmp_path / "run"
+    main(["--suite", str(suite), "--out", str(out), "--device", "cpu"])
+    run = Run.open(RunDirectory(out))
+    summary = summarise(run)
+    row = summary[(summary["perturbation"] == "pixelate") & (summary["lam"] == 0.5) & (summary["policy"] == "fixed")]
+
+    def answers(lam: float) -> np.ndarray:
+        cells = run.cells[(run.cells["perturbation"] == "pixelate") & (run.cells["lam"] == lam)]
+        return run.correct(list(cells["key"])).mean(axis=0)
+
+    paired = answers(0.5) - answers(0.1)
+    half = 1.959964 * paired.std(ddof=1) / np.sqrt(20)
+    assert row["accuracy"].item() == answers(0.5).mean()
+    assert row["gain"].item() == paired.mean()
+    np.testing.assert_allclose(
+        [row["gain_low"].item(), row["gain_high"].item()], [paired.mean() - half, paired.mean() + half]
+    )
+    assert (summary.loc[summary["policy"] == "trained", ["gain", "gain_low", "gain_high"]] == 0).all(axis=None)
+    assert summary.loc[summary["policy"] == "none", "gain"].isna().all()
+    oracle = summary[(summary["policy"] == "oracle") & (summary["perturbation"] == "pixelate")]["accuracy"].item()
+    assert oracle == max(answers(0.1).mean(), answers(0.5).mean())
