@@ -9,8 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data_prep import corruption_names
-from data_prep.corruptions import severities
+from data_prep.corruptions import expand_names, severities
 from data_prep.errors import InputError
 from robustness.grids import check_lambdas, parse_lambdas
 
@@ -51,12 +50,11 @@ class Suite:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        expanded: list[str] = []
-        for name in self.corruptions:
-            expanded += corruption_names(name) if name in corruption_groups() else [name]
-        object.__setattr__(self, "corruptions", tuple(dict.fromkeys(expanded)))
+        object.__setattr__(self, "corruptions", expand_names(self.corruptions))
         for corruption in self.corruptions:
             known = severities(corruption, self.profile)
+            if not known:
+                raise InputError(f"the profile {self.profile!r} does not define {corruption}: choose another profile")
             if excess := set(self.severities) - set(known):
                 raise InputError(
                     f"{corruption} has severities {known[0]} to {known[-1]} in the profile {self.profile!r}; "
@@ -74,11 +72,6 @@ class Suite:
     def levels(self, corruption: str) -> tuple[int, ...]:
         """The severities at which ``corruption`` is measured."""
         return self.severities or severities(corruption, self.profile)
-
-
-def corruption_groups() -> tuple[str, ...]:
-    """Names that stand for several corruptions."""
-    return ("all", "standard", "extra", "noise", "blur", "weather", "digital")
 
 
 def shipped_suites() -> dict[str, Path]:

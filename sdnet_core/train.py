@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -71,8 +72,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
-    pixels = torch.from_numpy(train_set.pixels[:]).to(run.device)
-    labels = torch.from_numpy(train_set.labels[:]).to(run.device)
+    pixels = torch.from_numpy(np.array(train_set.pixels)).to(run.device)
+    labels = torch.from_numpy(np.array(train_set.labels)).to(run.device)
     log = _resume(run, model, optimiser)
     steps = len(pixels) // recipe.batch_size
     with tqdm(total=recipe.epochs * steps, initial=len(log) * steps, unit="step", desc=recipe.name) as progress:
@@ -165,8 +166,8 @@ def count_correct(model: Network, images: ImageSet, device: torch.device) -> int
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
     for start in range(0, len(images), _EVALUATION_BATCH):
-        batch = torch.from_numpy(images.pixels[start : start + _EVALUATION_BATCH]).to(device)
-        labels = torch.from_numpy(images.labels[start : start + _EVALUATION_BATCH]).to(device)
+        batch = torch.from_numpy(np.array(images.pixels[start : start + _EVALUATION_BATCH])).to(device)
+        labels = torch.from_numpy(np.array(images.labels[start : start + _EVALUATION_BATCH])).to(device)
         correct += (model(to_images(batch)).argmax(1) == labels).sum()
     model.train(was_training)
     return int(correct)

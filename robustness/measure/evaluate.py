@@ -87,8 +87,8 @@ def evaluate(
     collected: list[list[Answers]] = [[] for _ in lambdas]
     for start in range(0, len(images.labels), batch_size):
         batch = slice(start, start + batch_size)
-        pixels = torch.from_numpy(np.ascontiguousarray(images.pixels[batch])).to(device, non_blocking=True)
-        labels = torch.from_numpy(images.labels[batch]).to(device, non_blocking=True)
+        pixels = torch.from_numpy(np.array(images.pixels[batch])).to(device, non_blocking=True)
+        labels = torch.from_numpy(np.array(images.labels[batch])).to(device, non_blocking=True)
         x = to_images(pixels)
         for answers, lam in zip(collected, lambdas, strict=True):
             answers.append(answer(network, x, labels, lam))

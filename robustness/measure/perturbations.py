@@ -126,7 +126,7 @@ def perturb(
     for start in range(0, len(images), _BATCH):
         batch = slice(start, start + _BATCH)
         corrupted = corrupt(
-            torch.from_numpy(np.ascontiguousarray(images.pixels[batch])).to(device),
+            torch.from_numpy(np.array(images.pixels[batch])).to(device),
             perturbation.name,
             severity=perturbation.severity,
             profile=perturbation.profile,

@@ -48,7 +48,7 @@ def collect_samples(
     with tempfile.TemporaryDirectory() as scratch:
         for perturbation in shown:
             pixels = perturb(perturbation, one, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
-            x = to_images(torch.from_numpy(np.ascontiguousarray(pixels)).to(device))
+            x = to_images(torch.from_numpy(np.array(pixels)).to(device))
             network = subject.network
             rebuilt = torch.cat([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas])
             rounded = rebuilt.clamp(0, 1).permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)

@@ -39,6 +39,7 @@ def test_the_standard_group_is_the_fifteen_and_the_sweep_is_the_references():
         ("data = 'shapes'\nn = 0", "at least 1 image"),
         ("data = 'shapes'\ncorruptions = ['rain']", "rain"),
         ("data = 'shapes'\nprofile = 'mnist'", "mnist"),
+        ("data = 'shapes'\nprofile = 'sweep'\ncorruptions = ['fog']", "does not define fog"),
         ("data = 'shapes'\nmodels = []", "names no models"),
         ("data = [", "not valid TOML"),
     ],
