@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from jaxtyping import install_import_hook
+from PIL import Image
 
-hook = install_import_hook(["sdnet_core", "robustness"], "beartype.beartype")
+from data_prep import load_images
+from data_prep.importing import import_tree
+
+hook = install_import_hook(["sdnet_core", "robustness"], "typechecker.check")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +27,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def import_shapes(tmp_path: Path) -> Callable[..., Path]:
+    """``import_shapes("name", train=300, test=20)``: a data directory with a small imported set of drawn shapes."""
+
+    def make(name: str, **counts: int) -> Path:
+        for split, count in counts.items():
+            images = load_images("shapes", split=split)
+            for index in range(count):
+                folder = tmp_path / "tree" / split / images.classes[images.labels[index]]
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images.pixels[index]).save(folder / f"{index:05}.png")
+        import_tree(tmp_path / "tree", name=name, data_dir=tmp_path / "data")
+        return tmp_path / "data"
+
+    return make
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from data_prep import corrupt, load_images
-from data_prep.__main__ import main as data_prep
 from data_prep.errors import run_command
 from robustness.run import main
 
@@ -19,15 +18,9 @@ pytestmark = pytest.mark.usefixtures("without_figures")
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def data_dir(import_shapes: Callable[..., Path]) -> Path:
     """A ``cifar10`` of 12 images of ten classes, and its official-looking archive of two corruptions."""
-    shapes = load_images("shapes", split="test")
-    for index in range(N):
-        folder = tmp_path / "tree" / "test" / shapes.classes[shapes.labels[index]]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(shapes.pixels[index]).save(folder / f"{index:03}.png")
-    folder = tmp_path / "data"
-    assert data_prep(["import", str(tmp_path / "tree"), "--name", "cifar10", "--data-dir", str(folder)]) == 0
+    folder = import_shapes("cifar10", test=N)
     images = load_images("cifar10", split="test", data_dir=folder)
     archive = folder / "CIFAR-10-C"
     archive.mkdir()

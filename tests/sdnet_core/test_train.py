@@ -16,7 +16,8 @@ from sdnet_core.augment import crop_and_flip, to_images
 from sdnet_core.recipes import read_recipe, shipped_recipes
 from sdnet_core.train import main
 
-TINY = ["--recipe", "shapes-sdnet18", "--set", "model.width=2", "--set", "epochs=3", "--set", "batch_size=500"]
+TINY = ["--recipe", "shapes-sdnet18", "--set", "data=tiny", "--set", "model.width=2", "--set", "batch_size=50"]
+TINY += ["--set", "epochs=8", "--threads", "1", "--device", "cpu"]
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -77,12 +78,13 @@ def test_no_padding_and_no_flip_is_the_identity():
     assert float(images.max()) == pytest.approx(int(pixels.max()) / 255)
 
 
-def test_a_killed_training_goes_on_to_the_same_model(tmp_path):
+def test_a_killed_training_goes_on_to_the_same_model(tmp_path, import_shapes):
     """SIGKILL after an epoch; the resumed run ends with the weights of the uninterrupted one."""
+    options = [*TINY, "--data-dir", str(import_shapes("tiny", train=200, test=20))]
     whole = tmp_path / "whole"
-    assert main([*TINY, "--out", str(whole), "--threads", "1"]) == 0
+    assert main([*options, "--out", str(whole)]) == 0
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "sdnet_core.train", *TINY, "--out", str(killed), "--threads", "1"]
+    command = [sys.executable, "-m", "sdnet_core.train", *options, "--out", str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
     while not (killed / "state.pt").exists() and time.monotonic() < deadline and process.poll() is None:
@@ -90,15 +92,28 @@ def test_a_killed_training_goes_on_to_the_same_model(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "model.safetensors").exists(), "the kill came too late to show anything"
-    assert main([*TINY, "--out", str(killed), "--threads", "1"]) == 0
+    assert main([*options, "--out", str(killed)]) == 0
     models = [load_model(folder / "model.safetensors") for folder in (whole, killed)]
     assert weights_fingerprint(models[0]) == weights_fingerprint(models[1])
 
     card = read_card(whole / "model.safetensors")
-    assert card.accuracy["n"] == 2000
-    assert card.recipe["epochs"] == 3
+    assert card.accuracy["n"] == 20
+    assert card.recipe["epochs"] == 8
     assert card.config.lam == 0.1
     assert (whole / "curves.png").exists()
-    assert (whole / "log.csv").read_text().count("\n") == 4
+    assert (whole / "log.csv").read_text().count("\n") == 9
     with pytest.raises(InputError, match="another recipe, seed or precision"):
-        main([*TINY, "--seed", "1", "--out", str(whole)])
+        main([*options, "--seed", "1", "--out", str(whole)])
+
+
+def test_fine_tuning_starts_from_the_given_weights(tmp_path, import_shapes):
+    options = [*TINY, "--set", "epochs=1", "--set", "lr=1e-9", "--set", "warmup_epochs=0", "--set", "weight_decay=0.0"]
+    options += ["--data-dir", str(import_shapes("tiny", train=50, test=20))]
+    main([*options, "--out", str(tmp_path / "first")])
+    first = tmp_path / "first" / "model.safetensors"
+    main([*options, "--init", str(first), "--seed", "1", "--out", str(tmp_path / "second")])
+    second = tmp_path / "second" / "model.safetensors"
+    torch.testing.assert_close(load_model(second).linear.weight, load_model(first).linear.weight, atol=1e-5, rtol=0)
+    assert read_card(second).record["init_weights"] == weights_fingerprint(load_model(first))
+    with pytest.raises(InputError, match="the recipe asks for"):
+        main([*options, "--set", "model.lam=0.2", "--init", str(first), "--out", str(tmp_path / "third")])
