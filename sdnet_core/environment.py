@@ -41,7 +41,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"hardware": hardware, "system": platform.platform(), "versions": versions, "git": _revision()}
+    return {"hardware": hardware, "system": f"{platform.system()} {platform.machine()}", "versions": versions, "git": _revision()}
 
 
 def _processor() -> str:
