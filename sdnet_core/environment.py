@@ -41,7 +41,8 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"hardware": hardware, "system": f"{platform.system()} {platform.machine()}", "versions": versions, "git": _revision()}
+    system = f"{platform.system()} {platform.machine()}"
+    return {"hardware": hardware, "system": system, "versions": versions, "git": _revision()}
 
 
 def _processor() -> str:

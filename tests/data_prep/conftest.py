@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -55,11 +54,3 @@ def pack(tmp_path: Path) -> Pack:
         return archive
 
     return pack_tree
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    folder = Path(os.environ.get("SDNET_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no shared data in {folder}; set SDNET_SHARED_DATA to its folder")
-    return folder
