@@ -23,6 +23,8 @@ from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
 
 SCHEMA_VERSION = 1
+_UNFINISHED = (".writing-", ".scratch-")
+"""Prefixes of the temporary folders of a run."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,23 @@ class RunDirectory:
         return self.path / "outcomes"
 
     def create(self) -> None:
-        """Make the folder; a folder of something else is refused.
+        """Make the folder and clear what a killed run left half-written; a folder of something else is refused.
+
+        One run writes to a folder at a time.
 
         Raises:
             InputError: ``path`` is a file, or a folder that holds other things and no ``run.json``.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file: --out must be a folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "run.json").exists():
+        foreign = [p for p in self.path.glob("*") if p != self.outcomes and not p.name.startswith(_UNFINISHED)]
+        if foreign and not (self.path / "run.json").exists():
             raise InputError(f"{self.path} holds other files and no run.json: choose an empty or new folder for --out")
         self.outcomes.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.outcomes):
+            for leftover in folder.iterdir():
+                if leftover.name.startswith(_UNFINISHED):
+                    shutil.rmtree(leftover)
 
     def clear(self) -> None:
         """Forget everything that was measured here."""

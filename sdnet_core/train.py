@@ -56,7 +56,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     """Train to the last epoch, resuming from ``state.pt`` if the run directory has one, and write the model.
 
     Raises:
-        InputError: the run directory belongs to another recipe, seed or precision; the loss is not finite.
+        InputError: the run directory belongs to another recipe, seed, precision or start; the model of ``init`` has
+            another configuration; the loss is not finite.
     """
     recipe = run.recipe
     torch.manual_seed(run.seed)

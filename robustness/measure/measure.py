@@ -68,7 +68,7 @@ class Measurement:
         self.done = {cell.key for cell in self.cells if self.directory.read_outcome(cell.key, n=n) is not None}
 
     def run(self, asked: Sequence[str]) -> None:
-        """Measure every missing cell; ``run.json`` says at any time how far it came.
+        """Measure every missing cell; ``run.json`` is written before the first and after the last one.
 
         Raises:
             InputError: the clean accuracy of a model is not the one that its card records.

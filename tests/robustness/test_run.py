@@ -208,6 +208,15 @@ def test_an_output_folder_of_something_else_is_refused(suite, tmp_path, capsys):
     assert measure(suite, tmp_path / "file") == 2
 
 
+def test_a_run_killed_before_its_record_goes_on_and_leaves_no_rubbish(suite, tmp_path):
+    out = tmp_path / "run"
+    for leftover in (out / ".scratch-x", out / "outcomes" / ".writing-y"):
+        leftover.mkdir(parents=True)
+        (leftover / "half").write_bytes(b"x")
+    assert measure(suite, out) == 0
+    assert not list(out.rglob(".*"))
+
+
 def test_a_full_disk_is_named_and_nothing_finished_is_lost(suite, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     from robustness.run_directory import RunDirectory
