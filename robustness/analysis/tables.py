@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from data_prep import corruption_names
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.statistics import clustered_interval
 
@@ -70,7 +71,9 @@ def _pool_severities(run: Run, cells: pd.DataFrame, trained: pd.DataFrame) -> di
 
 
 def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
-    """One row per perturbation and a last one for the mean of the corruptions; a column per model and λ, in percent.
+    """One row per perturbation and one for the mean of the corruptions; a column per model and λ, in percent.
+
+    The extra corruptions come after that mean, with a mean of their own.
 
     Args:
         summary: what :func:`summarise` returned.
@@ -89,9 +92,26 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
             title = f"{model} λ={lam:g}" + (" (trained)" if lam in set(trained) else "")
             columns[title] = rows[rows["lam"] == lam].set_index("perturbation")["accuracy"] * 100
     wide = pd.DataFrame(columns).reindex(["clean", *run.corruptions])
-    wide.loc["mean of corruptions"] = wide.loc[run.corruptions].mean(skipna=False)
+    blocks = [wide.loc[["clean"]]]
+    for title, names in group_corruptions(run.corruptions).items():
+        rows = wide.loc[names]
+        blocks += [rows, rows.mean(skipna=False).to_frame(title).T]
+    wide = pd.concat(blocks)
     wide.index.name = "accuracy (%)"
     return wide
+
+
+def group_corruptions(names: list[str]) -> dict[str, list[str]]:
+    """The corruptions that are averaged together, by the title of their mean, in the order given.
+
+    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart.
+    """
+    extra = corruption_names("extra")
+    groups = {
+        "mean of corruptions": [name for name in names if name not in extra],
+        "mean of extra corruptions": [name for name in names if name in extra],
+    }
+    return {title: members for title, members in groups.items() if members}
 
 
 def _thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:

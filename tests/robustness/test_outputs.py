@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.tables import summarise
+from robustness.analysis.tables import summarise, to_terminal, widen
 from robustness.run import main
 from robustness.run_directory import RunDirectory
 
@@ -65,3 +65,23 @@ def test_the_summary_pairs_every_lambda_with_that_of_training(suite, tmp_path, w
     assert summary.loc[summary["policy"] == "none", "gain"].isna().all()
     oracle = summary[(summary["policy"] == "oracle") & (summary["perturbation"] == "pixelate")]["accuracy"].item()
     assert oracle == max(answers(0.1).mean(), answers(0.5).mean())
+
+
+def test_extra_corruptions_are_averaged_apart(suite, tmp_path, without_figures):
+    """The mean of the standard corruptions is the same with and without extra ones in the run."""
+    arguments = ["--suite", str(suite), "--device", "cpu", "--severities", "1", "--n", "5", "--lambdas", "0.1"]
+    tables = {}
+    for names in ("contrast,pixelate", "saturate,contrast,gaussian_blur,pixelate", "saturate"):
+        out = tmp_path / names
+        main([*arguments, "--corruptions", names, "--out", str(out)])
+        run = Run.open(RunDirectory(out))
+        tables[names] = widen(summarise(run), run)
+    standard, both, extra = tables.values()
+    means = ("mean of corruptions", "mean of extra corruptions")
+    assert list(standard.index) == ["clean", "contrast", "pixelate", means[0]]
+    assert list(both.index) == [*standard.index, "saturate", "gaussian_blur", means[1]]
+    assert list(extra.index) == ["clean", "saturate", means[1]]
+    pd.testing.assert_frame_equal(both.loc[standard.index], standard)
+    np.testing.assert_allclose(both.loc[means[1]], both.loc[["saturate", "gaussian_blur"]].mean())
+    np.testing.assert_allclose(both.loc[means[0]], both.loc[["contrast", "pixelate"]].mean())
+    assert [line.split("  ")[0] for line in to_terminal(both, 200).splitlines()[2:]] == list(both.index)
