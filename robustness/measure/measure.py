@@ -198,7 +198,10 @@ class Measurement:
                     "classes": self.images.classes,
                     "source": self.tasks[0].perturbation.source,
                 },
-                "models": [{**s.identity(), "clean_accuracy_on_card": s.accuracy} for s in self.subjects],
+                "models": [
+                    {**s.identity(), "clean_accuracy_on_card": s.accuracy, "law": s.law and s.law.to_json()}
+                    for s in self.subjects
+                ],
                 "batch_size": self.batch_size,
                 "environment": describe_environment(self.device),
                 "cells": rows,

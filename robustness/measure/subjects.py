@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from data_prep.errors import InputError
+from robustness.laws import FittedLaw, read_law
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
 
 
@@ -22,12 +23,14 @@ class Subject:
         network: in eval mode, on the device of the run.
         fingerprint: SHA-256 of its weights.
         accuracy: what its card records: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
+        law: the residual law beside its weights; None if there is none.
     """
 
     name: str
     network: Network
     fingerprint: str
     accuracy: dict[str, Any]
+    law: FittedLaw | None = None
 
     @property
     def lam(self) -> float | None:
@@ -43,32 +46,42 @@ class Subject:
         return {"name": self.name, "weights": self.fingerprint, **dataclasses.asdict(self.network.config)}
 
 
+def load_subject(given: str, *, num_classes: int, device: torch.device) -> Subject:
+    """Load one model (a shipped name or the path of a checkpoint), without its law; raises as :func:`load_subjects`."""
+    card = read_card(given)
+    if card.config.num_classes != num_classes:
+        raise InputError(
+            f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
+            "choose a model of this data set"
+        )
+    network = load_model(given)
+    fingerprint = weights_fingerprint(network)
+    network = network.to(memory_format=torch.channels_last).to(device)
+    return Subject(_name_of(given), network, fingerprint, card.accuracy)
+
+
 def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.device) -> list[Subject]:
-    """Load every model of ``names`` (shipped names or paths of checkpoints) onto ``device``.
+    """Load every model of ``names`` (shipped names or paths of checkpoints) onto ``device``, with its residual law.
 
     Raises:
         PrerequisiteError: no such model.
-        InputError: a damaged or foreign file, another number of classes, two models of one name.
+        InputError: a damaged or foreign file, another number of classes, two models of one name, a law that was fitted
+            to other weights.
     """
     subjects: dict[str, Subject] = {}
     for given in names:
-        name = given if given in shipped_models() else _name_of_path(given)
-        card = read_card(given)
-        if card.config.num_classes != num_classes:
+        subject = load_subject(given, num_classes=num_classes, device=device)
+        if subject.name in subjects:
             raise InputError(
-                f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
-                "choose a model of this data set"
+                f"two models are called {subject.name!r}: rename one file, so that the tables can tell them apart"
             )
-        if name in subjects:
-            raise InputError(f"two models are called {name!r}: rename one file, so that the tables can tell them apart")
-        network = load_model(given)
-        fingerprint = weights_fingerprint(network)
-        network = network.to(memory_format=torch.channels_last).to(device)
-        subjects[name] = Subject(name, network, fingerprint, card.accuracy)
+        subjects[subject.name] = dataclasses.replace(subject, law=read_law(given, weights=subject.fingerprint))
     return list(subjects.values())
 
 
-def _name_of_path(path: str) -> str:
-    """The file's name; the folder's where training calls every file ``model.safetensors``."""
-    stem = Path(path).stem
-    return Path(path).resolve().parent.name if stem == "model" else stem
+def _name_of(given: str) -> str:
+    """A shipped name; of a path the file's name, or the folder's where training calls every file ``model``."""
+    if given in shipped_models():
+        return given
+    stem = Path(given).stem
+    return Path(given).resolve().parent.name if stem == "model" else stem

@@ -1,0 +1,79 @@
+"""Fit the residual law of a model on training images: ``python -m robustness.fit sdnet18-cifar10 --data cifar10``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_prep import load_images
+from data_prep.corruptions import severities
+from data_prep.errors import EXIT_DONE, InputError, run_command
+from robustness.grids import parse_lambdas
+from robustness.laws import law_path, write_law
+from robustness.measure.fit import NOISES, fit_residual_law
+from robustness.measure.subjects import load_subject
+from sdnet_core.environment import select_device
+
+_LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in NOISES)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m robustness.fit",
+        description="Fit λ = slope · r + intercept, r the residual ‖x − Az‖² of an image at the λ of training, to the "
+        f"best λs of {_LEVELS} noise levels on training images. The law is stored beside the weights, and runs of the "
+        "model then report the policy `residual`.",
+        epilog="examples:\n  python -m robustness.fit sdnet18-shapes --data shapes\n"
+        "  python -m robustness.fit my/model.safetensors --data cifar10 --n 2000 --lambdas 0.1:1.4:14",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", metavar="NAME|FILE", help="a shipped name or a .safetensors checkpoint")
+    add("--data", required=True, metavar="NAME", help="data set of its training")
+    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
+    add("--n", type=int, default=1000, metavar="N", help="training images, a random subset (default 1000)")
+    add("--lambdas", default="0.1:1.4:14", metavar="GRID", help="λs to choose from (default 0.1:1.4:14)")
+    add("--seed", type=int, default=0, metavar="N", help="of the subset and of the noise (default 0)")
+    add("--device", metavar="cpu|cuda", help="default: cuda where it works")
+    add("--batch-size", type=int, default=250, metavar="N", help="per forward pass (default 250)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    lambdas = parse_lambdas(arguments.lambdas)
+    if arguments.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
+    device = select_device(arguments.device)
+    images = load_images(arguments.data, split="train", data_dir=arguments.data_dir)
+    images = images.subset(arguments.n, seed=arguments.seed)
+    subject = load_subject(arguments.model, num_classes=len(images.classes), device=device)
+    count = _LEVELS * len({*lambdas, subject.lam}) * len(images)
+    with tqdm(total=count, unit="img", unit_scale=True, smoothing=0.05) as bar:
+        fitted = fit_residual_law(
+            subject.network,
+            images,
+            lambdas,
+            weights=subject.fingerprint,
+            seed=arguments.seed,
+            device=device,
+            batch_size=arguments.batch_size,
+            progress=lambda n: bar.update(n),
+        )
+    path = law_path(arguments.model)
+    write_law(fitted, path)
+    law, quality = fitted.law, "–" if fitted.r_squared is None else f"{fitted.r_squared:.2f}"
+    print(
+        f"λ = {law.slope:.3g} · r + {law.intercept:.3g}, clipped to [{law.lowest:g}, {law.highest:g}]; R² = {quality}, "
+        f"{len(fitted.points)} noise levels, n = {len(images)} {images.title} {images.split}\nwritten: {path}"
+    )
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

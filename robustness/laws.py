@@ -1,0 +1,103 @@
+"""A fitted residual law: the points behind it, where it comes from, and its file beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError
+from data_prep.files import replacing
+from robustness.policies import ResidualLaw
+from sdnet_core.checkpoints import find_checkpoint
+
+_FORMAT = "sdnet-robustness/residual-law/1"
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """A point of the fit: one noise at one severity of the sweep.
+
+    Args:
+        noise: ``clean`` or a noise of the sweep.
+        severity: level of the sweep, from 1; 0 for clean.
+        residual: mean r over the images at the λ of training.
+        lam: λ of the grid with the most right answers; of several the one nearest to the λ of training.
+        accuracy: share of right answers at ``lam``.
+        trained_accuracy: share of right answers at the λ of training.
+    """
+
+    noise: str
+    severity: int
+    residual: float
+    lam: float
+    accuracy: float
+    trained_accuracy: float
+
+
+@dataclass(frozen=True)
+class FittedLaw:
+    """A residual law and where it comes from; JSON on disk, ``<model>.law.json`` beside the checkpoint.
+
+    Args:
+        law: the policy's coefficients.
+        r_squared: share of the variance of the best λs that the line explains; None where they are all equal.
+        points: what was fitted.
+        provenance: fingerprint of the weights, data, n, seed, λ grid, noises: JSON values.
+    """
+
+    law: ResidualLaw
+    r_squared: float | None
+    points: tuple[NoiseLevel, ...]
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The law as JSON values."""
+        return {"format": _FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, fields: Any) -> FittedLaw:
+        """Read :meth:`to_json` back; raises InputError for anything else."""
+        if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
+            raise InputError(f"expected the format {_FORMAT!r}")
+        try:
+            points = tuple(NoiseLevel(**point) for point in fields["points"])
+            return cls(ResidualLaw(**fields["law"]), fields["r_squared"], points, fields["provenance"])
+        except (TypeError, KeyError) as error:
+            raise InputError(f"a field is missing or unknown: {error}") from error
+
+
+def law_path(model: str | Path) -> Path:
+    """Where the law of a shipped model or a checkpoint lies: ``<model>.law.json`` beside its weights."""
+    return find_checkpoint(model).with_suffix(".law.json")
+
+
+def write_law(fitted: FittedLaw, path: Path) -> None:
+    """Store a law."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(fitted.to_json(), indent=1) + "\n")
+
+
+def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
+    """The law beside a model; None if there is none.
+
+    Args:
+        model: shipped name or path of the checkpoint.
+        weights: fingerprint of the model's weights.
+
+    Raises:
+        InputError: a damaged file, or a law that was fitted to other weights.
+    """
+    path = law_path(model)
+    if not path.is_file():
+        return None
+    again = f"fit it again (python -m robustness.fit {model}) or remove the file"
+    try:
+        fitted = FittedLaw.from_json(json.loads(path.read_text()))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}; {again}") from error
+    if fitted.provenance.get("weights") != weights:
+        raise InputError(f"{path} was fitted to other weights than those of {model}; {again}")
+    return fitted

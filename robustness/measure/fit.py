@@ -1,0 +1,119 @@
+"""Fit the residual law of a model on training images with synthetic noise."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+
+from data_prep import ImageSet
+from data_prep.corruptions import severities
+from data_prep.errors import InputError
+from robustness.laws import FittedLaw, NoiseLevel
+from robustness.measure.evaluate import evaluate
+from robustness.measure.perturbations import Perturbation, perturb
+from robustness.policies import ResidualLaw
+from sdnet_core import Network
+
+NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
+"""The noise families of the reference implementation's sweep."""
+
+
+def fit_line(residuals: ArrayLike, lambdas: ArrayLike) -> tuple[float, float, float | None]:
+    """Least squares: slope and intercept of λ ≈ slope · r + intercept, and R² = 1 − Σ(λ − λ̂)²/Σ(λ − λ̄)².
+
+    Args:
+        residuals: (P,) mean residuals.
+        lambdas: (P,) best λs.
+
+    Returns:
+        Slope, intercept, R² (None where all λs are equal).
+    """
+    r, lam = np.asarray(residuals, dtype=np.float64), np.asarray(lambdas, dtype=np.float64)
+    centred, total = r - r.mean(), float(((lam - lam.mean()) ** 2).sum())
+    slope = float(centred @ lam / (centred @ centred)) if centred.any() else 0.0
+    intercept = float(lam.mean() - slope * r.mean())
+    rest = float(((lam - slope * r - intercept) ** 2).sum())
+    return slope, intercept, 1 - rest / total if total > 0 else None
+
+
+@torch.inference_mode()
+def fit_residual_law(
+    network: Network,
+    images: ImageSet,
+    lambdas: Sequence[float],
+    *,
+    weights: str,
+    seed: int,
+    device: torch.device,
+    batch_size: int,
+    progress: Callable[[int], object] = lambda _: None,
+) -> FittedLaw:
+    """Find the best λ of every noise level and draw a line through them over their mean residuals.
+
+    Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`; the law is the line of
+    least squares through all of them, clipped to the ends of the grid.
+
+    Args:
+        network: an SDNet in eval mode, on ``device``.
+        images: training images; test images are refused.
+        lambdas: the λs to choose from.
+        weights: fingerprint of the network's weights, stored with the law.
+        seed: of the noise.
+        device: where the network is.
+        batch_size: images per forward pass.
+        progress: called with the number of answers since the last call.
+
+    Raises:
+        InputError: images that are not of a training split, or a network without λ.
+
+    Source: Dai et al., NeurIPS 2022, section 4.3; levels of the public reference implementation.
+    Deviation: noise is drawn once for all λs, r is taken at the λ of training, clean images are one point, and the
+        images are training images instead of the test set.
+    """
+    if images.split != "train":
+        raise InputError(
+            f"a law is fitted on the split 'train' only, so that no test label is used; got {images.split}"
+        )
+    if network.lam is None:
+        raise InputError(f"{network.config.arch} has no λ: a residual law needs an SDNet")
+    grid = sorted({*lambdas, network.lam})
+    levels = [("clean", 0), *((noise, level) for noise in NOISES for level in severities(noise, "sweep"))]
+    points = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for noise, severity in levels:
+            profile = "sweep" if severity else ""
+            perturbation = Perturbation(name=noise, severity=severity, source="synthetic", profile=profile)
+            noisy = perturb(perturbation, images, seed=seed, archive=None, device=device, scratch=Path(scratch))
+            frames = evaluate(
+                network, noisy, images.indices, grid, device=device, batch_size=batch_size, progress=progress
+            )
+            points.append(_find_best(noise, severity, dict(zip(grid, frames, strict=True)), lambdas, network.lam))
+    slope, intercept, r_squared = fit_line([p.residual for p in points], [p.lam for p in points])
+    provenance = {
+        "weights": weights,
+        "data": {"name": images.name, "title": images.title, "split": images.split, "n": len(images)},
+        "fingerprint": images.fingerprint,
+        "seed": seed,
+        "trained_lam": network.lam,
+        "lambdas": sorted(lambdas),
+        "profile": "sweep",
+    }
+    return FittedLaw(ResidualLaw(slope, intercept, min(lambdas), max(lambdas)), r_squared, tuple(points), provenance)
+
+
+def _find_best(
+    noise: str, severity: int, frames: dict[float, pd.DataFrame], lambdas: Sequence[float], trained_lam: float
+) -> NoiseLevel:
+    trained = frames[trained_lam]
+    right = {lam: int(frames[lam]["correct"].sum()) for lam in lambdas}
+    best = min(lambdas, key=lambda lam: (-right[lam], math.fabs(lam - trained_lam)))
+    n = len(trained)
+    residual, trained_right = float(trained["residual"].mean()), int(trained["correct"].sum())
+    return NoiseLevel(noise, severity, residual, best, right[best] / n, trained_right / n)
