@@ -1,14 +1,17 @@
-"""Intervals for accuracies and their differences."""
+"""Intervals for accuracies and their differences, and a test for paired answers."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
+_RESAMPLE_VALUES = 1 << 22
+"""Counts that are drawn at once, to bound the memory."""
 
 
 def wilson_interval(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -50,3 +53,70 @@ def clustered_interval(values: ArrayLike, z: float = Z_95) -> tuple[float, float
     mean = float(array.mean())
     half = z * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else math.nan
     return mean, mean - half, mean + half
+
+
+def resample_means(values: ArrayLike, *, draws: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+    """Bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
+
+    Whole rows are drawn, so that columns stay paired. Equal rows are drawn together, from a multinomial distribution
+    over the distinct ones: the same distribution, and fast for the few distinct values of right and wrong answers.
+
+    Args:
+        values: (n, k), a row per image.
+        draws: resamples.
+        seed: of the resampling; the same seed gives the same intervals.
+
+    Returns:
+        (draws, k) means.
+
+    Source: Efron, Annals of Statistics 7(1), 1979.
+    """
+    rows, counts = np.unique(np.asarray(values, dtype=np.float64), axis=0, return_counts=True)
+    n = int(counts.sum())
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _RESAMPLE_VALUES // len(rows))
+    means = [
+        rng.multinomial(n, counts / n, size=min(at_once, draws - start)) @ rows / n
+        for start in range(0, draws, at_once)
+    ]
+    return np.concatenate(means)
+
+
+def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of a bootstrap distribution (draws,): its 95 % percentile interval.
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
+    """
+    low, high = np.quantile(np.asarray(samples, dtype=np.float64), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
+    """Mean of paired differences and its 95 % bootstrap interval over the images.
+
+    Args:
+        differences: (n,) one per image, in [−1, 1]: a right answer counts 1, and an image that was seen at several
+            severities counts once, with its mean.
+
+    Returns:
+        Mean, lower and upper end.
+    """
+    array = np.asarray(differences, dtype=np.float64)
+    return float(array.mean()), *percentile_interval(resample_means(array[:, None])[:, 0])
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
+    """Exact two-sided p of McNemar's test: the images that only one of the two got right, against a fair coin.
+
+    p = min(1, 2 P(B ≤ min(b, c))), B ~ Binomial(b + c, ½), b and c the counts of images that only the first and only
+    the second got right; 1 where there is none.
+
+    Args:
+        first: (n,) right answers.
+        second: (n,) right answers on the same images.
+
+    Source: McNemar, Psychometrika 12(2), 1947; exact form: Liddell, J. Epidemiology & Community Health 37(1), 1983.
+    """
+    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    b, c = int((one & ~other).sum()), int((other & ~one).sum())
+    return min(1.0, 2 * float(binom.cdf(min(b, c), b + c, 0.5))) if b + c else 1.0

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from robustness.analysis.statistics import clustered_interval, wilson_interval
+from robustness.analysis.statistics import (
+    clustered_interval,
+    mcnemar,
+    paired_interval,
+    percentile_interval,
+    resample_means,
+    wilson_interval,
+)
 
 
 def test_wilson_interval_of_a_textbook_case():
@@ -35,3 +42,45 @@ def test_repeating_the_answers_of_an_image_does_not_narrow_the_interval():
     """Five equal severities tell no more than one: a pooled interval would shrink by √5."""
     once = np.random.default_rng(0).random(200) < 0.7
     assert clustered_interval(once) == clustered_interval(np.stack([once] * 5).mean(axis=0))
+
+
+def test_bootstrap_means_have_the_moments_of_the_mean():
+    """Mean 0.4 and standard deviation √(0.24/50) of a proportion; columns drawn together stay paired."""
+    values = np.repeat([0.0, 1.0], [30, 20])
+    means = resample_means(np.stack([values, 1 - values], axis=1), draws=20_000)
+    assert means[:, 0].mean() == pytest.approx(0.4, abs=0.002)
+    assert means[:, 0].std() == pytest.approx(math.sqrt(0.24 / 50), rel=0.02)
+    np.testing.assert_allclose(means.sum(axis=1), 1)
+
+
+def test_the_same_seed_draws_the_same_and_pieces_change_nothing_but_memory(monkeypatch):
+    values = np.random.default_rng(0).random((40, 2))
+    whole = resample_means(values, draws=50)
+    np.testing.assert_array_equal(whole, resample_means(values, draws=50))
+    assert not np.array_equal(whole, resample_means(values, draws=50, seed=1))
+    monkeypatch.setattr("robustness.analysis.statistics._RESAMPLE_VALUES", 100)
+    assert resample_means(values, draws=50).shape == (50, 2)
+    np.testing.assert_allclose(resample_means(values, draws=50), whole)
+
+
+def test_the_percentile_interval_is_the_middle_95_percent():
+    assert percentile_interval(np.arange(1001)) == (25.0, 975.0)
+
+
+def test_the_paired_interval_of_a_constant_gain_is_a_point_and_of_none_includes_zero():
+    assert paired_interval(np.full(10, 0.25)) == (0.25, 0.25, 0.25)
+    mean, low, high = paired_interval(np.repeat([-1.0, 0.0, 1.0], [10, 80, 10]))
+    assert mean == 0
+    assert low < 0 < high
+    assert high == pytest.approx(1.96 * math.sqrt(0.2 / 100), abs=0.01)
+
+
+def test_mcnemar_by_hand():
+    """One image only the first got right, five only the second: p = 2 (1 + 6)/2⁶ = 0.21875."""
+    first = np.array([True] * 4 + [True] + [False] * 5)
+    second = np.array([True] * 4 + [False] + [True] * 5)
+    assert mcnemar(first, second) == pytest.approx(0.21875)
+    assert mcnemar(second, first) == pytest.approx(0.21875)
+    assert mcnemar(first, first) == 1
+    assert mcnemar([True, False], [False, True]) == 1
+    assert mcnemar(np.ones(40, bool), np.zeros(40, bool)) == pytest.approx(2 / 2**40)

@@ -1,0 +1,77 @@
+"""Scores of a model: corruption error and its relatives, calibration. Errors and accuracies are fractions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+ALEXNET_ERRORS = {
+    "gaussian_noise": 0.886428,
+    "shot_noise": 0.894468,
+    "impulse_noise": 0.922640,
+    "defocus_blur": 0.819880,
+    "glass_blur": 0.826268,
+    "motion_blur": 0.785948,
+    "zoom_blur": 0.798360,
+    "snow": 0.866816,
+    "frost": 0.826572,
+    "fog": 0.819324,
+    "brightness": 0.564592,
+    "contrast": 0.853204,
+    "elastic_transform": 0.646056,
+    "pixelate": 0.717840,
+    "jpeg_compression": 0.606500,
+}
+"""Mean error of AlexNet over the five severities of ImageNet-C.
+
+Source: Hendrycks & Dietterich, ICLR 2019, and the evaluation code of AugMix (Hendrycks et al., ICLR 2020).
+"""
+
+
+def mean_corruption_error(errors: ArrayLike, baseline: ArrayLike) -> float:
+    """mCE = 100/C · Σ_c CE_c, CE_c = Σ_s E_{s,c} / Σ_s E⁰_{s,c}: in percent of the errors of a baseline.
+
+    Args:
+        errors: (C, S) or, of means over the severities, (C, 1) errors of the model.
+        baseline: the same of the baseline. Both must be of the same severities; a baseline without any error under a
+            corruption gives no finite number.
+
+    Source: Hendrycks & Dietterich, ICLR 2019, section 4.3.
+    """
+    return _mean_ratio(np.asarray(errors, dtype=np.float64), np.asarray(baseline, dtype=np.float64))
+
+
+def relative_corruption_error(errors: ArrayLike, clean: float, baseline: ArrayLike, baseline_clean: float) -> float:
+    """Relative mCE = 100/C · Σ_c Σ_s (E_{s,c} − E_clean) / Σ_s (E⁰_{s,c} − E⁰_clean): the added errors.
+
+    Args:
+        errors: (C, S) errors of the model.
+        clean: its error on clean images.
+        baseline: (C, S) errors of the baseline.
+        baseline_clean: its error on clean images.
+
+    Source: Hendrycks & Dietterich, ICLR 2019, section 4.3.
+    """
+    added = np.asarray(errors, dtype=np.float64) - clean
+    return _mean_ratio(added, np.asarray(baseline, dtype=np.float64) - baseline_clean)
+
+
+def _mean_ratio(errors: np.ndarray, baseline: np.ndarray) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(100 * (errors.sum(axis=1) / baseline.sum(axis=1)).mean())
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:
+    """ECE = Σ_b |B_b|/n · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` bins of equal width, ((b−1)/M, b/M].
+
+    Args:
+        confidence: (n,) softmax probability of the predicted class, in [0, 1].
+        correct: (n,) right answers.
+        bins: M.
+
+    Source: Guo et al., ICML 2017, equation 3, M = 15.
+    """
+    probability, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    bin_of = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(bin_of, weights=right - probability, minlength=bins)
+    return float(np.abs(gaps).sum() / len(right))
