@@ -1,6 +1,4 @@
-"""The official corrupted test sets CIFAR-10-C and CIFAR-100-C, memory-mapped from their unpacked folders.
-
-``<corruption>.npy`` is uint8 (5N, 32, 32, 3), severities 1 to 5 in blocks of N; ``labels.npy`` has the length N or 5N.
+"""The corrupted test sets that were published, CIFAR-10-C, CIFAR-100-C and ImageNet-C, through one interface.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -9,76 +7,51 @@ ICLR 2019.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data_prep.arrays import map_array
+from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError
+from data_prep.imagenet_c import ImageNetC
+from data_prep.imageset import ImageSet
+from data_prep.pixel_rows import PixelRows
 
-FOLDERS = {"cifar10c": "CIFAR-10-C", "cifar100c": "CIFAR-100-C"}
-N_SEVERITIES = 5
-LABELS_FILE = "labels.npy"
+FOLDERS = {"cifar10c": "CIFAR-10-C", "cifar100c": "CIFAR-100-C", "imagenetc": "ImageNet-C"}
+"""What each archive unpacks to."""
 
 
-def find_archive_c(name: str, data_dir: str | Path) -> Path | None:
+@runtime_checkable
+class ArchiveC(Protocol):
+    """A corrupted test set on disk: a file of pixels, or a folder of image files, for every corruption."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+
+    def corruptions(self) -> tuple[str, ...]:
+        """The corruptions that there is something of, sorted."""
+
+    def count(self, corruption: str) -> int:
+        """Count the images of a corruption at each severity.
+
+        Raises: InputError, by name, for what is missing, damaged or not alike at every severity.
+        """
+
+    def match(self, images: ImageSet, corruption: str, severity: int) -> PixelRows:
+        """The corrupted versions of the clean ``images``, in their order; pixels are read when they are asked for.
+
+        severity: 1 to 5.
+        Raises: InputError, by name, for what is missing or damaged, and for images that do not belong to the archive.
+        """
+
+
+def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
-    Raises: InputError for a ``name`` other than ``"cifar10c"`` and ``"cifar100c"``.
+    Raises: InputError for a ``name`` that is no key of ``FOLDERS``.
     """
     if name not in FOLDERS:
         raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}), got {name!r}")
     folder = Path(data_dir) / FOLDERS[name]
-    return folder if folder.is_dir() else None
-
-
-def corruptions_in(folder: str | Path) -> tuple[str, ...]:
-    """List the corruptions that a -C folder has a file for, sorted."""
-    return tuple(sorted(path.stem for path in Path(folder).glob("*.npy") if path.name != LABELS_FILE))
-
-
-def load_archive_c(folder: str | Path, corruption: str, severity: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the test images of one corruption at one severity.
-
-    folder: what ``find_archive_c`` found. corruption: a name of ``corruptions_in``. severity: 1 to 5.
-    Returns: pixels, uint8 (N, 32, 32, 3), a read-only memory map; labels, int64 (N,); both in the order of the clean
-        test set.
-    Raises: InputError for an unknown corruption or severity and, by name, for a file that is missing, truncated or
-        not of the layout above.
-    """
-    folder = Path(folder)
-    if corruption not in (known := corruptions_in(folder)):
-        listed = ", ".join(known) or "no corruption at all"
-        raise InputError(f"expected a file {corruption}.npy in {folder}, got only {listed}; download the archive again")
-    if severity not in range(1, N_SEVERITIES + 1):
-        raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
-    pixels = _map_pixels(folder / f"{corruption}.npy")
-    n = len(pixels) // N_SEVERITIES
-    labels = _read_labels(folder / LABELS_FILE, n)
-    return pixels[(severity - 1) * n : severity * n], labels
-
-
-def _map_pixels(path: Path) -> NDArray[np.uint8]:
-    pixels = map_array(path)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (32, 32, 3) or len(pixels) % N_SEVERITIES:
-        raise InputError(f"expected uint8 (5N, 32, 32, 3) in {path}, got {_layout(pixels)}; download the archive again")
-    return pixels
-
-
-def _read_labels(path: Path, n: int) -> NDArray[np.int64]:
-    labels = map_array(path)
-    if labels.dtype.kind not in "iu" or labels.shape not in ((n,), (N_SEVERITIES * n,)):
-        raise InputError(
-            f"expected {n} or {N_SEVERITIES * n} integers in {path}, got {_layout(labels)}; download it again"
-        )
-    blocks = labels.astype(np.int64).reshape(-1, n)
-    if (blocks != blocks[0]).any():
-        raise InputError(
-            f"expected the same labels for every severity in {path}, got blocks that differ; download it again"
-        )
-    return np.array(blocks[0])
-
-
-def _layout(array: NDArray[Any]) -> str:
-    return f"{array.dtype} {array.shape}"
+    if not folder.is_dir():
+        return None
+    return ImageNetC(folder) if name == "imagenetc" else CifarC(folder)

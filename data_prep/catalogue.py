@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.archives_c import FOLDERS, corruptions_in, find_archive_c
+from data_prep.archives_c import FOLDERS, find_archive_c
 from data_prep.cifar import RELEASES, find_release
+from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError
+from data_prep.generate import GENERATED, generated_folder, read_manifest
 from data_prep.shapes import SPLIT_SIZES
-from data_prep.sources import command_line, imported_names, unimported_trees
+from data_prep.sources import how_to_get, import_command, imported_names, unimported_trees
 from data_prep.store import Record, read_record
 
 
@@ -18,7 +20,7 @@ from data_prep.store import Record, read_record
 class Entry:
     """One data set of the list.
 
-    kind: official, imported, drawn, corrupted or tree. holds: splits and counts, in words.
+    kind: official, imported, drawn, corrupted, generated or tree. holds: splits and counts, in words.
     where: its path, or how to get it. n_bytes: on disk, None when it is not there.
     """
 
@@ -37,6 +39,7 @@ def list_data(data_dir: Path) -> list[Entry]:
         *_imported(data_dir),
         *_trees(data_dir),
         *_corrupted(data_dir),
+        *_generated(data_dir),
     ]
 
 
@@ -52,8 +55,10 @@ def format_data(entries: list[Entry]) -> str:
 def _official(data_dir: Path) -> Iterator[Entry]:
     for name, release in RELEASES.items():
         path = find_release(name, data_dir)
-        where = f"get it: {command_line('download', name, data_dir=data_dir)}" if path is None else str(path)
+        where = how_to_get(name, data_dir) if path is None else str(path)
         yield Entry(name, "official", _counts(release.counts), where, None if path is None else _size(path))
+    if "imagenet" not in {*imported_names(data_dir), *unimported_trees(data_dir)}:
+        yield Entry("imagenet", "official", "val 50,000", how_to_get("imagenet", data_dir))
 
 
 def _imported(data_dir: Path) -> Iterator[Entry]:
@@ -73,19 +78,35 @@ def _imported(data_dir: Path) -> Iterator[Entry]:
 
 def _trees(data_dir: Path) -> Iterator[Entry]:
     for name in unimported_trees(data_dir):
-        command = command_line("import", data_dir / name, "--name", name, data_dir=data_dir)
-        yield Entry(name, "tree", "not imported", f"get it: {command}")
+        yield Entry(name, "tree", "not imported", f"get it: {import_command(data_dir / name, name, data_dir)}")
 
 
 def _corrupted(data_dir: Path) -> Iterator[Entry]:
     for name in FOLDERS:
-        folder = find_archive_c(name, data_dir)
-        if folder is None:
-            yield Entry(
-                name, "corrupted", "19 x 5 x 10,000", f"get it: {command_line('download', name, data_dir=data_dir)}"
-            )
+        archive = find_archive_c(name, data_dir)
+        if archive is None:
+            count = "50,000" if name == "imagenetc" else "10,000"
+            yield Entry(name, "corrupted", f"19 x 5 x {count}", how_to_get(name, data_dir))
         else:
-            yield Entry(name, "corrupted", f"{len(corruptions_in(folder))} corruptions", str(folder), _size(folder))
+            n_bytes = _size(archive.folder) if isinstance(archive, CifarC) else None  # too many files to look at
+            yield Entry(name, "corrupted", _number(archive.corruptions()), str(archive.folder), n_bytes)
+
+
+def _generated(data_dir: Path) -> Iterator[Entry]:
+    for name, archive in GENERATED.items():
+        folder = generated_folder(archive, data_dir)
+        try:
+            manifest = read_manifest(folder)
+        except InputError as error:
+            yield Entry(name, "generated", "damaged", str(error), _size(folder))
+            continue
+        if manifest is not None:
+            holds = f"{_number(CifarC(folder).corruptions())} of {manifest.n:,} images, from {manifest.title}"
+            yield Entry(name, "generated", holds, str(folder), _size(folder))
+
+
+def _number(corruptions: tuple[str, ...]) -> str:
+    return f"{len(corruptions)} corruption{'s' if len(corruptions) != 1 else ''}"
 
 
 def _describe(record: Record) -> str:

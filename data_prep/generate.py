@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_prep.archives_c import FOLDERS, LABELS_FILE, N_SEVERITIES
-from data_prep.corruptions import corrupt, expand_names, parameters
+from data_prep.archives_c import FOLDERS
+from data_prep.cifar_c import LABELS_FILE
+from data_prep.corruptions import N_SEVERITIES, corrupt, expand_names, parameters
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
@@ -27,6 +28,8 @@ from data_prep.imageset import ImageSet
 from data_prep.sources import load_images
 
 SOURCES = {"cifar10c": "cifar10", "cifar100c": "cifar100"}
+GENERATED = {f"{name}-generated": name for name in SOURCES}
+"""What ``list`` and ``verify`` call the generated sets, and the archives that they stand for."""
 PROFILE = "cifar"
 IMAGE_SHAPE = (32, 32, 3)
 BLOCK_IMAGES = 1000
@@ -91,7 +94,7 @@ def generate_archive_c(
     for corruption in names:  # what cannot work fails now, not after an hour
         corrupt(images.pixels[:1], corruption, severity=1, profile=PROFILE)
 
-    folder = data_dir / f"{FOLDERS[name]}-generated"
+    folder = generated_folder(name, data_dir)
     manifest = _open_manifest(folder, images, seed)
     for stale in folder.glob(".writing-*"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -109,18 +112,31 @@ def generate_archive_c(
     return folder
 
 
+def generated_folder(name: str, data_dir: Path) -> Path:
+    """Where the generated ``"cifar10c"`` or ``"cifar100c"`` lies or would lie."""
+    return data_dir / f"{FOLDERS[name]}-generated"
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read the manifest of a generated set, or None where there is none. Raises: InputError for a damaged one."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
+
+
 def _open_manifest(folder: Path, images: ImageSet, seed: int) -> Manifest:
     """Read the manifest of the set that is to be continued, or begin one."""
     wanted = Manifest(folder.name, images.title, images.fingerprint, len(images), seed)
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
+    found = read_manifest(folder)
+    if found is None:
         if any(folder.glob("*.npy")):
             raise InputError(f"expected an empty folder or a {MANIFEST_FILE} in {folder}; move its files away")
         return wanted
-    try:
-        found = Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
+    path = folder / MANIFEST_FILE
     for key in ("schema_version", "title", "n", "seed", "fingerprint"):
         expected, got = getattr(wanted, key), getattr(found, key)
         if expected != got:

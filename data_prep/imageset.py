@@ -25,6 +25,7 @@ class ImageSet:
     labels: int64 (N,), positions in ``classes``.
     classes: the class names, in label order.
     indices: int64 (N,), the position of each image in the full split, increasing.
+    files: str (N,), the name of each image's file in the folder of its class; None for images that were never files.
 
     Raises: InputError when the arrays do not fit together.
     """
@@ -36,6 +37,7 @@ class ImageSet:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     indices: NDArray[np.int64]
+    files: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         where = f"{self.name} {self.split}"
@@ -46,6 +48,9 @@ class ImageSet:
             if values.dtype != np.int64 or values.shape != (len(self.pixels),):
                 expected, got = f"int64 ({len(self.pixels)},)", f"{values.dtype} {values.shape}"
                 raise InputError(f"{where}: expected {title} as {expected}, got {got}; import the data set again")
+        if self.files is not None and (self.files.dtype.kind != "U" or self.files.shape != self.labels.shape):
+            expected, got = f"text ({len(self.pixels)},)", f"{self.files.dtype} {self.files.shape}"
+            raise InputError(f"{where}: expected file names as {expected}, got {got}; import the data set again")
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
             got = f"{self.labels.min()} to {self.labels.max()}"
             raise InputError(
@@ -82,4 +87,10 @@ class ImageSet:
         if n >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
-        return replace(self, pixels=self.pixels[chosen], labels=self.labels[chosen], indices=self.indices[chosen])
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            labels=self.labels[chosen],
+            indices=self.indices[chosen],
+            files=None if self.files is None else self.files[chosen],
+        )

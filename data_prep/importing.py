@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from data_prep.archives_c import FOLDERS
 from data_prep.decode import AS_IS, Geometry, decode_image
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError
+from data_prep.imagenet import imagenet_wnids
 from data_prep.imageset import ImageSet
-from data_prep.store import RECORD_NAME, Record, labels_path, pixels_path, read_record
+from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels_path, pixels_path, read_record
 from data_prep.trees import TreeFile, walk_tree
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-RESERVED_NAMES = ("cifar100c", "cifar10c", "shapes")
+RESERVED_NAMES = (*sorted(FOLDERS), *(f"{name}-generated" for name in sorted(FOLDERS)), "shapes")
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Plan:
 
     rows: the row of every file within its split, by (split, class, file name); rows go by class, then by file name.
     labels: int64 (N,) per split.
-    classes: the sorted names of the class folders of all splits.
+    files: str (N,) per split, the file names.
+    classes: the names of the classes, in label order.
     image_size: (height, width) of the first image after resize and crop.
     """
 
     rows: dict[tuple[str, str, str], int]
     labels: dict[str, NDArray[np.int64]]
+    files: dict[str, NDArray[np.str_]]
     classes: tuple[str, ...]
     image_size: tuple[int, int]
 
@@ -59,6 +63,9 @@ def import_tree(
 ) -> Record:
     """Import the tree in ``source`` as ``<data_dir>/<name>/``.
 
+    The classes are the sorted names of the class folders of all splits. For the name ``"imagenet"`` they are the 1000
+    WNIDs, so that labels are the official class indices even where the tree holds a part of ImageNet only.
+
     source: a folder ``<split>/<class>/<file>`` or an archive of one, see ``walk_tree``.
     note: how the images differ from the original data set; it becomes part of the title.
     geometry: how images are brought to one size; without it they must have one.
@@ -77,7 +84,8 @@ def import_tree(
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        plan = plan_import(source, geometry, progress=progress)
+        classes = imagenet_wnids() if name == "imagenet" else None
+        plan = plan_import(source, geometry, classes=classes, progress=progress)
         check_space(data_dir, plan.n_bytes)
         if progress:
             tqdm.write(f"{len(plan.rows):,} images, {plan.n_bytes / 1e6:,.0f} MB of pixels, into {folder}")
@@ -108,10 +116,18 @@ def check_name(name: str) -> str:
     return name
 
 
-def plan_import(source: Path, geometry: Geometry = AS_IS, *, progress: bool = False) -> Plan:
+def plan_import(
+    source: Path,
+    geometry: Geometry = AS_IS,
+    *,
+    classes: tuple[str, ...] | None = None,
+    progress: bool = False,
+) -> Plan:
     """Walk over the names in ``source`` and lay out the arrays.
 
-    Raises: InputError for a tree without images, with an unusable split name or with an image that is there twice.
+    classes: the class folders that there may be, in label order; None for the sorted ones that there are.
+    Raises: InputError for a tree without images, with an unusable split name, with a folder that is none of ``classes``
+        or with an image that is there twice.
     """
     rows: dict[tuple[str, str, str], int] = {}
     image_size = (0, 0)
@@ -126,16 +142,24 @@ def plan_import(source: Path, geometry: Geometry = AS_IS, *, progress: bool = Fa
         raise InputError(
             f"expected images at <split>/<class>/<file> in {source}, got none; point at the splits' folder"
         )
-    classes = tuple(sorted({class_name for _, class_name, _ in rows}))
+    found = sorted({class_name for _, class_name, _ in rows})
+    if classes is not None and (unknown := set(found).difference(classes)):
+        expected, got = f"class folders such as {classes[0]}", ", ".join(sorted(unknown)[:3])
+        raise InputError(f"expected {expected} in {source}, got {got}; rename them or choose another --name")
+    classes = tuple(found) if classes is None else classes
     label_of = {class_name: label for label, class_name in enumerate(classes)}
-    labels: dict[str, list[int]] = {}
+    keys: dict[str, list[tuple[str, str, str]]] = {}
     for key in sorted(rows):
-        split, class_name, _ = key
-        split_labels = labels.setdefault(check_name(split), [])
-        rows[key] = len(split_labels)
-        split_labels.append(label_of[class_name])
-    arrays = {split: np.array(split_labels, dtype=np.int64) for split, split_labels in labels.items()}
-    return Plan(rows=rows, labels=arrays, classes=classes, image_size=image_size)
+        split_keys = keys.setdefault(check_name(key[0]), [])
+        rows[key] = len(split_keys)
+        split_keys.append(key)
+    return Plan(
+        rows=rows,
+        labels={split: np.array([label_of[name] for _, name, _ in its], np.int64) for split, its in keys.items()},
+        files={split: np.array([file for _, _, file in its]) for split, its in keys.items()},
+        classes=classes,
+        image_size=image_size,
+    )
 
 
 @contextlib.contextmanager
@@ -168,6 +192,7 @@ def _decode_tree(source: Path, plan: Plan, geometry: Geometry, work: Path, *, pr
     for split, labels in plan.labels.items():
         pixels[split].flush()
         np.save(labels_path(work, split), labels)
+        np.save(files_path(work, split), plan.files[split])
 
 
 def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
@@ -187,9 +212,9 @@ def _fingerprint(work: Path, split: str, plan: Plan) -> str:
 def _publish(work: Path, folder: Path, *, new: Record, old: Record | None) -> None:
     (folder / RECORD_NAME).unlink(missing_ok=True)
     for split in old.counts if old else ():
-        pixels_path(folder, split).unlink(missing_ok=True)
-        labels_path(folder, split).unlink(missing_ok=True)
+        for path in array_paths(folder, split):
+            path.unlink(missing_ok=True)
     for split in new.counts:
-        pixels_path(work, split).replace(pixels_path(folder, split))
-        labels_path(work, split).replace(labels_path(folder, split))
+        for path in array_paths(work, split):
+            path.replace(folder / path.name)
     (work / RECORD_NAME).replace(folder / RECORD_NAME)

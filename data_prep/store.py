@@ -1,4 +1,4 @@
-"""Imported data sets on disk, ``<data_dir>/<name>/``: ``dataset.json``, ``<split>.pixels.npy``, ``<split>.labels.npy``.
+"""Imported data sets on disk, ``<data_dir>/<name>/``: ``dataset.json`` and, per split, pixels, labels and file names.
 
 ``dataset.json`` is written last and removed first: a folder without it holds no data set, whatever else is in it.
 """
@@ -57,6 +57,16 @@ def labels_path(folder: Path, split: str) -> Path:
     return folder / f"{split}.labels.npy"
 
 
+def files_path(folder: Path, split: str) -> Path:
+    """Where the file names of a split lie: str (N,). Imports from before names were kept do not have it."""
+    return folder / f"{split}.files.npy"
+
+
+def array_paths(folder: Path, split: str) -> tuple[Path, ...]:
+    """Every array of a split."""
+    return pixels_path(folder, split), labels_path(folder, split), files_path(folder, split)
+
+
 def read_record(folder: Path) -> Record | None:
     """Read the record of an imported data set, or None where there is none.
 
@@ -87,6 +97,7 @@ def read_split(folder: Path, split: str) -> ImageSet:
     if record is None or split not in record.counts:
         raise InputError(f"expected an imported split {split!r} in {folder}, got none; import the data set again")
     pixels, labels = map_array(pixels_path(folder, split)), map_array(labels_path(folder, split))
+    files = files_path(folder, split)
     expected = (record.counts[split], *record.image_size, 3)
     if pixels.shape != expected:
         raise InputError(
@@ -100,4 +111,5 @@ def read_split(folder: Path, split: str) -> ImageSet:
         labels=np.array(labels),
         classes=record.classes,
         indices=np.arange(len(pixels)),
+        files=map_array(files) if files.is_file() else None,
     )

@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.archives_c import FOLDERS, N_SEVERITIES, corruptions_in, find_archive_c, load_archive_c
+from data_prep.archives_c import FOLDERS, find_archive_c
 from data_prep.cifar import find_release
-from data_prep.corruptions import corruption_names
+from data_prep.cifar_c import CifarC
+from data_prep.corruptions import N_SEVERITIES, corruption_names
+from data_prep.disk import digest_of
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.sources import command_line, load_images, split_sizes
+from data_prep.generate import GENERATED, generated_folder, read_manifest
+from data_prep.sources import command_line, how_to_get, load_images, split_sizes
 from data_prep.store import read_record
 
 
 def verify_data(name: str, data_dir: Path) -> Iterator[str]:
-    """Verify what ``load_images`` or ``load_archive_c`` would read under this name, part by part.
+    """Verify what ``load_images`` or ``find_archive_c`` would find under this name, part by part.
 
-    Official files are compared with their published checksums, imports with the fingerprints of their arrays, and
-    -C archives with their layout, their labels and the list of corruptions.
+    Official files are compared with their published checksums, imports with the fingerprints of their arrays,
+    generated sets with the checksums of their manifest, and -C archives with their layout, their labels and the list of
+    corruptions; the image files of ImageNet-C are listed, not opened.
 
     Yields: one line for every split or corruption that is right.
     Raises: InputError for the first that is not; PrerequisiteError for an absent -C archive; as ``load_images`` does.
     """
-    return _verify_archive_c(name, data_dir) if name in FOLDERS else _verify_splits(name, data_dir)
+    if name in FOLDERS:
+        return _verify_archive_c(name, data_dir)
+    return _verify_generated(name, data_dir) if name in GENERATED else _verify_splits(name, data_dir)
 
 
 def _verify_splits(name: str, data_dir: Path) -> Iterator[str]:
@@ -38,14 +44,29 @@ def _verify_splits(name: str, data_dir: Path) -> Iterator[str]:
 
 
 def _verify_archive_c(name: str, data_dir: Path) -> Iterator[str]:
-    folder = find_archive_c(name, data_dir)
-    if folder is None:
-        command = command_line("download", name, data_dir=data_dir)
-        raise PrerequisiteError(f"expected {FOLDERS[name]} in {data_dir}, got no such folder; run: {command}")
-    if missing := set(corruption_names("all")).difference(corruptions_in(folder)):
+    archive = find_archive_c(name, data_dir)
+    if archive is None:
+        expected = f"expected {FOLDERS[name]} in {data_dir}, got no such folder"
+        raise PrerequisiteError(f"{expected}; {how_to_get(name, data_dir)}")
+    if missing := set(corruption_names("all")).difference(archive.corruptions()):
         raise InputError(
-            f"expected every corruption in {folder}, got none of {', '.join(sorted(missing))}; get it again"
+            f"expected every corruption in {archive.folder}, got none of {', '.join(sorted(missing))}; get it again"
         )
-    for corruption in corruptions_in(folder):
-        pixels, _ = load_archive_c(folder, corruption, N_SEVERITIES)
-        yield f"{name} {corruption}: {N_SEVERITIES} x {len(pixels):,} images"
+    for corruption in archive.corruptions():
+        yield f"{name} {corruption}: {N_SEVERITIES} x {archive.count(corruption):,} images"
+
+
+def _verify_generated(name: str, data_dir: Path) -> Iterator[str]:
+    archive = CifarC(generated_folder(GENERATED[name], data_dir))
+    manifest = read_manifest(archive.folder)
+    command = command_line("generate", GENERATED[name], data_dir=data_dir)
+    if manifest is None:
+        raise PrerequisiteError(f"expected a generated set in {archive.folder}, got none; run: {command}")
+    if unknown := {f"{corruption}.npy" for corruption in archive.corruptions()} - manifest.files.keys():
+        raise InputError(f"expected the files of the manifest in {archive.folder}, got {min(unknown)}, too; remove it")
+    for file, entry in manifest.files.items():
+        path = archive.folder / file
+        if not path.is_file() or digest_of(path, "sha256") != entry["sha256"]:
+            raise InputError(f"expected SHA-256 {entry['sha256']} of {path}, got another or no file; run: {command}")
+    for corruption in archive.corruptions():
+        yield f"{name} {corruption}: {N_SEVERITIES} x {archive.count(corruption):,} images"

@@ -91,7 +91,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
     if suite.n is not None:
         images = images.subset(suite.n, seed=suite.seed)
-    archive = find_official(suite.archive, suite.corruptions, images, arguments.data_dir)
+    archive = find_official(suite, images, arguments.data_dir)
     if archive is None:
         check_generated(suite, images)
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)

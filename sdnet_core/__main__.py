@@ -1,4 +1,4 @@
-"""List the shipped models and convert official checkpoints: ``python -m sdnet_core``."""
+"""List the shipped models, convert official checkpoints, make untrained models: ``python -m sdnet_core``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from data_prep.errors import InputError, PrerequisiteError, run_command
-from sdnet_core.checkpoints import ModelCard, import_official, read_card, save_model, shipped_models
+from sdnet_core.checkpoints import ModelCard, build_model, import_official, read_card, save_model, shipped_models
 from sdnet_core.networks import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 
 _DATASETS = {
@@ -57,6 +57,21 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
     return 0
 
 
+def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
+    """Write an untrained model, to time or try out the way that images go; its card says that it is untrained.
+
+    Raises:
+        InputError: a width below 1.
+    """
+    classes, size, mean, std = _DATASETS[dataset]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(arch, num_classes=classes, image_size=size, width=width, mean=mean, std=std)
+    save_model(model, out, ModelCard(name=out.stem, config=model.config, record={"untrained": True, "seed": seed}))
+    print(f"written: {out} (untrained)")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdnet_core", description=__doc__)
@@ -69,12 +84,25 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     converter.add_argument("file", type=Path, help="model_best.pth.tar or checkpoint.pth.tar")
-    converter.add_argument("--arch", choices=list(ARCHITECTURES), required=True)
-    converter.add_argument("--dataset", choices=list(_DATASETS), default="cifar10", help="classes, size, normalisation")
-    converter.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    initialiser = commands.add_parser(
+        "init",
+        help="an untrained model, to try out suites without weights",
+        epilog="example:\n  python -m sdnet_core init --arch sdnet18 --dataset imagenet --out untrained.safetensors",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    initialiser.add_argument("--width", type=int, default=64, metavar="N", help="channels of the first stage (64)")
+    initialiser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default 0)")
+    for command in (converter, initialiser):
+        command.add_argument("--arch", choices=list(ARCHITECTURES), required=True)
+        command.add_argument(
+            "--dataset", choices=list(_DATASETS), default="cifar10", help="classes, size, normalisation"
+        )
+        command.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     arguments = parser.parse_args(argv)
     if arguments.command == "list":
         return list_models()
+    if arguments.command == "init":
+        return init(arguments.arch, arguments.dataset, arguments.width, arguments.seed, arguments.out)
     return convert(arguments.file, arguments.arch, arguments.dataset, arguments.out)
 
 

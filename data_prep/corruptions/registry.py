@@ -14,6 +14,9 @@ from data_prep.errors import InputError
 REVISION = 1
 """Of the arithmetic: raised by every change that can alter an image, so that no stored result outlives it."""
 
+N_SEVERITIES = 5
+"""Of every corruption in the published test sets."""
+
 
 @dataclass(frozen=True)
 class Corruption:

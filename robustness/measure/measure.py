@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep import ImageSet
+from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, UsageError
 from robustness.measure.cells import PROTOCOL_VERSION, Cell, Task, plan_tasks
 from robustness.measure.evaluate import evaluate
@@ -37,7 +38,7 @@ class Measurement:
         suite: what to measure.
         subjects: the models.
         images: the clean images.
-        archive: folder of the official -C archive, or None to generate the corruptions.
+        archive: the official -C archive, or None to generate the corruptions.
         directory: where outcomes go.
         device: where to compute.
         batch_size: images per forward pass.
@@ -46,7 +47,7 @@ class Measurement:
     suite: Suite
     subjects: list[Subject]
     images: ImageSet
-    archive: Path | None
+    archive: ArchiveC | None
     directory: RunDirectory
     device: torch.device
     batch_size: int

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from data_prep import ImageSet, corrupt
-from data_prep.archives_c import find_archive_c, load_archive_c
+from data_prep.archives_c import ArchiveC, find_archive_c
 from data_prep.corruptions import parameters
-from data_prep.errors import InputError
+from data_prep.pixel_rows import PixelRows
 from robustness.suite import Suite
 
 _IN_MEMORY_BYTES = 512 << 20
@@ -53,31 +53,28 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class PerturbedImages:
-    """Pixels uint8 (N, H, W, 3) and labels int64 (N,) after a perturbation, in the order of the clean images."""
+    """Pixels uint8 (N, H, W, 3) and labels int64 (N,) after a perturbation, in the order of the clean images.
 
-    pixels: NDArray[np.uint8]
+    Take slices of the pixels: they may lie in a file, or be decoded when they are asked for.
+    """
+
+    pixels: PixelRows
     labels: NDArray[np.int64]
 
 
-def find_official(name: str, corruptions: tuple[str, ...], images: ImageSet, data_dir: Path) -> Path | None:
-    """Folder of the official -C archive ``name`` in ``data_dir``; None if ``name`` is empty or it is not there.
+def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveC | None:
+    """The official -C archive of the suite in ``data_dir``; None if it names none or it is not there.
 
     Raises:
         InputError: a file of it is missing or damaged, or it does not belong to the clean images: one table never
             mixes sources.
     """
-    folder = find_archive_c(name, data_dir) if name else None
-    if folder is None:
-        return None
-    for corruption in corruptions:
-        _, labels = load_archive_c(folder, corruption, 1)
-        if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
-            raise InputError(
-                f"the labels of {folder} are not those of the clean images {images.title}, and one table never mixes "
-                f"sources: get the official clean set (python -m data_prep download {images.name}), or move the folder "
-                "away to have the corruptions generated"
-            )
-    return folder
+    archive = find_archive_c(suite.archive, data_dir) if suite.archive else None
+    if archive is not None:
+        for corruption in suite.corruptions:
+            for severity in suite.levels(corruption):
+                archive.match(images, corruption, severity)
+    return archive
 
 
 def check_generated(suite: Suite, images: ImageSet) -> None:
@@ -96,7 +93,7 @@ def perturb(
     images: ImageSet,
     *,
     seed: int,
-    archive: Path | None,
+    archive: ArchiveC | None,
     device: torch.device,
     scratch: Path,
 ) -> PerturbedImages:
@@ -108,7 +105,7 @@ def perturb(
         perturbation: what to do.
         images: the clean images.
         seed: of the corruption's randomness.
-        archive: folder of the official -C archive, for official images.
+        archive: the official -C archive, for official images.
         device: where to compute.
         scratch: folder for a result too large for memory.
     """
@@ -116,8 +113,7 @@ def perturb(
         return PerturbedImages(images.pixels, images.labels)
     if perturbation.source == "official":
         assert archive is not None
-        pixels, labels = load_archive_c(archive, perturbation.name, perturbation.severity)
-        return PerturbedImages(pixels[images.indices], labels[images.indices])
+        return PerturbedImages(archive.match(images, perturbation.name, perturbation.severity), images.labels)
     shape = images.pixels.shape
     if images.pixels.nbytes <= _IN_MEMORY_BYTES:
         result = np.empty(shape, np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data_prep import ImageSet
+from data_prep.archives_c import ArchiveC
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
@@ -23,7 +24,7 @@ def collect_samples(
     images: ImageSet,
     *,
     seed: int,
-    archive: Path | None,
+    archive: ArchiveC | None,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
     """Perturb one image by everything at its hardest and reconstruct it from its code at every λ.
@@ -34,7 +35,7 @@ def collect_samples(
         perturbations: of each name the one of the highest severity is shown.
         images: the clean images; one of them is taken.
         seed: of the corruptions, so that the image is the one that was measured.
-        archive: folder of the official -C archive, or None.
+        archive: the official -C archive, or None.
         device: where the model is.
 
     Returns:
@@ -47,7 +48,8 @@ def collect_samples(
     perturbed, reconstructed = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for perturbation in shown:
-            pixels = perturb(perturbation, one, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
+            rows = perturb(perturbation, one, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
+            pixels = rows[:1]
             x = to_images(torch.from_numpy(np.array(pixels)).to(device))
             network = subject.network
             rebuilt = torch.cat([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas])

@@ -8,6 +8,7 @@ import pytest
 from data_prep.__main__ import main
 from data_prep.corruptions import corruption_names
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE
+from data_prep.importing import import_tree
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_verify_notices_a_changed_pixel(tree: Path, here: Path, capsys: pytest.C
 def test_verify_of_a_corrupted_set(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "verify", "cifar10c")
     assert code == EXIT_BAD_INPUT
-    assert "run: python -m data_prep download cifar10c" in err
+    assert "get it: python -m data_prep download cifar10c" in err
     folder = here / "data" / "CIFAR-10-C"
     folder.mkdir(parents=True)
     np.save(folder / "labels.npy", np.arange(2))
@@ -62,6 +63,34 @@ def test_verify_of_a_corrupted_set(here: Path, capsys: pytest.CaptureFixture[str
     code, out, _ = run(capsys, "verify", "cifar10c")
     assert code == EXIT_DONE
     assert f"cifar10c {first}: 5 x 2 images" in out
+
+
+def test_generated_sets_are_listed_and_verified(make_tree, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "verify", "cifar10c-generated")
+    assert code == EXIT_BAD_INPUT
+    assert "run: python -m data_prep generate cifar10c" in err
+    import_tree(make_tree(size=(32, 32), test=2), name="cifar10", note="toy", data_dir=here / "data")
+    run(capsys, "generate", "cifar10c", "--corruptions", "contrast,saturate")
+    (listed,) = (line for line in run(capsys, "list")[1].splitlines() if line.startswith("cifar10c-generated"))
+    assert "generated  2 corruptions of 4 images, from cifar10 (toy)" in listed
+    assert "data/CIFAR-10-C-generated" in listed
+    code, out, _ = run(capsys, "verify", "cifar10c-generated")
+    assert code == EXIT_DONE
+    assert "cifar10c-generated contrast: 5 x 4 images\ncifar10c-generated saturate: 5 x 4 images" in out
+
+    folder = here / "data" / "CIFAR-10-C-generated"
+    np.save(folder / "fog.npy", np.load(folder / "contrast.npy"))
+    assert "got fog.npy, too; remove it" in run(capsys, "verify", "cifar10c-generated")[2]
+    (folder / "fog.npy").unlink()
+    pixels = np.load(folder / "contrast.npy", mmap_mode="r+")
+    pixels[0, 0, 0, 0] ^= 1
+    pixels.flush()
+    code, _, err = run(capsys, "verify", "cifar10c-generated")
+    assert code == EXIT_BAD_INPUT
+    assert "contrast.npy, got another or no file; run: python -m data_prep generate cifar10c" in err
+    (folder / "manifest.json").write_text("{")
+    (listed,) = (line for line in run(capsys, "list")[1].splitlines() if line.startswith("cifar10c-generated"))
+    assert "damaged" in listed
 
 
 def test_list_shows_trees_damage_and_shadowed_imports(
@@ -85,7 +114,7 @@ def test_help_ends_with_the_data(here: Path, capsys: pytest.CaptureFixture[str])
         main(["--help"])
     out = capsys.readouterr().out
     assert "data:\nname" in out
-    assert out.rstrip().splitlines()[-1].startswith("cifar100c")
+    assert out.rstrip().splitlines()[-1].startswith("imagenetc")
 
 
 @pytest.mark.parametrize("command", ["list", "download", "import", "verify"])
@@ -99,7 +128,7 @@ def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         (("import", "nowhere", "--name", "toy"), "error: expected a folder or an archive to import, got nowhere"),
-        (("verify", "nothing"), "error: expected a data set (shapes, cifar10, cifar100), got 'nothing'"),
+        (("verify", "nothing"), "error: expected a data set (shapes, cifar10, cifar100, imagenet), got 'nothing'"),
         (("download", "imagenet"), "error: expected something to download"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_prep import remote
-from data_prep.archives_c import load_archive_c
+from data_prep.cifar_c import CifarC
 from data_prep.download import fetch
 from data_prep.errors import InputError, PrerequisiteError
 
@@ -184,7 +184,7 @@ def serve(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_corrupted_set_is_unpacked_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(server, archive_c(), monkeypatch)
     folder = remote.download_data("cifar10c", tmp_path)
-    assert load_archive_c(folder, "fog", 2)[1].tolist() == [0, 1]
+    assert CifarC(folder).load("fog", 2)[1].tolist() == [0, 1]
     assert {path.name for path in tmp_path.iterdir()} == {"CIFAR-10-C", "CIFAR-10-C.tar"}
     assert remote.download_data("cifar10c", tmp_path) == folder
     assert len(server.asked) == 1

@@ -10,7 +10,7 @@ import torch
 
 from data_prep import generate
 from data_prep.__main__ import main
-from data_prep.archives_c import load_archive_c
+from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corrupt, corruption_names, parameters, registry
 from data_prep.disk import digest_of
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE, InputError, PrerequisiteError
@@ -41,7 +41,7 @@ def test_layout_reads_back_as_the_official_one(data_dir: Path, monkeypatch: pyte
         for severity in range(1, 6):
             expected = corrupt(clean.pixels, name, severity=severity, seed=3)
             np.testing.assert_array_equal(pixels[12 * severity - 12 : 12 * severity], expected)
-            block, its_labels = load_archive_c(folder, name, severity)
+            block, its_labels = CifarC(folder).load(name, severity)
             np.testing.assert_array_equal(block, expected)
             np.testing.assert_array_equal(its_labels, clean.labels)
     assert sorted(path.name for path in folder.iterdir()) == ["contrast.npy", "fog.npy", "labels.npy", "manifest.json"]

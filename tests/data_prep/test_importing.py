@@ -39,6 +39,9 @@ def test_every_image_lies_where_its_label_says(tree: Path, tmp_path: Path) -> No
         assert images.labels.tolist() == [0] * count + [1] * count
         assert images.pixels.shape == (2 * count, 6, 8, 3)
         paths = [tree / split / name / f"{number}.png" for name in images.classes for number in range(count)]
+        assert images.files is not None
+        assert images.files.tolist() == [path.name for path in paths]
+        assert images.subset(2).files.tolist() == images.files[images.subset(2).indices].tolist()
         assert np.array_equal(images.pixels, [np.asarray(Image.open(path)) for path in paths])
         assert images.fingerprint == record.fingerprints[split]
 
@@ -67,6 +70,29 @@ def test_a_class_that_one_split_lacks_keeps_its_label(tree: Path, tmp_path: Path
     images = load_images("toy", "test", tmp_path)
     assert images.labels.tolist() == [1, 1]
     assert images.classes == ("apple", "cat")
+
+
+def test_labels_of_imagenet_are_the_official_class_indices(tree: Path, tmp_path: Path) -> None:
+    """Also where only some of the classes are there."""
+    with pytest.raises(
+        InputError, match=r"expected class folders such as n01440764 in .*, got apple, cat; rename them"
+    ):
+        import_tree(tree, name="imagenet", data_dir=tmp_path / "data")
+    for split in ("train", "test"):
+        (tree / split / "apple").rename(tree / split / "n01443537")  # goldfish
+        (tree / split / "cat").rename(tree / split / "n02123045")  # tabby
+    import_tree(tree, name="imagenet", data_dir=tmp_path / "data")
+    images = load_images("imagenet", "test", tmp_path / "data")
+    assert images.labels.tolist() == [1, 1, 281, 281]
+    assert len(images.classes) == 1000
+    assert list(images.classes) == sorted(images.classes)
+
+
+def test_an_import_without_file_names_can_still_be_read(tree: Path, tmp_path: Path) -> None:
+    import_tree(tree, name="toy", data_dir=tmp_path)
+    (tmp_path / "toy" / "test.files.npy").unlink()
+    assert load_images("toy", "test", tmp_path).files is None
+    assert load_images("toy", "train", tmp_path).files is not None
 
 
 def test_unequal_sizes_need_flags(tree: Path, tmp_path: Path) -> None:
@@ -125,7 +151,7 @@ def test_a_second_import_needs_replace_and_drops_old_splits(make_tree: MakeTree,
     with pytest.raises(InputError, match="add --replace"):
         import_tree(new, name="toy", data_dir=tmp_path)
     import_tree(new, name="toy", data_dir=tmp_path, replace=True)
-    assert files_in(tmp_path / "toy") == {"dataset.json", "test.pixels.npy", "test.labels.npy"}
+    assert files_in(tmp_path / "toy") == {"dataset.json", "test.pixels.npy", "test.labels.npy", "test.files.npy"}
     assert len(load_images("toy", "test", tmp_path)) == 4
 
 
@@ -161,11 +187,15 @@ def test_a_killed_import_leaves_no_data_set_and_can_be_run_again(make_tree: Make
     assert read_record(tmp_path / "toy") is None
     assert not list((tmp_path / "toy").glob("*.npy"))
     import_tree(tree, name="toy", data_dir=tmp_path)
-    assert files_in(tmp_path / "toy") == {"dataset.json", "train.pixels.npy", "train.labels.npy"}
+    assert files_in(tmp_path / "toy") == {"dataset.json", "train.pixels.npy", "train.labels.npy", "train.files.npy"}
 
 
 def test_the_real_archive(shared_data: Path, tmp_path: Path) -> None:
     record = import_tree(
-        shared_data / "imagenet-sample.tar", name="sample", data_dir=tmp_path, geometry=Geometry(resize=32, crop=32)
+        shared_data / "imagenet-sample.tar", name="imagenet", data_dir=tmp_path, geometry=Geometry(resize=32, crop=32)
     )
     assert (record.counts, len(record.classes), record.classes[0]) == ({"val": 1000}, 1000, "n01440764")
+    images = load_images("imagenet", "val", tmp_path)
+    assert images.labels.tolist() == list(range(1000))
+    assert images.files is not None
+    assert images.files[1] == "n01443537_goldfish.JPEG"

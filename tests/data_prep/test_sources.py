@@ -20,7 +20,9 @@ def toy(tree: Path, tmp_path: Path) -> Path:
 
 
 def test_an_unknown_name_lists_what_there_is(toy: Path) -> None:
-    with pytest.raises(InputError, match=r"\(shapes, cifar10, cifar100, toy\), got 'cifar'; to add images of your own"):
+    with pytest.raises(
+        InputError, match=r"\(shapes, cifar10, cifar100, imagenet, toy\), got 'cifar'; to add images of your own"
+    ):
         load_images("cifar", "test", toy)
 
 

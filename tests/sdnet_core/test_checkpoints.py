@@ -163,3 +163,24 @@ def test_truncated_foreign_and_missing_files_are_refused(tmp_path):
         load_model(tmp_path / "m.pth.tar")
     with pytest.raises(PrerequisiteError, match="shipped models"):
         load_model("no-such-model")
+
+
+def test_an_untrained_model_is_made_from_its_seed_and_says_so(tmp_path):
+    state = torch.random.get_rng_state()
+
+    def init(name: str, *options: str) -> Path:
+        path = tmp_path / f"{name}.safetensors"
+        assert main(["init", "--arch", "sdnet18", "--width", "2", *options, "--out", str(path)]) == 0
+        return path
+
+    first, same, other = init("first"), init("same"), init("other", "--seed", "1")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert read_card(first).record == {"untrained": True, "seed": 0}
+    assert weights_fingerprint(load_model(first)) == weights_fingerprint(load_model(same))
+    assert weights_fingerprint(load_model(first)) != weights_fingerprint(load_model(other))
+    large = load_model(init("large", "--dataset", "imagenet"))
+    logits = large(torch.rand(1, 3, 224, 224))
+    assert logits.shape == (1, 1000)
+    assert torch.isfinite(logits).all()
+    with pytest.raises(InputError, match="width must be at least 1"):
+        main(["init", "--arch", "sdnet18", "--width", "0", "--out", str(tmp_path / "x.safetensors")])

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_prep.archives_c import corruptions_in, find_archive_c, load_archive_c
+from data_prep.archives_c import find_archive_c
+from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError
 
 N = 4
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 def test_severities_are_the_blocks_of_the_file(folder: Path) -> None:
     whole = np.load(folder / "fog.npy")
     for severity in range(1, 6):
-        pixels, labels = load_archive_c(folder, "fog", severity)
+        pixels, labels = CifarC(folder).load("fog", severity)
         assert np.array_equal(pixels, whole[(severity - 1) * N : severity * N])
         assert labels.tolist() == [3, 1, 0, 9]
         assert labels.dtype == np.int64
@@ -37,27 +38,27 @@ def test_severities_are_the_blocks_of_the_file(folder: Path) -> None:
 
 def test_labels_of_length_n_are_the_same_for_every_severity(folder: Path) -> None:
     np.save(folder / "labels.npy", np.array([3, 1, 0, 9], np.int32))
-    assert load_archive_c(folder, "fog", 5)[1].tolist() == [3, 1, 0, 9]
+    assert CifarC(folder).load("fog", 5)[1].tolist() == [3, 1, 0, 9]
 
 
 def test_folders_are_found_by_name(folder: Path) -> None:
-    assert find_archive_c("cifar10c", folder.parent) == folder
+    assert find_archive_c("cifar10c", folder.parent) == CifarC(folder)
     assert find_archive_c("cifar100c", folder.parent) is None
-    assert corruptions_in(folder) == ("fog", "frost")
-    with pytest.raises(InputError, match=r"expected a -C archive \(cifar10c, cifar100c\), got 'cifar10'"):
+    assert CifarC(folder).corruptions() == ("fog", "frost")
+    with pytest.raises(InputError, match=r"expected a -C archive \(cifar10c, cifar100c, imagenetc\), got 'cifar10'"):
         find_archive_c("cifar10", folder.parent)
 
 
 @pytest.mark.parametrize("corruption", ["snow", "labels", "../CIFAR-10-C/fog", ""])
 def test_other_corruptions_are_refused(folder: Path, corruption: str) -> None:
     with pytest.raises(InputError, match=rf"expected a file {corruption}\.npy in .*, got only fog, frost"):
-        load_archive_c(folder, corruption, 1)
+        CifarC(folder).load(corruption, 1)
 
 
 @pytest.mark.parametrize("severity", [0, 6, -1])
 def test_other_severities_are_refused(folder: Path, severity: int) -> None:
     with pytest.raises(InputError, match=f"expected a severity from 1 to 5, got {severity}"):
-        load_archive_c(folder, "fog", severity)
+        CifarC(folder).load("fog", severity)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +73,20 @@ def test_other_severities_are_refused(folder: Path, severity: int) -> None:
 def test_pixels_of_another_layout_are_refused(folder: Path, pixels: np.ndarray) -> None:
     np.save(folder / "fog.npy", pixels)
     with pytest.raises(InputError, match=r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"):
-        load_archive_c(folder, "fog", 1)
+        CifarC(folder).load("fog", 1)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(N + 1, int), np.zeros(N, float), np.zeros((5, N), int)])
 def test_labels_of_another_layout_are_refused(folder: Path, labels: np.ndarray) -> None:
     np.save(folder / "labels.npy", labels)
     with pytest.raises(InputError, match=r"expected 4 or 20 integers in .*labels\.npy"):
-        load_archive_c(folder, "fog", 1)
+        CifarC(folder).load("fog", 1)
 
 
 def test_blocks_of_labels_that_differ_are_refused(folder: Path) -> None:
     np.save(folder / "labels.npy", np.arange(5 * N) % 10)
     with pytest.raises(InputError, match="expected the same labels for every severity"):
-        load_archive_c(folder, "fog", 1)
+        CifarC(folder).load("fog", 1)
 
 
 @pytest.mark.parametrize("file", ["fog.npy", "labels.npy"])
@@ -94,7 +95,7 @@ def test_truncated_files_are_named(folder: Path, file: str) -> None:
     for kept in (len(data) - 1, 40, 0):
         (folder / file).write_bytes(data[:kept])
         with pytest.raises(InputError, match=f"expected a whole array in .*{file}"):
-            load_archive_c(folder, "fog", 1)
+            CifarC(folder).load("fog", 1)
 
 
 class Hostile:
@@ -108,11 +109,11 @@ class Hostile:
 def test_a_pickle_in_place_of_an_array_is_not_run(folder: Path) -> None:
     (folder / "fog.npy").write_bytes(pickle.dumps(Hostile(folder / "touched")))
     with pytest.raises(InputError, match=r"expected a whole array in .*fog\.npy"):
-        load_archive_c(folder, "fog", 1)
+        CifarC(folder).load("fog", 1)
     assert not (folder / "touched").exists()
 
 
 def test_missing_labels_are_named(folder: Path) -> None:
     (folder / "labels.npy").unlink()
     with pytest.raises(InputError, match=r"expected an array in .*labels\.npy, got no such file"):
-        load_archive_c(folder, "fog", 1)
+        CifarC(folder).load("fog", 1)

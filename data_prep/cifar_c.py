@@ -1,0 +1,96 @@
+"""CIFAR-10-C and CIFAR-100-C, memory-mapped from their unpacked folders.
+
+``<corruption>.npy`` is uint8 (5N, 32, 32, 3), severities 1 to 5 in blocks of N; ``labels.npy`` has the length N or 5N.
+
+Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+ICLR 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.arrays import map_array
+from data_prep.corruptions import N_SEVERITIES
+from data_prep.errors import InputError
+from data_prep.imageset import ImageSet
+from data_prep.pixel_rows import ChosenRows
+
+LABELS_FILE = "labels.npy"
+
+
+@dataclass(frozen=True)
+class CifarC:
+    """An unpacked CIFAR-10-C or CIFAR-100-C, or a generated one; an ``ArchiveC``."""
+
+    folder: Path
+
+    def corruptions(self) -> tuple[str, ...]:
+        """The corruptions that there is a file for, sorted."""
+        return tuple(sorted(path.stem for path in self.folder.glob("*.npy") if path.name != LABELS_FILE))
+
+    def count(self, corruption: str) -> int:
+        """Count the images at each severity. Raises: as ``load``."""
+        return len(self.load(corruption, 1)[0])
+
+    def match(self, images: ImageSet, corruption: str, severity: int) -> ChosenRows:
+        """Take the rows of the images by their indices. Raises: as ``load``; InputError where the labels differ."""
+        pixels, labels = self.load(corruption, severity)
+        if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
+            raise InputError(
+                f"the labels of {self.folder} are not those of the clean images {images.title}, and one table never "
+                f"mixes sources: get the official clean set (python -m data_prep download {images.name}), or move the "
+                "folder away to have the corruptions generated"
+            )
+        return ChosenRows(pixels, images.indices)
+
+    def load(self, corruption: str, severity: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Read the test images of one corruption at one severity.
+
+        corruption: a name of ``corruptions``. severity: 1 to 5.
+        Returns: pixels, uint8 (N, 32, 32, 3), a read-only memory map; labels, int64 (N,); both in the order of the
+            clean test set.
+        Raises: InputError for an unknown corruption or severity and, by name, for a file that is missing, truncated or
+            not of the layout above.
+        """
+        if corruption not in (known := self.corruptions()):
+            listed = ", ".join(known) or "no corruption at all"
+            raise InputError(
+                f"expected a file {corruption}.npy in {self.folder}, got only {listed}; download the archive again"
+            )
+        if severity not in range(1, N_SEVERITIES + 1):
+            raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+        pixels = _map_pixels(self.folder / f"{corruption}.npy")
+        n = len(pixels) // N_SEVERITIES
+        labels = _read_labels(self.folder / LABELS_FILE, n)
+        return pixels[(severity - 1) * n : severity * n], labels
+
+
+def _map_pixels(path: Path) -> NDArray[np.uint8]:
+    pixels = map_array(path)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (32, 32, 3) or len(pixels) % N_SEVERITIES:
+        raise InputError(f"expected uint8 (5N, 32, 32, 3) in {path}, got {_layout(pixels)}; download the archive again")
+    return pixels
+
+
+def _read_labels(path: Path, n: int) -> NDArray[np.int64]:
+    labels = map_array(path)
+    if labels.dtype.kind not in "iu" or labels.shape not in ((n,), (N_SEVERITIES * n,)):
+        raise InputError(
+            f"expected {n} or {N_SEVERITIES * n} integers in {path}, got {_layout(labels)}; download it again"
+        )
+    blocks = labels.astype(np.int64).reshape(-1, n)
+    if (blocks != blocks[0]).any():
+        raise InputError(
+            f"expected the same labels for every severity in {path}, got blocks that differ; download it again"
+        )
+    return np.array(blocks[0])
+
+
+def _layout(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {array.shape}"

@@ -1,0 +1,85 @@
+"""ImageNet-C: ``<corruption>/<severity>/<wnid>/<file>.JPEG``, image files that carry the names of the clean ones.
+
+The files are the 50,000 validation images after the centre crop: 224 x 224, to be used as they are.
+
+Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+ICLR 2019.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.corruptions import N_SEVERITIES
+from data_prep.errors import InputError
+from data_prep.imageset import ImageSet
+from data_prep.pixel_rows import FileRows
+
+
+@dataclass(frozen=True)
+class ImageNetC:
+    """An unpacked ImageNet-C; an ``ArchiveC``. Folders are listed, and image files opened only for their pixels."""
+
+    folder: Path
+
+    def corruptions(self) -> tuple[str, ...]:
+        """The corruptions that there is a folder for, sorted."""
+        return _folders_in(self.folder)
+
+    def count(self, corruption: str) -> int:
+        """Count the image files at each severity. Raises: InputError where two severities do not hold the same ones."""
+        first, *others = (self._level(corruption, severity) for severity in range(1, N_SEVERITIES + 1))
+        names = _files_in(first, _folders_in(first))
+        for level in others:
+            if different := names ^ _files_in(level, _folders_in(level)):
+                got = f"{min(different)} in one only"
+                raise InputError(f"expected the same files in {first} and {level}, got {got}; unpack both again")
+        return len(names)
+
+    def match(self, images: ImageSet, corruption: str, severity: int) -> FileRows:
+        """Find the file of every image by its WNID and name, which also gives it its label.
+
+        Raises: InputError for images without file names and, by name, for a folder or file that is missing.
+        """
+        if images.files is None:
+            raise InputError(
+                f"expected images with file names to look for in {self.folder}, got {images.title} without any; "
+                "import it again with --replace"
+            )
+        level = self._level(corruption, severity)
+        wnids = [images.classes[label] for label in images.labels]
+        names = tuple(f"{wnid}/{file}" for wnid, file in zip(wnids, images.files, strict=True))
+        found = _files_in(level, set(wnids))
+        if missing := set(names) - found:
+            raise InputError(
+                f"expected a file {min(missing)} in {level} for every clean image, got none for {len(missing):,} of "
+                f"{len(names):,}; unpack the archive again, import the images that it was made from, or move "
+                f"{self.folder} away to have the corruptions generated"
+            )
+        height, width = images.pixels.shape[1:3]
+        return FileRows(level, names, (height, width))
+
+    def _level(self, corruption: str, severity: int) -> Path:
+        if severity not in range(1, N_SEVERITIES + 1):
+            raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+        folder = self.folder
+        for name in (corruption, str(severity)):
+            if name not in (known := _folders_in(folder)):
+                listed = ", ".join(known) or "no folder at all"
+                raise InputError(f"expected a folder {name} in {folder}, got only {listed}; unpack its archive again")
+            folder /= name
+        return folder
+
+
+def _folders_in(folder: Path) -> tuple[str, ...]:
+    with os.scandir(folder) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _files_in(level: Path, wnids: Collection[str]) -> set[str]:
+    """``<wnid>/<file>`` of every file in the folders of these classes, as far as there are such folders."""
+    folders = [level / wnid for wnid in wnids if (level / wnid).is_dir()]
+    return {f"{folder.name}/{entry.name}" for folder in folders for entry in os.scandir(folder)}

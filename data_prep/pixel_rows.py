@@ -1,0 +1,73 @@
+"""Images of one size that are read when a slice is asked for, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.decode import decode_image
+from data_prep.errors import InputError
+
+
+@runtime_checkable
+class PixelRows(Protocol):
+    """``rows[start:stop]`` is uint8 (n, H, W, 3); every array of pixels is one."""
+
+    def __len__(self) -> int:
+        """How many images."""
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+        """The pixels of a slice."""
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of an array, such as a memory map.
+
+    pixels: uint8 (M, H, W, 3). indices: int64 (N,), the rows, in the order in which they are wanted.
+    """
+
+    pixels: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        return self.pixels[self.indices[rows]]
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Image files, decoded by several threads.
+
+    folder, names: the files, relative to the folder. image_size: (height, width) that each must have.
+    """
+
+    folder: Path
+    names: tuple[str, ...]
+    image_size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
+        """The pixels of a slice. Raises: InputError, by name, for a damaged image or one of another size."""
+        with ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(self._decode, self.names[rows])))
+
+    def _decode(self, name: str) -> NDArray[np.uint8]:
+        path = self.folder / name
+        try:
+            pixels = decode_image(path.read_bytes())
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if pixels.shape[:2] != self.image_size:
+            expected, got = (f"{height} x {width}" for height, width in (self.image_size, pixels.shape[:2]))
+            raise InputError(f"expected {expected} like the clean images, got {path} with {got}; import them at {got}")
+        return pixels

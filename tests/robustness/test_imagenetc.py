@@ -1,0 +1,101 @@
+"""The suite imagenetc: official folders where they are, generated corruptions where not, WNIDs as labels."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from data_prep import corrupt, load_images
+from data_prep.__main__ import main as prepare_data
+from data_prep.errors import run_command
+from data_prep.imagenet import imagenet_wnids
+from robustness.run import main
+from sdnet_core.__main__ import main as manage_models
+
+CORRUPTIONS = ("contrast", "frost")
+SIDE = 96
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An ``imagenet`` of 6 validation images in two of the 1000 classes, and ImageNet-C of two corruptions."""
+    pictures = load_images("shapes", split="test").pixels
+    for index in range(6):
+        folder = tmp_path / "tree" / "val" / ("n02123045" if index % 3 else "n01443537")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures[index]).resize((110, 98)).save(folder / f"ILSVRC2012_val_{index:08}.JPEG")
+    data = tmp_path / "data"
+    words = ["import", str(tmp_path / "tree"), "--name", "imagenet", "--resize", "98", "--crop", str(SIDE)]
+    assert prepare_data([*words, "--data-dir", str(data)]) == 0
+    images = load_images("imagenet", split="val", data_dir=data)
+    for corruption in CORRUPTIONS:
+        for severity in range(1, 6):
+            corrupted = corrupt(images.pixels, corruption, severity=severity, profile="imagenet")
+            for pixels, label, file in zip(corrupted, images.labels, images.files):
+                folder = data / "ImageNet-C" / corruption / str(severity) / images.classes[label]
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / file, format="PNG")  # lossless, under the official name
+    return data
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "untrained.safetensors"
+    words = ["init", "--arch", "sdnet18", "--dataset", "imagenet", "--width", "2", "--out", str(path)]
+    assert manage_models(words) == 0
+    return path
+
+
+def measure(data_dir: Path, model: Path, out: Path, *options: str) -> int:
+    words = ["--suite", "imagenetc", "--data-dir", str(data_dir), "--out", str(out), "--device", "cpu"]
+    words += ["--models", str(model), "--corruptions", ",".join(CORRUPTIONS), "--lambdas", "0.1"]
+    return run_command(lambda: main([*words, *options]))
+
+
+def outcomes(out: Path) -> pd.DataFrame:
+    return pd.concat(pd.read_parquet(path) for path in sorted((out / "outcomes").glob("*.parquet")))
+
+
+def test_the_official_folders_are_used_and_equal_what_is_generated(data_dir, model, tmp_path):
+    assert measure(data_dir, model, tmp_path / "official") == 0
+    official = pd.read_csv(tmp_path / "official" / "cells.csv")
+    assert set(official["source"]) == {"official"}
+    assert len(official) == 1 + 2 * 5
+    wnids = imagenet_wnids()
+    labels = outcomes(tmp_path / "official").groupby("label")["index"].nunique()
+    assert labels.to_dict() == {wnids.index("n01443537"): 2, wnids.index("n02123045"): 4}
+    shutil.rmtree(data_dir / "ImageNet-C")
+    assert measure(data_dir, model, tmp_path / "generated") == 0
+    generated = pd.read_csv(tmp_path / "generated" / "cells.csv")
+    assert set(generated["source"]) == {"generated"}
+    columns = ["source", "seconds"]
+    pd.testing.assert_frame_equal(official.drop(columns=columns), generated.drop(columns=columns))
+
+
+def test_a_missing_file_is_refused_before_anything_is_measured(data_dir, model, tmp_path, capsys):
+    """Trap 7."""
+    (data_dir / "ImageNet-C" / "frost" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").unlink()
+    assert measure(data_dir, model, tmp_path / "run") == 2
+    assert "n02123045/ILSVRC2012_val_00000001.JPEG" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_file_ends_the_run_by_name_and_what_was_finished_is_kept(data_dir, model, tmp_path, capsys):
+    (data_dir / "ImageNet-C" / "frost" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    assert measure(data_dir, model, tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert "frost/5/n02123045/ILSVRC2012_val_00000001.JPEG: expected a whole image file" in error
+    assert "Traceback" not in error
+    assert len(list((tmp_path / "run" / "outcomes").iterdir())) == 10
+
+
+def test_models_and_images_must_be_brought(model, tmp_path, capsys):
+    assert run_command(lambda: main(["--suite", "imagenetc"])) == 2
+    assert "names no models: give some with --models" in capsys.readouterr().err
+    assert measure(tmp_path, model, tmp_path / "run") == 2
+    assert "import PATH --name imagenet --resize 256 --crop 224" in capsys.readouterr().err
