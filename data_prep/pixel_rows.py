@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from data_prep.errors import InputError
 
 @runtime_checkable
 class PixelRows(Protocol):
-    """``rows[start:stop]`` is uint8 (n, H, W, 3); every array of pixels is one."""
+    """``rows[start:stop]`` is uint8 (n, H, W, 3), or float32 in [0, 1]; every array of pixels is one."""
 
     def __len__(self) -> int:
         """How many images."""
 
-    def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
         """The pixels of a slice."""
 
 

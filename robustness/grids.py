@@ -50,25 +50,37 @@ def parse_severities(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(name) for name in names}))
 
 
-def parse_eps(text: str) -> tuple[float, ...]:
-    """``"2/255,8/255"`` or ``"0.03"`` to budgets in [0, 1] pixel units.
+def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
+    """``"2/255,8/255"`` or ``"8/255,l2:0.5"`` to pairs of norm and budget; the norm is empty where none is named.
 
     Raises:
-        InputError: text that is no number or fraction, a budget outside (0, 1].
+        InputError: text that is no number or fraction, a budget that is not positive, an L∞ budget above 1.
     """
     budgets = []
     for part in parse_names(text):
-        numerator, _, denominator = part.partition("/")
-        divisor = _number(denominator, "ε") if denominator else 1.0
-        value = _number(numerator, "ε") / divisor if divisor else math.nan
-        if value > 1:
-            raise InputError(f"ε is in [0, 1] pixel units; got {part}: was {part}/255 meant?")
-        if not value > 0:
+        norm, colon, number = part.rpartition(":")
+        value = read_eps(number)
+        if value > 1 and norm in ("", "linf"):
+            raise InputError(
+                f"ε is in [0, 1] pixel units; got {part}: was {number}/255 meant? (An L2 budget is written l2:{number})"
+            )
+        if not (value > 0 and math.isfinite(value)):
             raise InputError(f"ε must be a number in (0, 1], such as 8/255; got {part}")
-        budgets.append(value)
+        if colon and norm not in ("linf", "l2"):
+            raise InputError(f"the norm of ε must be linf or l2, as in l2:0.5; got {part}")
+        budgets.append((norm, value))
     if not budgets:
         raise InputError("the list of ε is empty: give at least one value, as in --eps 8/255")
     return tuple(sorted(set(budgets)))
+
+
+def read_eps(value: object) -> float:
+    """``0.03``, ``"0.03"`` or ``"8/255"`` as a number; NaN for a division by 0; raises InputError for no number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    numerator, _, denominator = str(value).partition("/")
+    divisor = _number(denominator, "ε") if denominator else 1.0
+    return _number(numerator, "ε") / divisor if divisor else math.nan
 
 
 def _number(text: str, what: str) -> float:

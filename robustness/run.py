@@ -10,6 +10,7 @@ from typing import Any
 from data_prep import load_images
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness.analysis.write import write_analysis
+from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
@@ -66,8 +67,10 @@ def read_suite(arguments: argparse.Namespace) -> Suite:
         "severities": arguments.severities is not None and parse_severities(arguments.severities),
     }
     if arguments.eps is not None:
-        parse_eps(arguments.eps)
-        raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
+        budgets = parse_eps(arguments.eps)
+        if not fields["attacks"]:
+            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
+        fields["attacks"] = replace_eps(fields["attacks"], budgets)
     fields |= {key: value for key, value in asked.items() if value is not False}
     fields |= {key: getattr(arguments, key) for key in ("n", "seed") if getattr(arguments, key) is not None}
     return Suite(**fields)

@@ -2,6 +2,7 @@
 
 run.json              what was asked, as given and as resolved; models, data, environment, cells and their status
 outcomes/<key>.parquet  one row per image of one finished cell
+adversarial/<key>.npz   the adversarial images of one attack on one model at one λ; <key>.partial.npz while it runs
 samples.npz           a few perturbed images and their reconstructions, for the figures
 cells.csv, summary.*, figures/   written by the analysis
 """
@@ -38,6 +39,11 @@ class RunDirectory:
         """Folder of the outcome files."""
         return self.path / "outcomes"
 
+    @property
+    def adversarial(self) -> Path:
+        """Folder of the adversarial images."""
+        return self.path / "adversarial"
+
     def create(self) -> None:
         """Make the folder and clear what a killed run left half-written; a folder of something else is refused.
 
@@ -48,18 +54,20 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file: --out must be a folder")
-        foreign = [p for p in self.path.glob("*") if p != self.outcomes and not p.name.startswith(_UNFINISHED)]
+        own = (self.outcomes, self.adversarial)
+        foreign = [p for p in self.path.glob("*") if p not in own and not p.name.startswith(_UNFINISHED)]
         if foreign and not (self.path / "run.json").exists():
             raise InputError(f"{self.path} holds other files and no run.json: choose an empty or new folder for --out")
         self.outcomes.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.outcomes):
-            for leftover in folder.iterdir():
+        for folder in (self.path, self.outcomes, self.adversarial):
+            for leftover in folder.glob("*"):
                 if leftover.name.startswith(_UNFINISHED):
                     shutil.rmtree(leftover)
 
     def clear(self) -> None:
         """Forget everything that was measured here."""
         shutil.rmtree(self.outcomes, ignore_errors=True)
+        shutil.rmtree(self.adversarial, ignore_errors=True)
         self.outcomes.mkdir(parents=True)
 
     def write_outcome(self, key: str, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:

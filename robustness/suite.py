@@ -11,6 +11,7 @@ from typing import Any
 
 from data_prep.corruptions import expand_names, severities
 from data_prep.errors import InputError
+from robustness.attack import THREATS, Attack, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
 
 
@@ -30,7 +31,10 @@ class Suite:
         models: shipped names or paths.
         lambdas: the λ grid for models that have a λ; empty for the λ of training only.
         n: images, a nested random subset; None for all.
-        seed: of the subset and of every generated corruption.
+        seed: of the subset, of every generated corruption and of the random starts of attacks.
+        attacks: one for each budget; empty for none.
+        threats: what the attacker knows of λ: some of :data:`robustness.attack.THREATS`.
+        probe_images: how many images each trust probe of an attack takes; 0 for no probes.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -48,6 +52,9 @@ class Suite:
     lambdas: tuple[float, ...] = ()
     n: int | None = None
     seed: int = 0
+    attacks: tuple[Attack, ...] = ()
+    threats: tuple[str, ...] = THREATS
+    probe_images: int = 20
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "corruptions", expand_names(self.corruptions))
@@ -66,6 +73,12 @@ class Suite:
             raise InputError(f"--n must be at least 1 image; got {self.n}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {self.seed}")
+        if unknown := set(self.threats) - set(THREATS):
+            raise InputError(f"unknown threat {', '.join(sorted(unknown))}: choose from {', '.join(THREATS)}")
+        if "whitebox" not in self.threats:
+            raise InputError("threats must hold whitebox: the others are compared with it")
+        if self.probe_images < 0:
+            raise InputError(f"probe_images must be at least 0; got {self.probe_images}")
         if not self.models:
             raise InputError(f"the suite {self.name} names no models: give some with --models NAME|FILE[,...]")
 
@@ -93,6 +106,7 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
         fields = {"name": path.stem, **tomllib.loads(path.read_text())}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not valid TOML: {error}") from error
+    tables = fields.pop("attacks", [])
     known = {field.name: field for field in dataclasses.fields(Suite)}
     if unknown := set(fields) - known.keys():
         raise InputError(f"{path}: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
@@ -100,6 +114,9 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
         raise InputError(f"{path}: the key `data` is missing: the name of the data set to measure on")
     for key, value in fields.items():
         fields[key] = _convert(path, key, value, str(known[key].type))
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InputError(f"{path}: attacks are written as tables: [[attacks]], then name = …, norm = …, eps = …")
+    fields["attacks"] = read_attacks(tables, fields.get("profile", "cifar"))
     return fields
 
 

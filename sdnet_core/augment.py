@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def to_images(pixels: UInt8[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """uint8 pixels (N, H, W, C) to float32 images (N, C, H, W) in [0, 1], laid out channels-last in memory."""
+def to_images(pixels: UInt8[Tensor, "n h w c"] | Float[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
+    """uint8 pixels, or floats in [0, 1], (N, H, W, C) to float32 images (N, C, H, W) in [0, 1], channels-last."""
+    if pixels.is_floating_point():
+        return pixels.permute(0, 3, 1, 2)
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255.0)
 
 

@@ -33,6 +33,10 @@ class Recipe:
         label_smoothing: in [0, 1).
         crop_padding: pixels of padding before the random crop; 0 is no crop.
         flip: horizontal mirror with probability ½.
+        adversarial: ``"pgd"`` trains on adversarial images instead of clean ones (:mod:`sdnet_core.adversarial`).
+        adversarial_eps: radius ε of their L∞ ball, in [0, 1] pixel units.
+        adversarial_steps: gradient steps for each of them.
+        adversarial_step_size: α of a step, in [0, 1] pixel units.
     """
 
     name: str
@@ -50,6 +54,10 @@ class Recipe:
     label_smoothing: float = 0.0
     crop_padding: int = 4
     flip: bool = True
+    adversarial: str = ""
+    adversarial_eps: float = 8 / 255
+    adversarial_steps: int = 10
+    adversarial_step_size: float = 2 / 255
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2 or self.crop_padding < 0:
@@ -61,6 +69,14 @@ class Recipe:
             raise InputError(
                 f"recipe {self.name}: lr > 0, 0 ≤ momentum < 1 and 0 ≤ label_smoothing < 1 are needed; got "
                 f"{self.lr}, {self.momentum}, {self.label_smoothing}"
+            )
+        if self.adversarial not in ("", "pgd"):
+            raise InputError(f"recipe {self.name}: adversarial must be 'pgd' or empty; got {self.adversarial!r}")
+        if not (0 < self.adversarial_eps <= 1 and 0 < self.adversarial_step_size <= 1 and self.adversarial_steps >= 1):
+            raise InputError(
+                f"recipe {self.name}: adversarial_eps and adversarial_step_size in (0, 1] pixel units and "
+                f"adversarial_steps ≥ 1 are needed; got {self.adversarial_eps}, {self.adversarial_step_size}, "
+                f"{self.adversarial_steps}"
             )
 
     def learning_rate(self, progress: float) -> float:

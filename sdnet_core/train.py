@@ -27,6 +27,7 @@ from tqdm import tqdm
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
+from sdnet_core.adversarial import craft_batch
 from sdnet_core.augment import crop_and_flip, to_images
 from sdnet_core.checkpoints import ModelCard, build_model, load_model, save_model, weights_fingerprint
 from sdnet_core.environment import describe_environment, select_device
@@ -143,8 +144,19 @@ def _train_epoch(
             group["lr"] = recipe.learning_rate(epoch + (step + 1) / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         batch = crop_and_flip(pixels[chosen], padding=recipe.crop_padding, flip=recipe.flip, generator=generator)
+        images = to_images(batch).contiguous(memory_format=_layout(run.device))
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-            logits = model(to_images(batch).contiguous(memory_format=_layout(run.device)))
+            if recipe.adversarial:
+                images = craft_batch(
+                    model,
+                    images,
+                    labels[chosen],
+                    eps=recipe.adversarial_eps,
+                    steps=recipe.adversarial_steps,
+                    step_size=recipe.adversarial_step_size,
+                    generator=generator,
+                )
+            logits = model(images)
             loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=recipe.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -241,11 +253,13 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=f"recipes:\n{listed}\n\nexamples:\n"
         "  python -m sdnet_core.train --recipe shapes-sdnet18\n"
         "  python -m sdnet_core.train --recipe cifar10-sdnet18 --precision bf16 --seed 1\n"
-        "  python -m sdnet_core.train --recipe cifar10-sdnet18-small --set epochs=3 --set model.lam=0.2",
+        "  python -m sdnet_core.train --recipe cifar10-sdnet18-small --set epochs=3 --set model.lam=0.2\n"
+        "  python -m sdnet_core.train --recipe cifar10-sdnet18 --adversarial pgd --set adversarial_steps=7",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
+    parser.add_argument("--adversarial", choices=["pgd"], help="train on adversarial images: --set adversarial=pgd")
     parser.add_argument("--seed", type=int, default=0, help="initial weights, order and augmentation (default 0)")
     parser.add_argument("--init", metavar="NAME|FILE", help="start from the weights of this model: fine-tuning")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
@@ -260,7 +274,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
-    recipe = read_recipe(arguments.recipe, arguments.set)
+    adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []
+    recipe = read_recipe(arguments.recipe, arguments.set + adversarial)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"

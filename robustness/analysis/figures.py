@@ -29,11 +29,11 @@ def write_figures(run: Run) -> None:
     folder = run.directory.path / "figures"
     note = f"{describe(run)}. Bands: 95 % intervals."
     with figure_style():
-        if run.cells["lam"].nunique() > 1:
+        if run.corrupted["lam"].nunique() > 1:
             full_note = f"{note} Mean over the severities. Ring: λ of training."
             save_figure(draw_accuracy_by_lambda(run), folder, "accuracy_by_lambda", fill(full_note, 120))
         for model in run.models:
-            measured = run.cells[(run.cells["model"] == model) & (run.cells["severity"] > 0)]
+            measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
             if len(measured) and measured["lam"].notna().any():
                 name = f"accuracy_by_severity_{model}"
                 save_figure(draw_accuracy_by_severity(run, model), folder, name, fill(note, 120))

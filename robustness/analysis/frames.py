@@ -54,13 +54,18 @@ class Run:
                     "seconds": metadata["seconds"],
                 }
             )
-        columns = [*CELL_COLUMNS, "key", "trained_lam"]
+        columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy"]
         return pd.DataFrame(rows).reindex(columns=columns), outcomes
 
     @property
     def cells(self) -> pd.DataFrame:
         """One row per finished cell: :data:`CELL_COLUMNS`, ``key`` and ``trained_lam``; accuracies are fractions."""
         return self._measured[0]
+
+    @cached_property
+    def corrupted(self) -> pd.DataFrame:
+        """The rows of :attr:`cells` that are of clean and corrupted images, without those of attacks."""
+        return self.cells[self.cells["threat"].fillna("") == ""]
 
     @property
     def models(self) -> list[str]:
@@ -75,3 +80,7 @@ class Run:
     def correct(self, keys: list[str]) -> np.ndarray:
         """Right answers of several cells, bool (len(keys), n), images in the same order in every row."""
         return np.stack([self._measured[1][key]["correct"].to_numpy() for key in keys])
+
+    def outcome(self, key: str) -> pd.DataFrame:
+        """Rows per image of one cell."""
+        return self._measured[1][key]

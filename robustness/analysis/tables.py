@@ -40,7 +40,7 @@ def summarise(run: Run) -> pd.DataFrame:
         independent units (:func:`~robustness.analysis.statistics.clustered_interval`).
     """
     rows = []
-    for (perturbation, model), group in run.cells.groupby(["perturbation", "model"], sort=False):
+    for (perturbation, model), group in run.corrupted.groupby(["perturbation", "model"], sort=False):
         trained = group[group["lam"] == group["trained_lam"]]
         by_lam = pd.DataFrame(
             [_pool_severities(run, cells, trained) for _, cells in group.groupby("lam", dropna=False)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustness.measure.perturbations import PerturbedImages
+from robustness.measure.victims import LamChoice, choose_lam
 from sdnet_core import Network
 from sdnet_core.augment import to_images
 
@@ -36,8 +37,9 @@ class Answers:
     sparsity: Tensor | None
 
 
-def answer(network: Network, images: Tensor, labels: Tensor, lam: float | None) -> Answers:
-    """Classify images (N, 3, H, W) in [0, 1] at one λ and look at their codes; no host synchronisation."""
+def answer(network: Network, images: Tensor, labels: Tensor, choice: LamChoice) -> Answers:
+    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes."""
+    lam = choose_lam(network, images, choice)
     code = network.encode(images, lam)
     logits = network.classify(code, lam)
     if logits.shape != (len(images), network.config.num_classes):
@@ -58,7 +60,7 @@ def evaluate(
     network: Network,
     images: PerturbedImages,
     indices: np.ndarray,
-    lambdas: Sequence[float | None],
+    lambdas: Sequence[LamChoice],
     *,
     device: torch.device,
     batch_size: int,
@@ -70,9 +72,9 @@ def evaluate(
 
     Args:
         network: in eval mode, on ``device``.
-        images: perturbed pixels and labels.
+        images: perturbed pixels (uint8, or float32 in [0, 1]) and labels.
         indices: identity of every image in its split.
-        lambdas: λs of the calls; (None,) for a model without λ.
+        lambdas: λs of the calls, or policies that choose it for each image; (None,) for a model without λ.
         device: where the network is.
         batch_size: images per forward pass; results do not depend on it beyond rounding.
         progress: called with the number of answers since the last call.
@@ -96,7 +98,7 @@ def evaluate(
     return [_to_frame(answers, images.labels, indices, lam) for answers, lam in zip(collected, lambdas, strict=True)]
 
 
-def _to_frame(answers: list[Answers], labels: np.ndarray, indices: np.ndarray, lam: float | None) -> pd.DataFrame:
+def _to_frame(answers: list[Answers], labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
     def gather(name: str, dtype: type[np.generic]) -> np.ndarray:
         return torch.cat([getattr(a, name) for a in answers]).cpu().numpy().astype(dtype)
 

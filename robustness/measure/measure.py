@@ -17,7 +17,8 @@ from tqdm import tqdm
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, UsageError
-from robustness.measure.cells import PROTOCOL_VERSION, Cell, Task, plan_tasks
+from robustness.measure.attacker import Attacker
+from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task, plan_attacks, plan_tasks
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import PerturbedImages, perturb
 from robustness.measure.samples import collect_samples
@@ -52,16 +53,19 @@ class Measurement:
     device: torch.device
     batch_size: int
     tasks: list[Task] = field(init=False)
+    attacks: list[AttackTask] = field(init=False)
     done: set[str] = field(init=False, default_factory=set)
     failures: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tasks = plan_tasks(self.suite, self.subjects, self.images, official=self.archive is not None)
+        self.attacks = plan_attacks(self.suite, self.subjects, self.images)
 
     @property
     def cells(self) -> list[Cell]:
         """Every cell of the grid."""
-        return [cell for task in self.tasks for cell in task.cells]
+        tasks: list[Task | AttackTask] = [*self.tasks, *self.attacks]
+        return [cell for task in tasks for cell in task.cells]
 
     def find_done(self) -> None:
         """Look up which cells the run directory already holds, whole and of exactly this identity."""
@@ -78,6 +82,7 @@ class Measurement:
         self._write_record(asked, started, "running")
         try:
             self._measure_tasks()
+            self._measure_attacks()
             self._keep_samples()
         except BaseException:
             self._write_record(asked, started, "interrupted")
@@ -121,7 +126,7 @@ class Measurement:
                 self.directory.write_samples(arrays)
                 return
 
-    def _missing(self, task: Task) -> list[Cell]:
+    def _missing(self, task: Task | AttackTask) -> list[Cell]:
         return [cell for cell in task.cells if cell.key not in self.done]
 
     def _measure_task(self, task: Task, images: PerturbedImages, bar: tqdm[Any]) -> None:
@@ -143,14 +148,42 @@ class Measurement:
         except UsageError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.failures |= {cell.key: reason for cell in cells}
-            tqdm.write(f"failed: {task.subject.name}, {task.perturbation.name}: {reason}")
+            self._record_failure(task.subject, task.perturbation.name, cells, error)
             return
         seconds = (time.perf_counter() - started) / len(cells)
         for cell, frame in zip(cells, frames, strict=True):
             self.directory.write_outcome(cell.key, frame, {"identity": cell.identity(), "seconds": round(seconds, 4)})
             self.done.add(cell.key)
+
+    def _record_failure(self, subject: Subject, name: str, cells: list[Cell], error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.failures |= {cell.key: reason for cell in cells}
+        tqdm.write(f"failed: {subject.name}, {name}: {reason}")
+
+    def _measure_attacks(self) -> None:
+        """Craft the adversarial images of every attack that has missing cells, and evaluate them."""
+        pending = [(task, cells) for task in self.attacks if (cells := self._missing(task))]
+        if not pending:
+            return
+        attacker = Attacker(
+            images=self.images,
+            directory=self.directory,
+            device=self.device,
+            batch_size=self.batch_size,
+            seed=self.suite.seed,
+        )
+        with tqdm(total=sum(attacker.count_steps(task) for task, _ in pending), unit="img", smoothing=0.05) as bar:
+            for task, cells in pending:
+                try:
+                    frames = attacker.measure(task, cells, bar)
+                except UsageError:
+                    raise
+                except Exception as error:
+                    self._record_failure(task.subject, task.adversary.name, cells, error)
+                    continue
+                for cell, (frame, seconds) in zip(cells, frames, strict=True):
+                    self.directory.write_outcome(cell.key, frame, {"identity": cell.identity(), "seconds": seconds})
+                    self.done.add(cell.key)
 
     def _check_clean_accuracy(self, tasks: list[Task]) -> None:
         """Compare the clean accuracy at λ of training with the model card, where the test set is the card's own."""

@@ -53,9 +53,9 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class PerturbedImages:
-    """Pixels uint8 (N, H, W, 3) and labels int64 (N,) after a perturbation, in the order of the clean images.
+    """Pixels (N, H, W, 3) and labels int64 (N,) after a perturbation, in the order of the clean images.
 
-    Take slices of the pixels: they may lie in a file, or be decoded when they are asked for.
+    Pixels are uint8, or float32 in [0, 1]. Take slices of them: they may lie in a file, or be decoded when asked for.
     """
 
     pixels: PixelRows

@@ -1,0 +1,250 @@
+"""What attacks leave of a model: accuracies under every threat model, with intervals and trust marks.
+
+Threat models, for a model shown at λ_j (or at a policy's choice):
+
+- ``whitebox``: images crafted at λ_j itself;
+- ``transfer``: images crafted at the λ of training: what an attacker sees who does not know λ_j;
+- ``adaptive``: images crafted at every λ of the grid and through the policy: an image is robust only if it withstands
+  all of them. The pointwise worst case.
+
+In every one of them an image counts as robust only if the model is right on the clean image, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from robustness.analysis.frames import CELL_COLUMNS, Run
+from robustness.analysis.statistics import wilson_interval
+from robustness.analysis.trust import Verdict, judge, judge_rise, judge_transfer, unite
+from robustness.attack import format_eps
+
+Choice = float | str
+"""λ of the grid, ``"residual"`` for the policy, ``""`` for a model without λ."""
+
+
+@dataclass(frozen=True)
+class Duel:
+    """One model under one attack at one budget, at every pair of λ that was measured.
+
+    Args:
+        run: the run.
+        model: its name.
+        attack: what tables call the attack.
+        norm: of the budget.
+        eps: the budget.
+        cells: the rows of ``run.cells`` for it.
+    """
+
+    run: Run
+    model: str
+    attack: str
+    norm: str
+    eps: float
+    cells: pd.DataFrame
+
+    @cached_property
+    def keys(self) -> dict[tuple[Choice, Choice], str]:
+        """Cell of (crafted for, shown at)."""
+        return {
+            (_choice(row["crafted_lam"], row["crafted_policy"]), _choice(row["lam"], row["policy"])): row["key"]
+            for _, row in self.cells.iterrows()
+        }
+
+    @cached_property
+    def clean(self) -> dict[Choice, np.ndarray]:
+        """(N,) right on the clean images, by the λ they are shown at."""
+        cells = self.run.cells
+        rows = cells[(cells["perturbation"] == "clean") & (cells["model"] == self.model)]
+        return {_choice(row["lam"], row["policy"]): self.run.correct([row["key"]])[0] for _, row in rows.iterrows()}
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The λs and policies that were attacked."""
+        return [shown for crafted, shown in self.keys if crafted == shown and shown in self.clean]
+
+    @property
+    def trained(self) -> Choice:
+        """λ of training."""
+        lam = self.cells["trained_lam"].iloc[0]
+        return "" if _is_missing(lam) else float(lam)
+
+    def right(self, crafted: Choice, shown: Choice) -> np.ndarray:
+        """(N,) right on the clean image and on the one crafted for ``crafted``, both shown at ``shown``."""
+        both: np.ndarray = self.run.correct([self.keys[crafted, shown]])[0] & self.clean[shown]
+        return both
+
+    def crafted_elsewhere(self, shown: Choice) -> dict[Choice, np.ndarray]:
+        """Right answers to the images crafted for every other choice."""
+        return {crafted: self.right(crafted, at) for crafted, at in self.keys if at == shown and crafted != shown}
+
+    def own_verdict(self, choice: Choice) -> Verdict:
+        """What was measured beside the attack on ``choice``."""
+        frame = self.run.outcome(self.keys[choice, choice])
+        return judge(frame, eps=self.eps, num_classes=len(self.run.record["data"]["classes"]))
+
+
+def list_duels(run: Run) -> list[Duel]:
+    """Every model × attack × budget of a run, in the order asked."""
+    cells = run.cells[run.cells["norm"].notna()]
+    duels = []
+    for _, rows in cells.groupby(["perturbation", "norm", "eps", "model"], sort=False):
+        first = rows.iloc[0]
+        duels.append(Duel(run, first["model"], first["perturbation"], first["norm"], float(first["eps"]), rows))
+    return duels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the attack tables: which images withstood, and whether that can be believed."""
+
+    duel: Duel
+    threat: str
+    shown: Choice
+    right: np.ndarray
+    verdict: Verdict
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that withstood."""
+        return float(self.right.mean())
+
+    def fields(self) -> dict[str, object]:
+        """The columns of ``cells.csv`` and ``policy``."""
+        cells = self.duel.cells
+        cell = cells[cells["key"] == self.duel.keys[self.shown, self.shown]].iloc[0]
+        low, high = wilson_interval(int(self.right.sum()), len(self.right))
+        return {
+            **{name: cell[name] for name in [*CELL_COLUMNS, "policy"]},
+            "threat": self.threat,
+            "accuracy": self.accuracy,
+            "ci_low": low,
+            "ci_high": high,
+            "trust": self.verdict.mark,
+            "trust_reason": self.verdict.reason,
+        }
+
+
+def attack_rows(run: Run) -> pd.DataFrame:
+    """A row for every model, attack, budget, threat model and λ.
+
+    Returns:
+        The columns of ``cells.csv`` (``lam`` is empty at a policy) and ``policy``.
+    """
+    rows = [row for duel in list_duels(run) for row in _rows_of(duel)]
+    return pd.DataFrame([_compare_budgets(row, rows).fields() for row in rows], columns=[*CELL_COLUMNS, "policy"])
+
+
+def _compare_budgets(row: Row, rows: list[Row]) -> Row:
+    """``row`` with what its accuracy at smaller budgets says of it."""
+    duel = row.duel
+    smaller = {
+        format_eps(other.duel.eps, other.duel.norm): other.accuracy
+        for other in rows
+        if (other.threat, other.shown, other.duel.model, other.duel.attack, other.duel.norm)
+        == (row.threat, row.shown, duel.model, duel.attack, duel.norm)
+        and other.duel.eps < duel.eps
+    }
+    return dataclasses.replace(row, verdict=unite([row.verdict, judge_rise(row.accuracy, smaller)]))
+
+
+def _rows_of(duel: Duel) -> list[Row]:
+    rows = []
+    for shown in duel.choices:
+        elsewhere = duel.crafted_elsewhere(shown)
+        own, verdict = duel.right(shown, shown), duel.own_verdict(shown)
+        doubt = judge_transfer(own, {_name(choice): right for choice, right in elsewhere.items()})
+        rows.append(Row(duel, "whitebox", shown, own, unite([verdict, doubt])))
+        if duel.trained in elsewhere and duel.trained in duel.choices:
+            right = elsewhere[duel.trained]
+            doubt = judge_transfer(right, {_name(shown) + " itself": own})
+            rows.append(Row(duel, "transfer", shown, right, unite([duel.own_verdict(duel.trained), doubt])))
+        if elsewhere:
+            rows.append(Row(duel, "adaptive", shown, np.logical_and.reduce([own, *elsewhere.values()]), verdict))
+    return rows
+
+
+def worst_case(run: Run) -> pd.DataFrame:
+    """The robust accuracy: what withstands everything that was tried within a budget, all attacks and threat models.
+
+    An attack at a smaller ε in the same norm counts, too: its images lie within the budget.
+
+    Returns:
+        Columns ``model, lam, policy, norm, eps, attacks, n, accuracy, ci_low, ci_high``.
+    """
+    rows = []
+    duels = list_duels(run)
+    for model, norm in dict.fromkeys((duel.model, duel.norm) for duel in duels):
+        mine = [duel for duel in duels if (duel.model, duel.norm) == (model, norm)]
+        for eps in sorted({duel.eps for duel in mine}):
+            within = [duel for duel in mine if duel.eps <= eps]
+            for shown in dict.fromkeys(choice for duel in within for choice in duel.choices):
+                tried = [duel.right(*pair) for duel in within for pair in duel.keys if pair[1] == shown]
+                right = np.logical_and.reduce(tried)
+                low, high = wilson_interval(int(right.sum()), len(right))
+                rows.append(
+                    {
+                        "model": model,
+                        "lam": shown if isinstance(shown, float) else math.nan,
+                        "policy": shown if isinstance(shown, str) else "",
+                        "norm": norm,
+                        "eps": eps,
+                        "attacks": len(tried),
+                        "n": len(right),
+                        "accuracy": float(right.mean()),
+                        "ci_low": low,
+                        "ci_high": high,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def transfer_matrix(run: Run) -> pd.DataFrame:
+    """Accuracy for every pair of λ: crafted for one, shown at the other.
+
+    Returns:
+        Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high``; ``crafted`` and
+        ``shown`` are λs, ``residual`` for the policy, or empty for a model without λ.
+    """
+    rows = []
+    for duel in list_duels(run):
+        for crafted, shown in duel.keys:
+            if shown not in duel.clean:
+                continue
+            right = duel.right(crafted, shown)
+            low, high = wilson_interval(int(right.sum()), len(right))
+            rows.append(
+                {
+                    "model": duel.model,
+                    "perturbation": duel.attack,
+                    "norm": duel.norm,
+                    "eps": duel.eps,
+                    "crafted": crafted,
+                    "shown": shown,
+                    "n": len(right),
+                    "accuracy": float(right.mean()),
+                    "ci_low": low,
+                    "ci_high": high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _choice(lam: object, policy: object) -> Choice:
+    if isinstance(policy, str) and policy:
+        return policy
+    return "" if _is_missing(lam) else float(lam)  # type: ignore[arg-type]
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _name(choice: Choice) -> str:
+    return f"λ = {choice:g}" if isinstance(choice, float) else f"the {choice} λ"

@@ -1,0 +1,155 @@
+"""Trust marks: whether an adversarial accuracy can be believed, and if not, why.
+
+A defence that hides its gradients looks robust because the attack fails, not because no adversarial image exists. A
+large λ does just that: it silences every code and with them every gradient.
+
+Source: Athalye, Carlini & Wagner, ICML 2018, section 3.1; Carlini et al., *On Evaluating Adversarial Robustness*, 2019,
+section 5; Croce & Hein, ICML 2020, section 6. The thresholds are this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from robustness.analysis.statistics import wilson_interval
+
+OK, SUSPECT, INVALID = "OK", "SUSPECT", "INVALID"
+_ORDER = (OK, SUSPECT, INVALID)
+
+ZERO_GRADIENT = (0.1, 0.5)
+"""Mean share of exact zeros in the input gradient, above which a number is SUSPECT, and above which it is INVALID."""
+SQUARE = (0.01, 0.1)
+"""Robust accuracy that Square, which needs no gradient, takes off what withstood the white-box attack."""
+LONG = (0.05, 0.2)
+"""Robust accuracy that PGD with 100 steps takes off what withstood the attack."""
+TRANSFER = (0.02, 0.2)
+"""By how much images crafted at another λ lower the accuracy below the white-box attack's."""
+RISE = (0.01, 0.1)
+"""By how much the accuracy rises when ε grows."""
+UNBOUNDED_INVALID = 0.5
+"""Accuracy under PGD with ε = 1; SUSPECT as soon as its interval lies above chance."""
+REBATCH = (0.01, 0.1)
+"""Share of images that are answered otherwise at another batch size."""
+BUDGET_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A mark and what speaks against the number."""
+
+    mark: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """All reasons in one text."""
+        return "; ".join(self.reasons)
+
+
+def unite(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst mark and every reason, each once."""
+    verdicts = list(verdicts)
+    mark = max((verdict.mark for verdict in verdicts), key=_ORDER.index, default=OK)
+    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
+    return Verdict(mark, tuple(reasons))
+
+
+def grade(value: float, limits: tuple[float, float], reason: str) -> Verdict:
+    """OK up to the first limit, SUSPECT above it, INVALID above the second."""
+    if not value > limits[0]:
+        return Verdict(OK)
+    return Verdict(INVALID if value > limits[1] else SUSPECT, (reason,))
+
+
+def judge(frame: pd.DataFrame, *, eps: float, num_classes: int) -> Verdict:
+    """Judge a white-box cell by what was measured beside it.
+
+    Args:
+        frame: its outcomes, with the columns of :meth:`robustness.measure.attacker.Attacker._verify`.
+        eps: budget of the attack.
+        num_classes: chance is one in so many.
+    """
+    n = len(frame)
+    zeros = float(frame.loc[frame["attacked"], "zero_gradient"].mean()) if frame["attacked"].any() else 0.0
+    # `.mean()` of a share; an attack on no image at all has nothing to say and nothing against it
+    verdicts = [
+        grade(zeros, ZERO_GRADIENT, f"{zeros:.0%} of the input gradient is exactly zero"),
+        _judge_square(frame),
+        _judge_probe(frame, "long", LONG, "PGD-100"),
+        _judge_unbounded(frame, num_classes),
+    ]
+    outside = int((frame["distance"] > eps + BUDGET_TOLERANCE).sum())
+    if outside:
+        verdicts.append(Verdict(INVALID, (f"{outside} of {n} images are farther than ε from their original",)))
+    if out_of_range := int((~frame["in_range"]).sum()):
+        verdicts.append(Verdict(INVALID, (f"{out_of_range} of {n} images leave [0, 1]",)))
+    flips = float((frame["predicted"] != frame["predicted_again"]).mean())
+    verdicts.append(grade(flips, REBATCH, f"{flips:.1%} of the answers change with the batch size"))
+    return unite(verdicts)
+
+
+def _judge_square(frame: pd.DataFrame) -> Verdict:
+    """Square inside AutoAttack comes after the white-box parts; elsewhere it was tried on what withstood the attack."""
+    found = frame["broken_by"] == "square"
+    if found.any() and (frame["attacked"] & ~found & (frame["broken_by"] != "")).any():
+        share = float(found.mean())
+        return grade(share, SQUARE, f"Square breaks {share:.1%} that the white-box parts did not")
+    return _judge_probe(frame, "square", SQUARE, "Square")
+
+
+def _judge_probe(frame: pd.DataFrame, column: str, limits: tuple[float, float], name: str) -> Verdict:
+    """A further attack on some of the images that withstood; its success is scaled to all of them."""
+    tried = frame[frame[column] >= 0]
+    broken = int((tried[column] == 0).sum())
+    if broken < 2:
+        return Verdict(OK)
+    drop = broken / len(tried) * float(frame["correct"].mean())
+    return grade(drop, limits, f"{name} breaks {broken} of {len(tried)} images that withstood the attack")
+
+
+def _judge_unbounded(frame: pd.DataFrame, num_classes: int) -> Verdict:
+    tried = frame.loc[frame["unbounded"] >= 0, "unbounded"]
+    if not len(tried):
+        return Verdict(OK)
+    right = int(tried.sum())
+    low, _ = wilson_interval(right, len(tried))
+    if low <= 1 / num_classes:
+        return Verdict(OK)
+    reason = f"{right} of {len(tried)} images withstand PGD without a bound (ε = 1)"
+    return Verdict(INVALID if right / len(tried) > UNBOUNDED_INVALID else SUSPECT, (reason,))
+
+
+def judge_transfer(whitebox: np.ndarray, transferred: dict[str, np.ndarray]) -> Verdict:
+    """Whether images crafted elsewhere fool a model more often than those crafted for it.
+
+    Args:
+        whitebox: (N,) bool, right on the images crafted for it.
+        transferred: the same for images crafted at other λs, by the name of the λ.
+    """
+    own = float(whitebox.mean())
+    verdicts = [
+        grade(
+            own - float(right.mean()),
+            TRANSFER,
+            f"images crafted at {name} leave {right.mean():.1%}, its own {own:.1%}",
+        )
+        for name, right in transferred.items()
+    ]
+    return unite(verdicts)
+
+
+def judge_rise(accuracy: float, smaller: dict[str, float]) -> Verdict:
+    """Whether the accuracy is higher than at a smaller budget, whose images are allowed here, too.
+
+    Args:
+        accuracy: at this budget.
+        smaller: accuracy at smaller budgets, by the name of the budget.
+    """
+    return unite(
+        grade(accuracy - value, RISE, f"{accuracy:.1%} is more than the {value:.1%} at ε = {name}")
+        for name, value in smaller.items()
+    )

@@ -1,0 +1,179 @@
+"""What an attack is: a name, a norm, a budget and its parameters. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_prep.errors import InputError
+from robustness.grids import read_eps
+
+NORMS = {"linf": "L∞", "l2": "L2"}
+THREATS = ("whitebox", "transfer", "adaptive")
+"""Threat models: what the attacker knows of λ. See :mod:`robustness.analysis.attacks`."""
+AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
+AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("imagenet", "linf"): 4 / 255}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """One attack at one budget.
+
+    Args:
+        name: ``pgd``, ``autoattack``, or a class of ``torchattacks`` such as ``FGSM`` or ``MIFGSM``.
+        norm: ``linf`` or ``l2``.
+        eps: budget ε: ‖x′ − x‖ ≤ ε in the norm, images in [0, 1].
+        label: what tables call the attack; default: its name.
+        steps: gradient steps of PGD.
+        step_size: α of a step of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
+        restarts: random starts of PGD; an image is robust if it withstands all of them.
+        version: of AutoAttack: ``standard``, ``plus``, ``rand`` or ``custom``.
+        parts: the attacks of a ``custom`` AutoAttack.
+        queries: of Square, in AutoAttack.
+        options: arguments of a ``torchattacks`` class, other than the model and ``eps``.
+        batch_size: images that are attacked together. The random starts are drawn for a whole batch, so it can change
+            the result and belongs to the attack, unlike the batch size of evaluation.
+
+    Raises:
+        InputError: a value that cannot be used, named.
+    """
+
+    name: str
+    norm: str
+    eps: float
+    label: str = ""
+    steps: int = 20
+    step_size: float | None = None
+    restarts: int = 1
+    version: str = "standard"
+    parts: tuple[str, ...] = ()
+    queries: int = 5000
+    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    batch_size: int = 100
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
+        if self.norm not in NORMS:
+            raise InputError(f"attack {self.label}: norm must be one of {', '.join(NORMS)}; got {self.norm!r}")
+        largest = 1.0 if self.norm == "linf" else math.inf
+        if not (math.isfinite(self.eps) and 0 < self.eps <= largest):
+            raise InputError(
+                f"attack {self.label}: ε is in [0, 1] pixel units; got {self.eps:g}: was {self.eps:g}/255 meant?"
+                if self.eps > largest
+                else f"attack {self.label}: ε must be a finite number > 0; got {self.eps:g}"
+            )
+        for name in ("steps", "restarts", "queries", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"attack {self.label}: {name} must be at least 1; got {getattr(self, name)}")
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise InputError(f"attack {self.label}: step_size must be a finite number > 0; got {self.step_size}")
+        if self.name == "autoattack":
+            self._check_autoattack()
+
+    def _check_autoattack(self) -> None:
+        if self.version not in AUTOATTACK_VERSIONS:
+            raise InputError(
+                f"attack {self.label}: version must be one of {', '.join(AUTOATTACK_VERSIONS)}; got {self.version!r}"
+            )
+        if (self.version == "custom") != bool(self.parts):
+            raise InputError(f"attack {self.label}: parts are given with version = 'custom', and only with it")
+        if unknown := set(self.parts) - set(AUTOATTACK_PARTS):
+            raise InputError(
+                f"attack {self.label}: unknown part {', '.join(sorted(unknown))}: "
+                f"choose from {', '.join(AUTOATTACK_PARTS)}"
+            )
+
+    @property
+    def title(self) -> str:
+        """For people: ``pgd L∞ 8/255``."""
+        return f"{self.label} {NORMS[self.norm]} {format_eps(self.eps, self.norm)}"
+
+    @property
+    def alpha(self) -> float:
+        """Step size of PGD."""
+        return self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the attack's result, given the model, λ, images and seed; JSON values."""
+        common = {"name": self.name, "norm": self.norm, "eps": self.eps, "batch_size": self.batch_size}
+        if self.name == "pgd":
+            return {**common, "steps": self.steps, "step_size": self.alpha, "restarts": self.restarts}
+        if self.name == "autoattack":
+            return {**common, "version": self.version, "parts": list(self.parts), "queries": self.queries}
+        return {**common, "options": self.options}
+
+
+def format_eps(eps: float, norm: str) -> str:
+    """ε as people write it: ``8/255`` for L∞ where it is a multiple of 1/255, otherwise a decimal."""
+    level = eps * 255
+    if norm == "linf" and abs(level - round(level)) < 1e-9:
+        return f"{round(level)}/255"
+    return f"{eps:g}"
+
+
+def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ...]:
+    """The ``[[attacks]]`` tables of a suite as attacks, one for each ε, in the order of the file.
+
+    Args:
+        tables: each with ``name``, and optionally ``norm`` (default ``linf``), ``eps`` (a number, ``"8/255"`` or a list
+            of such; default: the field's for the profile) and the other fields of :class:`Attack`.
+        profile: of the suite: ``cifar`` has ε = 8/255 (L∞) and 0.5 (L2) by default, ``imagenet`` 4/255 (L∞).
+
+    Raises:
+        InputError: an unknown key or a value that cannot be used, named.
+    """
+    known = {f.name for f in dataclasses.fields(Attack)}
+    attacks: list[Attack] = []
+    for table in tables:
+        fields = dict(table)
+        if unknown := set(fields) - known:
+            raise InputError(
+                f"[[attacks]]: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}"
+            )
+        if not isinstance(fields.get("name"), str):
+            raise InputError("[[attacks]]: the key `name` is missing: pgd, autoattack or a class of torchattacks")
+        norm = fields.setdefault("norm", "linf")
+        given = fields.pop("eps", _DEFAULT_EPS.get((profile, norm)))
+        if given is None:
+            raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
+        fields["parts"] = tuple(fields.get("parts", ()))
+        for eps in given if isinstance(given, list) else [given]:
+            try:
+                attacks.append(Attack(eps=read_eps(eps), **fields))
+            except TypeError as error:
+                raise InputError(f"attack {fields['name']}: a value has the wrong type: {error}") from error
+    seen: set[tuple[str, str, float]] = set()
+    for attack in attacks:
+        key = (attack.label, attack.norm, attack.eps)
+        if key in seen:
+            raise InputError(f"two attacks are called {attack.title}: give one of them another label = …")
+        seen.add(key)
+    return tuple(attacks)
+
+
+def replace_eps(attacks: tuple[Attack, ...], budgets: tuple[tuple[str, float], ...]) -> tuple[Attack, ...]:
+    """The attacks with other budgets: each attack once for every ε that is given for its norm.
+
+    Args:
+        attacks: those of the suite.
+        budgets: pairs of norm and ε; an empty norm stands for L∞ if the suite attacks in it, otherwise for its norm.
+            Attacks in a norm without a budget keep theirs.
+
+    Raises:
+        InputError: a budget for a norm in which the suite has no attack.
+    """
+    norms = list(dict.fromkeys(attack.norm for attack in attacks))
+    default = "linf" if "linf" in norms else norms[0]
+    wanted: dict[str, list[float]] = {}
+    for norm, eps in budgets:
+        wanted.setdefault(norm or default, []).append(eps)
+    if unused := set(wanted) - set(norms):
+        raise InputError(f"the suite has no attack in {', '.join(sorted(unused))}: its norms are {', '.join(norms)}")
+    changed: dict[Attack, None] = {}
+    for attack in attacks:
+        for eps in wanted.get(attack.norm, [attack.eps]):
+            changed[dataclasses.replace(attack, eps=eps)] = None
+    return tuple(changed)

@@ -1,0 +1,147 @@
+"""Adversarial images on disk: a byte per value instead of four, and what the trust marks need to know of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from data_prep.files import replacing
+from robustness.measure.craft import Crafted
+from robustness.measure.probes import Probes
+
+_LEVELS = 127
+
+
+@dataclass(frozen=True)
+class AdversarialSet:
+    """Adversarial versions of clean images, decoded batch by batch: ``adversarial[0:100]`` is float32 (N, H, W, 3).
+
+    The perturbation of an image is stored as c/127 · max|δ| with whole c, rounded towards zero, so that it never
+    leaves the budget: ‖decoded − x‖ ≤ ‖x′ − x‖. Where that changes whether the model is right, the image is stored
+    exactly.
+
+    Args:
+        clean: pixels uint8 (N, H, W, 3).
+        codes: c, int8 (N, H, W, 3).
+        scale: max|δ| float32 (N,).
+        exact: float32 (M, H, W, 3), the images stored exactly.
+        exact_index: (M,) their positions, rising.
+        attacked: (N,) the model was right on the clean image.
+        broken_by: int8 (N,) index into ``stages`` of what fooled the model; −1 for nothing.
+        stages: names of the attack's stages.
+        probes: see :class:`robustness.measure.probes.Probes`.
+        seconds: that crafting took.
+    """
+
+    clean: NDArray[np.uint8]
+    codes: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    exact: NDArray[np.float32]
+    exact_index: NDArray[np.int64]
+    attacked: NDArray[np.bool_]
+    broken_by: NDArray[np.int8]
+    stages: tuple[str, ...]
+    probes: Probes
+    seconds: float
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, batch: slice) -> NDArray[np.float32]:
+        """Decode a batch."""
+        start, stop, _ = batch.indices(len(self))
+        images = _decode(self.clean[start:stop], self.codes[start:stop], self.scale[start:stop])
+        first, last = np.searchsorted(self.exact_index, (start, stop))
+        images[self.exact_index[first:last] - start] = self.exact[first:last]
+        return images
+
+    def write(self, path: Path) -> None:
+        """Store everything but the clean images."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | self.probes.arrays()
+        about = {"stages": self.stages, "seconds": self.seconds}
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+
+    @classmethod
+    def read(cls, path: Path, clean: NDArray[np.uint8]) -> AdversarialSet | None:
+        """Read a set of adversarial versions of ``clean``; None if it is absent, damaged or of other images."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays: dict[str, Any] = dict(archive)
+        except Exception:  # a damaged archive raises a variety of errors; all of them mean: craft again
+            return None
+        about = json.loads(str(arrays.pop("about")))
+        fields = {name: arrays.pop(name) for name in _ARRAYS}
+        if fields["codes"].shape != clean.shape:
+            return None
+        stages, seconds = tuple(about["stages"]), float(about["seconds"])
+        return cls(clean=clean, **fields, stages=stages, seconds=seconds, probes=Probes(**arrays))
+
+
+_ARRAYS = ("codes", "scale", "exact", "exact_index", "attacked", "broken_by")
+
+
+@torch.no_grad()
+def encode(
+    crafted: Crafted,
+    clean: NDArray[np.uint8],
+    labels: Tensor,
+    *,
+    victim: nn.Module,
+    stages: tuple[str, ...],
+    probes: Probes,
+    seconds: float,
+    batch_size: int,
+    device: torch.device,
+) -> AdversarialSet:
+    """Compress what an attack crafted; images whose decoded version is answered otherwise are kept exactly.
+
+    Args:
+        crafted: the attack's result.
+        clean: the clean pixels uint8 (N, H, W, 3).
+        labels: (N,).
+        victim: the model that was attacked, on ``device``.
+        stages: names of the attack's stages.
+        probes: what was tried beside the attack.
+        seconds: that crafting took.
+        batch_size: as in the attack.
+        device: where the victim is.
+    """
+    adversarial = crafted.images.permute(0, 2, 3, 1).numpy()
+    delta = adversarial - clean.astype(np.float32) / 255
+    scale = np.abs(delta).reshape(len(delta), -1).max(1)
+    unit = np.divide(_LEVELS, scale, out=np.zeros_like(scale), where=scale > 0)
+    codes = np.trunc(delta * unit[:, None, None, None]).astype(np.int8)
+    decoded = torch.from_numpy(_decode(clean, codes, scale)).permute(0, 3, 1, 2)
+    right = torch.cat(
+        [
+            victim(x.to(device)).max(1)[1].cpu() == y
+            for x, y in zip(torch.split(decoded, batch_size), torch.split(labels, batch_size), strict=True)
+        ]
+    )
+    changed = (crafted.attacked & (right != crafted.robust)).nonzero()[:, 0].numpy()
+    return AdversarialSet(
+        clean=clean,
+        codes=codes,
+        scale=scale,
+        exact=adversarial[changed],
+        exact_index=changed,
+        attacked=crafted.attacked.numpy(),
+        broken_by=crafted.broken_by.numpy().astype(np.int8),
+        stages=stages,
+        probes=probes,
+        seconds=seconds,
+    )
+
+
+def _decode(clean: NDArray[np.uint8], codes: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit = (scale / _LEVELS)[:, None, None, None]
+    decoded: NDArray[np.float32] = (clean.astype(np.float32) / 255 + codes * unit).clip(0, 1).astype(np.float32)
+    return decoded

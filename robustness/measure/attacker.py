@@ -1,0 +1,182 @@
+"""Attack a model at one choice of λ, keep the adversarial images, and show them to the model at every choice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from data_prep import ImageSet
+from robustness.measure.adversarial import AdversarialSet, encode
+from robustness.measure.cells import AttackTask, Cell
+from robustness.measure.craft import craft, distance
+from robustness.measure.evaluate import evaluate
+from robustness.measure.perturbations import PerturbedImages
+from robustness.measure.probes import ModelProbes, Prober
+from robustness.measure.stages import Stage, list_stages
+from robustness.measure.subjects import Subject
+from robustness.measure.victims import LamChoice, Victim, frozen
+from robustness.run_directory import RunDirectory
+from sdnet_core.augment import to_images
+
+
+@dataclass
+class Attacker:
+    """Crafts and evaluates adversarial images of one set of clean images.
+
+    Args:
+        images: the clean images.
+        directory: where adversarial images and the state of a running attack are kept.
+        device: where the models are.
+        batch_size: images per forward pass of the evaluation; the attack has its own.
+        seed: of the random starts.
+    """
+
+    images: ImageSet
+    directory: RunDirectory
+    device: torch.device
+    batch_size: int
+    seed: int
+    _model_probes: dict[tuple[str, LamChoice], ModelProbes] = field(init=False, default_factory=dict)
+
+    def count_steps(self, task: AttackTask) -> int:
+        """Images times stages: what the progress bar of a task counts."""
+        return len(self.images) * len(self._stages(task, Victim(task.subject.network, task.adversary.crafted_for)))
+
+    def measure(self, task: AttackTask, cells: Sequence[Cell], bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
+        """Outcomes per image and seconds of ``cells``; the adversarial images are read back if they are there.
+
+        The frame of the cell that was attacked itself (``whitebox``) has the columns of the trust marks, too: see
+        :meth:`_verify`.
+        """
+        network, crafted_for = task.subject.network, task.adversary.crafted_for
+        with frozen(network):
+            adversarial = self._obtain(task, bar)
+            started = time.perf_counter()
+            frames = self._evaluate(task.subject, adversarial, [cell.lam for cell in cells], self.batch_size)
+            seconds = (time.perf_counter() - started) / len(cells)
+            results = []
+            for cell, frame in zip(cells, frames, strict=True):
+                is_whitebox = cell.lam == crafted_for
+                marked = self._verify(task, adversarial, frame) if is_whitebox else frame
+                results.append((marked, round(seconds + adversarial.seconds * is_whitebox, 4)))
+        return results
+
+    def _obtain(self, task: AttackTask, bar: tqdm[Any]) -> AdversarialSet:
+        path = self.directory.adversarial / f"{task.key}.npz"
+        pixels = np.asarray(self.images.pixels)
+        found = AdversarialSet.read(path, pixels)
+        if found is not None:
+            bar.update(self.count_steps(task))
+            return found
+        crafted = self._craft(task, pixels, bar)
+        crafted.write(path)
+        path.with_suffix(".partial.npz").unlink(missing_ok=True)
+        return crafted
+
+    def _craft(self, task: AttackTask, pixels: NDArray[np.uint8], bar: tqdm[Any]) -> AdversarialSet:
+        """Run the attack, or go on with it, then the probes."""
+        attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
+        victim = Victim(network, choice)
+        stages = self._stages(task, victim)
+        started = time.perf_counter()
+        images = _as_tensor(pixels)
+        labels = torch.from_numpy(np.array(self.images.labels))
+        lam = "" if choice is None else f" λ={choice:g}" if isinstance(choice, float) else " residual λ"
+        title = f"{task.subject.name}{lam} {attack.title}"
+        before = bar.n
+
+        def report(stage: str, n: int) -> None:
+            bar.set_description(f"{title}: {stage}")
+            bar.update(n)
+
+        crafted = craft(
+            victim,
+            stages,
+            images,
+            labels,
+            norm=attack.norm,
+            eps=attack.eps,
+            batch_size=attack.batch_size,
+            seed=self.seed,
+            device=self.device,
+            state=self.directory.adversarial / f"{task.key}.partial.npz",
+            progress=report,
+        )
+        bar.set_description(f"{title}: probes")
+        prober = Prober(
+            victim=victim,
+            images=images,
+            labels=labels,
+            num_classes=network.config.num_classes,
+            limit=task.adversary.probe_images,
+            batch_size=attack.batch_size,
+            seed=self.seed,
+            device=self.device,
+        )
+        model_key = (task.subject.fingerprint, choice)
+        if model_key not in self._model_probes:
+            self._model_probes[model_key] = prober.probe_model()
+        probes = prober.probe_attack(self._model_probes[model_key], attack, crafted.robust)
+        bar.update(len(images) * len(stages) - (bar.n - before))
+        return encode(
+            crafted,
+            pixels,
+            labels,
+            victim=victim,
+            stages=tuple(stage.name for stage in stages),
+            probes=probes,
+            seconds=time.perf_counter() - started,
+            batch_size=attack.batch_size,
+            device=self.device,
+        )
+
+    def _stages(self, task: AttackTask, victim: Victim) -> list[Stage]:
+        classes = task.subject.network.config.num_classes
+        return list_stages(task.adversary.attack, victim, num_classes=classes, seed=self.seed)
+
+    def _evaluate(
+        self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[LamChoice], batch_size: int
+    ) -> list[pd.DataFrame]:
+        images = PerturbedImages(adversarial, self.images.labels)
+        indices = self.images.indices
+        return evaluate(subject.network, images, indices, choices, device=self.device, batch_size=batch_size)
+
+    def _verify(self, task: AttackTask, adversarial: AdversarialSet, frame: pd.DataFrame) -> pd.DataFrame:
+        """``frame`` with what the trust marks need, measured on the stored images, apart from the attack.
+
+        Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
+        ``distance`` ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in [0, 1]), ``predicted_again`` (at
+        another batch size), and the probes ``zero_gradient, unbounded, long, square``.
+        """
+        other_size = max(1, self.batch_size // 3)
+        (again,) = self._evaluate(task.subject, adversarial, [task.adversary.crafted_for], other_size)
+        distances, in_range = [], []
+        for start in range(0, len(adversarial), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            decoded = adversarial[batch]
+            clean = _as_tensor(np.asarray(self.images.pixels[batch]))
+            moved = to_images(torch.from_numpy(decoded))
+            distances.append(distance(moved, clean, task.adversary.attack.norm).numpy())
+            in_range.append(((decoded >= 0) & (decoded <= 1)).reshape(len(decoded), -1).all(1))
+        names = np.array([*adversarial.stages, ""])
+        return frame.assign(
+            attacked=adversarial.attacked,
+            broken_by=names[adversarial.broken_by],
+            distance=np.concatenate(distances),
+            in_range=np.concatenate(in_range),
+            predicted_again=again["predicted"].to_numpy(),
+            **adversarial.probes.arrays(),
+        )
+
+
+def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    return to_images(torch.from_numpy(np.array(pixels))).contiguous()

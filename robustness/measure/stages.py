@@ -1,0 +1,205 @@
+"""The stages of an attack: each turns images that are still right into images that the model may get wrong.
+
+PGD and its relatives are torchattacks', AutoAttack is pyautoattack's; nothing here computes an attack step itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_prep.errors import InputError, PrerequisiteError
+from robustness.attack import Attack
+
+_TARGETED_DLR_CLASSES = 4
+"""The targeted DLR loss takes the fourth largest logit."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator."""
+
+    name: str
+    perturb: Callable[[Tensor, Tensor], Tensor]
+
+
+def library_of(attack: Attack) -> str:
+    """Name and version of the package that computes the attack.
+
+    Raises:
+        PrerequisiteError: it is not installed.
+    """
+    package = "pyautoattack" if attack.name == "autoattack" else "torchattacks"
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        raise PrerequisiteError(
+            f"attack {attack.label} needs the package {package}: pip install 'sdnet-robustness[attacks]'"
+        ) from None
+
+
+def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: int) -> list[Stage]:
+    """The stages of ``attack`` on ``victim``, in their order.
+
+    Raises:
+        PrerequisiteError: the library of the attack is not installed.
+        InputError: torchattacks has no such attack, or it does not take the options; AutoAttack's DLR loss was asked
+            for with too few classes.
+    """
+    library_of(attack)
+    if attack.name == "autoattack":
+        return _autoattack_stages(attack, victim, num_classes, seed)
+    if attack.name == "pgd":
+        import torchattacks
+
+        kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
+        pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=True)
+        return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
+    return [Stage(attack.name, _find_torchattack(attack, victim))]
+
+
+def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    import torchattacks
+
+    names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name)]
+    if attack.name not in names:
+        raise InputError(f"no attack {attack.name!r}: choose pgd, autoattack or one of {', '.join(sorted(names))}")
+    kind = getattr(torchattacks, attack.name)
+    takes = inspect.signature(kind).parameters
+    options = dict(attack.options)
+    if unknown := set(options) - set(takes) | {"model"} & set(options):
+        raise InputError(
+            f"attack {attack.name} has no option {', '.join(sorted(unknown))}: "
+            f"choose from {', '.join(name for name in takes if name != 'model')}"
+        )
+    if "eps" in takes:
+        options["eps"] = attack.eps
+    if "norm" in takes:
+        options["norm"] = {"linf": "Linf", "l2": "L2"}[attack.norm]
+    perturb: Callable[[Tensor, Tensor], Tensor] = kind(victim, **options)
+    return perturb
+
+
+def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> list[Stage]:
+    """AutoAttack's parts with its own parameters; APGD ends as soon as every image of its batch was fooled once.
+
+    Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
+        defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.
+
+    Source: Croce & Hein, ICML 2020.
+    """
+    from pyautoattack import AutoAttack
+
+    watcher = Watcher(victim)
+    ensemble = AutoAttack(
+        watcher,
+        norm={"linf": "Linf", "l2": "L2"}[attack.norm],
+        eps=attack.eps,
+        version=attack.version,
+        attacks=list(attack.parts) or None,
+        seed=seed,
+        device=next(victim.parameters()).device,
+    )
+    quiet = logging.Logger("quiet", logging.CRITICAL + 1)
+    ensemble.logger = ensemble.apgd.logger = ensemble.apgd_targeted.logger = quiet
+    targets = min(9, num_classes - 1)
+    ensemble.apgd_targeted.n_target_classes = min(ensemble.apgd_targeted.n_target_classes, targets)
+    ensemble.fab.n_target_classes = min(ensemble.fab.n_target_classes, targets)
+    for apgd in (ensemble.apgd, ensemble.apgd_targeted):
+        apgd.attack_single_run = _stopping_early(apgd.attack_single_run, watcher)
+    ensemble.square.n_queries = attack.queries
+    restarts = ensemble.fab.n_restarts
+
+    def run(part: str) -> Callable[[Tensor, Tensor], Tensor]:
+        @torch.no_grad()
+        def perturb(images: Tensor, labels: Tensor) -> Tensor:
+            if part in ("apgd-ce", "apgd-dlr"):
+                ensemble.apgd.loss = part.removeprefix("apgd-")
+                attack = ensemble.apgd
+            elif part == "apgd-t":
+                attack = ensemble.apgd_targeted
+            elif part in ("fab", "fab-t"):
+                attack = ensemble.fab
+                attack.targeted = part == "fab-t"
+                attack.n_restarts = 1 if attack.targeted else restarts
+            else:
+                attack = ensemble.square
+            adversarial: Tensor = attack.perturb(images, labels)
+            return adversarial
+
+        return perturb
+
+    parts = _possible_parts(ensemble.attacks_to_run, num_classes, given=attack.version == "custom")
+    return [Stage(part, run(part)) for part in parts]
+
+
+def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[str]:
+    """The parts that are defined for so few classes; raises InputError if one that the user listed is not."""
+    undefined = {"apgd-t"} if num_classes < _TARGETED_DLR_CLASSES else set()
+    if num_classes < 3:
+        undefined |= {"apgd-dlr"}
+    if given and (bad := undefined & set(parts)):
+        raise InputError(f"{', '.join(sorted(bad))} is not defined for {num_classes} classes: leave it out")
+    if undefined == {"apgd-t"} and "apgd-dlr" not in parts:
+        return ["apgd-dlr" if part == "apgd-t" else part for part in parts]
+    return [part for part in parts if part not in undefined]
+
+
+class _EveryImageFooled(Exception):
+    """No image of the batch is left to fool."""
+
+
+class Watcher(nn.Module):
+    """Passes images through to a model and, within :meth:`watching`, keeps the first wrong version of each image."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = False
+        self._labels: Tensor | None = None
+        self.found = torch.empty(0)
+        self._fooled = torch.empty(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of ``images``; ends the attack once every watched image was answered wrongly."""
+        logits: Tensor = self.model(images)
+        if self._labels is not None:
+            wrong = (logits.detach().max(1)[1] != self._labels) & ~self._fooled
+            self.found = torch.where(wrong[:, None, None, None], images.detach(), self.found)
+            self._fooled = self._fooled | wrong
+            if bool(self._fooled.all()):
+                raise _EveryImageFooled
+        return logits
+
+    @contextmanager
+    def watching(self, images: Tensor, labels: Tensor) -> Any:
+        """Watch the answers for versions of ``images`` with these ``labels``."""
+        self.found, self._fooled = images.detach().clone(), torch.zeros_like(labels, dtype=torch.bool)
+        self._labels = labels
+        try:
+            yield
+        finally:
+            self._labels = None
+
+
+def _stopping_early(run: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:
+    """``attack_single_run`` of APGD, left as soon as every image was fooled: more iterations change nothing then."""
+
+    def attack_single_run(images: Tensor, labels: Tensor, x_init: Tensor | None = None) -> Any:
+        with watcher.watching(images, labels):
+            try:
+                return run(images, labels, x_init)
+            except _EveryImageFooled:
+                still_right = torch.zeros_like(labels, dtype=torch.bool)
+                loss = torch.zeros(len(labels), device=images.device)
+                return watcher.found, still_right, loss, watcher.found
+
+    return attack_single_run

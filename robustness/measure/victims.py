@@ -1,0 +1,69 @@
+"""A network as an attack sees it: images in, logits out, at a fixed λ or through a policy that chooses λ per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from robustness.policies import ResidualLaw
+from sdnet_core import Network
+from sdnet_core.sparse_coding import Lambda
+
+LamChoice = float | None | ResidualLaw
+"""λ of a measurement: a number, a policy that chooses it for each image, or None for a model without λ."""
+
+
+def choose_lam(network: Network, images: Float[Tensor, "n 3 h w"], choice: LamChoice) -> Lambda | None:
+    """λ of a call: ``choice`` itself if it is fixed, otherwise what the policy makes of each image, shape (N,).
+
+    The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the λ of training. Where gradients are recorded
+    the clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
+
+    Source: Bengio, Léonard & Courville, 2013 (straight-through estimator); Athalye, Carlini & Wagner, ICML 2018
+        (backward pass differentiable approximation).
+    """
+    if not isinstance(choice, ResidualLaw):
+        return choice
+    residual = network.residual(images, network.encode(images))
+    chosen = choice.lam(residual)
+    if not (torch.is_grad_enabled() and residual.requires_grad):
+        return chosen
+    smooth = choice.slope * residual + choice.intercept
+    return chosen.detach() + smooth - smooth.detach()
+
+
+class Victim(nn.Module):
+    """``victim(images)`` are the network's logits at one choice of λ; gradients flow through the choice itself.
+
+    Args:
+        network: in eval mode.
+        choice: λ, or the policy that chooses it.
+    """
+
+    def __init__(self, network: Network, choice: LamChoice) -> None:
+        super().__init__()
+        self.network, self.choice = network, choice
+        self.training = False
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Logits of images in [0, 1]."""
+        logits: Tensor = self.network(images, choose_lam(self.network, images, self.choice))
+        return logits
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for weights within the block; both are restored after it."""
+    was_training = network.training
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    network.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.train(was_training)
+        for parameter, flag in zip(network.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)

@@ -1,0 +1,51 @@
+"""Adversarial training: every batch is replaced by images that the current model gets wrong most."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from sdnet_core.networks import Network
+
+
+def craft_batch(
+    model: Network,
+    images: Float[Tensor, "n 3 h w"],
+    labels: Int[Tensor, " n"],
+    *,
+    eps: float,
+    steps: int,
+    step_size: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "n 3 h w"]:
+    """Projected gradient ascent on the cross-entropy in the L∞ ball: x ← Π(x + α sign ∇ₓ loss), from a random start.
+
+    Args:
+        model: the network in training. It is put into eval mode for the time of the attack, so that its batch
+            statistics are those of the training step alone; its mode is restored.
+        images: clean images in [0, 1].
+        labels: their classes.
+        eps: ε, radius of the ball, in [0, 1] pixel units.
+        steps: number of gradient steps, at least 1.
+        step_size: α, in [0, 1] pixel units.
+        generator: of the uniform random start.
+
+    Returns:
+        Images in [0, 1] with ‖x′ − x‖∞ ≤ ε.
+
+    Source: Madry et al., ICLR 2018, section 2.1; eval mode: Pang et al., ICLR 2021, section 3.2.
+    """
+    was_training = model.training
+    model.eval()
+    noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
+    crafted = (images + noise).clamp(0, 1)
+    for _ in range(steps):
+        crafted.requires_grad_(True)
+        loss = functional.cross_entropy(model(crafted), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, crafted)
+        crafted = crafted.detach() + step_size * gradient.sign()
+        crafted = torch.minimum(torch.maximum(crafted, images - eps), images + eps).clamp(0, 1)
+    model.train(was_training)
+    return crafted
