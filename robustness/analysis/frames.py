@@ -65,7 +65,7 @@ class Run:
     @cached_property
     def corrupted(self) -> pd.DataFrame:
         """The rows of :attr:`cells` that are of clean and corrupted images, without those of attacks."""
-        return self.cells[self.cells["threat"].fillna("") == ""]
+        return self.cells[self.cells["threat"].isna()]
 
     @property
     def models(self) -> list[str]:
