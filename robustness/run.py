@@ -21,7 +21,8 @@ from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import shipped_models
 from sdnet_core.environment import select_device
 
-_BATCH_SIZE = 250
+_BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
+_LARGE_SIDE = 64
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,7 +50,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
     add("--out", type=Path, metavar="DIR", help="run directory (default results/runs/<suite>)")
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
-    add("--batch-size", type=int, default=_BATCH_SIZE, metavar="N", help=f"per forward pass (default {_BATCH_SIZE})")
+    sizes = f"default {_BATCH_SIZE}; {_BATCH_SIZE_OF_LARGE} for images of more than {_LARGE_SIDE} pixels a side"
+    add("--batch-size", type=int, metavar="N", help=f"per forward pass ({sizes})")
     add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
@@ -83,7 +85,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         PrerequisiteError: data, a model or a GPU is missing.
         InputError: what is there cannot be used.
     """
-    if arguments.batch_size < 1:
+    if arguments.batch_size is not None and arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
     device = select_device(arguments.device)
     try:
@@ -97,6 +99,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     archive = find_official(suite, images, arguments.data_dir)
     if archive is None:
         check_generated(suite, images)
+    large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
     return Measurement(
         suite=suite,
@@ -105,7 +108,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         archive=archive,
         directory=RunDirectory(arguments.out or Path("results/runs") / suite.name),
         device=device,
-        batch_size=arguments.batch_size,
+        batch_size=arguments.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
     )
 
 
