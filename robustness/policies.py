@@ -1,14 +1,33 @@
-"""λ policies: which λ an image gets, and what each is allowed to look at."""
+"""λ policies: which λ an image gets, and what each is allowed to look at.
+
+A policy is an object with a name and a method ``choose``. To add one, write it and put it into :data:`POLICIES`; every
+table, figure and report then shows it. Half of the λ of training for whatever the model is not sure of::
+
+    @dataclass(frozen=True)
+    class Cautious:
+        name: ClassVar[str] = "cautious"
+        uses_test_labels: ClassVar[bool] = False
+
+        def choose(self, view: View) -> Choice | None:
+            confidence = view.at_trained(view.confidence)
+            return None if confidence is None else np.where(confidence < 0.5, 0.5, 1.0) * view.trained_lam
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_prep.corruptions.registry import CORRUPTIONS
+
+Floats = NDArray[np.floating[Any]]
+Choice = float | Floats
+"""One λ for all images of the cell, or (N,) one for each."""
 Residuals = TypeVar("Residuals", NDArray[np.floating[Any]], Tensor)
 
 
@@ -42,3 +61,138 @@ class ResidualLaw:
             (N,) λ in [lowest, highest], of the same kind.
         """
         return (self.slope * residual + self.intercept).clip(self.lowest, self.highest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a policy may look at: one model on the images of one perturbation and severity. It holds no test labels.
+
+    Args:
+        perturbation: ``clean`` or a corruption.
+        severity: its level; 0 for clean.
+        lambdas: (L,) the λ grid, increasing.
+        trained_lam: λ of training.
+        predicted: (L, N) predicted classes at every λ.
+        confidence: (L, N) softmax probabilities of the predicted classes.
+        residual: (L, N) ‖x − Az‖², summed squares in normalised-pixel units.
+        sparsity: (L, N) shares of zeros in the codes.
+        law: the residual law of the model; None if none was fitted.
+        selection: (L,) accuracies at every λ on training images under each of these perturbations.
+        correct: (L, N) right answers on the test images; None for every policy that is not allowed to see them.
+    """
+
+    perturbation: str
+    severity: int
+    lambdas: Floats
+    trained_lam: float
+    predicted: NDArray[np.integer[Any]]
+    confidence: Floats
+    residual: Floats
+    sparsity: Floats
+    law: ResidualLaw | None
+    selection: Mapping[str, Floats]
+    correct: NDArray[np.bool_] | None = None
+
+    def at_trained(self, values: Floats) -> Floats | None:
+        """The row of ``values`` (L, N) at the λ of training; None if the grid lacks it."""
+        rows = np.flatnonzero(self.lambdas == self.trained_lam)
+        return values[rows[0]] if len(rows) else None
+
+    def best(self, accuracy: Floats) -> float:
+        """The λ of the highest ``accuracy`` (L,); of several the one nearest to the λ of training."""
+        nearest = np.lexsort((np.abs(self.lambdas - self.trained_lam), -accuracy))
+        return float(self.lambdas[nearest[0]])
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Chooses λ. ``uses_test_labels`` marks an upper bound: only such a policy finds ``view.correct``."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def uses_test_labels(self) -> bool:
+        """Whether it looks at the labels of the images that it is judged on."""
+
+    def choose(self, view: View) -> Choice | None:
+        """λ for the images of ``view``; the analysis takes the nearest of the grid. None: it has no answer here."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One λ of the grid for everything."""
+
+    lam: float
+    name: ClassVar[str] = "fixed"
+    uses_test_labels: ClassVar[bool] = False
+
+    def choose(self, view: View) -> Choice | None:  # noqa: ARG002
+        """Always ``lam``."""
+        return self.lam
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The λ of training, where the grid has it."""
+
+    name: ClassVar[str] = "trained"
+    uses_test_labels: ClassVar[bool] = False
+
+    def choose(self, view: View) -> Choice | None:
+        """The λ of training; None if it was not measured."""
+        return view.trained_lam if view.trained_lam in view.lambdas else None
+
+
+@dataclass(frozen=True)
+class Validated:
+    """One λ per corruption, the best on training images under the same or the extra corruption of its kind."""
+
+    name: ClassVar[str] = "validated"
+    uses_test_labels: ClassVar[bool] = False
+
+    def choose(self, view: View) -> Choice | None:
+        """The λ of the highest mean accuracy over the severities of the selection; None if there is no selection."""
+        for name in (view.perturbation, extra_of_kind(view.perturbation)):
+            if name is not None and name in view.selection:
+                return view.best(view.selection[name])
+        return None
+
+
+@dataclass(frozen=True)
+class Residual:
+    """λ per image by the model's residual law, from the image's own residual at the λ of training."""
+
+    name: ClassVar[str] = "residual"
+    uses_test_labels: ClassVar[bool] = False
+
+    def choose(self, view: View) -> Choice | None:
+        """The law's λs; None without a law, or if the λ of training was not measured."""
+        residual = view.at_trained(view.residual)
+        return None if view.law is None or residual is None else view.law.lam(residual)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The λ that is best on these very test images: an upper bound of every fixed λ, never a result."""
+
+    name: ClassVar[str] = "oracle"
+    uses_test_labels: ClassVar[bool] = True
+
+    def choose(self, view: View) -> Choice | None:
+        """The λ with the most right answers."""
+        assert view.correct is not None
+        return view.best(view.correct.mean(axis=1))
+
+
+POLICIES: tuple[Policy, ...] = (Trained(), Validated(), Residual(), Oracle())
+"""Besides :class:`Fixed` at every λ of the grid."""
+
+
+def extra_of_kind(corruption: str) -> str | None:
+    """The extra corruption of the same kind (noise, blur, weather, digital); None for ``clean``."""
+    if corruption not in CORRUPTIONS:
+        return None
+    group = CORRUPTIONS[corruption].group
+    return next(name for name, it in CORRUPTIONS.items() if it.extra and it.group == group)

@@ -8,20 +8,22 @@ import sys
 from pathlib import Path
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
+from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import SUMMARY_NOTE, describe, summarise, to_terminal, widen
+from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
 from robustness.analysis.write import write_analysis
 from robustness.run_directory import RunDirectory
 
 _MOST_LAMBDAS = 6
 
 
-def print_summary(run: Run) -> None:
+def print_summary(findings: Findings) -> None:
     """The final table on the terminal, and where everything is."""
+    run = findings.run
     if not len(run.cells):
         print("no cell is finished yet: nothing to show")
         return
-    wide = widen(summarise(run), run, most=_MOST_LAMBDAS)
+    wide = widen(findings.summary, run, most=_MOST_LAMBDAS)
     print(to_terminal(wide, shutil.get_terminal_size((110, 40)).columns))
     print(f"\n{describe(run)}.\n{SUMMARY_NOTE}")
     print(f"written: {run.directory.path}/ (cells.csv, tables/, figures/, run.json)")
@@ -29,7 +31,7 @@ def print_summary(run: Run) -> None:
 
 def exit_code(run: Run, *, strict: bool = False) -> int:
     """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
-    whole = len(run.cells) == len(run.record["cells"])
+    whole = len(run.cells) + len(run.selection) == len(run.record["cells"])
     marked = strict and bool((run.cells["trust"].dropna() != "OK").any())
     return EXIT_DONE if whole and not marked else EXIT_SOME_FAILED
 
@@ -45,9 +47,9 @@ def main() -> int:
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
     codes = []
     for path in parser.parse_args().run_dirs:
-        run = write_analysis(RunDirectory(path))
-        print_summary(run)
-        codes.append(exit_code(run))
+        findings = write_analysis(RunDirectory(path))
+        print_summary(findings)
+        codes.append(exit_code(findings.run))
     return max(codes)
 
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_prep import load_images
+from data_prep import ImageSet, load_images
 from data_prep.errors import InputError, PrerequisiteError, run_command
+from data_prep.sources import split_sizes
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
@@ -101,6 +102,9 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         check_generated(suite, images)
     large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
+    names = [subject.name for subject in subjects]
+    if suite.baseline and suite.baseline not in names:
+        raise InputError(f"the baseline {suite.baseline!r} is none of the models: choose from {', '.join(names)}")
     return Measurement(
         suite=suite,
         subjects=subjects,
@@ -109,7 +113,15 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         directory=RunDirectory(arguments.out or Path("results/runs") / suite.name),
         device=device,
         batch_size=arguments.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
+        training_images=load_selection(suite, arguments.data_dir),
     )
+
+
+def load_selection(suite: Suite, data_dir: Path) -> ImageSet | None:
+    """The training images that λ is chosen on; None where the suite or the data set has none."""
+    if not suite.selection or "train" not in split_sizes(suite.data, data_dir):
+        return None
+    return load_images(suite.data, split="train", data_dir=data_dir).subset(suite.selection_n, seed=suite.seed)
 
 
 def announce(measurement: Measurement) -> None:
@@ -123,6 +135,11 @@ def announce(measurement: Measurement) -> None:
         print(f"  {subject.name}: " + ("no λ" if lambdas == (None,) else f"λ = {', '.join(f'{v:g}' for v in lambdas)}"))
     levels = sum(len(suite.levels(name)) for name in suite.corruptions)
     print(f"  clean + {len(suite.corruptions)} corruptions at {levels} levels: {cells} cells, {done} of them done")
+    if measurement.training_images is not None:
+        n, names = len(measurement.training_images), ", ".join(suite.selection_corruptions)
+        print(f"  among them the choice of λ on {n} training images: clean, {names}")
+    elif suite.selection:
+        print(f"  no choice of λ on training images: {suite.data} has no split 'train'")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,11 +157,11 @@ def main(argv: list[str] | None = None) -> int:
     measurement.find_done()
     announce(measurement)
     measurement.run(sys.argv[1:] if argv is None else argv)
-    run = write_analysis(measurement.directory)
-    print_summary(run)
+    findings = write_analysis(measurement.directory)
+    print_summary(findings)
     for reason in sorted(set(measurement.failures.values())):
         print(f"some cells failed: {reason}", file=sys.stderr)
-    return exit_code(run, strict=arguments.strict)
+    return exit_code(findings.run, strict=arguments.strict)
 
 
 if __name__ == "__main__":

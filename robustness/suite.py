@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data_prep.corruptions import expand_names, severities
+from data_prep.corruptions import corruption_names, expand_names, severities
 from data_prep.errors import InputError
 from robustness.attack import THREATS, Attack, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
@@ -30,6 +30,10 @@ class Suite:
         severities: levels ≥ 1; empty for every level that the profile has.
         models: shipped names or paths.
         lambdas: the λ grid for models that have a λ; empty for the λ of training only.
+        selection: corruptions of *training* images on which the policy ``validated`` chooses λ: ``extra`` (for every
+            corruption the extra one of its kind), ``same`` (the corruption itself) or empty for none.
+        selection_n: training images of the selection.
+        baseline: model that the others are compared with; empty for the first one without λ.
         n: images, a nested random subset; None for all.
         seed: of the subset, of every generated corruption and of the random starts of attacks.
         attacks: one for each budget; empty for none.
@@ -50,6 +54,9 @@ class Suite:
     severities: tuple[int, ...] = ()
     models: tuple[str, ...] = ()
     lambdas: tuple[float, ...] = ()
+    selection: str = ""
+    selection_n: int = 1000
+    baseline: str = ""
     n: int | None = None
     seed: int = 0
     attacks: tuple[Attack, ...] = ()
@@ -71,6 +78,10 @@ class Suite:
             object.__setattr__(self, "lambdas", check_lambdas(self.lambdas))
         if self.n is not None and self.n < 1:
             raise InputError(f"--n must be at least 1 image; got {self.n}")
+        if self.selection not in ("", "extra", "same"):
+            raise InputError(f"selection must be 'extra', 'same' or empty; got {self.selection!r}")
+        if self.selection_n < 1:
+            raise InputError(f"selection_n must be at least 1 image; got {self.selection_n}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {self.seed}")
         if unknown := set(self.threats) - set(THREATS):
@@ -84,7 +95,14 @@ class Suite:
 
     def levels(self, corruption: str) -> tuple[int, ...]:
         """The severities at which ``corruption`` is measured."""
-        return self.severities or severities(corruption, self.profile)
+        known = severities(corruption, self.profile)
+        return tuple(level for level in known if not self.severities or level in self.severities)
+
+    @property
+    def selection_corruptions(self) -> tuple[str, ...]:
+        """The corruptions of training images that λ is chosen on, as far as the profile defines them."""
+        names = {"": (), "extra": corruption_names("extra"), "same": self.corruptions}[self.selection]
+        return tuple(name for name in names if self.levels(name))
 
 
 def shipped_suites() -> dict[str, Path]:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.style import (
     MODEL_COLOURS,
@@ -19,19 +20,22 @@ from robustness.analysis.style import (
     panel_grid,
     save_figure,
 )
-from robustness.analysis.tables import describe, summarise
+from robustness.analysis.tables import describe
 
 _MOST_ROWS = 16
 
 
-def write_figures(run: Run) -> None:
+def write_figures(findings: Findings) -> None:
     """Draw every figure that the run has outcomes for into its folder ``figures``."""
+    run = findings.run
     folder = run.directory.path / "figures"
     note = f"{describe(run)}. Bands: 95 % intervals."
     with figure_style():
         if run.corrupted["lam"].nunique() > 1:
             full_note = f"{note} Mean over the severities. Ring: λ of training."
-            save_figure(draw_accuracy_by_lambda(run), folder, "accuracy_by_lambda", fill(full_note, 120))
+            save_figure(
+                draw_accuracy_by_lambda(run, findings.summary), folder, "accuracy_by_lambda", fill(full_note, 120)
+            )
         for model in run.models:
             measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
             if len(measured) and measured["lam"].notna().any():
@@ -43,9 +47,8 @@ def write_figures(run: Run) -> None:
             save_figure(draw_samples(samples), folder, "samples", fill(title, 70))
 
 
-def draw_accuracy_by_lambda(run: Run) -> Figure:
+def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
     """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines."""
-    summary = summarise(run)
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
     figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)")
     for axis, name in zip(axes, names):
@@ -72,7 +75,7 @@ def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, index: int) -> None:
 
 def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
     """A panel per corruption: accuracy of ``model`` against severity, a line per λ; other models without λ dashed."""
-    cells = run.cells[run.cells["severity"] > 0]
+    cells = run.corrupted[run.corrupted["severity"] > 0]
     figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)")
     own = cells[cells["model"] == model]
     lambdas = sorted(own["lam"].dropna().unique())

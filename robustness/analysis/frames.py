@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.analysis.statistics import wilson_interval
+from robustness.laws import FittedLaw
 from robustness.run_directory import RunDirectory
 
 CELL_COLUMNS = [
@@ -54,13 +55,36 @@ class Run:
                     "seconds": metadata["seconds"],
                 }
             )
-        columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy"]
+        columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
         return pd.DataFrame(rows).reindex(columns=columns), outcomes
 
-    @property
+    @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row per finished cell: :data:`CELL_COLUMNS`, ``key`` and ``trained_lam``; accuracies are fractions."""
-        return self._measured[0]
+        """One row per finished cell: :data:`CELL_COLUMNS`, ``key`` and ``trained_lam``; accuracies are fractions.
+
+        The cells of the selection, which are of training images, are in :attr:`selection`.
+        """
+        measured = self._measured[0]
+        return pd.DataFrame(measured[measured["split"] == self.record["data"]["split"]]).reset_index(drop=True)
+
+    @cached_property
+    def selection(self) -> pd.DataFrame:
+        """Cells of training images, which λ may be chosen on; columns as in :attr:`cells`."""
+        measured = self._measured[0]
+        return pd.DataFrame(measured[measured["split"] != self.record["data"]["split"]])
+
+    @cached_property
+    def laws(self) -> dict[str, FittedLaw]:
+        """The residual laws of the models that have one."""
+        return {m["name"]: FittedLaw.from_json(m["law"]) for m in self.record["models"] if m.get("law")}
+
+    @property
+    def baseline(self) -> str | None:
+        """The model that the others are compared with: the suite's, or the first one without λ; None if all have λ."""
+        if named := self.record["suite"].get("baseline"):
+            return str(named)
+        plain = self.corrupted.loc[self.corrupted["lam"].isna(), "model"]
+        return next((model for model in self.models if model in set(plain)), None)
 
     @cached_property
     def corrupted(self) -> pd.DataFrame:

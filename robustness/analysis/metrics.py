@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 ALEXNET_ERRORS = {
     "gaussian_noise": 0.886428,
@@ -28,37 +28,48 @@ Source: Hendrycks & Dietterich, ICLR 2019, and the evaluation code of AugMix (He
 """
 
 
-def mean_corruption_error(errors: ArrayLike, baseline: ArrayLike) -> float:
+def mean_corruption_error(errors: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
     """mCE = 100/C · Σ_c CE_c, CE_c = Σ_s E_{s,c} / Σ_s E⁰_{s,c}: in percent of the errors of a baseline.
 
     Args:
-        errors: (C, S) or, of means over the severities, (C, 1) errors of the model.
+        errors: (..., C, S) or, of means over the severities, (..., C, 1) errors of the model.
         baseline: the same of the baseline. Both must be of the same severities; a baseline without any error under a
             corruption gives no finite number.
+
+    Returns:
+        (...) mCE.
 
     Source: Hendrycks & Dietterich, ICLR 2019, section 4.3.
     """
     return _mean_ratio(np.asarray(errors, dtype=np.float64), np.asarray(baseline, dtype=np.float64))
 
 
-def relative_corruption_error(errors: ArrayLike, clean: float, baseline: ArrayLike, baseline_clean: float) -> float:
+def relative_corruption_error(
+    errors: ArrayLike, clean: ArrayLike, baseline: ArrayLike, baseline_clean: ArrayLike
+) -> NDArray[np.float64]:
     """Relative mCE = 100/C · Σ_c Σ_s (E_{s,c} − E_clean) / Σ_s (E⁰_{s,c} − E⁰_clean): the added errors.
 
     Args:
-        errors: (C, S) errors of the model.
-        clean: its error on clean images.
-        baseline: (C, S) errors of the baseline.
-        baseline_clean: its error on clean images.
+        errors: (..., C, S) errors of the model.
+        clean: (...) its error on clean images.
+        baseline: (..., C, S) errors of the baseline.
+        baseline_clean: (...) its error on clean images.
+
+    Returns:
+        (...) relative mCE.
 
     Source: Hendrycks & Dietterich, ICLR 2019, section 4.3.
     """
-    added = np.asarray(errors, dtype=np.float64) - clean
-    return _mean_ratio(added, np.asarray(baseline, dtype=np.float64) - baseline_clean)
+    return _mean_ratio(_added(errors, clean), _added(baseline, baseline_clean))
 
 
-def _mean_ratio(errors: np.ndarray, baseline: np.ndarray) -> float:
+def _added(errors: ArrayLike, clean: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(errors, dtype=np.float64) - np.asarray(clean, dtype=np.float64)[..., None, None]
+
+
+def _mean_ratio(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return float(100 * (errors.sum(axis=1) / baseline.sum(axis=1)).mean())
+        return np.asarray(100 * (errors.sum(axis=-1) / baseline.sum(axis=-1)).mean(axis=-1))
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:

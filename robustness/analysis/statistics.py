@@ -62,16 +62,17 @@ def resample_means(values: ArrayLike, *, draws: int = 2000, seed: int = 0) -> ND
     over the distinct ones: the same distribution, and fast for the few distinct values of right and wrong answers.
 
     Args:
-        values: (n, k), a row per image.
+        values: (n,) or (n, k), a row per image.
         draws: resamples.
         seed: of the resampling; the same seed gives the same intervals.
 
     Returns:
-        (draws, k) means.
+        (draws,) or (draws, k) means.
 
     Source: Efron, Annals of Statistics 7(1), 1979.
     """
-    rows, counts = np.unique(np.asarray(values, dtype=np.float64), axis=0, return_counts=True)
+    array = np.asarray(values, dtype=np.float64)
+    rows, counts = np.unique(array, axis=0 if array.ndim > 1 else None, return_counts=True)
     n = int(counts.sum())
     rng = np.random.default_rng(seed)
     at_once = max(1, _RESAMPLE_VALUES // len(rows))
@@ -102,7 +103,7 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
         Mean, lower and upper end.
     """
     array = np.asarray(differences, dtype=np.float64)
-    return float(array.mean()), *percentile_interval(resample_means(array[:, None])[:, 0])
+    return float(array.mean()), *percentile_interval(resample_means(array))
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:

@@ -1,117 +1,97 @@
-"""The tables of a run: ``cells.csv`` (every cell) and ``summary`` (corruption × model × λ policy)."""
+"""The tables of a run as files and texts: CSV, parquet, Markdown, LaTeX and the terminal."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from data_prep import corruption_names
+from robustness.analysis.findings import Findings
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.statistics import clustered_interval
+from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
+from robustness.analysis.summary import group_corruptions
 
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
 
 
-def write_tables(run: Run) -> None:
-    """Write ``cells.csv`` and ``tables/summary.csv/.md/.tex`` into the run directory."""
-    folder = run.directory.path
+def write_tables(findings: Findings) -> None:
+    """Write ``cells.csv``, ``tables/policies.csv/.parquet``, ``scores.csv`` and ``summary.csv/.md/.tex``."""
+    run, folder = findings.run, findings.run.directory.path
     run.cells[CELL_COLUMNS].to_csv(folder / "cells.csv", index=False)
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
-    summary = summarise(run)
-    summary.to_csv(tables / "summary.csv", index=False)
-    wide = widen(summary, run)
+    findings.policies.to_csv(tables / "policies.csv", index=False)
+    findings.policies.to_parquet(tables / "policies.parquet", index=False)
+    findings.scores.to_csv(tables / "scores.csv", index=False)
+    findings.summary.to_csv(tables / "summary.csv", index=False)
+    wide = widen(findings.summary, run)
     caption = f"{describe(run)}. {SUMMARY_NOTE}"
     (tables / "summary.md").write_text(f"{to_markdown(wide)}\n\n{caption}\n")
     (tables / "summary.tex").write_text(to_latex(wide, caption))
+    for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
+        write_severities(findings, model, tables / f"severities_{model}")
 
 
-def summarise(run: Run) -> pd.DataFrame:
-    """Mean accuracy over the severities of every corruption, for every model and λ policy.
-
-    Policies: ``fixed`` (every λ of the grid), ``trained`` (λ of training, where the grid has it) and ``oracle`` (the λ
-    that is best on these very test images: an upper bound, never a result). Models without λ have ``none``.
-
-    Returns:
-        Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high`` and ``gain, gain_low,
-        gain_high``: accuracy minus that at λ of training, paired image by image. The intervals treat the images as the
-        independent units (:func:`~robustness.analysis.statistics.clustered_interval`).
-    """
-    rows = []
-    for (perturbation, model), group in run.corrupted.groupby(["perturbation", "model"], sort=False):
-        trained = group[group["lam"] == group["trained_lam"]]
-        by_lam = pd.DataFrame(
-            [_pool_severities(run, cells, trained) for _, cells in group.groupby("lam", dropna=False)]
-        )
-        has_lam = by_lam["lam"].notna()
-        policies = {
-            "none": by_lam[~has_lam],
-            "trained": by_lam[by_lam["lam"] == group["trained_lam"].iloc[0]],
-            "fixed": by_lam[has_lam],
-            "oracle": by_lam[has_lam & (by_lam["severities"] == by_lam["severities"].max())].nlargest(1, "accuracy"),
-        }
-        for policy, chosen in policies.items():
-            rows.append(chosen.assign(perturbation=perturbation, model=model, policy=policy))
-    columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
-    columns += ["gain", "gain_low", "gain_high"]
-    return pd.DataFrame(pd.concat(rows, ignore_index=True), columns=columns)
+def write_severities(findings: Findings, model: str, path: Path) -> None:
+    """Write the paper's table of one model as ``path`` with the suffixes ``.csv``, ``.md`` and ``.tex``."""
+    run = findings.run
+    table = tabulate_severities(findings, model)
+    table.to_csv(path.with_suffix(".csv"), index=False)
+    caption = (
+        f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
+        "policy residual. Bold: better than both others, paired 95 % intervals exclude zero."
+    )
+    if any(name.startswith("published_") for name in table.columns):
+        caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."
+    markdown, latex = (embolden(table, mark) for mark in ("**{}**", r"\textbf{{{}}}"))
+    path.with_suffix(".md").write_text(f"{to_markdown(markdown)}\n\n{caption}\n")
+    path.with_suffix(".tex").write_text(to_latex(latex, caption))
 
 
-def _pool_severities(run: Run, cells: pd.DataFrame, trained: pd.DataFrame) -> dict[str, float]:
-    """The severities of a corruption at one λ in one row; its gain over ``trained`` where both have the same ones."""
-    fields = {"lam": float(cells["lam"].iloc[0]), "n": int(cells["n"].iloc[0]), "severities": len(cells)}
-    per_image = run.correct(list(cells["key"])).mean(axis=0)
-    fields |= zip(("accuracy", "ci_low", "ci_high"), clustered_interval(per_image), strict=True)
-    if list(cells["severity"]) == list(trained["severity"]):
-        paired = per_image - run.correct(list(trained["key"])).mean(axis=0)
-        fields |= zip(("gain", "gain_low", "gain_high"), clustered_interval(paired), strict=True)
-    return fields
-
-
-def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
-    """One row per perturbation and one for the mean of the corruptions; a column per model and λ, in percent.
-
-    The extra corruptions come after that mean, with a mean of their own.
-
-    Args:
-        summary: what :func:`summarise` returned.
-        run: gives the order of rows and columns.
-        most: keep at most this many λs per model, evenly spread over the grid and with λ of training among them.
-    """
-    shown = summary[summary["policy"].isin(["none", "fixed"])]
-    columns: dict[str, pd.Series] = {}
-    for model in run.models:
-        rows = shown[shown["model"] == model]
-        trained = summary.loc[(summary["model"] == model) & (summary["policy"] == "trained"), "lam"]
-        lambdas = sorted(rows["lam"].dropna().unique())
-        if not lambdas:
-            columns[model] = rows.set_index("perturbation")["accuracy"] * 100
-        for lam in _thin_out(lambdas, most, set(trained)):
-            title = f"{model} λ={lam:g}" + (" (trained)" if lam in set(trained) else "")
-            columns[title] = rows[rows["lam"] == lam].set_index("perturbation")["accuracy"] * 100
-    wide = pd.DataFrame(columns).reindex(["clean", *run.corruptions])
-    blocks = [wide.loc[["clean"]]]
-    for title, names in group_corruptions(run.corruptions).items():
-        rows = wide.loc[names]
-        blocks += [rows, rows.mean(skipna=False).to_frame(title).T]
-    wide = pd.concat(blocks)
-    wide.index.name = "accuracy (%)"
+def embolden(table: pd.DataFrame, mark: str) -> pd.DataFrame:
+    """The paper's table as text, one row per corruption and severity, the undoubted best in ``mark``."""
+    columns = {}
+    for name in [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]:
+        values = table[name].map(_format)
+        columns[name.replace("_", " ")] = values.where(table["best"] != name, values.map(mark.format))
+    wide = pd.DataFrame(columns)
+    wide.index = pd.Index(table["corruption"] + " " + table["severity"], name="accuracy (%)")
     return wide
 
 
-def group_corruptions(names: list[str]) -> dict[str, list[str]]:
-    """The corruptions that are averaged together, by the title of their mean, in the order given.
+def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
+    """One row per perturbation and for the means over the corruptions; a column per model, λ and policy, in percent.
 
-    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart.
+    ``oracle`` is left out: it is no result. The extra corruptions come after the mean of the others.
+
+    Args:
+        summary: what :func:`~robustness.analysis.summary.summarise` returned.
+        run: gives the order of rows and columns.
+        most: keep at most this many λs per model, evenly spread over the grid and with λ of training among them.
     """
-    extra = corruption_names("extra")
-    groups = {
-        "mean of corruptions": [name for name in names if name not in extra],
-        "mean of extra corruptions": [name for name in names if name in extra],
-    }
-    return {title: members for title, members in groups.items() if members}
+    columns: dict[str, pd.Series] = {}
+    for model in run.models:
+        rows = summary[summary["model"] == model].set_index("perturbation")
+        of_policy = {str(policy): group for policy, group in rows.groupby("policy", sort=False)}
+        trained = set(of_policy["trained"]["lam"]) if "trained" in of_policy else set()
+        if "none" in of_policy:
+            columns[model] = of_policy["none"]["accuracy"] * 100
+        if "fixed" in of_policy:
+            fixed = of_policy["fixed"]
+            for lam in _thin_out(sorted(fixed["lam"].unique()), most, trained):
+                title = f"{model} λ={lam:g}" + (" (trained)" if lam in trained else "")
+                columns[title] = fixed.loc[fixed["lam"] == lam, "accuracy"] * 100
+        for policy in of_policy:
+            if policy not in ("none", "fixed", "trained", "oracle"):
+                columns[f"{model} {policy}"] = of_policy[policy]["accuracy"] * 100
+    order = ["clean"]
+    for title, names in group_corruptions(run).items():
+        order += [*names, title]
+    wide = pd.DataFrame(columns).reindex(order)
+    wide.index.name = "accuracy (%)"
+    return wide
 
 
 def _thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
@@ -146,7 +126,14 @@ def to_latex(wide: pd.DataFrame, caption: str) -> str:
     """A booktabs table with one decimal and the caption."""
 
     def escape(text: object) -> str:
-        return str(text).replace("%", r"\%").replace("_", r"\_").replace("λ=", r"$\lambda$=").replace("−", "--")
+        return (
+            str(text)
+            .replace("%", r"\%")
+            .replace("_", r"\_")
+            .replace("‖", r"$\|$")
+            .replace("λ=", r"$\lambda$=")
+            .replace("−", "--")
+        )
 
     lines = [[escape(wide.index.name), *map(escape, wide.columns)]]
     lines += [[escape(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
@@ -172,5 +159,7 @@ def to_terminal(wide: pd.DataFrame, width: int) -> str:
     return "\n".join([*legend, lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _format(value: float) -> str:
+def _format(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return "–" if math.isnan(value) else f"{value:.1f}"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from robustness.analysis.figures import write_figures
+from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import write_tables
 from robustness.run_directory import RunDirectory
 
 
-def write_analysis(directory: RunDirectory) -> Run:
-    """Write the tables and figures of a run directory; returns what was read.
+def write_analysis(directory: RunDirectory) -> Findings:
+    """Write the tables and figures of a run directory; returns what they say.
 
     Raises:
-        PrerequisiteError: no run directory, or one without any finished cell.
+        PrerequisiteError: no run directory.
         InputError: a damaged record.
     """
-    run = Run.open(directory)
-    if len(run.cells):
-        write_tables(run)
-        write_figures(run)
-    return run
+    findings = Findings.of(Run.open(directory))
+    if len(findings.run.cells):
+        write_tables(findings)
+        write_figures(findings)
+    return findings

@@ -116,6 +116,7 @@ class Cell:
             "key": self.key,
             "model": self.subject.name,
             "data": self.images.title,
+            "split": self.images.split,
             "source": self.perturbation.source,
             "perturbation": self.perturbation.name,
             "severity": self.perturbation.severity,
@@ -146,6 +147,7 @@ class Task:
 
     subject: Subject
     perturbation: Perturbation
+    images: ImageSet
     cells: tuple[Cell, ...]
 
 
@@ -163,32 +165,51 @@ class AttackTask:
         return hash_identity({name: value for name, value in self.cells[0].identity().items() if name != "lam"})
 
 
-def list_perturbations(suite: Suite, *, official: bool) -> list[Perturbation]:
-    """Clean first, then every corruption at every severity; all of one source, so that no table mixes sources."""
+def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, official: bool) -> list[Perturbation]:
+    """Clean first, then each of ``corruptions`` at every severity, all of one source: no table mixes sources."""
     generated = "synthetic" if suite.profile == "sweep" else "generated"
     source = "official" if official else generated
     clean = Perturbation(name="clean", severity=0, source=source)
     profile = "" if official else suite.profile
     return [clean] + [
         Perturbation(name=name, severity=severity, source=source, profile=profile)
-        for name in suite.corruptions
+        for name in corruptions
         for severity in suite.levels(name)
     ]
 
 
-def plan_tasks(suite: Suite, subjects: list[Subject], images: ImageSet, *, official: bool) -> list[Task]:
-    """The whole grid, grouped: perturbations outermost, so that images are perturbed once for all models and λs."""
-    return [
-        Task(
-            subject,
-            perturbation,
-            tuple(
-                Cell(subject, lam, perturbation, images, suite.seed) for lam in _choices(suite, subject, perturbation)
-            ),
-        )
-        for perturbation in list_perturbations(suite, official=official)
+def plan_tasks(
+    suite: Suite, subjects: list[Subject], images: ImageSet, *, official: bool, training_images: ImageSet | None = None
+) -> list[Task]:
+    """The whole grid, grouped: perturbations outermost, so that images are perturbed once for all models and λs.
+
+    Args:
+        suite: the grid.
+        subjects: the models.
+        images: the clean images that are measured.
+        official: whether their corruptions are read from the official archive.
+        training_images: those that ``validated`` chooses λ on, for the models that have λs to choose from; None for
+            no such choice. Their corruptions are always generated.
+    """
+    tasks = [
+        _plan_task(suite, subject, perturbation, images)
+        for perturbation in list_perturbations(suite, suite.corruptions, official=official)
         for subject in subjects
     ]
+    if training_images is not None:
+        tasks += [
+            _plan_task(suite, subject, perturbation, training_images)
+            for perturbation in list_perturbations(suite, suite.selection_corruptions, official=False)
+            for subject in subjects
+            if len(subject.lambdas(suite.lambdas)) > 1
+        ]
+    return tasks
+
+
+def _plan_task(suite: Suite, subject: Subject, perturbation: Perturbation, images: ImageSet) -> Task:
+    choices = _choices(suite, subject, perturbation) if images.split == suite.split else subject.lambdas(suite.lambdas)
+    cells = tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
+    return Task(subject, perturbation, images, cells)
 
 
 def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> list[AttackTask]:

@@ -43,6 +43,7 @@ class Measurement:
         directory: where outcomes go.
         device: where to compute.
         batch_size: images per forward pass.
+        training_images: those that the policy ``validated`` chooses λ on; None for no such choice.
     """
 
     suite: Suite
@@ -52,13 +53,20 @@ class Measurement:
     directory: RunDirectory
     device: torch.device
     batch_size: int
+    training_images: ImageSet | None = None
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
     done: set[str] = field(init=False, default_factory=set)
     failures: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.tasks = plan_tasks(self.suite, self.subjects, self.images, official=self.archive is not None)
+        self.tasks = plan_tasks(
+            self.suite,
+            self.subjects,
+            self.images,
+            official=self.archive is not None,
+            training_images=self.training_images,
+        )
         self.attacks = plan_attacks(self.suite, self.subjects, self.images)
 
     @property
@@ -69,8 +77,9 @@ class Measurement:
 
     def find_done(self) -> None:
         """Look up which cells the run directory already holds, whole and of exactly this identity."""
-        n = len(self.images)
-        self.done = {cell.key for cell in self.cells if self.directory.read_outcome(cell.key, n=n) is not None}
+        self.done = {
+            cell.key for cell in self.cells if self.directory.read_outcome(cell.key, n=len(cell.images)) is not None
+        }
 
     def run(self, asked: Sequence[str]) -> None:
         """Measure every missing cell; ``run.json`` is written before the first and after the last one.
@@ -90,16 +99,16 @@ class Measurement:
         self._write_record(asked, started, "failed" if self.failures else "complete")
 
     def _measure_tasks(self) -> None:
-        missing = sum(len(self._missing(task)) for task in self.tasks)
-        bar = tqdm(total=missing * len(self.images), unit="img", unit_scale=True, disable=missing == 0, smoothing=0.05)
+        missing = sum(len(self._missing(task)) * len(task.images) for task in self.tasks)
+        bar = tqdm(total=missing, unit="img", unit_scale=True, disable=missing == 0, smoothing=0.05)
         with bar, tempfile.TemporaryDirectory(dir=self.directory.path, prefix=".scratch-") as scratch:
-            for perturbation, group in groupby(self.tasks, key=lambda task: task.perturbation):
+            for (perturbation, split), group in groupby(self.tasks, key=lambda t: (t.perturbation, t.images.split)):
                 tasks = list(group)
                 if any(self._missing(task) for task in tasks):
-                    bar.set_description(f"{perturbation.name} {perturbation.severity or ''}".strip())
+                    bar.set_description(f"{split} {perturbation.name} {perturbation.severity or ''}".strip())
                     images = perturb(
                         perturbation,
-                        self.images,
+                        tasks[0].images,
                         seed=self.suite.seed,
                         archive=self.archive,
                         device=self.device,
@@ -117,7 +126,7 @@ class Measurement:
                 arrays = collect_samples(
                     subject,
                     subject.lambdas(self.suite.lambdas),
-                    list(dict.fromkeys(task.perturbation for task in self.tasks)),
+                    list(dict.fromkeys(task.perturbation for task in self.tasks if task.images is self.images)),
                     self.images,
                     seed=self.suite.seed,
                     archive=self.archive,
@@ -139,7 +148,7 @@ class Measurement:
             frames = evaluate(
                 task.subject.network,
                 images,
-                self.images.indices,
+                task.images.indices,
                 [cell.lam for cell in cells],
                 device=self.device,
                 batch_size=self.batch_size,
@@ -189,9 +198,9 @@ class Measurement:
         """Compare the clean accuracy at λ of training with the model card, where the test set is the card's own."""
         for cell in (cell for task in tasks for cell in task.cells if cell.lam == task.subject.lam):
             card = cell.subject.accuracy
-            if not card or card.get("fingerprint") != self.images.fingerprint:
+            if not card or card.get("fingerprint") != cell.images.fingerprint:
                 continue
-            outcome = self.directory.read_outcome(cell.key, n=len(self.images))
+            outcome = self.directory.read_outcome(cell.key, n=len(cell.images))
             if outcome is None:
                 continue
             measured, recorded = float(outcome[0]["correct"].mean()), card["correct"] / card["n"]
@@ -221,6 +230,8 @@ class Measurement:
                     "corruptions": suite.corruptions,
                     "severities": suite.severities,
                     "lambdas": suite.lambdas,
+                    "selection": suite.selection,
+                    "baseline": suite.baseline,
                     "seed": suite.seed,
                 },
                 "data": {

@@ -1,12 +1,17 @@
-"""λ policies: the residual law."""
+"""λ policies: the residual law, what every policy chooses and what it may look at."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from fabricate import answer_at_random, fabricate_run
 
-from robustness.policies import ResidualLaw
+from data_prep import corruption_names
+from robustness.analysis.decisions import decide
+from robustness.policies import POLICIES, Residual, ResidualLaw, Trained, Validated, View, extra_of_kind
 
 LAW = ResidualLaw(slope=0.01, intercept=0.1, lowest=0.2, highest=0.5)
 
@@ -23,3 +28,123 @@ def test_the_law_is_differentiable_where_it_is_not_clipped():
     LAW.lam(residual).sum().backward()
     assert residual.grad is not None
     assert residual.grad.tolist() == pytest.approx([0.0, 0.01, 0.0])
+
+
+def make_view(**changes: object) -> View:
+    fields: dict[str, object] = {
+        "perturbation": "gaussian_noise",
+        "severity": 3,
+        "lambdas": np.array([0.1, 0.2, 0.5]),
+        "trained_lam": 0.1,
+        "predicted": np.zeros((3, 4), int),
+        "confidence": np.ones((3, 4)),
+        "residual": np.array([[0.0, 20.0, 30.0, 90.0]] * 2 + [[5.0] * 4]),
+        "sparsity": np.ones((3, 4)),
+        "law": LAW,
+        "selection": {},
+    }
+    return View(**{**fields, **changes})
+
+
+def test_trained_and_residual_look_at_the_lambda_of_training():
+    assert Trained().choose(make_view()) == 0.1
+    np.testing.assert_allclose(Residual().choose(make_view()), [0.2, 0.3, 0.4, 0.5])
+    other = make_view(trained_lam=0.3)
+    assert Trained().choose(other) is None
+    assert Residual().choose(other) is None
+    assert Residual().choose(make_view(law=None)) is None
+
+
+def test_validated_takes_the_corruption_itself_or_the_extra_one_of_its_kind():
+    accuracies = {"speckle_noise": np.array([0.5, 0.7, 0.6]), "clean": np.array([0.9, 0.8, 0.7])}
+    assert Validated().choose(make_view(selection=accuracies)) == 0.2
+    itself = {**accuracies, "gaussian_noise": np.array([0.1, 0.2, 0.3])}
+    assert Validated().choose(make_view(selection=itself)) == 0.5
+    assert Validated().choose(make_view(selection=accuracies, perturbation="clean")) == 0.1
+    assert Validated().choose(make_view(selection=accuracies, perturbation="fog")) is None
+
+
+def test_of_equally_good_lambdas_the_one_nearest_to_training_is_taken():
+    assert make_view().best(np.array([0.5, 0.7, 0.7])) == 0.2
+    assert make_view(trained_lam=0.5).best(np.array([0.7, 0.6, 0.7])) == 0.5
+
+
+def test_every_corruption_has_an_extra_one_of_its_kind():
+    kinds = {name: extra_of_kind(name) for name in corruption_names("standard")}
+    assert set(kinds.values()) == set(corruption_names("extra"))
+    assert (kinds["impulse_noise"], kinds["fog"]) == ("speckle_noise", "spatter")
+    assert extra_of_kind("clean") is None
+
+
+def test_decisions_take_the_answers_at_the_chosen_lambda(tmp_path):
+    """Four images, right at λ = 0.1, 0.1, 0.5, 0.5 only; the law sends the last two to λ = 0.5."""
+
+    def answer(
+        model: str, perturbation: str, severity: int, lam: float | None, split: str, n: int
+    ) -> dict[str, object]:
+        small = np.array([True, True, False, False])
+        return {"correct": small if lam == 0.1 else ~small, "residual": np.array([0.0, 10.0, 60.0, 100.0])}
+
+    law = {"format": "sdnet-robustness/residual-law/1", "law": dataclasses.asdict(LAW)}
+    law |= {"r_squared": 0.5, "points": [], "provenance": {}}
+    run = fabricate_run(tmp_path, answer=answer, n=4, severities=(1,), law=law)
+    decisions = {(d.policy, d.lam): d for d in decide(run) if d.perturbation == "contrast" and d.model == "sparse"}
+    assert decisions["fixed", 0.1].correct.tolist() == [True, True, False, False]
+    assert decisions["fixed", 0.5].correct.tolist() == [False, False, True, True]
+    assert decisions["residual", 0.3].correct.all()
+    assert decisions["residual", 0.3].nll == pytest.approx(0.25)
+    assert decisions["residual", 0.3].sparsity == pytest.approx(0.3)
+    assert decisions["trained", 0.1].correct.tolist() == [True, True, False, False]
+
+
+def test_without_its_whole_lambda_grid_no_selection_counts(tmp_path):
+    options = {"selection": ("speckle_noise", "saturate"), "severities": (1, 2)}
+    whole = fabricate_run(tmp_path / "whole", **options)
+    assert {d.perturbation for d in decide(whole) if d.policy == "validated"} == {"clean", "gaussian_noise", "contrast"}
+    gap = fabricate_run(tmp_path / "gap", **options, missing=lambda c: c["key"] == "train-saturate-2-sparse-0.5")
+    assert {d.perturbation for d in decide(gap) if d.policy == "validated"} == {"clean", "gaussian_noise"}
+
+
+def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
+    """The answers stay, the labels move: every policy but the oracle must choose what it chose."""
+    rng = np.random.default_rng(0)
+    order = rng.permutation(40)
+
+    def permuted(
+        model: str, perturbation: str, severity: int, lam: float | None, split: str, n: int
+    ) -> dict[str, object]:
+        answers = answer_at_random(model, perturbation, severity, lam, split, n)
+        rare = lam == 0.5 if perturbation == "gaussian_noise" else lam == 0.1
+        moved = answers["correct"][order] & ~rare if split == "test" else answers["correct"]
+        return {**answers, "correct": moved}
+
+    law = {"format": "sdnet-robustness/residual-law/1", "law": dataclasses.asdict(LAW)}
+    law |= {"r_squared": 0.5, "points": [], "provenance": {}}
+    options = {"law": law, "selection": ("speckle_noise", "saturate"), "lambdas": (0.1, 0.3, 0.5)}
+    chosen = []
+    for name, answer in (("asked", answer_at_random), ("permuted", permuted)):
+        run = fabricate_run(tmp_path / name, answer=answer, **options)
+        chosen.append({(d.policy, d.perturbation, d.severity, d.setting): d.lam for d in decide(run) if d.lam == d.lam})
+    before, after = chosen
+    assert {key[0] for key in before} == {"fixed", "trained", "validated", "residual", "oracle"}
+    keys = [key for key in before if key[0] not in ("oracle", "fixed")]
+    assert [before[key] for key in keys] == [after[key] for key in keys]
+    oracles = [key for key in before if key[0] == "oracle"]
+    assert [before[key] for key in oracles] != [after[key] for key in oracles]
+
+
+def test_no_policy_but_the_oracle_is_shown_right_answers(tmp_path):
+    seen = {}
+
+    @dataclasses.dataclass(frozen=True)
+    class Spy:
+        name: str
+        uses_test_labels: bool
+
+        def choose(self, view: View) -> None:
+            seen[self.name] = view.correct
+
+    decide(fabricate_run(tmp_path), policies=(Spy("blind", False), Spy("seeing", True)))
+    assert seen["blind"] is None
+    assert seen["seeing"] is not None
+    assert [policy.name for policy in POLICIES if policy.uses_test_labels] == ["oracle"]

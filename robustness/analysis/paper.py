@@ -1,0 +1,110 @@
+"""The paper's table: per corruption and severity the baseline, SDNet at its λ of training and adaptive SDNet."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pandas as pd
+
+from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
+
+COLUMNS = ("baseline", "trained", "adaptive")
+_PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "corruptions.csv"
+PUBLISHED_SOURCE = "as quoted by Qin et al. (ACSC); results/paper/corruptions.csv"
+_TEST_IMAGES, _WIDTH = {"cifar10": 10_000, "imagenet": 50_000}, 64
+
+
+def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
+    """Accuracies in percent of the baseline, of ``model`` at its λ of training and under the policy ``residual``.
+
+    Returns:
+        One row per corruption and severity, and one for their mean (severity ``mean``). Columns ``corruption, severity,
+        baseline, trained, adaptive``; ``best``: the column whose paired 95 % intervals against both others exclude
+        zero, empty if there is none; and, on the rows of means, ``published_baseline, published_trained,
+        published_tuned`` where the protocol is comparable (:func:`differences` says what differs).
+    """
+    run = findings.run
+    means = findings.summary.assign(severity="mean")
+    cells = findings.policies[findings.policies["severity"] > 0]
+    published = find_published(run, model)
+    rows = []
+    for corruption in run.corruptions:
+        for table in (cells, means):
+            own = table[table["perturbation"] == corruption]
+            for severity, group in own.groupby("severity", sort=False):
+                row = {"corruption": corruption, "severity": str(severity), **_compare(group, model, run.baseline)}
+                if severity == "mean" and corruption in published.index:
+                    row |= {f"published_{name}": value for name, value in published.loc[corruption].items()}
+                rows.append(row)
+    names = ["corruption", "severity", *COLUMNS, "best", *(f"published_{name}" for name in published.columns)]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _compare(group: pd.DataFrame, model: str, baseline: str | None) -> dict[str, object]:
+    """Three accuracies of one row of the table, and which of them is best beyond doubt."""
+    own, others = (group[group["model"] == name] for name in (model, baseline))
+    candidates = {
+        "baseline": others[others["policy"].isin(["none", "trained"])],
+        "trained": own[own["policy"] == "trained"],
+        "adaptive": own[own["policy"] == "residual"],
+    }
+    found = {name: rows.iloc[0] for name, rows in candidates.items() if len(rows)}
+    row: dict[str, object] = {name: 100 * values["accuracy"] for name, values in found.items()}
+    beaten = dict.fromkeys(row, 0)
+    for winner, loser, title in (
+        ("adaptive", "trained", "gain"),
+        ("adaptive", "baseline", "versus"),
+        ("trained", "baseline", "versus"),
+    ):
+        if winner in row and loser in row:
+            low, high = found[winner][f"{title}_low"], found[winner][f"{title}_high"]
+            beaten[winner] += low > 0
+            beaten[loser] += high < 0
+    best = [name for name, count in beaten.items() if count == len(row) - 1]
+    return {**row, "best": best[0] if best and len(row) > 1 else ""}
+
+
+@functools.cache
+def _read_published() -> pd.DataFrame | None:
+    return pd.read_csv(_PUBLISHED) if _PUBLISHED.is_file() else None
+
+
+def find_published(run: Run, model: str) -> pd.DataFrame:
+    """The published means that a run may be held against, corruption × (baseline, trained, tuned); empty if none.
+
+    Comparable: the same data set and architectures, the parameters of the -C archives, all five severities.
+    """
+    none = pd.DataFrame()
+    table, suite = _read_published(), run.record["suite"]
+    arch = {m["name"]: m["arch"] for m in run.record["models"]}
+    if table is None or run.baseline is None or suite["profile"] == "sweep" or len(suite["severities"] or range(5)) < 5:
+        return none
+    own = table[table["data"] == run.record["data"]["name"]]
+    columns = {
+        "baseline": own[(own["arch"] == arch[run.baseline]) & (own["policy"] == "none")],
+        "trained": own[(own["arch"] == arch[model]) & (own["policy"] == "trained")],
+        "tuned": own[(own["arch"] == arch[model]) & (own["policy"] == "tuned")],
+    }
+    if any(rows.empty for rows in columns.values()):
+        return none
+    return pd.DataFrame({name: rows.set_index("corruption")["accuracy"] for name, rows in columns.items()})
+
+
+def differences(run: Run, model: str) -> list[str]:
+    """What separates our protocol from that of the published figures, one clause each."""
+    data = run.record["data"]
+    width = {m["name"]: m["width"] for m in run.record["models"]}[model]
+    clauses = []
+    if data["title"] != data["name"]:
+        clauses.append(f"the images are {data['title']}")
+    if data["n"] < _TEST_IMAGES[data["name"]]:
+        clauses.append(f"{data['n']:,} of {_TEST_IMAGES[data['name']]:,} test images")
+    if data["source"] != "official":
+        clauses.append("corruptions are generated here, not read from the official files")
+    if width != _WIDTH:
+        clauses.append(f"the networks have width {width} instead of {_WIDTH}")
+    clauses.append("the models are of other trainings")
+    clauses.append("their tuned λ may have seen test labels (the attribution of the row is inferred); ours has not")
+    return clauses

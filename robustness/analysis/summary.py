@@ -1,0 +1,130 @@
+"""Tidy tables of what every model reaches under every λ policy, with intervals and paired differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from data_prep import corruption_names
+from robustness.analysis.decisions import Decision
+from robustness.analysis.frames import Run
+from robustness.analysis.statistics import clustered_interval, mcnemar, paired_interval, wilson_interval
+
+MEAN, MEAN_OF_EXTRA = "mean of corruptions", "mean of extra corruptions"
+Places = dict[tuple[str, int], Decision]
+"""The decisions of one model under one policy, by perturbation and severity."""
+Settings = dict[tuple[str, str, str], Places]
+"""By model, policy and, for ``fixed``, the λ as text."""
+
+
+def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
+    """One row per model, policy, perturbation and severity.
+
+    Returns:
+        Columns ``perturbation, severity, model, policy, lam, n, accuracy, ci_low, ci_high`` (Wilson); ``gain, gain_low,
+        gain_high, gain_p``: accuracy minus that at the λ of training, paired image by image, with its bootstrap
+        interval and McNemar's exact p; ``versus, versus_low, versus_high, versus_p``: the same against the baseline
+        model; and ``nll, ece, residual, sparsity``.
+    """
+    rows = []
+    for decision in (decision for places in settings.values() for decision in places.values()):
+        place, correct = (decision.perturbation, decision.severity), decision.correct
+        low, high = wilson_interval(int(correct.sum()), len(correct))
+        row = {name: getattr(decision, name) for name in ("perturbation", "severity", "model", "policy", "lam")}
+        row |= {"n": len(correct), "accuracy": correct.mean(), "ci_low": low, "ci_high": high}
+        for title, reference in _references(run, settings, decision.model).items():
+            if place in reference:
+                other = reference[place].correct
+                row |= _difference(title, correct.astype(float) - other)
+                row[f"{title}_p"] = mcnemar(correct, other)
+        rows.append(row | {name: getattr(decision, name) for name in ("nll", "ece", "residual", "sparsity")})
+    columns = ["perturbation", "severity", "model", "policy", "lam", "n", "accuracy", "ci_low", "ci_high"]
+    columns += [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
+    return pd.DataFrame(rows, columns=[*columns, "nll", "ece", "residual", "sparsity"])
+
+
+def summarise(run: Run, settings: Settings) -> pd.DataFrame:
+    """Mean accuracy over the severities of every corruption, and over the corruptions, for every model and λ policy.
+
+    Every image counts once, with its mean: the images are the independent units of the intervals
+    (:func:`~robustness.analysis.statistics.clustered_interval`; for differences a bootstrap over the images). A mean
+    over corruptions is given only where none of their cells is missing; the extra corruptions have one of their own.
+
+    Returns:
+        Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``, ``gain, gain_low,
+        gain_high`` (minus the accuracy at the λ of training) and ``versus, versus_low, versus_high`` (minus that of the
+        baseline model), both paired image by image. ``lam`` is the mean of the λs that the policy chose.
+    """
+    rows = []
+    for title, names in {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}.items():
+        planned = list_planned(run, names)
+        for (model, policy, _), places in settings.items():
+            measured = [place for place in planned if place in places]
+            if not measured or (title in (MEAN, MEAN_OF_EXTRA) and measured != planned):
+                continue
+            values = average(places, measured)
+            row = {"perturbation": title, "model": model, "policy": policy, "n": len(values)}
+            lam = float(np.mean([places[place].lam for place in measured]))
+            row |= {"lam": round(lam, 10), "severities": len(measured)}
+            row |= zip(("accuracy", "ci_low", "ci_high"), clustered_interval(values), strict=True)
+            for name, reference in _references(run, settings, model).items():
+                if all(place in reference for place in measured):
+                    row |= _difference(name, values - average(reference, measured))
+            rows.append(row)
+    columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
+    columns += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def group_corruptions(run: Run) -> dict[str, list[str]]:
+    """The corruptions that are averaged together, by the title of their mean, in the order given.
+
+    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart.
+    """
+    extra = corruption_names("extra")
+    groups = {
+        MEAN: [name for name in run.corruptions if name not in extra],
+        MEAN_OF_EXTRA: [name for name in run.corruptions if name in extra],
+    }
+    return {title: members for title, members in groups.items() if members}
+
+
+def list_planned(run: Run, names: list[str]) -> list[tuple[str, int]]:
+    """Perturbation and severity of every cell that was asked for, finished or not."""
+    split = run.record["data"]["split"]
+    asked = [cell for cell in run.record["cells"] if cell["split"] == split and not cell.get("threat")]
+    return list(dict.fromkeys((c["perturbation"], c["severity"]) for c in asked if c["perturbation"] in names))
+
+
+def group_settings(decisions: list[Decision]) -> Settings:
+    """The decisions by model, policy and fixed λ."""
+    settings: Settings = {}
+    for decision in decisions:
+        setting = (decision.model, decision.policy, f"{decision.setting:g}")
+        settings.setdefault(setting, {})[decision.perturbation, decision.severity] = decision
+    return settings
+
+
+def find_baseline(run: Run, settings: Settings) -> Places:
+    """The decisions of the baseline model, at its λ of training if it has one; empty if there is none."""
+    return next(
+        (p for (model, policy, _), p in settings.items() if model == run.baseline and policy in ("none", "trained")), {}
+    )
+
+
+def _references(run: Run, settings: Settings, model: str) -> dict[str, Places]:
+    """What a model is compared with: itself at the λ of training (``gain``), the baseline model (``versus``)."""
+    trained = next((p for (name, policy, _), p in settings.items() if name == model and policy == "trained"), {})
+    return {"gain": trained, "versus": find_baseline(run, settings) if model != run.baseline else {}}
+
+
+def average(places: Places, measured: list[tuple[str, int]]) -> NDArray[np.float64]:
+    """(N,) mean over the severities of every corruption, then over the corruptions."""
+    names = dict.fromkeys(name for name, _ in measured)
+    means = [np.mean([places[place].correct for place in measured if place[0] == name], axis=0) for name in names]
+    return np.asarray(np.mean(means, axis=0))
+
+
+def _difference(name: str, differences: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), paired_interval(differences), strict=True))

@@ -1,0 +1,70 @@
+"""The paper's table: layout, bold only beyond doubt, published figures only where they are comparable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fabricate import fabricate_run
+
+from robustness.analysis.findings import Findings
+from robustness.analysis.paper import differences, find_published, tabulate_severities
+from robustness.analysis.tables import write_severities
+
+LAW = {
+    "format": "sdnet-robustness/residual-law/1",
+    "law": {"slope": 0.0, "intercept": 0.5, "lowest": 0.1, "highest": 0.5},
+    "r_squared": None,
+    "points": [],
+    "provenance": {},
+}
+CIFAR = {"name": "cifar10", "title": "cifar10 (JPEG q75)", "split": "test", "n": 40, "source": "generated"}
+CIFAR |= {"fingerprint": "f", "classes": list("abcd")}
+
+
+def answer(model, perturbation, severity, lam, split, n):
+    """The law always says 0.5: 30 of 40 right there; 10 fewer at λ = 0.1; under contrast one image tells them apart."""
+    right = {"plain": 20, 0.1: 20, 0.5: 30} if perturbation != "contrast" else {"plain": 20, 0.1: 20, 0.5: 21}
+    return {"correct": np.arange(n) < right[lam or model], "residual": np.zeros(n)}
+
+
+def test_the_best_is_bold_only_beyond_doubt(tmp_path):
+    run = fabricate_run(tmp_path, answer=answer, law=LAW)
+    table = tabulate_severities(Findings.of(run), "sparse").set_index(["corruption", "severity"])
+    assert list(table.index[:6]) == [("gaussian_noise", s) for s in ("1", "2", "3", "4", "5", "mean")]
+    noise, contrast = table.loc[("gaussian_noise", "3")], table.loc[("contrast", "mean")]
+    assert list(noise[["baseline", "trained", "adaptive", "best"]]) == [50, 50, 75, "adaptive"]
+    assert list(contrast[["baseline", "trained", "adaptive", "best"]]) == [50, 50, 52.5, ""]
+    write_severities(Findings.of(run), "sparse", tmp_path / "table")
+    markdown, latex = ((tmp_path / f"table.{suffix}").read_text() for suffix in ("md", "tex"))
+    assert "| gaussian_noise 3 | 50.0 | 50.0 | **75.0** |" in markdown
+    assert "| contrast mean | 50.0 | 50.0 | 52.5 |" in markdown
+    assert r"gaussian\_noise 3 & 50.0 & 50.0 & \textbf{75.0} \\" in latex
+    assert r"\toprule" in latex
+    assert "ublished" not in markdown
+
+
+def test_published_means_stand_beside_ours_where_the_protocol_is_theirs(tmp_path):
+    run = fabricate_run(tmp_path / "cifar", answer=answer, law=LAW, record={"data": CIFAR})
+    table = tabulate_severities(Findings.of(run), "sparse").set_index(["corruption", "severity"])
+    published = ["published_baseline", "published_trained", "published_tuned"]
+    assert list(table.loc[("gaussian_noise", "mean"), published]) == [44.43, 50.58, 64.92]
+    assert table.loc[("gaussian_noise", "3"), published].isna().all()
+    assert table.loc[("contrast", "mean"), published].isna().all()
+    clauses = "; ".join(differences(run, "sparse"))
+    for clause in ("JPEG q75", "40 of 10,000", "generated here", "width 8 instead of 64", "other trainings"):
+        assert clause in clauses
+    few = fabricate_run(tmp_path / "few", severities=(1, 5), record={"data": CIFAR})
+    few.record["suite"]["severities"] = [1, 5]
+    assert find_published(few, "sparse").empty
+    assert find_published(fabricate_run(tmp_path / "shapes"), "sparse").empty
+
+
+def test_every_published_figure_has_its_source():
+    paths = list((Path(__file__).parents[2] / "results" / "paper").glob("*.csv"))
+    assert paths
+    for path in paths:
+        table = pd.read_csv(path)
+        assert table["source"].notna().all()
+        assert table["accuracy"].between(0, 100).all()
