@@ -68,9 +68,10 @@ def main(argv: list[str] | None = None) -> int:
     path = law_path(arguments.model)
     write_law(fitted, path)
     law, quality = fitted.law, "–" if fitted.r_squared is None else f"{fitted.r_squared:.2f}"
+    used = f"{sum(point.fitted for point in fitted.points)} of {len(fitted.points)} noise levels"
     print(
         f"λ = {law.slope:.3g} · r + {law.intercept:.3g}, clipped to [{law.lowest:g}, {law.highest:g}]; R² = {quality}, "
-        f"{len(fitted.points)} noise levels, n = {len(images)} {images.title} {images.split}\nwritten: {path}"
+        f"{used}, n = {len(images)} {images.title} {images.split}\nwritten: {path}"
     )
     return EXIT_DONE
 

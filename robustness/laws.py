@@ -27,6 +27,7 @@ class NoiseLevel:
         lam: λ of the grid with the most right answers; of several the one nearest to the λ of training.
         accuracy: share of right answers at ``lam``.
         trained_accuracy: share of right answers at the λ of training.
+        fitted: whether the line was fitted to this point.
     """
 
     noise: str
@@ -35,6 +36,7 @@ class NoiseLevel:
     lam: float
     accuracy: float
     trained_accuracy: float
+    fitted: bool
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class FittedLaw:
 
     Args:
         law: the policy's coefficients.
-        r_squared: share of the variance of the best λs that the line explains; None where they are all equal.
-        points: what was fitted.
+        r_squared: share of the variance of the fitted best λs that the line explains; None where they are all equal.
+        points: every noise level, fitted or not.
         provenance: fingerprint of the weights, data, n, seed, λ grid, noises: JSON values.
     """
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,8 @@ from sdnet_core import Network
 
 NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
 """The noise families of the reference implementation's sweep."""
+_LEAST_SHARE = 0.5
+"""Of the clean accuracy, at the λ of training, that a level must leave to be fitted."""
 
 
 def fit_line(residuals: ArrayLike, lambdas: ArrayLike) -> tuple[float, float, float | None]:
@@ -57,8 +61,9 @@ def fit_residual_law(
 ) -> FittedLaw:
     """Find the best λ of every noise level and draw a line through them over their mean residuals.
 
-    Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`; the law is the line of
-    least squares through all of them, clipped to the ends of the grid.
+    Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`. The law is the line of
+    least squares through those at which the λ of training keeps at least half of its clean accuracy (beyond, accuracy
+    hardly depends on λ and the best one is a matter of chance), clipped to the range of their best λs.
 
     Args:
         network: an SDNet in eval mode, on ``device``.
@@ -74,8 +79,8 @@ def fit_residual_law(
         InputError: images that are not of a training split, or a network without λ.
 
     Source: Dai et al., NeurIPS 2022, section 4.3; levels of the public reference implementation.
-    Deviation: noise is drawn once for all λs, r is taken at the λ of training, clean images are one point, and the
-        images are training images instead of the test set.
+    Deviation: noise is drawn once for all λs, r is taken at the λ of training, clean images are one point, levels that
+        defeat the model are left out, and the images are training images instead of the test set.
     """
     if images.split != "train":
         raise InputError(
@@ -95,7 +100,6 @@ def fit_residual_law(
                 network, noisy, images.indices, grid, device=device, batch_size=batch_size, progress=progress
             )
             points.append(_find_best(noise, severity, dict(zip(grid, frames, strict=True)), lambdas, network.lam))
-    slope, intercept, r_squared = fit_line([p.residual for p in points], [p.lam for p in points])
     provenance = {
         "weights": weights,
         "data": {"name": images.name, "title": images.title, "split": images.split, "n": len(images)},
@@ -105,7 +109,16 @@ def fit_residual_law(
         "lambdas": sorted(lambdas),
         "profile": "sweep",
     }
-    return FittedLaw(ResidualLaw(slope, intercept, min(lambdas), max(lambdas)), r_squared, tuple(points), provenance)
+    return draw_line(points, provenance)
+
+
+def draw_line(points: Sequence[NoiseLevel], provenance: dict[str, Any]) -> FittedLaw:
+    """The law through ``points``, of which the first is that of the clean images."""
+    least = _LEAST_SHARE * points[0].trained_accuracy
+    marked = [dataclasses.replace(point, fitted=point.trained_accuracy >= least) for point in points]
+    residuals, lambdas = zip(*[(point.residual, point.lam) for point in marked if point.fitted])
+    slope, intercept, r_squared = fit_line(residuals, lambdas)
+    return FittedLaw(ResidualLaw(slope, intercept, min(lambdas), max(lambdas)), r_squared, tuple(marked), provenance)
 
 
 def _find_best(
@@ -116,4 +129,4 @@ def _find_best(
     best = min(lambdas, key=lambda lam: (-right[lam], math.fabs(lam - trained_lam)))
     n = len(trained)
     residual, trained_right = float(trained["residual"].mean()), int(trained["correct"].sum())
-    return NoiseLevel(noise, severity, residual, best, right[best] / n, trained_right / n)
+    return NoiseLevel(noise, severity, residual, best, right[best] / n, trained_right / n, fitted=False)

@@ -12,8 +12,8 @@ import torch
 from data_prep.errors import InputError
 from data_prep.shapes import make_shapes
 from robustness.fit import main
-from robustness.laws import FittedLaw, law_path, read_law, write_law
-from robustness.measure.fit import NOISES, fit_line, fit_residual_law
+from robustness.laws import FittedLaw, NoiseLevel, law_path, read_law, write_law
+from robustness.measure.fit import NOISES, draw_line, fit_line, fit_residual_law
 from robustness.measure.subjects import load_subject, load_subjects
 from robustness.policies import ResidualLaw
 from sdnet_core import ModelCard, build_model, load_model, save_model, weights_fingerprint
@@ -56,13 +56,21 @@ def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
     assert fitted is not None
     assert [p.noise for p in fitted.points] == ["clean", *NOISES]
     assert {p.lam for p in fitted.points} <= {0.1, 0.3}
-    assert (fitted.law.lowest, fitted.law.highest) == (0.1, 0.3)
     images = make_shapes("train", n=40).subset(12, seed=3)
     expected = {"weights": weights, "fingerprint": images.fingerprint, "seed": 3, "lambdas": [0.1, 0.3]}
     assert expected.items() <= fitted.provenance.items()
     assert fitted.provenance["data"] == {"name": "shapes", "title": "shapes", "split": "train", "n": 12}
-    residuals, lambdas = [p.residual for p in fitted.points], [p.lam for p in fitted.points]
-    assert fit_line(residuals, lambdas)[:2] == (fitted.law.slope, fitted.law.intercept)
+    assert draw_line(fitted.points, fitted.provenance) == fitted
+
+
+def test_levels_that_defeat_the_model_are_left_out_and_the_line_is_clipped_to_what_was_best():
+    """Kept: λ = 0.2, 0.3, 0.7 at r = 1, 2, 3; the fourth level leaves less than half of the clean accuracy."""
+    levels = [("clean", 1.0, 0.2, 0.9), ("a", 2.0, 0.3, 0.6), ("a", 3.0, 0.7, 0.45), ("a", 4.0, 0.1, 0.44)]
+    points = [NoiseLevel(name, 1, r, lam, 0.9, trained, False) for name, r, lam, trained in levels]
+    fitted = draw_line(points, {})
+    assert [point.fitted for point in fitted.points] == [True, True, True, False]
+    assert fitted.law == ResidualLaw(pytest.approx(0.25), pytest.approx(-0.1), 0.2, 0.7)
+    assert fitted.r_squared == pytest.approx(1 - 0.015 / 0.14)
 
 
 @pytest.mark.usefixtures("one_level")

@@ -60,7 +60,7 @@ def test_the_summary_pairs_every_lambda_with_that_of_training(suite, tmp_path, w
     assert row["accuracy"].item() == answers(0.5).mean()
     assert row["gain"].item() == paired.mean()
     np.testing.assert_allclose(
-        [row["gain_low"].item(), row["gain_high"].item()], [paired.mean() - half, paired.mean() + half], atol=0.02
+        [row["gain_low"].item(), row["gain_high"].item()], [paired.mean() - half, paired.mean() + half], atol=0.05
     )
     assert (summary.loc[summary["policy"] == "trained", ["gain", "gain_low", "gain_high"]] == 0).all(axis=None)
     assert summary.loc[summary["policy"] == "none", "gain"].isna().all()
