@@ -116,7 +116,8 @@ def draw_line(points: Sequence[NoiseLevel], provenance: dict[str, Any]) -> Fitte
     """The law through ``points``, of which the first is that of the clean images."""
     least = _LEAST_SHARE * points[0].trained_accuracy
     marked = [dataclasses.replace(point, fitted=point.trained_accuracy >= least) for point in points]
-    residuals, lambdas = zip(*[(point.residual, point.lam) for point in marked if point.fitted])
+    residuals = [point.residual for point in marked if point.fitted]
+    lambdas = [point.lam for point in marked if point.fitted]
     slope, intercept, r_squared = fit_line(residuals, lambdas)
     return FittedLaw(ResidualLaw(slope, intercept, min(lambdas), max(lambdas)), r_squared, tuple(marked), provenance)
 
