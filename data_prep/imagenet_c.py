@@ -69,7 +69,7 @@ class ImageNetC:
         for name in (corruption, str(severity)):
             if name not in (known := _folders_in(folder)):
                 listed = ", ".join(known) or "no folder at all"
-                raise InputError(f"expected a folder {name} in {folder}, got only {listed}; unpack its archive again")
+                raise InputError(f"expected a folder {name} in {folder}, got only {listed}; unpack its archive")
             folder /= name
         return folder
 

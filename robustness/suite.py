@@ -25,7 +25,8 @@ class Suite:
         data: data set, as ``python -m data_prep list`` names it.
         split: split of it that is measured.
         profile: parameter table of the generated corruptions: ``cifar``, ``imagenet`` or ``sweep``.
-        archive: official -C archive (``cifar10c``, ``cifar100c``) that is used when it is on disk; empty for none.
+        archive: official -C archive (``cifar10c``, ``cifar100c``, ``imagenetc``) that is used when it is on disk; empty
+            for none.
         corruptions: names or groups, expanded here.
         severities: levels ≥ 1; empty for every level that the profile has.
         models: shipped names or paths.

@@ -56,7 +56,7 @@ class Run:
                 }
             )
         columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
-        return pd.DataFrame(rows).reindex(columns=columns), outcomes
+        return pd.DataFrame(rows).reindex(columns=columns).astype({"lam": float, "trained_lam": float}), outcomes
 
     @cached_property
     def cells(self) -> pd.DataFrame:

@@ -83,6 +83,8 @@ def test_fingerprint_is_the_same_mapped_and_in_any_chunks(tmp_path: Path, monkey
         ("labels", np.zeros(49, np.int64), r"expected labels as int64 \(50,\)"),
         ("labels", np.zeros(50, np.int32), "expected labels as int64"),
         ("indices", np.zeros(49, np.int64), "expected indices as int64"),
+        ("files", np.array(["1.png"]), r"expected file names as text \(50,\)"),
+        ("files", np.zeros(50), "expected file names as text"),
         ("labels", np.full(50, 3), "expected labels 0 to 2, got 3 to 3"),
         ("labels", np.full(50, -1), "expected labels 0 to 2, got -1 to -1"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from data_prep.imagenet import imagenet_wnids
 from robustness.run import main
 from sdnet_core.__main__ import main as manage_models
 
-CORRUPTIONS = ("contrast", "frost")
+CORRUPTIONS = ("contrast", "pixelate")
 SIDE = 96
 pytestmark = pytest.mark.usefixtures("without_figures")
 
@@ -66,6 +67,7 @@ def test_the_official_folders_are_used_and_equal_what_is_generated(data_dir, mod
     official = pd.read_csv(tmp_path / "official" / "cells.csv")
     assert set(official["source"]) == {"official"}
     assert len(official) == 1 + 2 * 5
+    assert json.loads((tmp_path / "official" / "run.json").read_text())["batch_size"] == 50
     wnids = imagenet_wnids()
     labels = outcomes(tmp_path / "official").groupby("label")["index"].nunique()
     assert labels.to_dict() == {wnids.index("n01443537"): 2, wnids.index("n02123045"): 4}
@@ -79,17 +81,17 @@ def test_the_official_folders_are_used_and_equal_what_is_generated(data_dir, mod
 
 def test_a_missing_file_is_refused_before_anything_is_measured(data_dir, model, tmp_path, capsys):
     """Trap 7."""
-    (data_dir / "ImageNet-C" / "frost" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").unlink()
+    (data_dir / "ImageNet-C" / "pixelate" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").unlink()
     assert measure(data_dir, model, tmp_path / "run") == 2
     assert "n02123045/ILSVRC2012_val_00000001.JPEG" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_file_ends_the_run_by_name_and_what_was_finished_is_kept(data_dir, model, tmp_path, capsys):
-    (data_dir / "ImageNet-C" / "frost" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    (data_dir / "ImageNet-C" / "pixelate" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
     assert measure(data_dir, model, tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "frost/5/n02123045/ILSVRC2012_val_00000001.JPEG: expected a whole image file" in error
+    assert "pixelate/5/n02123045/ILSVRC2012_val_00000001.JPEG: expected a whole image file" in error
     assert "Traceback" not in error
     assert len(list((tmp_path / "run" / "outcomes").iterdir())) == 10
 

@@ -37,6 +37,7 @@ def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "complete"
     assert record["data"]["n"] == 20
+    assert record["batch_size"] == 250
     assert record["environment"]["versions"]["torch"]
     printed = capsys.readouterr().out
     assert "mean of corruptions" in printed
@@ -86,3 +87,11 @@ def test_extra_corruptions_are_averaged_apart(suite, tmp_path, without_figures):
     np.testing.assert_allclose(both.loc[means[1]], both.loc[["saturate", "gaussian_blur"]].mean())
     np.testing.assert_allclose(both.loc[means[0]], both.loc[["contrast", "pixelate"]].mean())
     assert [line.split("  ")[0] for line in to_terminal(both, 200).splitlines()[2:]] == list(both.index)
+
+
+def test_a_run_of_models_without_lambda_alone_has_its_table(suite, models, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["--suite", str(suite), "--device", "cpu", "--corruptions", "contrast", "--severities", "1", "--n", "5"]
+    assert main([*arguments, "--models", f"{models}/plain.safetensors", "--out", str(out)]) == 0
+    assert pd.read_csv(out / "tables" / "summary.csv")["policy"].tolist() == ["none", "none"]
+    assert "plain" in capsys.readouterr().out
