@@ -100,7 +100,7 @@ def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object,
 def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
     """One image under several perturbations (rows), and its reconstruction A z at every λ (columns)."""
     titles = json.loads(str(samples["titles"]))[:_MOST_ROWS]
-    perturbed, reconstructed = samples["perturbed"][:_MOST_ROWS], samples["reconstructed"][:_MOST_ROWS]
+    perturbed, reconstructed = samples["perturbed"][:_MOST_ROWS, 0], samples["reconstructed"][:_MOST_ROWS, 0]
     pictures = np.concatenate([perturbed[:, None], reconstructed], axis=1)
     n_rows, n_columns, side = pictures.shape[:3]
     gap = side // 12

@@ -1,16 +1,17 @@
-"""Everything that a run directory says in tables and figures, rebuilt from its outcomes."""
+"""Everything that a run directory says in tables, figures and a report, rebuilt from its outcomes."""
 
 from __future__ import annotations
 
 from robustness.analysis.figures import write_figures
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.page import write_page
 from robustness.analysis.tables import write_tables
 from robustness.run_directory import RunDirectory
 
 
 def write_analysis(directory: RunDirectory) -> Findings:
-    """Write the tables and figures of a run directory; returns what they say.
+    """Write the tables, the figures and the report of a run directory; returns what they say.
 
     Raises:
         PrerequisiteError: no run directory.
@@ -20,4 +21,5 @@ def write_analysis(directory: RunDirectory) -> Findings:
     if len(findings.run.cells):
         write_tables(findings)
         write_figures(findings)
+        write_page(findings)
     return findings

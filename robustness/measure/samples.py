@@ -1,19 +1,24 @@
-"""One image under every corruption and its reconstructions A z at every λ, kept for the figures."""
+"""A few images under every corruption, their reconstructions A z and their codes, kept for figures and report."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
+
+_IMAGES = 6
+_MAPS = 8
 
 
 @torch.inference_mode()
@@ -27,39 +32,61 @@ def collect_samples(
     archive: ArchiveC | None,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Perturb one image by everything at its hardest and reconstruct it from its code at every λ.
+    """Perturb images of K different classes by everything at its hardest; reconstruct them from their codes at every λ.
 
     Args:
         subject: a model with a λ.
         lambdas: the λs to show.
         perturbations: of each name the one of the highest severity is shown.
-        images: the clean images; one of them is taken.
-        seed: of the corruptions, so that the image is the one that was measured.
+        images: the clean images; the first of each of at most 6 classes are taken.
+        seed: of the corruptions, so that the images are those that were measured.
         archive: the official -C archive, or None.
         device: where the model is.
 
     Returns:
-        For ``samples.npz``: perturbed uint8 (P, H, W, 3), reconstructed uint8 (P, L, H, W, 3), lambdas (L,), titles
-        (JSON list of name and severity) and the model's name.
+        For ``samples.npz``: perturbed uint8 (P, K, H, W, 3), reconstructed uint8 (P, K, L, H, W, 3), lambdas (L,),
+        titles (JSON list of name and severity), classes (JSON list), the model's name, its dictionary ``atoms`` float32
+        (D, k, k, 3), and ``codes`` float16 (L, M, h, w): the maps of the M atoms that answer the first image most, at
+        every λ, ``code_atoms`` (M,) being their numbers.
     """
     hardest = {p.name: p for p in sorted(perturbations, key=lambda p: p.severity)}
     shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
-    one = images.subset(1)
+    some, network = _take_classes(images), subject.network
     perturbed, reconstructed = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for perturbation in shown:
-            rows = perturb(perturbation, one, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
-            pixels = rows[:1]
-            x = to_images(torch.from_numpy(np.array(pixels)).to(device))
-            network = subject.network
-            rebuilt = torch.cat([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas])
-            rounded = rebuilt.clamp(0, 1).permute(0, 2, 3, 1).mul(255).round().to(torch.uint8)
-            perturbed.append(pixels[0])
-            reconstructed.append(rounded.cpu().numpy())
+            rows = perturb(perturbation, some, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
+            pixels = np.array(rows[: len(some)])
+            x = to_images(torch.from_numpy(pixels).to(device))
+            rebuilt = torch.stack([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas], dim=1)
+            perturbed.append(pixels)
+            reconstructed.append(_to_pixels(rebuilt))
+    first = to_images(torch.from_numpy(np.array(some.pixels[:1])).to(device))
+    codes = torch.cat([network.encode(first, lam) for lam in lambdas])
+    strongest = codes[0].flatten(1).sum(1).topk(min(_MAPS, codes.shape[1])).indices
     return {
         "titles": np.array(json.dumps([[p.name, p.severity] for p in shown])),
+        "classes": np.array(json.dumps([images.classes[label] for label in some.labels])),
         "model": np.array(subject.name),
         "lambdas": np.array(lambdas, dtype=np.float64),
         "perturbed": np.stack(perturbed),
         "reconstructed": np.stack(reconstructed),
+        "atoms": network.input_layer.weight.permute(0, 2, 3, 1).cpu().numpy(),
+        "codes": codes[:, strongest].half().cpu().numpy(),
+        "code_atoms": strongest.cpu().numpy(),
     }
+
+
+def _take_classes(images: ImageSet) -> ImageSet:
+    """The first image of each class, of at most 6 classes."""
+    _, firsts = np.unique(images.labels, return_index=True)
+    chosen = np.sort(firsts[:_IMAGES])
+    return dataclasses.replace(
+        images, pixels=images.pixels[chosen], labels=images.labels[chosen], indices=images.indices[chosen]
+    )
+
+
+def _to_pixels(images: Tensor) -> np.ndarray:
+    """Images (..., 3, H, W) in [0, 1] units, clipped, to uint8 (..., H, W, 3)."""
+    pixels: np.ndarray = images.clamp(0, 1).movedim(-3, -1).mul(255).round().to(torch.uint8).cpu().numpy()
+    return pixels

@@ -1,0 +1,88 @@
+"""``report.html``: everything a run says, in one file that needs no network."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.files import replacing
+from robustness.analysis.findings import Findings
+from robustness.analysis.page_data import collect
+from robustness.analysis.summary import MEAN
+from robustness.analysis.tables import describe
+
+_DECIMALS = 4
+
+
+def write_page(findings: Findings) -> None:
+    """Write ``report.html`` into the run directory."""
+    folder = files("robustness") / "analysis" / "template"
+    run = findings.run
+    fields = {
+        "title": html.escape(f"{run.record['suite']['name']}: robustness across λ"),
+        "kicker": html.escape(f"Robustness across λ · suite {run.record['suite']['name']}"),
+        "headline": html.escape(headline(findings)),
+        "lede": html.escape(f"{run.record['suite']['description']}. {describe(run)}. Intervals are of 95 %."),
+        "css": (folder / "page.css").read_text(),
+        "script": (folder / "page.js").read_text(),
+        "data": to_embedded_json(collect(findings)),
+    }
+    page = (folder / "page.html").read_text()
+    parts = [part.split("}}", 1) for part in page.split("{{")]
+    filled = parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
+    with replacing(run.directory.path / "report.html") as temporary:
+        temporary.write_text(filled)
+
+
+def to_embedded_json(values: Any) -> str:
+    """JSON that may stand inside a ``<script>`` element whatever it holds: no ``<``, NaN as null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        if isinstance(value, float | np.floating):
+            return round(float(value), _DECIMALS) if math.isfinite(value) else None
+        return value.item() if isinstance(value, np.generic) else value
+
+    text = json.dumps(clean(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def headline(findings: Findings) -> str:
+    """The run in one sentence. It never speaks of ``oracle``, nor of a difference whose interval includes zero."""
+    run = findings.run
+    means = findings.summary[findings.summary["perturbation"] == MEAN]
+    trained = means[means["policy"] == "trained"]
+    if not len(trained):
+        return f"{', '.join(run.models)}: accuracy on {run.record['data']['title']}."
+    start = trained.iloc[0]
+    model = str(start["model"])
+    count = len([name for name in run.corruptions if not CORRUPTIONS[name].extra])
+    sentence = f"Under {count} corruptions {model} keeps {100 * start['accuracy']:.1f} % accuracy"
+    if math.isfinite(start["versus"]):
+        phrases = ("points more than", "points less than", "no measurable difference to")
+        sentence += f", {_say('versus', start, phrases)} {run.baseline}"
+    for policy, way in (("residual", "image by image"), ("validated", "on training images")):
+        chosen = means[(means["model"] == model) & (means["policy"] == policy)]
+        if len(chosen):
+            phrases = ("points on top", "points", "nothing measurable")
+            verb = "costs" if chosen.iloc[0]["gain_high"] < 0 else "adds"
+            return f"{sentence}; choosing λ {way} {verb} {_say('gain', chosen.iloc[0], phrases)}."
+    return f"{sentence}."
+
+
+def _say(name: str, row: pd.Series, phrases: tuple[str, str, str]) -> str:
+    """A paired difference in words: (more, less, not told apart)."""
+    more, less, neither = phrases
+    if row[f"{name}_low"] <= 0 <= row[f"{name}_high"]:
+        return neither
+    return f"{100 * abs(row[name]):.1f} {more if row[name] > 0 else less}"

@@ -1,0 +1,213 @@
+"""What the report shows, as JSON values: accuracies and differences in percent, sample images as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from data_prep.corruptions.registry import CORRUPTIONS
+from robustness.analysis.attacks import attack_rows
+from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
+from robustness.analysis.summary import MEAN
+from robustness.attack import format_eps
+
+_LARGE_SIDE = 64
+"""Sample images of more pixels a side are shrunk and stored as JPEG."""
+_CITATION = """@misc{sdnet-robustness,
+  title = {How robust is an image classifier, really? A harness across the test-time sparsity of SDNet},
+  note = {OWN}
+}
+
+@inproceedings{dai2022sdnet,
+  title = {Revisiting Sparse Convolutional Model for Visual Recognition},
+  author = {Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
+            Zhu, Zhihui and You, Chong and Ma, Yi},
+  booktitle = {NeurIPS},
+  year = {2022}
+}"""
+
+
+def collect(findings: Findings) -> dict[str, Any]:
+    """Everything that the page shows, as JSON values; accuracies and differences in percent."""
+    run = findings.run
+    summary, policies = _to_percent(findings.summary), _to_percent(findings.policies)
+    lambdas = {model: _lambdas(run, model) for model in run.models}
+    standard = [name for name in run.corruptions if not CORRUPTIONS[name].extra]
+    baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
+    baseline_grid = lambdas.get(run.baseline or "", [])
+    return {
+        "models": [
+            {"name": m["name"], "lambdas": lambdas[m["name"]], "trained": m["lam"] if lambdas[m["name"]] else None}
+            for m in run.record["models"]
+        ],
+        "baseline": run.baseline,
+        "baseline_index": baseline_grid.index(baseline_trained) if baseline_trained in baseline_grid else 0,
+        "groups": _groups(run),
+        "mean": MEAN,
+        "count": len(standard),
+        "summary": {model: _by_lam(summary, model, lambdas[model]) for model in run.models},
+        "cells": {model: _by_severity(policies, model, lambdas[model]) for model in run.models},
+        "rows": policies.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
+        "policies": _policy_rows(findings, summary),
+        "refused": sorted(set(findings.scores["refused"]) - {""}),
+        "attacks": _attack_rows(run),
+        "laws": {model: _law(run, model) for model in run.laws},
+        "samples": _samples(run),
+        "record": _record(run),
+        "rerun": _rerun(run),
+        "cite": _cite(run),
+    }
+
+
+def _to_percent(frame: pd.DataFrame) -> pd.DataFrame:
+    names = ["accuracy", "ci_low", "ci_high", "sparsity"]
+    names += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
+    return frame.assign(**{name: 100 * frame[name] for name in names if name in frame.columns})
+
+
+def _lambdas(run: Run, model: str) -> list[float]:
+    own = run.corrupted[run.corrupted["model"] == model]
+    return [float(lam) for lam in sorted(own["lam"].dropna().unique())]
+
+
+def _groups(run: Run) -> list[tuple[str, list[str]]]:
+    groups: dict[str, list[str]] = {}
+    for name in run.corruptions:
+        entry = CORRUPTIONS[name]
+        groups.setdefault("extra" if entry.extra else entry.group, []).append(name)
+    return list(groups.items())
+
+
+def _value(row: pd.Series) -> dict[str, float]:
+    names = {"accuracy": "accuracy", "low": "ci_low", "high": "ci_high"}
+    differences = [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
+    return {**{short: row[name] for short, name in names.items()}, **{name: row[name] for name in differences}}
+
+
+def _by_lam(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, list[dict[str, float] | None]]:
+    """For every perturbation the values at every λ, null where one is missing; a model without λ has one value."""
+    own = frame[(frame["model"] == model) & frame["policy"].isin(["none", "fixed"])]
+    table: dict[str, list[dict[str, float] | None]] = {}
+    for name, rows in own.groupby("perturbation", sort=False):
+        found = {row["lam"]: _value(row) for _, row in rows.iterrows()}
+        table[str(name)] = [found.get(lam) for lam in lambdas] if lambdas else list(found.values())
+    return table
+
+
+def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, Any]:
+    """For every corruption its severities, and the values at every λ and severity."""
+    own = frame[(frame["model"] == model) & (frame["severity"] > 0)]
+    table = {}
+    for name, rows in own.groupby("perturbation", sort=False):
+        severities = sorted(rows["severity"].unique())
+        levels = [_by_lam(rows[rows["severity"] == level], model, lambdas).get(str(name), []) for level in severities]
+        count = max(len(lambdas), 1)
+        values = [[level[index] if level else None for level in levels] for index in range(count)]
+        table[str(name)] = {"severities": severities, "values": values}
+    return table
+
+
+def _policy_rows(findings: Findings, summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """The scores of every model and policy beside its mean over the corruptions."""
+    means = summary[summary["perturbation"] == MEAN].drop(columns="n")
+    rows = findings.scores.merge(means, how="left", on=["model", "policy", "lam"])
+    clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
+    rows = rows.assign(**clean).rename(columns={"ci_low": "low", "ci_high": "high"})
+    return [dict(zip(map(str, rows.columns), values)) for values in rows.itertuples(index=False)]
+
+
+def _attack_rows(run: Run) -> list[dict[str, Any]]:
+    rows = []
+    for _, row in attack_rows(run).iterrows():
+        lam = "" if pd.isna(row["lam"]) else f"{row['lam']:g}"
+        fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
+        fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
+        fields |= {"accuracy": 100 * row["accuracy"], "low": 100 * row["ci_low"], "high": 100 * row["ci_high"]}
+        rows.append(fields)
+    return rows
+
+
+def _law(run: Run, model: str) -> dict[str, Any]:
+    fitted = run.laws[model]
+    law, data = fitted.law, fitted.provenance.get("data", {})
+    quality = "" if fitted.r_squared is None else f", R² = {fitted.r_squared:.2f}"
+    note = f"λ = {law.slope:.3g} · r + {law.intercept:.3g}, clipped to [{law.lowest:g}, {law.highest:g}]{quality}. "
+    note += f"A point is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. "
+    note += "Faint points were not fitted: there the model keeps less than half of its clean accuracy."
+    points = [dataclasses.asdict(point) for point in fitted.points]
+    line = {"slope": f"{law.slope:.9g}", "intercept": law.intercept, "lowest": law.lowest, "highest": law.highest}
+    return {**line, "points": points, "note": note}
+
+
+def _samples(run: Run) -> dict[str, Any] | None:
+    samples = run.directory.read_samples()
+    if samples is None:
+        return None
+    return {
+        "model": str(samples["model"]),
+        "lambdas": samples["lambdas"].tolist(),
+        "classes": json.loads(str(samples["classes"])),
+        "large": samples["perturbed"].shape[2] > _LARGE_SIDE,
+        "perturbations": [
+            {
+                "name": name,
+                "severity": severity,
+                "input": to_sprite(inputs),
+                "rebuilt": [to_sprite(images) for images in rebuilt.swapaxes(0, 1)],
+            }
+            for (name, severity), inputs, rebuilt in zip(
+                json.loads(str(samples["titles"])), samples["perturbed"], samples["reconstructed"]
+            )
+        ],
+    }
+
+
+def to_sprite(images: np.ndarray) -> str:
+    """Images uint8 (K, H, W, 3) side by side as one data URI: PNG, or a smaller JPEG of large ones."""
+    picture = Image.fromarray(np.concatenate(list(images), axis=1))
+    large = images.shape[1] > _LARGE_SIDE
+    if large:
+        picture = picture.resize((picture.width * _LARGE_SIDE * 2 // images.shape[1], _LARGE_SIDE * 2))
+    buffer = io.BytesIO()
+    kind = "jpeg" if large else "png"
+    picture.save(buffer, format=kind)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _record(run: Run) -> list[tuple[str, str]]:
+    record, data, environment = run.record, run.record["data"], run.record["environment"]
+    hardware, git = environment["hardware"], environment["git"]
+    done = sum(cell["status"] == "done" for cell in record["cells"])
+    rows = [
+        ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
+        ("measured", f"{record['started']} to {record['written']}"),
+        ("data", f"{data['title']}, {data['split']} split, n = {data['n']}, {data['source']}"),
+        ("fingerprint", data["fingerprint"]),
+        ("seed", str(record["suite"]["seed"])),
+        *((m["name"], f"{m['arch']}, width {m['width']}, weights {m['weights']}") for m in record["models"]),
+        ("hardware", ", ".join(f"{name} {value}" for name, value in hardware.items())),
+        ("versions", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())),
+    ]
+    if git:
+        rows.append(("revision", git["commit"] + (" with changes" if git.get("dirty") else "")))
+    return rows
+
+
+def _rerun(run: Run) -> str:
+    return f"python -m robustness.run {' '.join(run.record['asked'])}".strip() + (
+        "\n\n# the tables, figures and this page again, without models or data:\npython -m robustness.report RUN_DIR"
+    )
+
+
+def _cite(run: Run) -> str:
+    suite, data = run.record["suite"]["name"], run.record["data"]
+    own = f"suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
+    return _CITATION.replace("OWN", own)
