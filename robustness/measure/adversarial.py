@@ -73,7 +73,7 @@ class AdversarialSet:
     def read(cls, path: Path, clean: NDArray[np.uint8]) -> AdversarialSet | None:
         """Read a set of adversarial versions of ``clean``; None if it is absent, damaged or of other images."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays: dict[str, Any] = dict(archive)
         except Exception:  # a damaged archive raises a variety of errors; all of them mean: craft again
             return None

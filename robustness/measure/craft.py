@@ -46,7 +46,7 @@ class Crafted:
     def read(cls, path: Path) -> Crafted | None:
         """Read a state back; None if there is none or it is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 fields = {name: torch.from_numpy(archive[name]) for name in archive.files}
             stage, batches = int(fields.pop("stage")), int(fields.pop("batches"))
             return cls(stage=stage, batches=batches, **fields)
@@ -86,6 +86,7 @@ def craft(
         state: file to which the state is written after every batch, and from which a killed attack goes on.
         progress: called with a stage's name and the number of images that it is through with.
     """
+    images = images.contiguous()  # the libraries take views
     crafted = Crafted.read(state) if state is not None and state.exists() else None
     if crafted is None:
         attacked = _right(victim, images, labels, batch_size, device)

@@ -1,0 +1,383 @@
+"""Attacks: closed forms, agreement with the libraries, what an attacker sees, resumption, storage."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data_prep import load_images
+from data_prep.errors import InputError
+from robustness.attack import Attack, read_attacks, replace_eps
+from robustness.measure.adversarial import AdversarialSet, encode
+from robustness.measure.craft import Crafted, craft, distance
+from robustness.measure.probes import ModelProbes, Probes
+from robustness.measure.stages import Stage, list_stages
+from robustness.measure.victims import Victim, choose_lam, frozen
+from robustness.policies import ResidualLaw
+from sdnet_core import build_model, weights_fingerprint
+
+CPU = torch.device("cpu")
+SHAPE = (3, 8, 8)
+
+
+class Linear(nn.Module):
+    """Two classes with logits ∓⟨w, x − ½⟩: the sign of the inner product decides."""
+
+    def __init__(self, weight: Tensor, classes: int = 2) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.classes = classes
+        self.training = False
+
+    def forward(self, images: Tensor) -> Tensor:
+        margin = ((images - 0.5) * self.weight).flatten(1).sum(1)
+        others = torch.full((len(images), self.classes - 2), -50.0)
+        return torch.cat([torch.stack([-margin, margin], 1), others], 1)
+
+
+def linear_problem(n: int = 40) -> tuple[Linear, Tensor, Tensor, Tensor]:
+    """A linear model, images away from 0 and 1, their labels, and margins |⟨w, x − ½⟩|."""
+    generator = torch.Generator().manual_seed(0)
+    model = Linear(torch.randn(SHAPE, generator=generator))
+    images = 0.5 + 0.1 * (torch.rand((n, *SHAPE), generator=generator) - 0.5)
+    margin = ((images - 0.5) * model.weight.detach()).flatten(1).sum(1)
+    return model, images, (margin > 0).long(), margin.abs()
+
+
+def run(
+    model: nn.Module, attack: Attack, images: Tensor, labels: Tensor, classes: int = 2, **options: object
+) -> Crafted:
+    stages = list_stages(attack, model, num_classes=classes, seed=0)
+    settings = {"norm": attack.norm, "eps": attack.eps, "batch_size": attack.batch_size, "seed": 0, "device": CPU}
+    return craft(model, stages, images, labels, **{**settings, **options})
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_breaks_a_linear_model_exactly_where_the_closed_form_says(norm):
+    """Trap 5: the smallest perturbation is |⟨w, x − ½⟩| / ‖w‖ in the dual norm."""
+    model, images, labels, margin = linear_problem()
+    weight = model.weight.detach().flatten()
+    smallest = margin / (weight.abs().sum() if norm == "linf" else weight.norm())
+    for eps in smallest.quantile(torch.tensor([0.2, 0.5, 0.8])).tolist():
+        attack = Attack(name="pgd", norm=norm, eps=eps, steps=40)
+        crafted = run(model, attack, images, labels)
+        clear = (smallest / eps - 1).abs() > 1e-3
+        assert torch.equal(crafted.robust[clear], (smallest > eps)[clear])
+        assert (distance(crafted.images, images, norm) <= eps + 1e-6).all()
+        assert crafted.images.min() >= 0
+        assert crafted.images.max() <= 1
+
+
+def test_images_that_are_wrong_from_the_start_are_not_attacked():
+    model, images, labels, _ = linear_problem()
+    labels[::4] = 1 - labels[::4]
+    crafted = run(model, Attack(name="pgd", norm="linf", eps=0.05), images, labels)
+    assert not crafted.attacked[::4].any()
+    assert not crafted.robust[::4].any()
+    assert torch.equal(crafted.images[::4], images[::4])
+
+
+def half_breaker(half: int) -> Stage:
+    """Breaks the images whose index, written into their first pixel, is even or odd."""
+
+    def perturb(images: Tensor, labels: Tensor) -> Tensor:
+        moved = images.clone()
+        chosen = (images[:, 0, 0, 0] * 1000).round().long() % 2 == half
+        moved[chosen, 0, 0, 1] = 1.0
+        return moved
+
+    return Stage(f"half-{half}", perturb)
+
+
+class Marked(nn.Module):
+    """Answers 1 where the second pixel is 1, otherwise 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([torch.full((len(images),), 0.5), images[:, 0, 0, 1]], 1)
+
+
+def marked_problem(n: int = 20) -> tuple[Tensor, Tensor]:
+    images = torch.zeros((n, *SHAPE))
+    images[:, 0, 0, 0] = torch.arange(n) / 1000
+    return images, torch.zeros(n, dtype=torch.int64)
+
+
+def test_attacks_that_break_disjoint_halves_leave_nothing():
+    """Trap 8: the worst case is taken image by image, not attack by attack."""
+    images, labels = marked_problem()
+    options = {"norm": "linf", "eps": 1.0, "batch_size": 7, "seed": 0, "device": CPU}
+    one = craft(Marked(), [half_breaker(0)], images, labels, **options)
+    both = craft(Marked(), [half_breaker(0), half_breaker(1)], images, labels, **options)
+    assert one.robust.float().mean() == 0.5
+    assert both.robust.float().mean() == 0
+    assert both.broken_by.tolist() == [0, 1] * 10
+
+
+def test_an_attempt_outside_the_budget_is_no_attempt():
+    images, labels = marked_problem()
+    crafted = craft(Marked(), [half_breaker(0)], images, labels, norm="linf", eps=0.5, batch_size=7, seed=0, device=CPU)
+    assert crafted.robust.all()
+    assert torch.equal(crafted.images, images)
+
+
+def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path):
+    """The state is written after every batch; the resumed result is the undisturbed one, random starts included."""
+    model, images, labels, _ = linear_problem()
+    attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
+    whole = run(model, attack, images, labels)
+
+    seen: list[tuple[str, int]] = []
+
+    def stop(stage: str, n: int) -> None:
+        seen.append((stage, n))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "state.npz"
+    with pytest.raises(KeyboardInterrupt):
+        run(model, attack, images, labels, state=state, progress=stop)
+    again: list[tuple[str, int]] = []
+    resumed = run(model, attack, images, labels, state=state, progress=lambda *step: again.append(step))
+    assert torch.equal(resumed.images, whole.images)
+    assert torch.equal(resumed.robust, whole.robust)
+    expected: list[tuple[str, int]] = []
+    run(model, attack, images, labels, progress=lambda *step: expected.append(step))
+    assert seen + again == expected
+
+    state.write_bytes(state.read_bytes()[:100])
+    assert torch.equal(run(model, attack, images, labels, state=state).images, whole.images), (
+        "a damaged state is dropped"
+    )
+
+
+def test_an_attack_leaves_the_global_generator_as_it_was():
+    model, images, labels, _ = linear_problem(4)
+    before = torch.random.get_rng_state()
+    run(model, Attack(name="pgd", norm="linf", eps=0.01), images, labels)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def small_victim(arch: str = "resnet18", lam: float | None = None, classes: int = 10) -> tuple[Victim, Tensor, Tensor]:
+    """An untrained small network and images of the classes that it answers: right on all of them."""
+    torch.manual_seed(0)
+    network = build_model(arch, width=4, num_classes=classes).eval()
+    images = torch.from_numpy(load_images("shapes", split="test").pixels[:12]).permute(0, 3, 1, 2).float() / 255
+    images = images.contiguous()
+    with torch.no_grad():
+        network.linear.bias -= network(images).mean(0)
+    victim = Victim(network, lam)
+    return victim, images, victim(images).argmax(1).detach()
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 1 / 255), ("l2", 0.1)])
+def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
+    from pyautoattack import AutoAttack
+
+    victim, images, labels = small_victim()
+    parts = ("apgd-ce", "apgd-t", "square")
+    attack = Attack(name="autoattack", norm=norm, eps=eps, version="custom", parts=parts, queries=50, batch_size=5)
+    ours = run(victim, attack, images, labels, classes=10)
+    theirs = AutoAttack(
+        victim, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=0, version="custom", attacks=list(parts)
+    )
+    theirs.square.n_queries = 50
+    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=5)
+    robust = victim(found).argmax(1) == labels
+    assert torch.equal(ours.robust, robust)
+    assert 0 < robust.sum() < len(labels), "the budget should break some images, not all"
+
+
+def test_standard_autoattack_has_its_four_parts_in_their_order():
+    victim, _, _ = small_victim()
+    stages = list_stages(Attack(name="autoattack", norm="linf", eps=0.01), victim, num_classes=10, seed=0)
+    assert [stage.name for stage in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "parts"), [(2, ["apgd-ce", "fab-t", "square"]), (3, ["apgd-ce", "apgd-dlr", "fab-t", "square"])]
+)
+def test_autoattack_runs_with_fewer_classes_than_the_dlr_loss_needs(classes, parts):
+    """Trap 8."""
+    torch.manual_seed(0)
+    model = Linear(torch.randn(SHAPE), classes)
+    images = torch.rand(6, *SHAPE)
+    labels = model(images).argmax(1).detach()
+    attack = Attack(name="autoattack", norm="linf", eps=0.3, queries=20)
+    stages = list_stages(attack, model, num_classes=classes, seed=0)
+    assert [stage.name for stage in stages] == parts
+    assert not run(model, attack, images, labels, classes).robust.any()
+    custom = Attack(name="autoattack", norm="linf", eps=0.3, version="custom", parts=("apgd-t",))
+    with pytest.raises(InputError, match=f"apgd-t is not defined for {classes} classes"):
+        list_stages(custom, model, num_classes=classes, seed=0)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 2 / 255), ("l2", 0.2)])
+def test_pgd_agrees_with_torchattacks_to_the_image(norm, eps):
+    import torchattacks
+
+    victim, images, labels = small_victim()
+    ours = run(victim, Attack(name="pgd", norm=norm, eps=eps, steps=5, batch_size=12), images, labels)
+    kind = torchattacks.PGD if norm == "linf" else torchattacks.PGDL2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = kind(victim, eps=eps, alpha=2.5 * eps / 5, steps=5)(images, labels)
+    torch.testing.assert_close(ours.images, theirs)
+    assert torch.equal(ours.robust, victim(theirs).argmax(1) == labels)
+
+
+def test_other_attacks_of_torchattacks_go_by_name():
+    victim, images, labels = small_victim()
+    crafted = run(victim, Attack(name="FGSM", norm="linf", eps=8 / 255), images, labels)
+    assert distance(crafted.images, images, "linf").max() == pytest.approx(8 / 255, abs=1e-6)
+    with pytest.raises(InputError, match="no attack 'FGSMM'"):
+        run(victim, Attack(name="FGSMM", norm="linf", eps=0.1), images, labels)
+    with pytest.raises(InputError, match="FGSM has no option stepz"):
+        run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
+
+
+def test_a_whitebox_attack_sees_the_evaluated_lambda_and_no_other(monkeypatch):
+    """Trap 4."""
+    victim, images, labels = small_victim("sdnet18", 0.3)
+    encode, seen = victim.network.encode, []
+
+    def spy(images: Tensor, lam: object = None) -> Tensor:
+        seen.append(lam)
+        return encode(images, lam)
+
+    monkeypatch.setattr(victim.network, "encode", spy)
+    run(victim, Attack(name="pgd", norm="linf", eps=2 / 255, steps=4), images, labels)
+    assert len(seen) == 1 + 4 + 1, "the clean images, four steps, the result"
+    assert set(seen) == {0.3}
+
+
+def test_gradients_flow_through_the_policy_and_past_its_bounds():
+    """The derivative of λ(x) with respect to x counts, and a clipped λ can still be pushed."""
+    victim, images, _ = small_victim("sdnet18", 0.1)
+    network = victim.network
+    with torch.no_grad():
+        residual = network.residual(images, network.encode(images))
+    middle = float(residual.median())
+    law = ResidualLaw(slope=0.2 / middle, intercept=0.0, lowest=0.15, highest=0.25)
+    x = images.clone().requires_grad_(True)
+    chosen = choose_lam(network, x, law)
+    torch.testing.assert_close(chosen.detach(), law.lam(residual))
+    assert ((chosen > 0.15) & (chosen < 0.25)).any()
+    assert ((chosen == 0.15) | (chosen == 0.25)).any()
+    (gradient,) = torch.autograd.grad(chosen.sum(), x)
+    assert (gradient.flatten(1).abs().sum(1) > 0).all(), "straight-through: also where λ is clipped"
+
+    through = torch.autograd.grad(Victim(network, law)(x).sum(), x)[0]
+    fixed = torch.autograd.grad(network(x, lam=law.lam(residual)).sum(), x)[0]
+    assert not torch.allclose(through, fixed), "an attack on the policy differentiates through λ"
+
+
+def test_models_are_frozen_for_an_attack_and_restored():
+    victim, images, labels = small_victim("sdnet18", 0.1)
+    network = victim.network.train()
+    network.linear.weight.requires_grad_(False)
+    before = weights_fingerprint(network)
+    with frozen(network):
+        assert not network.training
+        run(victim, Attack(name="pgd", norm="linf", eps=2 / 255, steps=3), images, labels)
+    assert network.training
+    assert network.linear.bias.requires_grad
+    assert not network.linear.weight.requires_grad
+    assert weights_fingerprint(network) == before
+
+
+def no_probes(n: int) -> Probes:
+    untried = np.full(n, -1, np.int8)
+    model = ModelProbes(np.zeros(n, np.float32), untried)
+    return Probes(model.zero_gradient, model.unbounded, untried, untried)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
+    victim, images, labels = small_victim()
+    clean = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    eps = 2 / 255 if norm == "linf" else 0.2
+    crafted = run(victim, Attack(name="pgd", norm=norm, eps=eps, steps=5), images, labels)
+    options = {"victim": victim, "stages": ("restart-0",), "probes": no_probes(12), "seconds": 1.0}
+    stored = encode(crafted, clean, labels, batch_size=12, device=CPU, **options)
+    stored.write(tmp_path / "a.npz")
+    read = AdversarialSet.read(tmp_path / "a.npz", clean)
+    assert read is not None
+    decoded = torch.from_numpy(read[0:12]).permute(0, 3, 1, 2)
+    assert np.array_equal(read[5:9], read[0:12][5:9])
+    assert (distance(decoded, images, norm) <= distance(crafted.images, images, norm) + 1e-6).all()
+    assert (decoded - crafted.images).abs().max() <= eps / 127 + 1e-6
+    assert torch.equal(victim(decoded).argmax(1) == labels, crafted.robust)
+    assert read.seconds == 1.0
+    assert AdversarialSet.read(tmp_path / "a.npz", clean[:5]) is None
+    assert AdversarialSet.read(tmp_path / "absent.npz", clean) is None
+
+
+def test_images_whose_answer_depends_on_the_last_bit_are_stored_exactly():
+    """A model that answers by the exact value of a pixel: rounding the perturbation would heal every image."""
+
+    class Touchy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            fooled = (images[:, 0, 0, 0] == torch.tensor(0.3)).float()
+            return torch.stack([torch.full((len(images),), 0.5), fooled], 1)
+
+    images = torch.zeros(4, *SHAPE)
+    moved = images.clone()
+    moved[:, 0, 0, 0], moved[:, 0, 0, 1] = 0.3, 0.31
+    truth = torch.ones(4, dtype=torch.bool)
+    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64), 1, 0, torch.arange(0))
+    labels = torch.zeros(4, dtype=torch.int64)
+    options = {"victim": Touchy(), "stages": ("s",), "probes": no_probes(4), "seconds": 0.0}
+    clean = np.zeros((4, 8, 8, 3), np.uint8)
+    stored = encode(crafted, clean, labels, batch_size=4, device=CPU, **options)
+    assert list(stored.exact_index) == [0, 1, 2, 3]
+    assert np.array_equal(stored[1:3], moved.permute(0, 2, 3, 1).numpy()[1:3])
+
+
+def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
+    attacks = read_attacks([{"name": "pgd"}, {"name": "autoattack", "norm": "l2"}], "cifar")
+    assert [(a.norm, a.eps) for a in attacks] == [("linf", 8 / 255), ("l2", 0.5)]
+    assert attacks[0].alpha == pytest.approx(1 / 255)
+    assert read_attacks([{"name": "pgd"}], "imagenet")[0].eps == 4 / 255
+    assert [a.eps for a in read_attacks([{"name": "pgd", "eps": ["2/255", 0.5]}], "cifar")] == [2 / 255, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"name": "pgd", "eps": 8}, "was 8/255 meant"),
+        ({"name": "pgd", "eps": "x"}, "ε must be a number"),
+        ({"name": "pgd", "eps": 0}, "finite number > 0"),
+        ({"name": "pgd", "eps": math.nan}, "finite number > 0"),
+        ({"name": "pgd", "norm": "l0", "eps": 1}, "norm must be one of linf, l2"),
+        ({"name": "pgd", "stepz": 3}, "unknown key stepz"),
+        ({"name": "pgd", "steps": 0}, "steps must be at least 1"),
+        ({"name": "pgd", "steps": "many"}, "wrong type"),
+        ({"norm": "l2"}, "`name` is missing"),
+        ({"name": "autoattack", "version": "fast"}, "version must be one of"),
+        ({"name": "autoattack", "version": "custom"}, "parts are given with version"),
+        ({"name": "autoattack", "version": "custom", "parts": ["pgd"]}, "unknown part pgd"),
+    ],
+)
+def test_attacks_that_make_no_sense_are_refused(table, message):
+    with pytest.raises(InputError, match=message):
+        read_attacks([table], "cifar")
+
+
+def test_attacks_without_a_usual_budget_and_of_one_name_are_refused():
+    with pytest.raises(InputError, match="no usual ε for l2 on imagenet"):
+        read_attacks([{"name": "pgd", "norm": "l2"}], "imagenet")
+    with pytest.raises(InputError, match="two attacks are called pgd L∞ 8/255"):
+        read_attacks([{"name": "pgd"}, {"name": "pgd", "steps": 100}], "cifar")
+
+
+def test_budgets_of_the_command_line_replace_those_of_their_norm():
+    suite = read_attacks([{"name": "pgd"}, {"name": "pgd", "norm": "l2"}], "cifar")
+    changed = replace_eps(suite, (("", 2 / 255), ("", 4 / 255)))
+    assert [(a.norm, a.eps) for a in changed] == [("linf", 2 / 255), ("linf", 4 / 255), ("l2", 0.5)]
+    assert [(a.norm, a.eps) for a in replace_eps(suite[1:], (("", 0.3),))] == [("l2", 0.3)]
+    with pytest.raises(InputError, match="no attack in l2"):
+        replace_eps(suite[:1], (("l2", 0.3),))
