@@ -6,11 +6,13 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from textwrap import fill
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
+from robustness.analysis.attack_tables import ATTACK_NOTE, widen_attacks
 from robustness.analysis.findings import Findings
-from robustness.analysis.frames import Run
 from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
+from robustness.analysis.trust import OK
 from robustness.analysis.write import write_analysis
 from robustness.run_directory import RunDirectory
 
@@ -23,16 +25,24 @@ def print_summary(findings: Findings) -> None:
     if not len(run.cells):
         print("no cell is finished yet: nothing to show")
         return
-    wide = widen(findings.summary, run, most=_MOST_LAMBDAS)
-    print(to_terminal(wide, shutil.get_terminal_size((110, 40)).columns))
-    print(f"\n{describe(run)}.\n{SUMMARY_NOTE}")
+    width = shutil.get_terminal_size((110, 40)).columns
+    notes = [f"{describe(run)}."]
+    if run.corruptions or findings.attacks is None:
+        print(to_terminal(widen(findings.summary, run, most=_MOST_LAMBDAS), width), end="\n\n")
+        notes.append(SUMMARY_NOTE)
+    if findings.attacks is not None:
+        for norm in findings.attacks.rows["norm"].unique():
+            print(to_terminal(widen_attacks(run, findings.attacks, norm, intervals=False), width), end="\n\n")
+        notes.append(ATTACK_NOTE)
+    print("\n".join(fill(note, width) for note in notes))
     print(f"written: {run.directory.path}/ (cells.csv, tables/, figures/, run.json)")
 
 
-def exit_code(run: Run, *, strict: bool = False) -> int:
+def exit_code(findings: Findings, *, strict: bool = False) -> int:
     """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
+    run = findings.run
     whole = len(run.cells) + len(run.selection) == len(run.record["cells"])
-    marked = strict and bool((run.cells["trust"].dropna() != "OK").any())
+    marked = strict and bool((findings.cells["trust"].dropna() != OK).any())
     return EXIT_DONE if whole and not marked else EXIT_SOME_FAILED
 
 
@@ -49,7 +59,7 @@ def main() -> int:
     for path in parser.parse_args().run_dirs:
         findings = write_analysis(RunDirectory(path))
         print_summary(findings)
-        codes.append(exit_code(findings.run))
+        codes.append(exit_code(findings))
     return max(codes)
 
 

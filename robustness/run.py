@@ -16,6 +16,7 @@ from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severi
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import load_subjects
+from robustness.policies import ResidualLaw
 from robustness.report import exit_code, print_summary
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file, shipped_suites
@@ -36,8 +37,10 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=f"suites:\n{suites}\n\nshipped models: {', '.join(shipped_models()) or '(none)'}\n\nexamples:\n"
         "  python -m robustness.run\n"
         "  python -m robustness.run --suite cifar10c --lambdas 0.1,0.2,0.5 --n 1000\n"
-        "  python -m robustness.run --suite noise --lambdas 0.1:1.4:14 --models my.safetensors,resnet18-cifar10\n\n"
-        "exit codes: 0 done, 1 some cells failed, 2 bad input or something missing",
+        "  python -m robustness.run --suite noise --lambdas 0.1:1.4:14 --models my.safetensors,resnet18-cifar10\n"
+        "  python -m robustness.run --suite pgd --eps 2/255,8/255 --n 200\n"
+        "  python -m robustness.run --suite autoattack --eps 4/255,l2:0.25 --strict\n\n"
+        "exit codes: 0 done, 1 some cells failed or --strict found a mark, 2 bad input or something missing",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
@@ -46,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--models", metavar="A,B", help="shipped names or paths of .safetensors checkpoints")
     add("--corruptions", metavar="A,B", help="names or all, standard, extra, noise, blur, weather, digital")
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
-    add("--eps", metavar="2/255,8/255", help="budgets of the attacks of a suite, in [0, 1] pixel units")
+    add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
     add("--out", type=Path, metavar="DIR", help="run directory (default results/runs/<suite>)")
@@ -128,13 +131,20 @@ def announce(measurement: Measurement) -> None:
     """Say what will be measured and how much of it is already there."""
     suite, images = measurement.suite, measurement.images
     cells, done = len(measurement.cells), len(measurement.done)
-    source = measurement.tasks[0].perturbation.source
-    print(f"suite {suite.name}: {images.title}, n = {len(images)}, {source} corruptions, on {measurement.device}")
+    print(f"suite {suite.name}: {images.title}, n = {len(images)}, on {measurement.device}")
     for subject in measurement.subjects:
         lambdas = subject.lambdas(suite.lambdas)
         print(f"  {subject.name}: " + ("no λ" if lambdas == (None,) else f"λ = {', '.join(f'{v:g}' for v in lambdas)}"))
-    levels = sum(len(suite.levels(name)) for name in suite.corruptions)
-    print(f"  clean + {len(suite.corruptions)} corruptions at {levels} levels: {cells} cells, {done} of them done")
+    parts = ["clean"]
+    if suite.corruptions:
+        levels = sum(len(suite.levels(name)) for name in suite.corruptions)
+        source = measurement.tasks[0].perturbation.source
+        parts.append(f"{len(suite.corruptions)} {source} corruptions at {levels} levels")
+    parts += [attack.title for attack in suite.attacks]
+    print(f"  {', '.join(parts)}: {cells} cells, {done} of them done")
+    for task in measurement.attacks:
+        if isinstance(task.adversary.crafted_for, ResidualLaw) and task.adversary.attack == suite.attacks[0]:
+            print(f"  {task.subject.name} is attacked through its residual law, too")
     if measurement.training_images is not None:
         n, names = len(measurement.training_images), ", ".join(suite.selection_corruptions)
         print(f"  among them the choice of λ on {n} training images: clean, {names}")
@@ -161,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     print_summary(findings)
     for reason in sorted(set(measurement.failures.values())):
         print(f"some cells failed: {reason}", file=sys.stderr)
-    return exit_code(findings.run, strict=arguments.strict)
+    return exit_code(findings, strict=arguments.strict)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ run.json              what was asked, as given and as resolved; models, data, en
 outcomes/<key>.parquet  one row per image of one finished cell
 adversarial/<key>.npz   the adversarial images of one attack on one model at one λ; <key>.partial.npz while it runs
 samples.npz           a few perturbed images and their reconstructions, for the figures
+attack_samples.npz    a few adversarial images and what they do to the code
 cells.csv, summary.*, figures/   written by the analysis
 """
 
@@ -118,14 +119,14 @@ class RunDirectory:
             )
         return record
 
-    def write_samples(self, arrays: dict[str, np.ndarray]) -> None:
-        """Store the sample images of the figures."""
-        with replacing(self.path / "samples.npz") as temporary, temporary.open("wb") as file:
+    def write_samples(self, arrays: dict[str, np.ndarray], name: str = "samples") -> None:
+        """Store sample images of the figures as ``<name>.npz``."""
+        with replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
-    def read_samples(self) -> dict[str, np.ndarray] | None:
-        """The sample images, or None if the run stored none."""
-        path = self.path / "samples.npz"
+    def read_samples(self, name: str = "samples") -> dict[str, np.ndarray] | None:
+        """The sample images of ``<name>.npz``, or None if the run stored none."""
+        path = self.path / f"{name}.npz"
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as archive:

@@ -80,6 +80,17 @@ class Duel:
         both: np.ndarray = self.run.correct([self.keys[crafted, shown]])[0] & self.clean[shown]
         return both
 
+    def is_complete(self, shown: Choice) -> bool:
+        """Whether everything that was planned against ``shown`` is finished: only then is there a worst case."""
+        planned = {
+            _choice(cell["crafted_lam"], cell["crafted_policy"])
+            for cell in self.run.record["cells"]
+            if (cell["model"], cell["perturbation"], cell.get("norm"), cell.get("eps"))
+            == (self.model, self.attack, self.norm, self.eps)
+            and _choice(cell["lam"], cell["policy"]) == shown
+        }
+        return planned == {crafted for crafted, at in self.keys if at == shown}
+
     def crafted_elsewhere(self, shown: Choice) -> dict[Choice, np.ndarray]:
         """Right answers to the images crafted for every other choice."""
         return {crafted: self.right(crafted, at) for crafted, at in self.keys if at == shown and crafted != shown}
@@ -131,6 +142,22 @@ class Row:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Attacks:
+    """What the attacks of a run come to: :func:`attack_rows`, :func:`worst_case` and :func:`transfer_matrix`."""
+
+    rows: pd.DataFrame
+    worst: pd.DataFrame
+    transfers: pd.DataFrame
+
+    @classmethod
+    def of(cls, run: Run) -> Attacks | None:
+        """Analyse the attacks of a run; None if it has none."""
+        if not run.cells["norm"].notna().any():
+            return None
+        return cls(attack_rows(run), worst_case(run), transfer_matrix(run))
+
+
 def attack_rows(run: Run) -> pd.DataFrame:
     """A row for every model, attack, budget, threat model and λ.
 
@@ -165,7 +192,7 @@ def _rows_of(duel: Duel) -> list[Row]:
             right = elsewhere[duel.trained]
             doubt = judge_transfer(right, {_name(shown) + " itself": own})
             rows.append(Row(duel, "transfer", shown, right, unite([duel.own_verdict(duel.trained), doubt])))
-        if elsewhere:
+        if elsewhere and duel.is_complete(shown):
             rows.append(Row(duel, "adaptive", shown, np.logical_and.reduce([own, *elsewhere.values()]), verdict))
     return rows
 
@@ -185,6 +212,8 @@ def worst_case(run: Run) -> pd.DataFrame:
         for eps in sorted({duel.eps for duel in mine}):
             within = [duel for duel in mine if duel.eps <= eps]
             for shown in dict.fromkeys(choice for duel in within for choice in duel.choices):
+                if not all(duel.is_complete(shown) for duel in within):
+                    continue
                 tried = [duel.right(*pair) for duel in within for pair in duel.keys if pair[1] == shown]
                 right = np.logical_and.reduce(tried)
                 low, high = wilson_interval(int(right.sum()), len(right))

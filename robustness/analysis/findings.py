@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from robustness.analysis.attacks import Attacks
 from robustness.analysis.decisions import decide
-from robustness.analysis.frames import Run
+from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.scores import score
 from robustness.analysis.summary import Settings, group_settings, summarise, tabulate_policies
 
@@ -22,6 +23,7 @@ class Findings:
         policies: :func:`~robustness.analysis.summary.tabulate_policies`.
         summary: :func:`~robustness.analysis.summary.summarise`.
         scores: :func:`~robustness.analysis.scores.score`.
+        attacks: what the attacks come to; None if there are none.
     """
 
     run: Run
@@ -29,9 +31,19 @@ class Findings:
     policies: pd.DataFrame
     summary: pd.DataFrame
     scores: pd.DataFrame
+    attacks: Attacks | None
 
     @classmethod
     def of(cls, run: Run) -> Findings:
         """Analyse a run."""
         settings = group_settings(decide(run))
-        return cls(run, settings, tabulate_policies(run, settings), summarise(run, settings), score(run, settings))
+        policies, summary = tabulate_policies(run, settings), summarise(run, settings)
+        return cls(run, settings, policies, summary, score(run, settings), Attacks.of(run))
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """The rows of ``cells.csv``: clean and corrupted images, then attacks under every threat model."""
+        rows = self.run.corrupted[CELL_COLUMNS]
+        if self.attacks is None:
+            return rows
+        return pd.concat([rows.astype(object), self.attacks.rows[CELL_COLUMNS].astype(object)], ignore_index=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.analysis.findings import Findings
-from robustness.analysis.frames import CELL_COLUMNS, Run
+from robustness.analysis.frames import Run
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.summary import group_corruptions
 
@@ -19,7 +19,7 @@ SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/
 def write_tables(findings: Findings) -> None:
     """Write ``cells.csv``, ``tables/policies.csv/.parquet``, ``scores.csv`` and ``summary.csv/.md/.tex``."""
     run, folder = findings.run, findings.run.directory.path
-    run.cells[CELL_COLUMNS].to_csv(folder / "cells.csv", index=False)
+    findings.cells.to_csv(folder / "cells.csv", index=False)
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
     findings.policies.to_csv(tables / "policies.csv", index=False)
@@ -109,9 +109,10 @@ def describe(run: Run) -> str:
         "generated": "corruptions generated from the clean images with the archive's parameters",
         "synthetic": "synthetic noise levels of the sweep",
     }
+    source = f"; {sources[data['source']]}" if run.corruptions else ""
     missing = sum(cell["status"] != "done" for cell in run.record["cells"])
     gap = f"; {missing} cells are missing (run.json says why)" if missing else ""
-    return f"{data['title']}, {data['split']} split, n = {data['n']}; {sources[data['source']]}{gap}"
+    return f"{data['title']}, {data['split']} split, n = {data['n']}{source}{gap}"
 
 
 def to_markdown(wide: pd.DataFrame) -> str:

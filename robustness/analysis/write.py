@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from robustness.analysis.attack_figures import write_attack_figures
+from robustness.analysis.attack_tables import write_attack_tables
 from robustness.analysis.figures import write_figures
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
@@ -21,5 +23,8 @@ def write_analysis(directory: RunDirectory) -> Findings:
     if len(findings.run.cells):
         write_tables(findings)
         write_figures(findings)
+        if findings.attacks is not None:
+            write_attack_tables(findings.run, findings.attacks)
+            write_attack_figures(findings.run, findings.attacks)
         write_page(findings)
     return findings

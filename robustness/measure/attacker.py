@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from robustness.measure.subjects import Subject
 from robustness.measure.victims import LamChoice, Victim, frozen
 from robustness.run_directory import RunDirectory
 from sdnet_core.augment import to_images
+
+_SAMPLES = 4
 
 
 @dataclass
@@ -69,6 +72,37 @@ class Attacker:
                 marked = self._verify(task, adversarial, frame) if is_whitebox else frame
                 results.append((marked, round(seconds + adversarial.seconds * is_whitebox, 4)))
         return results
+
+    @torch.inference_mode()
+    def collect_samples(self, task: AttackTask, lambdas: Sequence[float]) -> dict[str, np.ndarray] | None:
+        """A few images that the attack turned, and what it did to their codes at several λs; for the figures.
+
+        Returns:
+            ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
+            (K, L, H', W'), mean |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``eps``, ``title`` and ``answers``
+            (JSON: label and prediction of each). None if the images are not there or none was turned.
+        """
+        pixels = np.asarray(self.images.pixels)
+        adversarial = AdversarialSet.read(self.directory.adversarial / f"{task.key}.npz", pixels)
+        chosen = np.flatnonzero(adversarial.broken_by >= 0)[:_SAMPLES] if adversarial is not None else np.array([])
+        if adversarial is None or not len(chosen):
+            return None
+        network, classes = task.subject.network, self.images.classes
+        moved = np.concatenate([adversarial[int(i) : int(i) + 1] for i in chosen])
+        x, x_moved = _as_tensor(pixels[chosen]).to(self.device), to_images(torch.from_numpy(moved)).to(self.device)
+        changes = [(network.encode(x_moved, lam) - network.encode(x, lam)).abs().mean(1) for lam in lambdas]
+        predicted = Victim(network, task.adversary.crafted_for)(x_moved).argmax(1).tolist()
+        names = [[classes[self.images.labels[i]], classes[p]] for i, p in zip(chosen, predicted, strict=True)]
+        return {
+            "clean": pixels[chosen],
+            "adversarial": moved,
+            "perturbation": moved - pixels[chosen].astype(np.float32) / 255,
+            "code_change": torch.stack(changes, 1).cpu().numpy(),
+            "lambdas": np.array(lambdas),
+            "eps": np.array(task.adversary.attack.eps),
+            "title": np.array(f"{task.subject.name}, {task.adversary.attack.title}"),
+            "answers": np.array(json.dumps(names)),
+        }
 
     def _obtain(self, task: AttackTask, bar: tqdm[Any]) -> AdversarialSet:
         path = self.directory.adversarial / f"{task.key}.npz"

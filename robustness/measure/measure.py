@@ -171,9 +171,9 @@ class Measurement:
 
     def _measure_attacks(self) -> None:
         """Craft the adversarial images of every attack that has missing cells, and evaluate them."""
-        pending = [(task, cells) for task in self.attacks if (cells := self._missing(task))]
-        if not pending:
+        if not self.attacks:
             return
+        pending = [(task, cells) for task in self.attacks if (cells := self._missing(task))]
         attacker = Attacker(
             images=self.images,
             directory=self.directory,
@@ -181,7 +181,8 @@ class Measurement:
             batch_size=self.batch_size,
             seed=self.suite.seed,
         )
-        with tqdm(total=sum(attacker.count_steps(task) for task, _ in pending), unit="img", smoothing=0.05) as bar:
+        total = sum(attacker.count_steps(task) for task, _ in pending)
+        with tqdm(total=total, unit="img", smoothing=0.05, disable=not pending) as bar:
             for task, cells in pending:
                 try:
                     frames = attacker.measure(task, cells, bar)
@@ -193,6 +194,19 @@ class Measurement:
                 for cell, (frame, seconds) in zip(cells, frames, strict=True):
                     self.directory.write_outcome(cell.key, frame, {"identity": cell.identity(), "seconds": seconds})
                     self.done.add(cell.key)
+        self._keep_attack_samples(attacker)
+
+    def _keep_attack_samples(self, attacker: Attacker) -> None:
+        """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training."""
+        for task in sorted(self.attacks, key=lambda task: -task.adversary.attack.eps):
+            same = task.adversary.attack.norm == self.suite.attacks[0].norm
+            if same and task.subject.network.has_lam and task.adversary.crafted_for == task.subject.lam:
+                arrays = attacker.collect_samples(
+                    task, [lam for lam in task.subject.lambdas(self.suite.lambdas) if lam]
+                )
+                if arrays is not None:
+                    self.directory.write_samples(arrays, "attack_samples")
+                    return
 
     def _check_clean_accuracy(self, tasks: list[Task]) -> None:
         """Compare the clean accuracy at λ of training with the model card, where the test set is the card's own."""

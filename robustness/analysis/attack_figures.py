@@ -1,0 +1,148 @@
+"""The figures of attacks: robust accuracy against ε, the λ × λ transfer matrix, adversarial images and their codes."""
+
+from __future__ import annotations
+
+import json
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustness.analysis.attack_tables import name_setting, records
+from robustness.analysis.attacks import Attacks
+from robustness.analysis.frames import Run
+from robustness.analysis.style import MODEL_MARKERS, figure_style, lam_colour, panel_grid, save_figure
+from robustness.analysis.tables import describe
+from robustness.analysis.trust import OK
+from robustness.attack import NORMS, format_eps
+
+_PLAIN_COLOURS = ("#D55E00", "#CC79A7", "#E69F00")
+_POLICY_COLOUR = "#000000"
+
+
+def write_attack_figures(run: Run, attacks: Attacks) -> None:
+    """Draw the figures of the attacks into the folder ``figures`` of the run."""
+    folder = run.directory.path / "figures"
+    with figure_style():
+        note = (
+            f"{describe(run)}. Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy "
+            "(adaptive). Bands: 95 % intervals. Crosses: marked SUSPECT or INVALID, not to be believed."
+        )
+        save_figure(draw_accuracy_by_eps(run, attacks), folder, "accuracy_by_eps", fill(note, 110))
+        for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
+            if group["shown"].nunique() > 1:
+                title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too."
+                figure = draw_transfer_matrix(group)
+                save_figure(figure, folder, f"transfer_{model}_{attack}_{norm}", fill(title, 80))
+        samples = run.directory.read_samples("attack_samples")
+        if samples:
+            title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
+            save_figure(draw_adversarial_images(samples), folder, "adversarial_images", fill(title, 110))
+
+
+def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
+    """A panel per attack and norm: accuracy against ε for every model and λ, from the natural accuracy at ε = 0."""
+    rows = attacks.rows
+    panels = [(str(attack), str(norm), g) for (attack, norm), g in rows.groupby(["perturbation", "norm"], sort=False)]
+    figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False)
+    natural = {name_setting(row): row for row in records(run.cells[run.cells["perturbation"] == "clean"])}
+    lambdas = sorted(rows["lam"].dropna().unique())
+    plain = [model for model in run.models if not rows[(rows["model"] == model)]["lam"].notna().any()]
+    for axis, (attack, norm, group) in zip(axes, panels):
+        axis.set_title(f"{attack} {NORMS[norm]}")
+        axis.set_xlabel("ε (1/255)" if norm == "linf" else "ε")
+        scale = 255.0 if norm == "linf" else 1.0
+        settings: dict[str, list[dict[str, object]]] = {}
+        for row in records(group[group["threat"] != "transfer"]):
+            settings.setdefault(name_setting(row), []).append(row)
+        for setting, of_setting in settings.items():
+            colour = _colour(of_setting[0], lambdas, plain)
+            marker = MODEL_MARKERS[run.models.index(str(of_setting[0]["model"])) % len(MODEL_MARKERS)]
+            for threat, line in (("whitebox", "-"), ("adaptive", "--")):
+                points = [row for row in of_setting if row["threat"] == threat]
+                if points:
+                    label = setting if threat == "whitebox" else None
+                    _draw_line(axis, [natural[setting], *points], scale, colour, marker, line, label)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3), fontsize=7)
+    return figure
+
+
+def _colour(row: dict[str, object], lambdas: list[float], plain: list[str]) -> object:
+    """λs in a sequential map, the policy black, models without λ warm."""
+    if row["policy"]:
+        return _POLICY_COLOUR
+    if row["lam"] in lambdas:
+        return lam_colour(lambdas.index(float(str(row["lam"]))), len(lambdas))
+    return _PLAIN_COLOURS[plain.index(str(row["model"])) % len(_PLAIN_COLOURS)]
+
+
+def _draw_line(
+    axis: Axes,
+    points: list[dict[str, object]],
+    scale: float,
+    colour: object,
+    marker: str,
+    line: str,
+    label: str | None,
+) -> None:
+    frame = pd.DataFrame(points)
+    x = frame["eps"].astype(float).fillna(0.0).to_numpy() * scale
+    accuracy, low, high = (100 * frame[name].to_numpy(dtype=float) for name in ("accuracy", "ci_low", "ci_high"))
+    if line == "-":
+        axis.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+    axis.plot(x, accuracy, line, color=colour, marker=marker, label=label)
+    doubtful = frame["trust"].notna().to_numpy() & (frame["trust"] != OK).to_numpy()
+    axis.plot(x[doubtful], accuracy[doubtful], "x", color="#C00000", markersize=8, markeredgewidth=1.6)
+
+
+def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
+    """A panel per ε: rows are the λ that the images were crafted for, columns the λ that they are shown at."""
+    panels = list(transfers.groupby("eps", sort=True))
+    choices = list(dict.fromkeys(transfers["crafted"]))
+    side = 0.62 * len(choices) + 0.9
+    figure = Figure(figsize=(side * len(panels) + 0.4, side + 0.7), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    names = [f"{choice:g}" if isinstance(choice, float) else str(choice) for choice in choices]
+    for position, (axis, (eps, group)) in enumerate(zip(axes, panels)):
+        matrix = group.pivot(index="crafted", columns="shown", values="accuracy").loc[choices, choices].to_numpy()
+        axis.imshow(100 * matrix, vmin=0, vmax=100, cmap="viridis")
+        for (row, column), value in np.ndenumerate(matrix):
+            colour = "white" if value < 0.6 else "black"
+            axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+        axis.set_title(f"ε = {format_eps(float(str(eps)), str(group['norm'].iloc[0]))}")
+        axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45)
+        axis.set_yticks(range(len(names)), names if position == 0 else [], fontsize=7)
+        axis.set_xlabel("shown at λ")
+        axis.set_ylabel("crafted for λ" if position == 0 else "")
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(False)
+    return figure
+
+
+def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
+    """A row per image: clean, adversarial, the perturbation with ±ε stretched to 0 and 1, the change of the code."""
+    labels = json.loads(str(samples["answers"]))
+    lambdas, eps = samples["lambdas"], float(samples["eps"])
+    n_rows = len(labels)
+    titles = ["clean", "adversarial", f"perturbation × {0.5 / eps:.0f}", *(f"code, λ = {lam:g}" for lam in lambdas)]
+    figure = Figure(figsize=(1.15 * len(titles), 1.3 * n_rows + 0.5), layout="constrained")
+    axes = figure.subplots(n_rows, len(titles), squeeze=False)
+    for row in range(n_rows):
+        change = samples["code_change"][row]
+        perturbation = (0.5 + samples["perturbation"][row] / (2 * eps)).clip(0, 1)
+        for axis, picture in zip(axes[row], [samples["clean"][row], samples["adversarial"][row], perturbation]):
+            axis.imshow(picture, interpolation="nearest")
+        for axis, picture in zip(axes[row, 3:], change):
+            axis.imshow(picture, interpolation="nearest", cmap="magma", vmin=0, vmax=max(float(change.max()), 1e-9))
+        for axis, text in zip(axes[row, :2], labels[row]):
+            axis.set_xlabel(text, fontsize=7)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=7)
+    for axis in axes.flatten():
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.grid(visible=False)
+    return figure

@@ -1,0 +1,148 @@
+"""Attacks from the command line: rows of every threat model, resumption, tables and figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data_prep.errors import InputError
+from robustness import report, run
+from robustness.analysis.frames import CELL_COLUMNS
+from robustness.laws import FittedLaw, law_path, write_law
+from robustness.policies import ResidualLaw
+from sdnet_core import load_model, weights_fingerprint
+
+
+@pytest.fixture
+def attack_suite(tmp_path: Path, models: Path) -> Path:
+    """PGD at two budgets on an SDNet with a residual law and a ResNet; 8 images, two λs, no probes."""
+    for name in ("sparse", "plain"):
+        (tmp_path / f"{name}.safetensors").write_bytes((models / f"{name}.safetensors").read_bytes())
+    sparse = str(tmp_path / "sparse.safetensors")
+    law = FittedLaw(ResidualLaw(1e-3, 0.1, 0.05, 0.4), 1.0, (), {"weights": weights_fingerprint(load_model(sparse))})
+    write_law(law, law_path(sparse))
+    path = tmp_path / "attacks.toml"
+    path.write_text(
+        f"""
+        data = "shapes"
+        corruptions = []
+        models = ["{sparse}", "{tmp_path}/plain.safetensors"]
+        lambdas = [0.1, 0.5]
+        n = 8
+        probe_images = 0
+        [[attacks]]
+        name = "pgd"
+        eps = ["1/255", "8/255"]
+        steps = 2
+        """
+    )
+    return path
+
+
+def measure(suite: Path, out: Path, *options: str) -> pd.DataFrame:
+    assert run.main(["--suite", str(suite), "--out", str(out), *options]) == 0
+    return pd.read_csv(out / "cells.csv")
+
+
+def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures, capsys):
+    cells = measure(attack_suite, tmp_path / "run")
+    assert list(cells.columns) == CELL_COLUMNS
+    attacks = cells[cells["norm"].notna()]
+    counted = attacks.groupby(["model", "threat"]).size().to_dict()
+    assert counted == {
+        ("plain", "whitebox"): 2,
+        ("sparse", "whitebox"): 6,
+        ("sparse", "transfer"): 4,
+        ("sparse", "adaptive"): 6,
+    }, "two budgets × two λs and the policy; transferred from λ = 0.1 to the other two; ResNets have no λ"
+    assert set(attacks["perturbation"]) == {"pgd"}
+    assert set(attacks["severity"]) == {0}
+    assert attacks["trust"].isin(["OK", "SUSPECT", "INVALID"]).all()
+    clean = cells[cells["perturbation"] == "clean"]
+    assert clean["threat"].isna().all()
+    shown = capsys.readouterr().out
+    assert "sparse residual" in shown
+    assert "pgd 8/255 adaptive" in shown
+
+    wide = ["model", "eps", "lam"]
+    accuracy = attacks.fillna({"lam": -1}).pivot_table(index=wide, columns="threat", values="accuracy").loc["sparse"]
+    assert (accuracy["adaptive"] <= accuracy["whitebox"]).all(), "the worst case is never better"
+    assert not (accuracy["adaptive"] > accuracy["transfer"]).any()
+
+    worst = pd.read_csv(tmp_path / "run/tables/worst_case.csv")
+    assert list(worst["attacks"]) == [3, 3, 3, 6, 6, 6, 1, 2]
+    transfers = pd.read_csv(tmp_path / "run/tables/transfer.csv")
+    assert len(transfers) == 2 * (9 + 1)
+
+
+def test_a_second_run_measures_nothing_and_a_lost_outcome_only_is_measured_again(
+    attack_suite, tmp_path, without_figures, monkeypatch
+):
+    out = tmp_path / "run"
+    first = measure(attack_suite, out)
+    monkeypatch.setattr("robustness.measure.attacker.craft", lambda *a, **k: pytest.fail("crafted again"))
+    pd.testing.assert_frame_equal(measure(attack_suite, out), first)
+    for path in sorted((out / "outcomes").iterdir())[::3]:
+        path.unlink()
+    again = measure(attack_suite, out)
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), first.drop(columns="seconds"))
+
+
+def test_adversarial_images_are_stored_once_for_all_lambdas_that_they_are_shown_at(
+    attack_suite, tmp_path, without_figures
+):
+    measure(attack_suite, tmp_path / "run")
+    assert len(list((tmp_path / "run/adversarial").iterdir())) == 2 * (3 + 1)
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert sum(cell.get("norm") is not None for cell in record["cells"]) == 2 * (9 + 1)
+
+
+def test_whitebox_only_asks_for_no_other_pair(attack_suite, tmp_path, without_figures):
+    attack_suite.write_text('threats = ["whitebox"]\n' + attack_suite.read_text())
+    attacks = measure(attack_suite, tmp_path / "run").dropna(subset=["norm"])
+    assert set(attacks["threat"]) == {"whitebox"}
+    assert len(attacks) == 2 * (2 + 1)
+
+
+def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figures):
+    attacks = measure(attack_suite, tmp_path / "run", "--eps", "4/255").dropna(subset=["norm"])
+    np.testing.assert_allclose(attacks["eps"].unique(), [4 / 255])
+    with pytest.raises(InputError, match="was 8/255 meant"):
+        run.main(["--suite", str(attack_suite), "--eps", "8"])
+    with pytest.raises(InputError, match="no attack in l2"):
+        run.main(["--suite", str(attack_suite), "--eps", "l2:0.5"])
+
+
+def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    measure(attack_suite, out)
+    names = ["accuracy_by_eps", "adversarial_images", "transfer_sparse_pgd_linf"]
+    drawn = {path.stem for path in (out / "figures").glob("*.png")}
+    assert set(names) <= drawn
+    for path in (out / "figures").iterdir():
+        path.unlink()
+    for path in tmp_path.glob("*.safetensors"):
+        path.unlink()
+    monkeypatch.setattr("sys.argv", ["report", str(out)])
+    assert report.main() == 0
+    assert {path.stem for path in (out / "figures").glob("*.pdf")} == drawn
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('threats = ["blackbox"]', "unknown threat blackbox"),
+        ('threats = ["transfer"]', "threats must hold whitebox"),
+        ("probe_images = -1", "probe_images must be at least 0"),
+        ("attacks = 3", "attacks are written as tables"),
+    ],
+)
+def test_suites_with_attacks_that_make_no_sense_are_refused(tmp_path, line, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(f'data = "shapes"\nmodels = ["resnet18-shapes"]\n{line}\n')
+    with pytest.raises(InputError, match=message):
+        run.main(["--suite", str(path), "--dry-run"])

@@ -1,0 +1,209 @@
+"""Trust marks: each check on made-up outcomes, and the mirages of the protocol on real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from data_prep import load_images
+from robustness.analysis.attacks import Attacks
+from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
+from robustness.analysis.trust import INVALID, OK, SUSPECT, Verdict, judge, judge_rise, judge_transfer, unite
+from robustness.attack import Attack
+from robustness.measure.measure import Measurement
+from robustness.measure.subjects import Subject, load_subjects
+from robustness.report import exit_code
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite
+from sdnet_core import build_model, weights_fingerprint
+
+CPU = torch.device("cpu")
+N = 100
+
+
+def outcomes(**changes: object) -> pd.DataFrame:
+    """An attack that nothing speaks against: 100 images, 90 attacked, 50 broken."""
+    broken = np.arange(N) < 50
+    columns = {
+        "attacked": np.arange(N) < 90,
+        "correct": ~broken & (np.arange(N) < 90),
+        "broken_by": np.where(broken, "restart-0", ""),
+        "predicted": 0,
+        "predicted_again": 0,
+        "distance": 0.03,
+        "in_range": True,
+        "zero_gradient": 0.0,
+        "unbounded": np.where(np.arange(N) < 20, 0, -1),
+        "long": np.where((np.arange(N) >= 50) & (np.arange(N) < 70), 1, -1),
+        "square": np.where((np.arange(N) >= 50) & (np.arange(N) < 70), 1, -1),
+    }
+    return pd.DataFrame({**columns, **changes})
+
+
+def mark(**changes: object) -> Verdict:
+    return judge(outcomes(**changes), eps=0.03, num_classes=10)
+
+
+def tried(right: int, count: int) -> np.ndarray:
+    """A probe of ``count`` of the images that withstood, of which ``right`` withstood the probe."""
+    answer = np.full(N, -1)
+    answer[50 : 50 + count] = 0
+    answer[50 : 50 + right] = 1
+    return answer
+
+
+def test_an_ordinary_attack_is_believed():
+    assert mark() == Verdict(OK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "reason"),
+    [
+        ({"zero_gradient": 0.2}, SUSPECT, "20% of the input gradient is exactly zero"),
+        ({"zero_gradient": 1.0}, INVALID, "100% of the input gradient"),
+        ({"square": tried(18, 20)}, SUSPECT, "Square breaks 2 of 20"),
+        ({"square": tried(5, 20)}, INVALID, "Square breaks 15 of 20"),
+        ({"long": tried(14, 20)}, SUSPECT, "PGD-100 breaks 6 of 20"),
+        ({"long": tried(0, 20)}, INVALID, "PGD-100 breaks 20 of 20"),
+        (
+            {"unbounded": np.where(np.arange(N) < 20, np.arange(N) < 6, -1)},
+            SUSPECT,
+            "6 of 20 images withstand PGD without",
+        ),
+        ({"unbounded": np.where(np.arange(N) < 20, 1, -1)}, INVALID, "20 of 20 images withstand PGD without"),
+        ({"distance": np.where(np.arange(N) == 3, 0.031, 0.03)}, INVALID, "1 of 100 images are farther than ε"),
+        ({"in_range": np.arange(N) != 3}, INVALID, "1 of 100 images leave"),
+        ({"predicted_again": np.where(np.arange(N) < 2, 1, 0)}, SUSPECT, "2.0% of the answers change"),
+        (
+            {"broken_by": np.where(np.arange(N) < 5, "square", np.where(np.arange(N) < 50, "apgd-ce", ""))},
+            SUSPECT,
+            "5.0% that the",
+        ),
+    ],
+)
+def test_every_check_raises_its_mark(changes, expected, reason):
+    verdict = mark(**changes)
+    assert verdict.mark == expected
+    assert reason in verdict.reason
+    assert len(verdict.reasons) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"zero_gradient": 0.05},
+        {"zero_gradient": np.where(np.arange(N) < 90, 0.0, np.nan)},
+        {"square": tried(19, 20)},
+        {"long": tried(19, 20)},
+        {"unbounded": np.where(np.arange(N) < 20, np.arange(N) < 1, -1)},
+        {"distance": 0.03 + 5e-7},
+        {"predicted_again": np.where(np.arange(N) < 1, 1, 0)},
+        {"attacked": False, "zero_gradient": np.nan, "unbounded": -1, "long": -1, "square": -1},
+    ],
+)
+def test_what_chance_and_rounding_do_raises_none(changes):
+    assert mark(**changes) == Verdict(OK)
+
+
+def test_transfers_that_beat_the_whitebox_attack_are_told():
+    own = np.arange(N) < 40
+    assert judge_transfer(own, {"λ = 0.1": np.arange(N) < 39}).mark == OK
+    verdict = judge_transfer(own, {"λ = 0.1": np.arange(N) < 30, "λ = 0.2": np.arange(N) < 50})
+    assert verdict == Verdict(SUSPECT, ("images crafted at λ = 0.1 leave 30.0%, its own 40.0%",))
+    assert judge_transfer(own, {"λ = 0.1": np.arange(N) < 10}).mark == INVALID
+
+
+def test_an_accuracy_that_rises_with_the_budget_is_told():
+    assert judge_rise(0.4, {"2/255": 0.5}).mark == OK
+    assert judge_rise(0.4, {"2/255": 0.35, "4/255": 0.6}).mark == SUSPECT
+    assert judge_rise(0.4, {"2/255": 0.1}) == Verdict(INVALID, ("40.0% is more than the 10.0% at ε = 2/255",))
+
+
+def test_the_worst_mark_stays_and_no_reason_is_told_twice():
+    verdicts = [Verdict(OK), Verdict(INVALID, ("a",)), Verdict(SUSPECT, ("b", "a"))]
+    assert unite(verdicts) == Verdict(INVALID, ("a", "b"))
+    assert unite([]) == Verdict(OK)
+
+
+def attack_model(subject: Subject, folder: Path, lambdas: tuple[float, ...] = (), n: int = 12) -> Findings:
+    """PGD-10 at ε = 2/255 on a few shapes, measured and judged."""
+    suite = Suite(
+        name="s",
+        data="shapes",
+        models=("m",),
+        corruptions=(),
+        lambdas=lambdas,
+        attacks=(Attack(name="pgd", norm="linf", eps=2 / 255, steps=10),),
+        probe_images=4,
+    )
+    measurement = Measurement(
+        suite=suite,
+        subjects=[subject],
+        images=load_images("shapes", split="test").subset(n),
+        archive=None,
+        directory=RunDirectory(folder),
+        device=CPU,
+        batch_size=16,
+    )
+    measurement.directory.create()
+    measurement.find_done()
+    measurement.run([])
+    assert not measurement.failures
+    return Findings.of(Run.open(measurement.directory))
+
+
+def rows_of(findings: Findings, threat: str = "whitebox") -> pd.DataFrame:
+    assert isinstance(findings.attacks, Attacks)
+    return findings.attacks.rows.query("threat == @threat")
+
+
+def test_a_plain_trained_resnet_raises_no_mark(tmp_path):
+    (subject,) = load_subjects(("resnet18-shapes",), num_classes=10, device=CPU)
+    findings = attack_model(subject, tmp_path)
+    assert list(rows_of(findings)["trust"]) == [OK]
+    assert exit_code(findings, strict=True) == 0
+
+
+class Quantised(nn.Module):
+    """Rounds its input to eight levels, whose derivative is zero, before a network's own normalisation."""
+
+    def __init__(self, normalise: nn.Module) -> None:
+        super().__init__()
+        self.normalise = normalise
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.normalise((images * 7).round() / 7)
+
+
+def test_a_model_that_quantises_its_input_is_found_out(tmp_path):
+    (subject,) = load_subjects(("resnet18-shapes",), num_classes=10, device=CPU)
+    subject.network.normalise = Quantised(subject.network.normalise)
+    findings = attack_model(subject, tmp_path)
+    (row,) = rows_of(findings).to_dict("records")
+    assert row["accuracy"] > 0.5, "PGD finds nothing without gradients: that is the mirage"
+    assert row["trust"] == INVALID
+    assert "100% of the input gradient is exactly zero" in row["trust_reason"]
+    assert exit_code(findings, strict=False) == 0
+    assert exit_code(findings, strict=True) == 1
+
+
+def test_a_lambda_that_silences_every_code_is_invalid(tmp_path):
+    """The mirage of the protocol: at λ = 1e6 every code is zero, PGD fails, and the number is worth nothing."""
+    torch.manual_seed(0)
+    network = build_model("sdnet18", width=4).eval()
+    images = load_images("shapes", split="test").subset(12)
+    with torch.no_grad():
+        network.linear.bias[int(np.bincount(images.labels).argmax())] += 100
+    subject = Subject("s", network, weights_fingerprint(network), {})
+    rows = rows_of(attack_model(subject, tmp_path, lambdas=(0.1, 1e6)))
+    silent = rows[rows["lam"] == 1e6].iloc[0]
+    assert silent["accuracy"] > 0
+    assert silent["trust"] == INVALID
+    assert "of the input gradient is exactly zero" in silent["trust_reason"]
+    assert "withstand PGD without a bound" in silent["trust_reason"]
