@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from data_prep.corruptions.registry import CORRUPTIONS
-from robustness.analysis.attacks import attack_rows
+from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.summary import MEAN
@@ -58,7 +58,7 @@ def collect(findings: Findings) -> dict[str, Any]:
         "rows": policies.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
         "policies": _policy_rows(findings, summary),
         "refused": sorted(set(findings.scores["refused"]) - {""}),
-        "attacks": _attack_rows(run),
+        "attacks": _attack_rows(findings.attacks),
         "laws": {model: _law(run, model) for model in run.laws},
         "samples": _samples(run),
         "record": _record(run),
@@ -124,9 +124,11 @@ def _policy_rows(findings: Findings, summary: pd.DataFrame) -> list[dict[str, An
     return [dict(zip(map(str, rows.columns), values)) for values in rows.itertuples(index=False)]
 
 
-def _attack_rows(run: Run) -> list[dict[str, Any]]:
-    rows = []
-    for _, row in attack_rows(run).iterrows():
+def _attack_rows(attacks: Attacks | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    if attacks is None:
+        return rows
+    for _, row in attacks.rows.iterrows():
         lam = "" if pd.isna(row["lam"]) else f"{row['lam']:g}"
         fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
         fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
