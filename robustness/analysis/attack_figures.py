@@ -46,7 +46,7 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
     """A panel per attack and norm: accuracy against ε for every model and λ, from the natural accuracy at ε = 0."""
     rows = attacks.rows
     panels = [(str(attack), str(norm), g) for (attack, norm), g in rows.groupby(["perturbation", "norm"], sort=False)]
-    figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False)
+    figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False, height=2.6)
     natural = {name_setting(row): row for row in records(run.cells[run.cells["perturbation"] == "clean"])}
     lambdas = sorted(rows["lam"].dropna().unique())
     plain = [model for model in run.models if not rows[(rows["model"] == model)]["lam"].notna().any()]
@@ -54,6 +54,7 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
         axis.set_title(f"{attack} {NORMS[norm]}")
         axis.set_xlabel("ε (1/255)" if norm == "linf" else "ε")
         scale = 255.0 if norm == "linf" else 1.0
+        axis.set_xticks([0.0, *(scale * eps for eps in sorted(group["eps"].astype(float).unique()))])
         settings: dict[str, list[dict[str, object]]] = {}
         for row in records(group[group["threat"] != "transfer"]):
             settings.setdefault(name_setting(row), []).append(row)
@@ -92,7 +93,7 @@ def _draw_line(
     x = frame["eps"].astype(float).fillna(0.0).to_numpy() * scale
     accuracy, low, high = (100 * frame[name].to_numpy(dtype=float) for name in ("accuracy", "ci_low", "ci_high"))
     if line == "-":
-        axis.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+        axis.fill_between(x, low, high, color=colour, alpha=0.06, linewidth=0)
     axis.plot(x, accuracy, line, color=colour, marker=marker, label=label)
     doubtful = frame["trust"].notna().to_numpy() & (frame["trust"] != OK).to_numpy()
     axis.plot(x[doubtful], accuracy[doubtful], "x", color="#C00000", markersize=8, markeredgewidth=1.6)
@@ -107,11 +108,13 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     names = [f"{choice:g}" if isinstance(choice, float) else str(choice) for choice in choices]
     for position, (axis, (eps, group)) in enumerate(zip(axes, panels)):
-        matrix = group.pivot(index="crafted", columns="shown", values="accuracy").loc[choices, choices].to_numpy()
-        axis.imshow(100 * matrix, vmin=0, vmax=100, cmap="viridis")
+        table = group.pivot(index="crafted", columns="shown", values="accuracy")
+        matrix = table.reindex(index=choices, columns=choices).to_numpy()
+        axis.imshow(100 * matrix, vmin=0, vmax=100, cmap="viridis", aspect="auto")
         for (row, column), value in np.ndenumerate(matrix):
             colour = "white" if value < 0.6 else "black"
-            axis.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+            text = "" if np.isnan(value) else f"{100 * value:.0f}"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
         axis.set_title(f"ε = {format_eps(float(str(eps)), str(group['norm'].iloc[0]))}")
         axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45)
         axis.set_yticks(range(len(names)), names if position == 0 else [], fontsize=7)

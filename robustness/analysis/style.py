@@ -43,11 +43,11 @@ def figure_style() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE)
 
 
-def panel_grid(count: int, *, x: str, y: str, share_x: bool = True) -> tuple[Figure, list[Axes]]:
+def panel_grid(count: int, *, x: str, y: str, share_x: bool = True, height: float = 1.7) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` small panels with shared axes, labelled ``x`` and ``y`` on the outer ones."""
     columns = count if count <= 3 else min(5, math.ceil(math.sqrt(count)) + (count > 9))
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(max(2.0 * columns, 4.5), 1.7 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(2.0 * columns, 4.5), height * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=True).flatten().tolist()
     for axis in axes[count:]:
         axis.remove()
