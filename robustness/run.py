@@ -13,6 +13,7 @@ from data_prep.sources import split_sizes
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+from robustness.measure.attacker import check_attacks
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import load_subjects
@@ -105,6 +106,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         check_generated(suite, images)
     large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
+    check_attacks(suite.attacks, subjects)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:
         raise InputError(f"the baseline {suite.baseline!r} is none of the models: choose from {', '.join(names)}")

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prep import ImageSet
+from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.cells import AttackTask, Cell
 from robustness.measure.craft import craft, distance
@@ -210,6 +211,19 @@ class Attacker:
             predicted_again=again["predicted"].to_numpy(),
             **adversarial.probes.arrays(),
         )
+
+
+def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject]) -> None:
+    """Set every attack up on every model, so that what cannot run shows before the work.
+
+    Raises:
+        PrerequisiteError: the library of an attack is not installed.
+        InputError: there is no such attack, or it does not fit the model.
+    """
+    for attack in attacks:
+        for subject in subjects:
+            network = subject.network
+            list_stages(attack, Victim(network, subject.lam), num_classes=network.config.num_classes, seed=0)
 
 
 def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:

@@ -186,7 +186,7 @@ class Measurement:
             for task, cells in pending:
                 try:
                     frames = attacker.measure(task, cells, bar)
-                except UsageError:
+                except (UsageError, OSError):
                     raise
                 except Exception as error:
                     self._record_failure(task.subject, task.adversary.name, cells, error)

@@ -41,9 +41,7 @@ def library_of(attack: Attack) -> str:
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
-        raise PrerequisiteError(
-            f"attack {attack.label} needs the package {package}: pip install 'sdnet-robustness[attacks]'"
-        ) from None
+        raise PrerequisiteError(f"attack {attack.label} needs the package {package}: pip install {package}") from None
 
 
 def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: int) -> list[Stage]:

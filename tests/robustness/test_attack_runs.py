@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import report, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.laws import FittedLaw, law_path, write_law
@@ -90,6 +95,64 @@ def test_a_second_run_measures_nothing_and_a_lost_outcome_only_is_measured_again
         path.unlink()
     again = measure(attack_suite, out)
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), first.drop(columns="seconds"))
+
+
+def test_autoattack_killed_in_mid_attack_resumes_to_the_same_table(tmp_path, models, without_figures):
+    """SIGKILL while an attack is running: its finished batches are kept, and the table is the undisturbed one."""
+    suite = tmp_path / "suite.toml"
+    suite.write_text(
+        f"""
+        data = "shapes"
+        corruptions = []
+        models = ["{models}/plain.safetensors"]
+        n = 8
+        probe_images = 0
+        [[attacks]]
+        name = "autoattack"
+        eps = "1/255"
+        version = "custom"
+        parts = ["apgd-ce", "square"]
+        queries = 60
+        batch_size = 1
+        """
+    )
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "robustness.run", "--suite", str(suite), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while not list(out.glob("adversarial/*.partial.npz")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(out.glob("adversarial/*.partial.npz")), "the kill came too late to show anything"
+    resumed, undisturbed = measure(suite, out), measure(suite, tmp_path / "undisturbed")
+    pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), undisturbed.drop(columns="seconds"))
+    assert not list(out.glob("adversarial/*.partial.npz"))
+
+
+def test_a_full_disk_stops_the_run_and_is_no_failure_of_the_model(attack_suite, tmp_path, monkeypatch, capsys):
+    def write(self: object, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("robustness.measure.craft.Crafted.write", write)
+    arguments = ["--suite", str(attack_suite), "--out", str(tmp_path / "run")]
+    assert run_command(lambda: run.main(arguments)) == 2
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def test_attacks_that_cannot_run_are_named_before_the_work(attack_suite, tmp_path, monkeypatch):
+    text = attack_suite.read_text()
+    attack_suite.write_text(text.replace('name = "pgd"', 'name = "PGDD"').replace("steps = 2", ""))
+    with pytest.raises(InputError, match="no attack 'PGDD'"):
+        run.main(["--suite", str(attack_suite), "--dry-run"])
+    attack_suite.write_text(text)
+
+    def absent(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("robustness.measure.stages.metadata.version", absent)
+    with pytest.raises(PrerequisiteError, match="attack pgd needs the package torchattacks"):
+        run.main(["--suite", str(attack_suite), "--dry-run"])
 
 
 def test_adversarial_images_are_stored_once_for_all_lambdas_that_they_are_shown_at(
