@@ -14,6 +14,7 @@ from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
 from robustness.measure.attacker import check_attacks
+from robustness.measure.foreign import runs_code
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import load_subjects
@@ -47,7 +48,11 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--suite", default="demo", metavar="NAME|FILE.toml", help="a suite of the list below or a file (default demo)")
     add("--lambdas", type=str, metavar="GRID", help="0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
-    add("--models", metavar="A,B", help="shipped names or paths of .safetensors checkpoints")
+    add(
+        "--models",
+        metavar="A,B",
+        help="shipped names, .safetensors files, torchvision:NAME, timm:NAME, robustbench:NAME or module:function",
+    )
     add("--corruptions", metavar="A,B", help="names or all, standard, extra, noise, blur, weather, digital")
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
@@ -78,6 +83,8 @@ def read_suite(arguments: argparse.Namespace) -> Suite:
         if not fields["attacks"]:
             raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
         fields["attacks"] = replace_eps(fields["attacks"], budgets)
+    if not asked["models"] and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
+        raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
     fields |= {key: value for key, value in asked.items() if value is not False}
     fields |= {key: getattr(arguments, key) for key in ("n", "seed") if getattr(arguments, key) is not None}
     return Suite(**fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -195,6 +196,20 @@ class Network(nn.Module):
     def has_lam(self) -> bool:
         """Whether the network has a λ to choose at test time."""
         return isinstance(self.input_layer, CSCConv2d)
+
+    @property
+    def has_code(self) -> bool:
+        """Whether there is a sparse code of the input to look at."""
+        return self.has_lam
+
+    @property
+    def num_classes(self) -> int:
+        """Number of outputs."""
+        return self.config.num_classes
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the answers beside the weights; JSON values."""
+        return dataclasses.asdict(self.config)
 
     @property
     def lam(self) -> float | None:

@@ -27,6 +27,7 @@ from robustness.measure.stages import Stage, list_stages
 from robustness.measure.subjects import Subject
 from robustness.measure.victims import LamChoice, Victim, frozen
 from robustness.run_directory import RunDirectory
+from sdnet_core import Network
 from sdnet_core.augment import to_images
 
 _SAMPLES = 4
@@ -89,6 +90,7 @@ class Attacker:
         if adversarial is None or not len(chosen):
             return None
         network, classes = task.subject.network, self.images.classes
+        assert isinstance(network, Network)
         moved = np.concatenate([adversarial[int(i) : int(i) + 1] for i in chosen])
         x, x_moved = _as_tensor(pixels[chosen]).to(self.device), to_images(torch.from_numpy(moved)).to(self.device)
         changes = [(network.encode(x_moved, lam) - network.encode(x, lam)).abs().mean(1) for lam in lambdas]
@@ -151,7 +153,7 @@ class Attacker:
             victim=victim,
             images=images,
             labels=labels,
-            num_classes=network.config.num_classes,
+            num_classes=network.num_classes,
             limit=task.adversary.probe_images,
             batch_size=attack.batch_size,
             seed=self.seed,
@@ -175,7 +177,7 @@ class Attacker:
         )
 
     def _stages(self, task: AttackTask, victim: Victim) -> list[Stage]:
-        classes = task.subject.network.config.num_classes
+        classes = task.subject.network.num_classes
         return list_stages(task.adversary.attack, victim, num_classes=classes, seed=self.seed)
 
     def _evaluate(
@@ -223,7 +225,7 @@ def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject]) -> Non
     for attack in attacks:
         for subject in subjects:
             network = subject.network
-            list_stages(attack, Victim(network, subject.lam), num_classes=network.config.num_classes, seed=0)
+            list_stages(attack, Victim(network, subject.lam), num_classes=network.num_classes, seed=0)
 
 
 def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:

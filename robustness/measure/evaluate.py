@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustness.measure.perturbations import PerturbedImages
+from robustness.measure.subjects import Classifier
 from robustness.measure.victims import LamChoice, choose_lam
 from sdnet_core import Network
 from sdnet_core.augment import to_images
@@ -37,27 +38,35 @@ class Answers:
     sparsity: Tensor | None
 
 
-def answer(network: Network, images: Tensor, labels: Tensor, choice: LamChoice) -> Answers:
-    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes."""
+def answer(network: Classifier, images: Tensor, labels: Tensor, choice: LamChoice) -> Answers:
+    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes, if the model has any."""
     lam = choose_lam(network, images, choice)
-    code = network.encode(images, lam)
-    logits = network.classify(code, lam)
-    if logits.shape != (len(images), network.config.num_classes):
-        raise EvaluationError(f"logits of shape {tuple(logits.shape)} for {len(images)} images")
+    residual = sparsity = None
+    if isinstance(network, Network):
+        code = network.encode(images, lam)
+        logits = network.classify(code, lam)
+        if network.has_code:
+            residual, sparsity = network.residual(images, code), (code == 0).flatten(1).float().mean(1)
+    else:
+        logits = network(images, lam)
+    if logits.shape != (len(images), network.num_classes):
+        raise EvaluationError(
+            f"logits of shape {tuple(logits.shape)} for {len(images)} images of {network.num_classes} classes"
+        )
     log_probabilities = functional.log_softmax(logits.float(), dim=1)
     confidence, predicted = log_probabilities.max(1)
     return Answers(
         predicted=predicted,
         confidence=confidence.exp(),
         nll=functional.nll_loss(log_probabilities, labels, reduction="none"),
-        residual=network.residual(images, code) if network.has_lam else None,
-        sparsity=(code == 0).flatten(1).float().mean(1) if network.has_lam else None,
+        residual=residual,
+        sparsity=sparsity,
     )
 
 
 @torch.inference_mode()
 def evaluate(
-    network: Network,
+    network: Classifier,
     images: PerturbedImages,
     indices: np.ndarray,
     lambdas: Sequence[LamChoice],

@@ -20,8 +20,8 @@ from data_prep.errors import InputError
 from robustness.laws import FittedLaw, NoiseLevel
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import Perturbation, perturb
+from robustness.measure.subjects import Classifier
 from robustness.policies import ResidualLaw
-from sdnet_core import Network
 
 NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
 """The noise families of the reference implementation's sweep."""
@@ -49,7 +49,7 @@ def fit_line(residuals: ArrayLike, lambdas: ArrayLike) -> tuple[float, float, fl
 
 @torch.inference_mode()
 def fit_residual_law(
-    network: Network,
+    network: Classifier,
     images: ImageSet,
     lambdas: Sequence[float],
     *,
@@ -86,8 +86,8 @@ def fit_residual_law(
         raise InputError(
             f"a law is fitted on the split 'train' only, so that no test label is used; got {images.split}"
         )
-    if network.lam is None:
-        raise InputError(f"{network.config.arch} has no λ: a residual law needs an SDNet")
+    if network.lam is None or not network.has_code:
+        raise InputError(f"{network.describe()['arch']} has no sparse code: a residual law needs an SDNet")
     grid = sorted({*lambdas, network.lam})
     levels = [("clean", 0), *((noise, level) for noise in NOISES for level in severities(noise, "sweep"))]
     points = []

@@ -122,7 +122,7 @@ class Measurement:
     def _keep_samples(self) -> None:
         """Store what the first model with a λ sees of one image."""
         for subject in self.subjects:
-            if subject.network.has_lam:
+            if subject.network.has_code:
                 arrays = collect_samples(
                     subject,
                     subject.lambdas(self.suite.lambdas),
@@ -200,7 +200,7 @@ class Measurement:
         """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training."""
         for task in sorted(self.attacks, key=lambda task: -task.adversary.attack.eps):
             same = task.adversary.attack.norm == self.suite.attacks[0].norm
-            if same and task.subject.network.has_lam and task.adversary.crafted_for == task.subject.lam:
+            if same and task.subject.network.has_code and task.adversary.crafted_for == task.subject.lam:
                 arrays = attacker.collect_samples(
                     task, [lam for lam in task.subject.lambdas(self.suite.lambdas) if lam]
                 )

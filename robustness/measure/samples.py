@@ -15,6 +15,7 @@ from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Subject
+from sdnet_core import Network
 from sdnet_core.augment import to_images
 
 _IMAGES = 6
@@ -52,6 +53,7 @@ def collect_samples(
     hardest = {p.name: p for p in sorted(perturbations, key=lambda p: p.severity)}
     shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
     some, network = _take_classes(images), subject.network
+    assert isinstance(network, Network)
     perturbed, reconstructed = [], []
     with tempfile.TemporaryDirectory() as scratch:
         for perturbation in shown:

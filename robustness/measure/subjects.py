@@ -11,7 +11,11 @@ import torch
 
 from data_prep.errors import InputError
 from robustness.laws import FittedLaw, read_law
+from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
+
+Classifier = Network | ForeignClassifier
+"""What is measured: images in [0, 1] and λ in, logits out."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Subject:
     """
 
     name: str
-    network: Network
+    network: Classifier
     fingerprint: str
     accuracy: dict[str, Any]
     law: FittedLaw | None = None
@@ -43,25 +47,32 @@ class Subject:
 
     def identity(self) -> dict[str, Any]:
         """What decides the model's answers; JSON values."""
-        return {"name": self.name, "weights": self.fingerprint, **dataclasses.asdict(self.network.config)}
+        return {"name": self.name, "weights": self.fingerprint, **self.network.describe()}
 
 
 def load_subject(given: str, *, num_classes: int, device: torch.device) -> Subject:
-    """Load one model (a shipped name or the path of a checkpoint), without its law; raises as :func:`load_subjects`."""
-    card = read_card(given)
-    if card.config.num_classes != num_classes:
-        raise InputError(
-            f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
-            "choose a model of this data set"
-        )
-    network = load_model(given)
+    """Load one model (see :func:`load_subjects`), without its law."""
+    accuracy: dict[str, Any] = {}
+    network: Classifier
+    if is_foreign(given):
+        network = load_foreign(given, num_classes=num_classes)
+    else:
+        card = read_card(given)
+        if card.config.num_classes != num_classes:
+            raise InputError(
+                f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
+                "choose a model of this data set"
+            )
+        network, accuracy = load_model(given), card.accuracy
     fingerprint = weights_fingerprint(network)
     network = network.to(memory_format=torch.channels_last).to(device)
-    return Subject(_name_of(given), network, fingerprint, card.accuracy)
+    return Subject(_name_of(given), network, fingerprint, accuracy)
 
 
 def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.device) -> list[Subject]:
-    """Load every model of ``names`` (shipped names or paths of checkpoints) onto ``device``, with its residual law.
+    """Load every model of ``names`` onto ``device``, with its residual law where it has one.
+
+    A name is a shipped one, the path of a checkpoint, or what :func:`robustness.measure.foreign.load_foreign` takes.
 
     Raises:
         PrerequisiteError: no such model.
@@ -75,13 +86,14 @@ def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.dev
             raise InputError(
                 f"two models are called {subject.name!r}: rename one file, so that the tables can tell them apart"
             )
-        subjects[subject.name] = dataclasses.replace(subject, law=read_law(given, weights=subject.fingerprint))
+        law = None if is_foreign(given) else read_law(given, weights=subject.fingerprint)
+        subjects[subject.name] = dataclasses.replace(subject, law=law)
     return list(subjects.values())
 
 
 def _name_of(given: str) -> str:
-    """A shipped name; of a path the file's name, or the folder's where training calls every file ``model``."""
-    if given in shipped_models():
+    """A shipped or foreign name; of a path the file's name, or the folder's where training calls a file ``model``."""
+    if given in shipped_models() or is_foreign(given):
         return given
     stem = Path(given).stem
     return Path(given).resolve().parent.name if stem == "model" else stem

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from robustness.measure.subjects import Classifier
 from robustness.policies import ResidualLaw
 from sdnet_core import Network
 from sdnet_core.sparse_coding import Lambda
@@ -17,7 +19,7 @@ LamChoice = float | None | ResidualLaw
 """λ of a measurement: a number, a policy that chooses it for each image, or None for a model without λ."""
 
 
-def choose_lam(network: Network, images: Float[Tensor, "n 3 h w"], choice: LamChoice) -> Lambda | None:
+def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], choice: LamChoice) -> Lambda | None:
     """λ of a call: ``choice`` itself if it is fixed, otherwise what the policy makes of each image, shape (N,).
 
     The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the λ of training. Where gradients are recorded
@@ -28,12 +30,25 @@ def choose_lam(network: Network, images: Float[Tensor, "n 3 h w"], choice: LamCh
     """
     if not isinstance(choice, ResidualLaw):
         return choice
+    assert isinstance(network, Network), "a residual law is fitted to a sparse code"
     residual = network.residual(images, network.encode(images))
     chosen = choice.lam(residual)
     if not (torch.is_grad_enabled() and residual.requires_grad):
         return chosen
     smooth = choice.slope * residual + choice.intercept
     return chosen.detach() + smooth - smooth.detach()
+
+
+class _ContiguousGradient(torch.autograd.Function):
+    """Identity with a contiguous gradient: attack libraries take views of it, channels-last networks return another."""
+
+    @staticmethod
+    def forward(_: Any, images: Tensor) -> Tensor:
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
 
 
 class Victim(nn.Module):
@@ -44,13 +59,14 @@ class Victim(nn.Module):
         choice: λ, or the policy that chooses it.
     """
 
-    def __init__(self, network: Network, choice: LamChoice) -> None:
+    def __init__(self, network: Classifier, choice: LamChoice) -> None:
         super().__init__()
         self.network, self.choice = network, choice
         self.training = False
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Logits of images in [0, 1]."""
+        images = _ContiguousGradient.apply(images)
         logits: Tensor = self.network(images, choose_lam(self.network, images, self.choice))
         return logits
 

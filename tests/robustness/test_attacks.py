@@ -240,6 +240,16 @@ def test_pgd_agrees_with_torchattacks_to_the_image(norm, eps):
     assert torch.equal(ours.robust, victim(theirs).argmax(1) == labels)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_networks_in_the_channels_last_layout_can_be_attacked(norm):
+    victim, images, labels = small_victim("sdnet18", 0.1)
+    victim.network.to(memory_format=torch.channels_last)
+    run(victim, Attack(name="pgd", norm=norm, eps=0.01, steps=2), images, labels)
+    parts = ("apgd-ce", "square")
+    attack = Attack(name="autoattack", norm=norm, eps=1e-3, version="custom", parts=parts, queries=3)
+    run(victim, attack, images[:2], labels[:2], 10)
+
+
 def test_other_attacks_of_torchattacks_go_by_name():
     victim, images, labels = small_victim()
     crafted = run(victim, Attack(name="FGSM", norm="linf", eps=8 / 255), images, labels)
