@@ -93,9 +93,7 @@ def _look(run: Run, cells: pd.DataFrame, values: dict[str, np.ndarray]) -> View:
     """What a policy may see of the cells of one model, perturbation and severity, at every λ."""
     first, lambdas = cells.iloc[0], cells["lam"].to_numpy()
     law = run.laws.get(first["model"])
-    chosen_on = run.selection[run.selection["model"] == first["model"]]
-    grid = chosen_on.pivot_table(index=["perturbation", "severity"], columns="lam", values="accuracy")
-    means = grid.reindex(columns=lambdas).groupby("perturbation").agg(lambda column: column.mean(skipna=False))
+    chosen_on = run.selection_accuracy.get(first["model"], pd.DataFrame()).reindex(columns=lambdas)
     return View(
         perturbation=first["perturbation"],
         severity=int(first["severity"]),
@@ -103,7 +101,7 @@ def _look(run: Run, cells: pd.DataFrame, values: dict[str, np.ndarray]) -> View:
         trained_lam=float(first["trained_lam"]),
         **{name: values[name] for name in ("predicted", "confidence", "residual", "sparsity")},
         law=law.law if law else None,
-        selection={str(name): row.to_numpy() for name, row in means.dropna().iterrows()},
+        selection={str(name): row.to_numpy() for name, row in chosen_on.dropna().iterrows()},
     )
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law
 from robustness.analysis.style import (
     MODEL_COLOURS,
     MODEL_MARKERS,
@@ -41,8 +42,16 @@ def write_figures(findings: Findings) -> None:
             if len(measured) and measured["lam"].notna().any():
                 name = f"accuracy_by_severity_{model}"
                 save_figure(draw_accuracy_by_severity(run, model), folder, name, fill(note, 120))
+            figure = draw_against_baseline(run, findings.summary, model)
+            if figure is not None:
+                save_figure(figure, folder, f"against_baseline_{model}", fill(f"{note} Paired by image.", 100))
+        for model, law in run.laws.items():
+            data = law.provenance.get("data", {})
+            fitted_on = f"Training images: {data.get('title')}, n = {data.get('n')}. Faint: not fitted."
+            save_figure(draw_law(law, model), folder, f"residual_law_{model}", fill(fitted_on, 90))
         samples = run.directory.read_samples()
         if samples:
+            save_figure(draw_dictionary(samples), folder, "dictionary", fill(run.record["data"]["title"], 70))
             title = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}"
             save_figure(draw_samples(samples), folder, "samples", fill(title, 70))
 

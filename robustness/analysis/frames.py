@@ -74,11 +74,23 @@ class Run:
         return pd.DataFrame(measured[measured["split"] != self.record["data"]["split"]])
 
     @cached_property
+    def selection_accuracy(self) -> dict[str, pd.DataFrame]:
+        """Per model, accuracy on training images: a row per perturbation (mean over the severities), a column per λ.
+
+        NaN where the cell of any severity is missing.
+        """
+        tables = {}
+        for model, cells in self.selection.groupby("model"):
+            grid = cells.pivot_table(index=["perturbation", "severity"], columns="lam", values="accuracy")
+            tables[str(model)] = grid.groupby("perturbation").mean().mask(grid.isna().groupby("perturbation").any())
+        return tables
+
+    @cached_property
     def laws(self) -> dict[str, FittedLaw]:
         """The residual laws of the models that have one."""
         return {m["name"]: FittedLaw.from_json(m["law"]) for m in self.record["models"] if m.get("law")}
 
-    @property
+    @cached_property
     def baseline(self) -> str | None:
         """The model that the others are compared with: the suite's, or the first one without λ; None if all have λ."""
         if named := self.record["suite"].get("baseline"):

@@ -28,7 +28,13 @@ def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
     assert plain[["lam", "residual", "sparsity"]].isna().all(axis=None)
     assert cells[cells["model"] == "sparse"][["lam", "residual", "sparsity"]].notna().all(axis=None)
     assert cells[["norm", "eps", "threat", "trust"]].isna().all(axis=None)
-    for name in ("accuracy_by_lambda", "accuracy_by_severity_sparse", "samples"):
+    for name in (
+        "accuracy_by_lambda",
+        "accuracy_by_severity_sparse",
+        "against_baseline_sparse",
+        "dictionary",
+        "samples",
+    ):
         with Image.open(out / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 200
         assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")

@@ -16,6 +16,14 @@ function element(tag, attributes = {}, ...children) {
 }
 
 const scale = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
+/* About `count` round numbers between two ends. */
+function ticks(low, high, count) {
+  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((value) => value >= raw);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
 const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
 const band = (xs, lows, highs) => path([...xs.map((x, i) => [x, highs[i]]), ...xs.map((x, i) => [x, lows[i]]).reverse()]) + "Z";
 
@@ -197,21 +205,20 @@ function drawSamples() {
 
 function drawLaw() {
   const law = data.laws[state.model.name];
-  $("law-section").hidden = !law;
-  if (!law) return;
-  const width = Math.max(320, $("law").clientWidth - 24), height = 300, colours = ["var(--faint)", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"];
-  const x = scale(0, 1.05 * Math.max(...law.points.map((p) => p.residual)), 44, width - 12), y = scale(0, 1.05 * Math.max(law.highest, ...law.points.map((p) => p.lam)), height - 40, 10);
+  $("law-section").hidden = false;
+  if (!law?.points.length) { $("law-section").hidden = true; return; }
+  const width = Math.max(320, $("law").clientWidth - 24), height = 300, colours = ["var(--ink)", "var(--model)", "#d55e00", "#009e73", "#cc79a7", "#e69f00"];
+  const residuals = law.points.map((p) => p.residual), left = 0.97 * Math.min(...residuals), right = 1.02 * Math.max(...residuals), top = Math.max(law.highest, ...law.points.map((p) => p.lam));
+  const x = scale(left, right, 44, width - 12), y = scale(0, 1.05 * top, height - 40, 26);
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  const ticks = (high, count) => Array.from({ length: count + 1 }, (_, i) => (high * i) / count);
-  for (const tick of ticks(law.highest, 4)) svg.append(element("line", { class: "grid", x1: 44, x2: width - 12, y1: y(tick), y2: y(tick) }), element("text", { x: 38, y: y(tick) + 4, "text-anchor": "end" }, number(tick, 2)));
-  const top = Math.max(...law.points.map((p) => p.residual));
-  for (const tick of ticks(top, 4)) svg.append(element("text", { x: x(tick), y: height - 22, "text-anchor": "middle" }, number(tick, top < 10 ? 1 : 0)));
-  svg.append(element("text", { x: width / 2, y: height - 4, "text-anchor": "middle" }, "mean residual ‖x − Az‖² at the λ of training"));
+  for (const tick of ticks(0, top, 5)) svg.append(element("line", { class: "grid", x1: 44, x2: width - 12, y1: y(tick), y2: y(tick) }), element("text", { x: 38, y: y(tick) + 4, "text-anchor": "end" }, `${tick}`));
+  for (const tick of ticks(left, right, width < 560 ? 3 : 6)) svg.append(element("text", { x: x(tick), y: height - 22, "text-anchor": "middle" }, `${tick}`));
+  svg.append(element("text", { x: width / 2, y: height - 4, "text-anchor": "middle" }, "mean residual ‖x − Az‖² at the λ of training"), element("text", { x: 4, y: 12 }, "best λ"));
   const clip = (r) => Math.min(law.highest, Math.max(law.lowest, law.slope * r + law.intercept));
-  svg.append(element("path", { class: "line", d: path(ticks(1.05 * top, 200).map((r) => [x(r), y(clip(r))])) }));
+  svg.append(element("path", { class: "line", d: path(Array.from({ length: 201 }, (_, i) => left + (i / 200) * (right - left)).map((r) => [x(r), y(clip(r))])) }));
   const families = [...new Set(law.points.map((p) => p.noise))];
   for (const point of law.points) svg.append(element("circle", { cx: x(point.residual), cy: y(point.lam), r: 5, fill: colours[families.indexOf(point.noise) % colours.length], "fill-opacity": point.fitted ? 0.9 : 0.2 }, element("title", {}, `${plain(point.noise)} ${point.severity || ""}: best λ ${point.lam}`)));
-  families.forEach((family, i) => svg.append(element("circle", { cx: 60 + (i * (width - 80)) / families.length, cy: 8, r: 4, fill: colours[i % colours.length] }), element("text", { x: 69 + (i * (width - 80)) / families.length, y: 12 }, plain(family))));
+  families.forEach((family, i) => svg.append(element("circle", { cx: 70 + (i * (width - 80)) / families.length, cy: 8, r: 4, fill: colours[i % colours.length] }), element("text", { x: 79 + (i * (width - 80)) / families.length, y: 12 }, plain(family))));
   svg.setAttribute("aria-label", `Best λ of ${law.points.length} noise levels against their mean residual, and the fitted line`);
   $("law").replaceChildren(svg);
   $("law-note").textContent = law.note;
@@ -271,10 +278,13 @@ function drawTables() {
 const lamText = () => (lam() === undefined ? "no λ" : `λ = ${lam()}`);
 let updates = [];
 
+/* Everything anew, without the animation that belongs to a moved slider. */
 function redraw() {
+  document.body.classList.add("still");
   updates = [drawTiles, drawCorruptions(), drawCurves(), drawSamples()];
   drawLaw();
   update();
+  requestAnimationFrame(() => requestAnimationFrame(() => document.body.classList.remove("still")));
 }
 
 function update() {

@@ -1,0 +1,59 @@
+"""Compare two runs on the same images: ``python -m robustness.compare RUN_A RUN_B``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.errors import EXIT_DONE, InputError, run_command
+from data_prep.files import replacing
+from robustness.analysis.comparison import compare_runs
+from robustness.analysis.frames import Run
+from robustness.analysis.tables import to_markdown
+from robustness.grids import parse_names
+from robustness.run_directory import RunDirectory
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m robustness.compare",
+        description="Accuracy of run B minus that of run A, paired image by image, with 95 %% bootstrap intervals. "
+        "Runs on other images, corruptions, seeds or protocols are refused. No model or data is needed.",
+        epilog="examples:\n  python -m robustness.compare results/runs/before results/runs/after\n"
+        "  python -m robustness.compare runs/a runs/b --models sdnet18-cifar10,my-sdnet18 --out difference.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("first", type=Path, metavar="RUN_A", help="a run directory")
+    parser.add_argument("second", type=Path, metavar="RUN_B", help="another one")
+    parser.add_argument("--models", metavar="A,B", help="the model of each run (default: those that both have)")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the tidy table, too")
+    arguments = parser.parse_args(argv)
+    names = parse_names(arguments.models) if arguments.models else ()
+    if arguments.models and len(names) not in (1, 2):
+        raise InputError(f"--models takes one name for both runs, or A,B; got {arguments.models!r}")
+    first, second = (Run.open(RunDirectory(path)) for path in (arguments.first, arguments.second))
+    table = compare_runs(first, second, models=(names[0], names[-1]) if names else None)
+    if arguments.out is not None:
+        with replacing(arguments.out) as temporary:
+            table.to_csv(temporary, index=False)
+    print(to_markdown(_show(table)))
+    print(f"\nA: {arguments.first}; B: {arguments.second}; n = {int(table['n'].iloc[0])} images, paired.")
+    return EXIT_DONE
+
+
+def _show(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as a reader wants it: percent, and the difference with its interval in one cell."""
+    lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={value:g}")
+    shown = pd.DataFrame({"A (%)": 100 * table["first"], "B (%)": 100 * table["second"]})
+    parts = zip(100 * table["difference"], 100 * table["low"], 100 * table["high"])
+    shown["B − A [95 %]"] = [f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−") for value, low, high in parts]
+    shown.index = pd.Index(table["model"] + " " + table["policy"] + lam + ", " + table["perturbation"], name="accuracy")
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
