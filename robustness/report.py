@@ -1,4 +1,4 @@
-"""Rebuild the tables and figures of run directories: ``python -m robustness.report RUN_DIR``."""
+"""Rebuild the tables, figures and reports of run directories: ``python -m robustness.report RUN_DIR``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def print_summary(findings: Findings) -> None:
             print(to_terminal(widen_attacks(run, findings.attacks, norm, intervals=False), width), end="\n\n")
         notes.append(ATTACK_NOTE)
     print("\n".join(fill(note, width) for note in notes))
-    print(f"written: {run.directory.path}/ (cells.csv, tables/, figures/, run.json)")
+    print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 
 
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
@@ -50,7 +50,7 @@ def main() -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m robustness.report",
-        description="Rebuild the tables and figures of run directories; no model, data or GPU is needed.",
+        description="Rebuild the tables, figures and report.html of run directories; no model, data or GPU is needed.",
         epilog="example:\n  python -m robustness.report results/runs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

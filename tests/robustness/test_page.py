@@ -104,7 +104,7 @@ def test_the_panels_turn_from_lambda_to_severity(opened):
 def test_tables_sort_by_numbers_in_both_directions(opened):
     def column(index):
         cells = opened.find_elements("css selector", f"#policies tbody td:nth-child({index})")
-        return [float(cell.text.split(" ")[0]) for cell in cells]
+        return [float(cell.text.split()[0]) for cell in cells]
 
     button = opened.find_element("css selector", "#policies th:nth-child(5) button")
     button.click()
