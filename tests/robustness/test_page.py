@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from fabricate import SPARSE, fabricate_run
 
+from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.page import headline, to_embedded_json, write_page
 
@@ -147,13 +149,13 @@ def test_it_fits_a_phone_and_every_control_has_a_name(opened):
     assert run_script(opened, unnamed) == []
 
 
-def test_attacks_have_their_own_section_with_trust_marks(opened, tmp_path, monkeypatch):
+def test_attacks_have_their_own_section_with_trust_marks(opened, tmp_path):
     assert run_script(opened, "document.querySelector('#attacks-section').hidden")
     attack = {"model": "plain", "perturbation": "pgd", "norm": "linf", "eps": 8 / 255, "threat": "whitebox", "n": 40}
     attack |= {"lam": np.nan, "policy": "", "accuracy": 0.25, "ci_low": 0.1, "ci_high": 0.4}
     attack |= {"trust": "SUSPECT", "trust_reason": "Square beats it"}
-    monkeypatch.setattr("robustness.analysis.page_data.attack_rows", lambda run: pd.DataFrame([attack]))
-    write_page(Findings.of(fabricate_run(tmp_path)))
+    attacks = Attacks(pd.DataFrame([attack]), pd.DataFrame(), pd.DataFrame())
+    write_page(dataclasses.replace(Findings.of(fabricate_run(tmp_path)), attacks=attacks))
     opened.get((tmp_path / "report.html").as_uri())
     row = opened.find_element("css selector", "#attacks tbody tr")
     assert " ".join(row.text.split()) == "plain pgd linf 8/255 whitebox – 25.0 [10.0, 40.0] 40 SUSPECT Square beats it"
