@@ -119,14 +119,14 @@ def test_a_killed_run_resumes_to_the_same_table(suite, tmp_path):
 def test_the_report_needs_neither_models_nor_data(suite, tmp_path, monkeypatch, capsys):
     out = tmp_path / "run"
     measure(suite, out)
-    before = {path: path.read_text() for path in [out / "cells.csv", *(out / "tables").iterdir()]}
+    before = {path: path.read_bytes() for path in [out / "cells.csv", out / "report.html", *(out / "tables").iterdir()]}
     for path in before:
         path.unlink()
     monkeypatch.setattr("sys.argv", ["report", str(out)])
     monkeypatch.setattr("data_prep.load_images", None)
     monkeypatch.setattr("torch.nn.Module.__call__", None)
     assert report() == 0
-    assert {path: path.read_text() for path in before} == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_dry_run_measures_nothing(suite, tmp_path, capsys):

@@ -7,9 +7,10 @@ import pytest
 from fabricate import fabricate_run
 
 from data_prep import corruption_names
+from robustness.analysis.decisions import decide
 from robustness.analysis.findings import Findings
 from robustness.analysis.metrics import ALEXNET_ERRORS
-from robustness.analysis.summary import MEAN, MEAN_OF_EXTRA
+from robustness.analysis.summary import MEAN, MEAN_OF_EXTRA, group_settings, summarise, tabulate_policies
 
 
 def pick(frame, **fields):
@@ -124,7 +125,7 @@ def test_attacks_stay_out_of_the_tables_of_corruptions(tmp_path):
     attack = {"key": "attack", "model": "plain", "perturbation": "pgd", "severity": 0, "lam": None, "trained_lam": None}
     attack |= {"norm": "linf", "eps": 8 / 255, "threat": "whitebox", "trust": "OK", "trust_reason": ""}
     run = fabricate_run(tmp_path, extra_cells=(attack,))
-    findings = Findings.of(run)
+    settings = group_settings(decide(run))
     assert list(run.cells.loc[run.cells["threat"].notna(), "perturbation"]) == ["pgd"]
-    for frame in (run.corrupted, findings.policies, findings.summary):
+    for frame in (run.corrupted, tabulate_policies(run, settings), summarise(run, settings)):
         assert "pgd" not in set(frame["perturbation"])
