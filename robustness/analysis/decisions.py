@@ -92,6 +92,7 @@ def _stack(run: Run, keys: list[str]) -> dict[str, np.ndarray]:
 def _look(run: Run, cells: pd.DataFrame, values: dict[str, np.ndarray]) -> View:
     """What a policy may see of the cells of one model, perturbation and severity, at every λ."""
     first, lambdas = cells.iloc[0], cells["lam"].to_numpy()
+    no_code = np.full(values["predicted"].shape, np.nan)
     law = run.laws.get(first["model"])
     chosen_on = run.selection_accuracy.get(first["model"], pd.DataFrame()).reindex(columns=lambdas)
     return View(
@@ -99,7 +100,10 @@ def _look(run: Run, cells: pd.DataFrame, values: dict[str, np.ndarray]) -> View:
         severity=int(first["severity"]),
         lambdas=lambdas,
         trained_lam=float(first["trained_lam"]),
-        **{name: values[name] for name in ("predicted", "confidence", "residual", "sparsity")},
+        predicted=values["predicted"],
+        confidence=values["confidence"],
+        residual=values.get("residual", no_code),
+        sparsity=values.get("sparsity", no_code),
         law=law.law if law else None,
         selection={str(name): row.to_numpy() for name, row in chosen_on.dropna().iterrows()},
     )

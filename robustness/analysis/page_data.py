@@ -194,13 +194,18 @@ def _record(run: Run) -> list[tuple[str, str]]:
         ("data", f"{data['title']}, {data['split']} split, n = {data['n']}, {data['source']}"),
         ("fingerprint", data["fingerprint"]),
         ("seed", str(record["suite"]["seed"])),
-        *((m["name"], f"{m['arch']}, width {m['width']}, weights {m['weights']}") for m in record["models"]),
+        *((m["name"], _describe_model(m)) for m in record["models"]),
         ("hardware", ", ".join(f"{name} {value}" for name, value in hardware.items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())),
     ]
     if git:
         rows.append(("revision", git["commit"] + (" with changes" if git.get("dirty") else "")))
     return rows
+
+
+def _describe_model(model: dict[str, Any]) -> str:
+    width = f", width {model['width']}" if "width" in model else ""
+    return f"{model['arch']}{width}, weights {model['weights']}"
 
 
 def _rerun(run: Run) -> str:

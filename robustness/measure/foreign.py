@@ -210,6 +210,10 @@ def _call(module_name: str, function_name: str) -> _Loaded:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{module_name} has no function {function_name!r}")
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{given} must be callable without arguments: {error}") from error
     model = function()
     if not isinstance(model, nn.Module):
         raise InputError(f"{given} must return a torch.nn.Module; it returned {type(model).__name__}")

@@ -1,0 +1,177 @@
+"""Models from elsewhere: the guide's example, every source, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from data_prep.errors import InputError, PrerequisiteError
+from robustness import run
+from robustness.measure.foreign import ForeignClassifier, load_foreign
+from robustness.measure.subjects import load_subjects
+from sdnet_core import load_model
+
+CPU = torch.device("cpu")
+GUIDE = Path(__file__).parents[2] / "docs" / "benchmark-your-model.md"
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+NO_NETWORK = "no network"
+
+
+@pytest.fixture
+def without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Weights are looked for in an empty cache, and every download fails as it does without a network."""
+    import urllib.request
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(NO_NETWORK)
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch"
+
+
+def test_the_guides_module_is_measured_as_the_guide_says(tmp_path, monkeypatch, without_figures):
+    source = re.search(r"```python\n(# mymodel\.py.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert source is not None
+    (tmp_path / "mymodel.py").write_text(source[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    command = "--suite demo --models mymodel:build,resnet18-shapes --n 100"
+    assert f"robustness.run {command}\n" in GUIDE.read_text()
+    options = ["--corruptions", "contrast", "--severities", "1", "--n", "10", "--out", str(tmp_path / "run")]
+    assert run.main([*command.split(), *options]) == 0
+    cells = pd.read_csv(tmp_path / "run/cells.csv")
+    assert cells["model"].unique().tolist() == ["mymodel:build", "resnet18-shapes"]
+    assert cells["lam"].isna().all()
+
+
+def test_a_knob_becomes_lambda(tmp_path, without_figures):
+    """The example of the guide, swept, and attacked at each λ."""
+    suite = tmp_path / "s.toml"
+    suite.write_text(
+        """
+        data = "shapes"
+        corruptions = ["gaussian_noise"]
+        severities = [5]
+        models = ["resnet18-shapes"]
+        n = 12
+        probe_images = 0
+        [[attacks]]
+        name = "pgd"
+        eps = "1/255"
+        steps = 2
+        """
+    )
+    models = "examples.thresholding:build,resnet18-shapes"
+    arguments = ["--suite", str(suite), "--models", models, "--lambdas", "0,0.2", "--out", str(tmp_path / "run")]
+    assert run.main(arguments) == 0
+    cells = pd.read_csv(tmp_path / "run/cells.csv").set_index(["perturbation", "model"])
+    knob, plain = (cells.loc[[("gaussian_noise", name)]] for name in models.split(","))
+    assert knob["lam"].tolist() == [0.0, 0.2]
+    assert knob["accuracy"].iloc[0] == plain["accuracy"].iloc[0], "at λ = 0 nothing is taken off"
+    attacked = cells.loc[[("pgd", "examples.thresholding:build")]]
+    assert set(attacked["threat"]) == {"whitebox", "transfer", "adaptive"}
+
+
+def test_a_knob_takes_one_lambda_per_image_and_refuses_what_is_none():
+    model = load_foreign("examples.thresholding:build", num_classes=10)
+    lam = torch.tensor([0.0, 0.1, 0.2, 0.3])
+    expected = torch.cat([model(IMAGES[i : i + 1], lam=float(lam[i])) for i in range(4)])
+    torch.testing.assert_close(model(IMAGES, lam=lam), expected)
+    torch.testing.assert_close(model(IMAGES), load_model("resnet18-shapes")(IMAGES))
+    with pytest.raises(InputError, match="finite number ≥ 0"):
+        model(IMAGES, lam=-0.1)
+    with pytest.raises(InputError, match="has no λ"):
+        ForeignClassifier(nn.Flatten(), num_classes=10, origin="flat")(IMAGES, lam=0.1)
+
+
+def test_torchvisions_preset_normalises(without_network):
+    """Weights from the cache, where a download would put them; mean and std from their preset."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    plain = models.squeezenet1_1().eval()
+    url = models.SqueezeNet1_1_Weights.DEFAULT.url
+    folder = without_network / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(plain.state_dict(), folder / url.rpartition("/")[2])
+    (subject,) = load_subjects(("torchvision:squeezenet1_1",), num_classes=1000, device=CPU)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    torch.testing.assert_close(subject.network(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    assert subject.name == "torchvision:squeezenet1_1"
+    assert subject.identity()["arch"].startswith("torchvision:squeezenet1_1 (torchvision ")
+
+
+def test_robustbench_models_are_loaded_from_their_place(without_network):
+    from robustness.robustbench_shim import import_robustbench
+
+    import_robustbench()
+    from robustbench.model_zoo.architectures.resnet import ResNet18
+    from robustbench.model_zoo.cifar10 import linf
+
+    assert "Sehwag2021Proxy_R18" in linf
+    torch.manual_seed(0)
+    plain = ResNet18().eval()
+    place = without_network / "hub/robustbench/cifar10/Linf/Sehwag2021Proxy_R18.pt"
+    place.parent.mkdir(parents=True)
+    torch.save({"state_dict": plain.state_dict()}, place)
+    model = load_foreign("robustbench:Sehwag2021Proxy_R18", num_classes=10)
+    torch.testing.assert_close(model(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("torchvision:resnet18", "weights of torchvision:resnet18 cannot be downloaded .* put https"),
+        ("robustbench:Standard", "weights of robustbench:Standard cannot be downloaded .*Standard.pt"),
+        ("timm:resnet18", "weights of timm:resnet18 cannot be downloaded"),
+    ],
+)
+def test_weights_that_cannot_be_had_are_asked_for(given, message, without_network):
+    classes = 10 if given.startswith("robustbench") else 1000
+    with pytest.raises(PrerequisiteError, match=message):
+        load_foreign(given, num_classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("torchvision:resnet19", "torchvision has no classifier 'resnet19'"),
+        ("timm:resnet19x", "timm has no model 'resnet19x'"),
+        ("robustbench:Nobody2020", "RobustBench has no model 'Nobody2020' for cifar10"),
+        ("robustbench:Standard@L7", "under 'L7'"),
+        ("nowhere.models:build", "no module nowhere.models can be imported"),
+        ("examples.thresholding:bild", "has no function 'bild'"),
+        ("json:dumps", "json:dumps must be callable without arguments"),
+        ("platform:machine", "must return a torch.nn.Module; it returned str"),
+    ],
+)
+def test_names_that_lead_nowhere_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        load_foreign(given, num_classes=10)
+
+
+class Unlucky(nn.Module):
+    """Takes ``lam`` and does not say which one it was trained with."""
+
+    def forward(self, images: torch.Tensor, lam: float) -> torch.Tensor:
+        return images.flatten(1) * lam
+
+
+def test_a_knob_without_its_value_of_training_is_refused():
+    with pytest.raises(InputError, match=r"model\.lam must be the λ it was trained with"):
+        ForeignClassifier(Unlucky(), num_classes=10, origin="unlucky")
+
+
+def test_a_suite_file_cannot_run_code(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('data = "shapes"\nmodels = ["examples.thresholding:build"]\n')
+    with pytest.raises(InputError, match="runs code: name it on the command line"):
+        run.main(["--suite", str(path), "--dry-run"])
+    assert run.main(["--suite", str(path), "--models", "examples.thresholding:build", "--dry-run"]) == 0
