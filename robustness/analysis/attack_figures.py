@@ -145,6 +145,7 @@ def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=7)
     for axis in axes.flatten():
+        axis.spines[:].set_visible(False)
         axis.set_xticks([])
         axis.set_yticks([])
         axis.grid(visible=False)

@@ -77,7 +77,7 @@ class Attacker:
 
     @torch.inference_mode()
     def collect_samples(self, task: AttackTask, lambdas: Sequence[float]) -> dict[str, np.ndarray] | None:
-        """A few images that the attack turned, and what it did to their codes at several λs; for the figures.
+        """An image each of a few classes that the attack turned, and what it did to their codes at several λs; for the figures.
 
         Returns:
             ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
@@ -86,9 +86,11 @@ class Attacker:
         """
         pixels = np.asarray(self.images.pixels)
         adversarial = AdversarialSet.read(self.directory.adversarial / f"{task.key}.npz", pixels)
-        chosen = np.flatnonzero(adversarial.broken_by >= 0)[:_SAMPLES] if adversarial is not None else np.array([])
-        if adversarial is None or not len(chosen):
+        if adversarial is None or not (adversarial.broken_by >= 0).any():
             return None
+        turned = np.flatnonzero(adversarial.broken_by >= 0)
+        _, first_of_class = np.unique(self.images.labels[turned], return_index=True)
+        chosen = turned[np.sort(first_of_class)][:_SAMPLES]
         network, classes = task.subject.network, self.images.classes
         assert isinstance(network, Network)
         moved = np.concatenate([adversarial[int(i) : int(i) + 1] for i in chosen])
