@@ -77,7 +77,7 @@ class Attacker:
 
     @torch.inference_mode()
     def collect_samples(self, task: AttackTask, lambdas: Sequence[float]) -> dict[str, np.ndarray] | None:
-        """An image each of a few classes that the attack turned, and what it did to their codes at several λs; for the figures.
+        """Images of a few classes that the attack turned, and what it did to their codes at several λs, for figures.
 
         Returns:
             ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
