@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.statistics import wilson_interval
+from robustness.analysis.statistics import mcnemar, paired_interval, wilson_interval
 from robustness.analysis.trust import Verdict, judge, judge_rise, judge_transfer, unite
 from robustness.attack import format_eps
 
@@ -162,10 +162,52 @@ def attack_rows(run: Run) -> pd.DataFrame:
     """A row for every model, attack, budget, threat model and λ.
 
     Returns:
-        The columns of ``cells.csv`` (``lam`` is empty at a policy) and ``policy``.
+        The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
+        bootstrap intervals and McNemar's p: ``gain, gain_low, gain_high, gain_p`` (minus the accuracy at the λ of
+        training under the same threat model; under ``transfer``, whose images were crafted there, under ``whitebox``)
+        and ``versus, …`` (minus that of the baseline model).
     """
     rows = [row for duel in list_duels(run) for row in _rows_of(duel)]
-    return pd.DataFrame([_compare_budgets(row, rows).fields() for row in rows], columns=[*CELL_COLUMNS, "policy"])
+    fields = [
+        _compare_budgets(row, rows).fields()
+        | _difference("gain", row, _find_trained(row, rows))
+        | _difference("versus", row, _find_baseline(run, row, rows))
+        for row in rows
+    ]
+    differences = [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
+    return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *differences])
+
+
+def _find_trained(row: Row, rows: list[Row]) -> Row | None:
+    """The row at the λ of training that ``row`` is compared with; None for that row itself and where there is none."""
+    threat = "whitebox" if row.threat == "transfer" else row.threat
+    if not isinstance(row.duel.trained, float) or row.shown == row.duel.trained:
+        return None
+    wanted = (threat, row.duel.trained)
+    return next((other for other in rows if other.duel is row.duel and (other.threat, other.shown) == wanted), None)
+
+
+def _find_baseline(run: Run, row: Row, rows: list[Row]) -> Row | None:
+    """The baseline model's row under the same attack: its worst case for a worst case, if it has a λ, too."""
+    if row.duel.model == run.baseline:
+        return None
+    attack = (row.duel.attack, row.duel.norm, row.duel.eps)
+    candidates = [
+        other
+        for other in rows
+        if other.duel.model == run.baseline
+        and (other.duel.attack, other.duel.norm, other.duel.eps) == attack
+        and other.shown == other.duel.trained
+    ]
+    return next((other for other in candidates if other.threat == row.threat), next(iter(candidates), None))
+
+
+def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object]:
+    if reference is None:
+        return {}
+    mean, low, high = paired_interval(row.right.astype(float) - reference.right)
+    p = mcnemar(row.right, reference.right)
+    return {title: mean, f"{title}_low": low, f"{title}_high": high, f"{title}_p": p}
 
 
 def _compare_budgets(row: Row, rows: list[Row]) -> Row:

@@ -80,6 +80,20 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
 
     worst = pd.read_csv(tmp_path / "run/tables/worst_case.csv")
     assert list(worst["attacks"]) == [3, 3, 3, 6, 6, 6, 1, 2]
+
+    told = pd.read_csv(tmp_path / "run/tables/attacks.csv")
+    sparse = told[told["model"] == "sparse"]
+    trained = sparse[sparse["lam"] == 0.1]
+    assert trained["gain"].isna().all()
+    for _, row in sparse[sparse["lam"] != 0.1].iterrows():
+        threat = "whitebox" if row["threat"] == "transfer" else row["threat"]
+        (reference,) = trained.loc[(trained["threat"] == threat) & (trained["eps"] == row["eps"]), "accuracy"]
+        assert row["gain"] == pytest.approx(row["accuracy"] - reference)
+        assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+    plain = told[told["model"] == "plain"].set_index("eps")["accuracy"]
+    np.testing.assert_allclose(sparse["versus"], sparse["accuracy"] - sparse["eps"].map(plain))
+    assert told.loc[told["model"] == "plain", "versus"].isna().all()
+
     transfers = pd.read_csv(tmp_path / "run/tables/transfer.csv")
     assert len(transfers) == 2 * (9 + 1)
 
