@@ -86,11 +86,14 @@ class ImageSet:
             )
         if n >= len(self):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:n])
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+
+    def take(self, rows: NDArray[np.int64]) -> ImageSet:
+        """Keep some of the images, copied into memory. rows: int64 (N,), increasing positions in this set."""
         return replace(
             self,
-            pixels=self.pixels[chosen],
-            labels=self.labels[chosen],
-            indices=self.indices[chosen],
-            files=None if self.files is None else self.files[chosen],
+            pixels=self.pixels[rows],
+            labels=self.labels[rows],
+            indices=self.indices[rows],
+            files=None if self.files is None else self.files[rows],
         )
