@@ -15,6 +15,11 @@ THREATS = ("whitebox", "transfer", "adaptive")
 """Threat models: what the attacker knows of λ. See :mod:`robustness.analysis.attacks`."""
 AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_COMMON_KEYS = {"name", "norm", "eps", "label", "batch_size"}
+_KEYS = {
+    "pgd": {"steps", "step_size", "restarts", "random_start"},
+    "autoattack": {"version", "parts", "queries"},
+}
 _DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("imagenet", "linf"): 4 / 255}
 
 
@@ -29,7 +34,8 @@ class Attack:
         label: what tables call the attack; default: its name.
         steps: gradient steps of PGD.
         step_size: α of a step of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
-        restarts: random starts of PGD; an image is robust if it withstands all of them.
+        restarts: starts of PGD; an image is robust if it withstands all of them.
+        random_start: whether PGD starts at random in the ball, or at the image.
         version: of AutoAttack: ``standard``, ``plus``, ``rand`` or ``custom``.
         parts: the attacks of a ``custom`` AutoAttack.
         queries: of Square, in AutoAttack.
@@ -48,6 +54,7 @@ class Attack:
     steps: int = 20
     step_size: float | None = None
     restarts: int = 1
+    random_start: bool = True
     version: str = "standard"
     parts: tuple[str, ...] = ()
     queries: int = 5000
@@ -96,11 +103,23 @@ class Attack:
         """Step size of PGD."""
         return self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps
 
+    def describe(self) -> str:
+        """Its parameters, for captions: ``pgd: 20 steps of 2.5 ε / steps``."""
+        if self.name == "pgd":
+            size = "2.5 ε / steps" if self.step_size is None else f"{self.step_size:g}"
+            return f"{self.label}: {self.steps} steps of {size}, {self.restarts} restart{'s' * (self.restarts > 1)}"
+        if self.name == "autoattack":
+            parts = f" ({', '.join(self.parts)})" if self.parts else ""
+            return f"{self.label}: AutoAttack {self.version}{parts}"
+        options = ", ".join(f"{name} = {value}" for name, value in self.options.items())
+        return f"{self.label}: {self.name} of torchattacks" + (f" ({options})" if options else "")
+
     def identity(self) -> dict[str, Any]:
         """What decides the attack's result, given the model, λ, images and seed; JSON values."""
         common = {"name": self.name, "norm": self.norm, "eps": self.eps, "batch_size": self.batch_size}
         if self.name == "pgd":
-            return {**common, "steps": self.steps, "step_size": self.alpha, "restarts": self.restarts}
+            start = {} if self.random_start else {"random_start": False}
+            return {**common, "steps": self.steps, "step_size": self.alpha, "restarts": self.restarts, **start}
         if self.name == "autoattack":
             return {**common, "version": self.version, "parts": list(self.parts), "queries": self.queries}
         return {**common, "options": self.options}
@@ -125,16 +144,18 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
     Raises:
         InputError: an unknown key or a value that cannot be used, named.
     """
-    known = {f.name for f in dataclasses.fields(Attack)}
     attacks: list[Attack] = []
     for table in tables:
         fields = dict(table)
-        if unknown := set(fields) - known:
-            raise InputError(
-                f"[[attacks]]: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}"
-            )
         if not isinstance(fields.get("name"), str):
             raise InputError("[[attacks]]: the key `name` is missing: pgd, autoattack or a class of torchattacks")
+        known = _COMMON_KEYS | _KEYS.get(fields["name"], {"options"})
+        if unknown := set(fields) - known:
+            hint = ": a class of torchattacks takes its arguments as options = { … }" if "options" in known else ""
+            raise InputError(
+                f"attack {fields['name']}: unknown key {', '.join(sorted(unknown))}: "
+                f"choose from {', '.join(sorted(known))}{hint}"
+            )
         norm = fields.setdefault("norm", "linf")
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, norm)))
         if given is None:
@@ -145,13 +166,19 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
                 attacks.append(Attack(eps=read_eps(eps), **fields))
             except TypeError as error:
                 raise InputError(f"attack {fields['name']}: a value has the wrong type: {error}") from error
-    seen: set[tuple[str, str, float]] = set()
-    for attack in attacks:
-        key = (attack.label, attack.norm, attack.eps)
-        if key in seen:
-            raise InputError(f"two attacks are called {attack.title}: give one of them another label = …")
-        seen.add(key)
     return tuple(attacks)
+
+
+def check_distinct(attacks: tuple[Attack, ...]) -> None:
+    """Raise InputError if two attacks go by one name, or one goes by two."""
+    titles: dict[str, Attack] = {}
+    for attack in attacks:
+        if attack.title in titles:
+            raise InputError(f"two attacks are called {attack.title}: give one of them another label = …")
+        twin = next((title for title, other in titles.items() if other.identity() == attack.identity()), None)
+        if twin:
+            raise InputError(f"{attack.title} and {twin} are the same attack: leave one of them out")
+        titles[attack.title] = attack
 
 
 def replace_eps(attacks: tuple[Attack, ...], budgets: tuple[tuple[str, float], ...]) -> tuple[Attack, ...]:

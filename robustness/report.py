@@ -9,7 +9,7 @@ from pathlib import Path
 from textwrap import fill
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
-from robustness.analysis.attack_tables import ATTACK_NOTE, widen_attacks
+from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
 from robustness.analysis.trust import OK
@@ -33,7 +33,7 @@ def print_summary(findings: Findings) -> None:
     if findings.attacks is not None:
         for norm in findings.attacks.rows["norm"].unique():
             print(to_terminal(widen_attacks(run, findings.attacks, norm, intervals=False), width), end="\n\n")
-        notes.append(ATTACK_NOTE)
+        notes += [f"{describe_attacks(run)}.", ATTACK_NOTE]
     print("\n".join(fill(note, width) for note in notes))
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 

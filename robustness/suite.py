@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.corruptions import corruption_names, expand_names, severities
 from data_prep.errors import InputError
-from robustness.attack import THREATS, Attack, read_attacks
+from robustness.attack import THREATS, Attack, check_distinct, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
 
 
@@ -39,7 +39,7 @@ class Suite:
         seed: of the subset, of every generated corruption and of the random starts of attacks.
         attacks: one for each budget; empty for none.
         threats: what the attacker knows of λ: some of :data:`robustness.attack.THREATS`.
-        probe_images: how many images each trust probe of an attack takes; 0 for no probes.
+        probe_images: how many images each trust probe of an attack takes; 0 for no probes, which is marked SUSPECT.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -89,6 +89,7 @@ class Suite:
             raise InputError(f"unknown threat {', '.join(sorted(unknown))}: choose from {', '.join(THREATS)}")
         if "whitebox" not in self.threats:
             raise InputError("threats must hold whitebox: the others are compared with it")
+        check_distinct(self.attacks)
         if self.probe_images < 0:
             raise InputError(f"probe_images must be at least 0; got {self.probe_images}")
         if not self.models:

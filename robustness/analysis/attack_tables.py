@@ -15,7 +15,8 @@ from robustness.attack import NORMS, format_eps
 SYMBOLS = {OK: "", SUSPECT: " ?", INVALID: " ✗"}
 ATTACK_NOTE = (
     "Columns: attack, ε, threat model (whitebox: crafted at that λ; adaptive: the worst case over every λ and the "
-    "policy). ?: SUSPECT, ✗: INVALID, not to be believed; tables/attacks.csv says why."
+    "policy); robust: the worst case over everything tried within ε. ?: SUSPECT, ✗: INVALID, not to be believed; "
+    "tables/attacks.csv says why."
 )
 
 
@@ -28,10 +29,16 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
     attacks.transfers.to_csv(tables / "transfer.csv", index=False)
     for norm in attacks.rows["norm"].unique():
         wide = widen_attacks(run, attacks, str(norm), intervals=True)
-        caption = f"{describe(run)}. Accuracy under {NORMS[str(norm)]} attacks, 95 % intervals. {ATTACK_NOTE}"
+        title = f"Accuracy under {NORMS[str(norm)]} attacks, 95 % intervals"
+        caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {ATTACK_NOTE}"
         path: Path = tables / f"attacks_{norm}"
         path.with_suffix(".md").write_text(f"{to_markdown(wide)}\n\n{caption}\n")
         path.with_suffix(".tex").write_text(to_latex(wide, caption))
+
+
+def describe_attacks(run: Run) -> str:
+    """The parameters of the attacks: each kind once."""
+    return "; ".join(dict.fromkeys(attack["about"] for attack in run.record["suite"]["attacks"]))
 
 
 def widen_attacks(run: Run, attacks: Attacks, norm: str, *, intervals: bool) -> pd.DataFrame:
@@ -48,6 +55,8 @@ def widen_attacks(run: Run, attacks: Attacks, norm: str, *, intervals: bool) -> 
     columns: dict[str, pd.Series] = {"natural": _texts(natural, intervals)}
     for (attack, eps, threat), group in rows.groupby(["perturbation", "eps", "threat"], sort=False):
         columns[f"{attack} {format_eps(float(str(eps)), norm)} {threat}"] = _texts(group, intervals)
+    for eps, group in attacks.worst[attacks.worst["norm"] == norm].groupby("eps"):
+        columns[f"robust {format_eps(float(str(eps)), norm)}"] = _texts(group, intervals)
     wide = pd.DataFrame(columns).reindex([*columns["natural"].index]).fillna("–")
     wide.index.name = "accuracy (%)"
     return wide

@@ -77,8 +77,11 @@ class Duel:
 
     def right(self, crafted: Choice, shown: Choice) -> np.ndarray:
         """(N,) right on the clean image and on the one crafted for ``crafted``, both shown at ``shown``."""
-        both: np.ndarray = self.run.correct([self.keys[crafted, shown]])[0] & self.clean[shown]
-        return both
+        key = self.keys[crafted, shown]
+        right: np.ndarray = self.run.correct([key])[0] & self.clean[shown]
+        if crafted == shown:  # an image that fooled the model during the attack is not robust, whatever came after
+            right = right & (self.run.outcome(key)["broken_by"] == "").to_numpy()
+        return right
 
     def is_complete(self, shown: Choice) -> bool:
         """Whether everything that was planned against ``shown`` is finished: only then is there a worst case."""
@@ -144,7 +147,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Attacks:
-    """What the attacks of a run come to: :func:`attack_rows`, :func:`worst_case` and :func:`transfer_matrix`."""
+    """What the attacks of a run come to: :func:`tabulate_rows`, :func:`worst_case` and :func:`transfer_matrix`."""
 
     rows: pd.DataFrame
     worst: pd.DataFrame
@@ -155,11 +158,18 @@ class Attacks:
         """Analyse the attacks of a run; None if it has none."""
         if not run.cells["norm"].notna().any():
             return None
-        return cls(attack_rows(run), worst_case(run), transfer_matrix(run))
+        rows = list_rows(run)
+        return cls(tabulate_rows(run, rows), worst_case(run, rows), transfer_matrix(run))
 
 
-def attack_rows(run: Run) -> pd.DataFrame:
-    """A row for every model, attack, budget, threat model and λ.
+def list_rows(run: Run) -> list[Row]:
+    """A row for every model, attack, budget, threat model and λ."""
+    rows = [row for duel in list_duels(run) for row in _rows_of(duel)]
+    return [_compare_budgets(row, rows) for row in rows]
+
+
+def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
+    """The rows with intervals, marks and paired differences.
 
     Returns:
         The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
@@ -167,9 +177,8 @@ def attack_rows(run: Run) -> pd.DataFrame:
         training under the same threat model; under ``transfer``, whose images were crafted there, under ``whitebox``)
         and ``versus, …`` (minus that of the baseline model).
     """
-    rows = [row for duel in list_duels(run) for row in _rows_of(duel)]
     fields = [
-        _compare_budgets(row, rows).fields()
+        row.fields()
         | _difference("gain", row, _find_trained(row, rows))
         | _difference("versus", row, _find_baseline(run, row, rows))
         for row in rows
@@ -225,41 +234,59 @@ def _compare_budgets(row: Row, rows: list[Row]) -> Row:
 
 def _rows_of(duel: Duel) -> list[Row]:
     rows = []
+    threats = duel.run.record["suite"]["threats"]
     for shown in duel.choices:
         elsewhere = duel.crafted_elsewhere(shown)
         own, verdict = duel.right(shown, shown), duel.own_verdict(shown)
         doubt = judge_transfer(own, {_name(choice): right for choice, right in elsewhere.items()})
-        rows.append(Row(duel, "whitebox", shown, own, unite([verdict, doubt])))
-        if duel.trained in elsewhere and duel.trained in duel.choices:
+        verdict = unite([verdict, doubt])
+        rows.append(Row(duel, "whitebox", shown, own, verdict))
+        if "transfer" in threats and duel.trained in elsewhere and duel.trained in duel.choices:
             right = elsewhere[duel.trained]
-            doubt = judge_transfer(right, {_name(shown) + " itself": own})
+            doubt = judge_transfer(right, {_name(shown): own})
             rows.append(Row(duel, "transfer", shown, right, unite([duel.own_verdict(duel.trained), doubt])))
-        if elsewhere and duel.is_complete(shown):
+        if "adaptive" in threats and elsewhere and duel.is_complete(shown):
             rows.append(Row(duel, "adaptive", shown, np.logical_and.reduce([own, *elsewhere.values()]), verdict))
     return rows
 
 
-def worst_case(run: Run) -> pd.DataFrame:
+def worst_case(run: Run, rows: list[Row]) -> pd.DataFrame:
     """The robust accuracy: what withstands everything that was tried within a budget, all attacks and threat models.
 
-    An attack at a smaller ε in the same norm counts, too: its images lie within the budget.
+    An attack at a smaller ε in the same norm counts, too: its images lie within the budget. There is a row only where
+    everything that was planned is finished.
 
     Returns:
-        Columns ``model, lam, policy, norm, eps, attacks, n, accuracy, ci_low, ci_high``.
+        Columns ``model, lam, policy, norm, eps, attacks, n, accuracy, ci_low, ci_high, trust, trust_reason``; the mark
+        is the worst of the white-box rows that went into it.
     """
-    rows = []
     duels = list_duels(run)
+    lines = []
     for model, norm in dict.fromkeys((duel.model, duel.norm) for duel in duels):
         mine = [duel for duel in duels if (duel.model, duel.norm) == (model, norm)]
+        planned = {
+            (cell["perturbation"], cell["eps"])
+            for cell in run.record["cells"]
+            if (cell["model"], cell.get("norm")) == (model, norm)
+        }
         for eps in sorted({duel.eps for duel in mine}):
             within = [duel for duel in mine if duel.eps <= eps]
+            if {(duel.attack, duel.eps) for duel in within} != {(name, e) for name, e in planned if e <= eps}:
+                continue
             for shown in dict.fromkeys(choice for duel in within for choice in duel.choices):
                 if not all(duel.is_complete(shown) for duel in within):
                     continue
                 tried = [duel.right(*pair) for duel in within for pair in duel.keys if pair[1] == shown]
                 right = np.logical_and.reduce(tried)
                 low, high = wilson_interval(int(right.sum()), len(right))
-                rows.append(
+                used = {(duel.attack, duel.eps) for duel in within}
+                verdict = unite(
+                    row.verdict
+                    for row in rows
+                    if (row.duel.model, row.duel.norm, row.threat, row.shown) == (model, norm, "whitebox", shown)
+                    and (row.duel.attack, row.duel.eps) in used
+                )
+                lines.append(
                     {
                         "model": model,
                         "lam": shown if isinstance(shown, float) else math.nan,
@@ -271,9 +298,12 @@ def worst_case(run: Run) -> pd.DataFrame:
                         "accuracy": float(right.mean()),
                         "ci_low": low,
                         "ci_high": high,
+                        "trust": verdict.mark,
+                        "trust_reason": verdict.reason,
                     }
                 )
-    return pd.DataFrame(rows)
+    columns = ["model", "lam", "policy", "norm", "eps", "attacks", "n", "accuracy", "ci_low", "ci_high"]
+    return pd.DataFrame(lines, columns=[*columns, "trust", "trust_reason"])
 
 
 def transfer_matrix(run: Run) -> pd.DataFrame:

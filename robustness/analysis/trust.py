@@ -33,7 +33,11 @@ RISE = (0.01, 0.1)
 UNBOUNDED_INVALID = 0.5
 """Accuracy under PGD with ε = 1; SUSPECT as soon as its interval lies above chance."""
 REBATCH = (0.01, 0.1)
-"""Share of images that are answered otherwise at another batch size."""
+"""Share of images that are answered otherwise at another batch size, or by the attack and afterwards."""
+UNSTABLE = (0.01, 0.1)
+"""Share of images that give other logits the second time."""
+DISTRIBUTION = (0.5, 1.0)
+"""Share of images whose logits are a probability distribution."""
 BUDGET_TOLERANCE = 1e-6
 
 
@@ -75,12 +79,22 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int) -> Verdict:
     """
     n = len(frame)
     zeros = float(frame.loc[frame["attacked"], "zero_gradient"].mean()) if frame["attacked"].any() else 0.0
-    # `.mean()` of a share; an attack on no image at all has nothing to say and nothing against it
+    stages = str(frame["stages"].iloc[0]).split(",")
     verdicts = [
         grade(zeros, ZERO_GRADIENT, f"{zeros:.0%} of the input gradient is exactly zero"),
-        _judge_square(frame),
-        _judge_probe(frame, "long", LONG, "PGD-100"),
+        _judge_square(frame, stages),
         _judge_unbounded(frame, num_classes),
+    ]
+    if not any(stage.startswith("apgd") for stage in stages):
+        verdicts.append(_judge_probe(frame, "long", LONG, "PGD-100"))
+    shares = {name: float(frame[name].mean()) for name in ("unstable", "distribution")}
+    lost = float(((frame["broken_by"] != "") & frame["correct"]).mean())
+    verdicts += [
+        grade(
+            shares["unstable"], UNSTABLE, f"{shares['unstable']:.1%} of the images give other logits the second time"
+        ),
+        grade(shares["distribution"], DISTRIBUTION, "the model returns probabilities: attacks need logits"),
+        grade(lost, REBATCH, f"{lost:.1%} of the images that the attack turned are answered rightly afterwards"),
     ]
     outside = int((frame["distance"] > eps + BUDGET_TOLERANCE).sum())
     if outside:
@@ -92,18 +106,21 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int) -> Verdict:
     return unite(verdicts)
 
 
-def _judge_square(frame: pd.DataFrame) -> Verdict:
-    """Square inside AutoAttack comes after the white-box parts; elsewhere it was tried on what withstood the attack."""
-    found = frame["broken_by"] == "square"
-    if found.any() and (frame["attacked"] & ~found & (frame["broken_by"] != "")).any():
-        share = float(found.mean())
-        return grade(share, SQUARE, f"Square breaks {share:.1%} that the white-box parts did not")
-    return _judge_probe(frame, "square", SQUARE, "Square")
+def _judge_square(frame: pd.DataFrame, stages: list[str]) -> Verdict:
+    """Square in an ensemble comes after the white-box parts; elsewhere it was tried on what withstood the attack."""
+    if stages == ["square"]:
+        return Verdict(OK)
+    if "square" not in stages:
+        return _judge_probe(frame, "square", SQUARE, "Square")
+    share = float((frame["broken_by"] == "square").mean())
+    return grade(share, SQUARE, f"Square breaks {share:.1%} that the parts before it did not")
 
 
 def _judge_probe(frame: pd.DataFrame, column: str, limits: tuple[float, float], name: str) -> Verdict:
     """A further attack on some of the images that withstood; its success is scaled to all of them."""
     tried = frame[frame[column] >= 0]
+    if not len(tried):
+        return Verdict(SUSPECT, (f"not checked by {name}",)) if frame["correct"].any() else Verdict(OK)
     broken = int((tried[column] == 0).sum())
     if broken < 2:
         return Verdict(OK)
@@ -114,7 +131,7 @@ def _judge_probe(frame: pd.DataFrame, column: str, limits: tuple[float, float], 
 def _judge_unbounded(frame: pd.DataFrame, num_classes: int) -> Verdict:
     tried = frame.loc[frame["unbounded"] >= 0, "unbounded"]
     if not len(tried):
-        return Verdict(OK)
+        return Verdict(SUSPECT, ("not checked by PGD at ε = 1",)) if frame["attacked"].any() else Verdict(OK)
     right = int(tried.sum())
     low, _ = wilson_interval(right, len(tried))
     if low <= 1 / num_classes:
@@ -123,21 +140,21 @@ def _judge_unbounded(frame: pd.DataFrame, num_classes: int) -> Verdict:
     return Verdict(INVALID if right / len(tried) > UNBOUNDED_INVALID else SUSPECT, (reason,))
 
 
-def judge_transfer(whitebox: np.ndarray, transferred: dict[str, np.ndarray]) -> Verdict:
-    """Whether images crafted elsewhere fool a model more often than those crafted for it.
+def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:
+    """Whether images crafted at other λs fool a model more often than these.
 
     Args:
-        whitebox: (N,) bool, right on the images crafted for it.
-        transferred: the same for images crafted at other λs, by the name of the λ.
+        these: (N,) bool, right answers to the images of the row that is judged.
+        others: the same for images crafted at other λs, by the name of the λ.
     """
-    own = float(whitebox.mean())
+    own = float(these.mean())
     verdicts = [
         grade(
             own - float(right.mean()),
             TRANSFER,
-            f"images crafted at {name} leave {right.mean():.1%}, its own {own:.1%}",
+            f"images crafted at {name} leave {right.mean():.1%}, these {own:.1%}",
         )
-        for name, right in transferred.items()
+        for name, right in others.items()
     ]
     return unite(verdicts)
 

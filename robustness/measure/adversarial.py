@@ -1,4 +1,4 @@
-"""Adversarial images on disk: a byte per value instead of four, and what the trust marks need to know of them."""
+"""Adversarial images on disk: a byte per value instead of four."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from data_prep.files import replacing
 from robustness.measure.craft import Crafted
-from robustness.measure.probes import Probes
 
 _LEVELS = 127
 
@@ -36,7 +35,6 @@ class AdversarialSet:
         attacked: (N,) the model was right on the clean image.
         broken_by: int8 (N,) index into ``stages`` of what fooled the model; −1 for nothing.
         stages: names of the attack's stages.
-        probes: see :class:`robustness.measure.probes.Probes`.
         seconds: that crafting took.
     """
 
@@ -48,7 +46,6 @@ class AdversarialSet:
     attacked: NDArray[np.bool_]
     broken_by: NDArray[np.int8]
     stages: tuple[str, ...]
-    probes: Probes
     seconds: float
 
     def __len__(self) -> int:
@@ -64,7 +61,7 @@ class AdversarialSet:
 
     def write(self, path: Path) -> None:
         """Store everything but the clean images."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS} | self.probes.arrays()
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         about = {"stages": self.stages, "seconds": self.seconds}
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
@@ -82,7 +79,7 @@ class AdversarialSet:
         if fields["codes"].shape != clean.shape:
             return None
         stages, seconds = tuple(about["stages"]), float(about["seconds"])
-        return cls(clean=clean, **fields, stages=stages, seconds=seconds, probes=Probes(**arrays))
+        return cls(clean=clean, **fields, stages=stages, seconds=seconds)
 
 
 _ARRAYS = ("codes", "scale", "exact", "exact_index", "attacked", "broken_by")
@@ -96,7 +93,6 @@ def encode(
     *,
     victim: nn.Module,
     stages: tuple[str, ...],
-    probes: Probes,
     seconds: float,
     batch_size: int,
     device: torch.device,
@@ -109,7 +105,6 @@ def encode(
         labels: (N,).
         victim: the model that was attacked, on ``device``.
         stages: names of the attack's stages.
-        probes: what was tried beside the attack.
         seconds: that crafting took.
         batch_size: as in the attack.
         device: where the victim is.
@@ -136,7 +131,6 @@ def encode(
         attacked=crafted.attacked.numpy(),
         broken_by=crafted.broken_by.numpy().astype(np.int8),
         stages=stages,
-        probes=probes,
         seconds=seconds,
     )
 

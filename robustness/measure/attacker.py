@@ -65,6 +65,7 @@ class Attacker:
         network, crafted_for = task.subject.network, task.adversary.crafted_for
         with frozen(network):
             adversarial = self._obtain(task, bar)
+            bar.set_description(f"{task.title}: evaluation and probes")
             started = time.perf_counter()
             frames = self._evaluate(task.subject, adversarial, [cell.lam for cell in cells], self.batch_size)
             seconds = (time.perf_counter() - started) / len(cells)
@@ -122,19 +123,17 @@ class Attacker:
         return crafted
 
     def _craft(self, task: AttackTask, pixels: NDArray[np.uint8], bar: tqdm[Any]) -> AdversarialSet:
-        """Run the attack, or go on with it, then the probes."""
+        """Run the attack, or go on with it."""
         attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
         victim = Victim(network, choice)
         stages = self._stages(task, victim)
         started = time.perf_counter()
         images = _as_tensor(pixels)
         labels = torch.from_numpy(np.array(self.images.labels))
-        lam = "" if choice is None else f" λ={choice:g}" if isinstance(choice, float) else " residual λ"
-        title = f"{task.subject.name}{lam} {attack.title}"
         before = bar.n
 
         def report(stage: str, n: int) -> None:
-            bar.set_description(f"{title}: {stage}")
+            bar.set_description(f"{task.title}: {stage}")
             bar.update(n)
 
         crafted = craft(
@@ -150,21 +149,6 @@ class Attacker:
             state=self.directory.adversarial / f"{task.key}.partial.npz",
             progress=report,
         )
-        bar.set_description(f"{title}: probes")
-        prober = Prober(
-            victim=victim,
-            images=images,
-            labels=labels,
-            num_classes=network.num_classes,
-            limit=task.adversary.probe_images,
-            batch_size=attack.batch_size,
-            seed=self.seed,
-            device=self.device,
-        )
-        model_key = (task.subject.fingerprint, choice)
-        if model_key not in self._model_probes:
-            self._model_probes[model_key] = prober.probe_model()
-        probes = prober.probe_attack(self._model_probes[model_key], attack, crafted.robust)
         bar.update(len(images) * len(stages) - (bar.n - before))
         return encode(
             crafted,
@@ -172,7 +156,6 @@ class Attacker:
             labels,
             victim=victim,
             stages=tuple(stage.name for stage in stages),
-            probes=probes,
             seconds=time.perf_counter() - started,
             batch_size=attack.batch_size,
             device=self.device,
@@ -190,13 +173,15 @@ class Attacker:
         return evaluate(subject.network, images, indices, choices, device=self.device, batch_size=batch_size)
 
     def _verify(self, task: AttackTask, adversarial: AdversarialSet, frame: pd.DataFrame) -> pd.DataFrame:
-        """``frame`` with what the trust marks need, measured on the stored images, apart from the attack.
+        """``frame`` with what the trust marks need, measured apart from the attack, on the images as they are stored.
 
         Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
-        ``distance`` ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in [0, 1]), ``predicted_again`` (at
-        another batch size), and the probes ``zero_gradient, unbounded, long, square``.
+        ``stages`` (names of all, with commas), ``distance`` ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in
+        [0, 1]), ``predicted_again`` (at another batch size), and the fields of
+        :class:`~robustness.measure.probes.ModelProbes` and :class:`~robustness.measure.probes.AttackProbes`.
         """
-        other_size = max(1, self.batch_size // 3)
+        first_size = min(self.batch_size, len(adversarial))
+        other_size = max(first_size // 3, 1) if first_size > 1 else 2
         (again,) = self._evaluate(task.subject, adversarial, [task.adversary.crafted_for], other_size)
         distances, in_range = [], []
         for start in range(0, len(adversarial), self.batch_size):
@@ -210,11 +195,30 @@ class Attacker:
         return frame.assign(
             attacked=adversarial.attacked,
             broken_by=names[adversarial.broken_by],
+            stages=",".join(adversarial.stages),
             distance=np.concatenate(distances),
             in_range=np.concatenate(in_range),
             predicted_again=again["predicted"].to_numpy(),
-            **adversarial.probes.arrays(),
+            **self._probe(task, adversarial),
         )
+
+    def _probe(self, task: AttackTask, adversarial: AdversarialSet) -> dict[str, np.ndarray]:
+        """What is tried beside the attack; the part that does not depend on it, once per model and λ."""
+        subject, choice = task.subject, task.adversary.crafted_for
+        prober = Prober(
+            victim=Victim(subject.network, choice),
+            images=_as_tensor(np.asarray(self.images.pixels)),
+            labels=torch.from_numpy(np.array(self.images.labels)),
+            num_classes=subject.network.num_classes,
+            limit=task.adversary.probe_images,
+            seed=self.seed,
+            device=self.device,
+        )
+        if (subject.name, choice) not in self._model_probes:
+            self._model_probes[subject.name, choice] = prober.probe_model()
+        robust = torch.from_numpy(adversarial.attacked & (adversarial.broken_by < 0))
+        own = prober.probe_attack(task.adversary.attack, adversarial.stages, robust)
+        return vars(self._model_probes[subject.name, choice]) | vars(own)
 
 
 def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject]) -> None:

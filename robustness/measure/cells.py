@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from data_prep import ImageSet
 from robustness.attack import Attack
+from robustness.measure import probes
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.stages import library_of
 from robustness.measure.subjects import Subject
@@ -64,12 +65,11 @@ class Adversary:
         return self.attack.label
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the adversarial images and their probes, given model, images and seed."""
+        """Everything that decides the adversarial images, given model, images and seed."""
         return {
             "attack": self.attack.identity(),
             "library": library_of(self.attack),
             "crafted_for": describe_choice(self.crafted_for),
-            "probe_images": self.probe_images,
         }
 
 
@@ -103,7 +103,14 @@ class Cell:
             "data": {"fingerprint": self.images.fingerprint, "n": len(self.images)},
             "seed": self.seed,
             "precision": self.precision,
+            **self._probes(),
         }
+
+    def _probes(self) -> dict[str, Any]:
+        """The trust probes are measured with the cell that was attacked itself."""
+        if not isinstance(self.perturbation, Adversary) or self.perturbation.crafted_for != self.lam:
+            return {}
+        return {"probes": {"version": probes.VERSION, "images": self.perturbation.probe_images}}
 
     @cached_property
     def key(self) -> str:
@@ -159,10 +166,18 @@ class AttackTask:
     adversary: Adversary
     cells: tuple[Cell, ...]
 
+    @property
+    def title(self) -> str:
+        """For people: model, λ and attack."""
+        choice = self.adversary.crafted_for
+        lam = "" if choice is None else " residual λ" if isinstance(choice, ResidualLaw) else f" λ={choice:g}"
+        return f"{self.subject.name}{lam} {self.adversary.attack.title}"
+
     @cached_property
     def key(self) -> str:
         """SHA-256 (hex) of everything that decides the adversarial images: a cell's identity without its λ."""
-        return hash_identity({name: value for name, value in self.cells[0].identity().items() if name != "lam"})
+        identity = self.cells[0].identity()
+        return hash_identity({name: value for name, value in identity.items() if name not in ("lam", "probes")})
 
 
 def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, official: bool) -> list[Perturbation]:
@@ -230,8 +245,10 @@ def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> lis
 
 
 def attacked_choices(suite: Suite, subject: Subject) -> tuple[LamChoice, ...]:
-    """The λs of the grid and, under ``adaptive``, the residual law of a model that has one."""
+    """The λs of the grid, with that of training under ``transfer``, and under ``adaptive`` the residual law."""
     fixed = subject.lambdas(suite.lambdas)
+    if "transfer" in suite.threats and subject.lam is not None and subject.lam not in fixed:
+        fixed = tuple(sorted([*(lam for lam in fixed if lam is not None), subject.lam]))
     has_policy = "adaptive" in suite.threats and subject.law is not None and subject.network.has_lam
     return (*fixed, subject.law.law) if has_policy and subject.law is not None else fixed
 

@@ -28,7 +28,7 @@ from sdnet_core.sparse_coding import Lambda, check_lam
 
 _BENCHMARK_DATA = {10: "cifar10", 100: "cifar100", 1000: "imagenet"}
 _THREATS = ("Linf", "L2", "corruptions")
-_NO_DOWNLOAD = (urllib.error.URLError, OSError, RuntimeError)
+_NO_DOWNLOAD = (urllib.error.URLError, OSError)
 
 
 class ForeignClassifier(nn.Module):
@@ -70,7 +70,7 @@ class ForeignClassifier(nn.Module):
         Raises:
             InputError: λ was given to a model without one, or is negative or not finite.
         """
-        x = self.normalise(images)
+        x = self.normalise(images.contiguous())
         if not self.has_lam:
             if lam is not None:
                 raise InputError(f"{self.origin} has no λ; got lam={lam}")
@@ -161,7 +161,7 @@ def _from_timm(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
         raise InputError(f"timm has no model {name!r}: see timm.list_models()")
     try:
         model = timm.create_model(name, pretrained=True)
-    except _NO_DOWNLOAD as error:
+    except (*_NO_DOWNLOAD, RuntimeError) as error:  # RuntimeError: the package that downloads is not installed
         raise PrerequisiteError(f"the weights of timm:{name} cannot be downloaded: {error}") from error
     preset = model.pretrained_cfg
     return _Loaded(model, f"timm {metadata.version('timm')}", tuple(preset["mean"]), tuple(preset["std"]))

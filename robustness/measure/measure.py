@@ -247,6 +247,9 @@ class Measurement:
                     "selection": suite.selection,
                     "baseline": suite.baseline,
                     "seed": suite.seed,
+                    "attacks": [{"about": attack.describe(), **attack.identity()} for attack in suite.attacks],
+                    "threats": suite.threats,
+                    "probe_images": suite.probe_images,
                 },
                 "data": {
                     "name": suite.data,

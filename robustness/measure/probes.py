@@ -20,36 +20,38 @@ from robustness.measure.stages import list_stages
 
 LONG_STEPS = 100
 SQUARE_QUERIES = 300
-_UNBOUNDED_STEPS = 20
+VERSION = 2
+"""Raised whenever a probe changes; outcomes with older ones then no longer count as done."""
+_UNBOUNDED = Attack(name="pgd", norm="linf", eps=1.0, steps=20, step_size=0.1, random_start=False)
+"""From the image itself: a random start at ε = 1 is a noise image, which fools any model without a gradient."""
+_BATCH = 100
 NOT_TRIED = -1
 
 
 @dataclass(frozen=True)
-class Probes:
-    """One value per image, in the order of the images.
+class ModelProbes:
+    """What does not depend on the attack, one value per image: measured once per model and λ.
 
     zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image; NaN where it was wrong.
-    unbounded, long, square: int8 (N,): 1 the image withstood it, 0 it did not, −1 it was not tried. They are PGD with
-    ε = 1 on images that were right; PGD with 100 steps, and Square with 300 queries, on images that withstood the
-    attack, within its budget.
+    unstable: (N,) the same image gave other logits the second time. distribution: (N,) the logits are ≥ 0 and sum to 1.
+    unbounded: int8 (N,): 1 the image withstood PGD with ε = 1, 0 it did not, −1 it was not tried.
     """
 
     zero_gradient: NDArray[np.float32]
+    unstable: NDArray[np.bool_]
+    distribution: NDArray[np.bool_]
     unbounded: NDArray[np.int8]
-    long: NDArray[np.int8]
-    square: NDArray[np.int8]
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
-        return {name: np.asarray(value) for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
-class ModelProbes:
-    """The part of :class:`Probes` that does not depend on the attack: measured once per model and λ."""
+class AttackProbes:
+    """Further attacks on images that withstood one, within its budget: int8 (N,) as in :class:`ModelProbes`.
 
-    zero_gradient: NDArray[np.float32]
-    unbounded: NDArray[np.int8]
+    long: PGD with 100 steps, unless APGD ran. square: Square with 300 queries, unless it was part of the attack.
+    """
+
+    long: NDArray[np.int8]
+    square: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Prober:
         images: clean images float32 (N, 3, H, W) in [0, 1], on the CPU.
         labels: (N,).
         num_classes: of the victim.
-        limit: images for each probe; the first ones that qualify.
-        batch_size: images that are attacked together.
+        limit: images for each attack that is tried; the first ones that qualify.
         seed: of the random starts.
         device: where the victim is.
     """
@@ -72,15 +73,16 @@ class Prober:
     labels: Tensor
     num_classes: int
     limit: int
-    batch_size: int
     seed: int
     device: torch.device
 
     def probe_model(self) -> ModelProbes:
-        """Look at the gradient of every image that is right, and attack some of them without a bound."""
-        share = np.full(len(self.labels), np.nan, np.float32)
+        """Look at every image's gradient and logits, and attack some of those that are right without a bound."""
+        n = len(self.labels)
+        share = np.full(n, np.nan, np.float32)
+        unstable, distribution = np.zeros(n, bool), np.zeros(n, bool)
         right = []
-        for chosen in torch.split(torch.arange(len(self.labels)), self.batch_size):
+        for chosen in torch.split(torch.arange(n), _BATCH):
             x = self.images[chosen].to(self.device).requires_grad_(True)
             y = self.labels[chosen].to(self.device)
             logits = self.victim(x)
@@ -93,17 +95,20 @@ class Prober:
             zeros = (gradient == 0).flatten(1).float().mean(1).cpu()
             share[chosen[is_right]] = zeros[is_right]
             right.append(chosen[is_right])
-        unbounded = Attack(name="pgd", norm="linf", eps=1.0, steps=_UNBOUNDED_STEPS, step_size=0.1)
-        return ModelProbes(share, self._withstand(unbounded, torch.cat(right)))
+            with torch.no_grad():
+                unstable[chosen] = (~torch.isclose(self.victim(x), logits, rtol=1e-3, atol=1e-4).all(1)).cpu()
+                sums_to_one = torch.isclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-5)
+                distribution[chosen] = (sums_to_one & (logits >= 0).all(1)).cpu()
+        return ModelProbes(share, unstable, distribution, self._withstand(_UNBOUNDED, torch.cat(right)))
 
-    def probe_attack(self, model: ModelProbes, attack: Attack, robust: Tensor) -> Probes:
-        """Try a longer PGD and a black-box attack on the images (N,) bool that withstood ``attack``."""
+    def probe_attack(self, attack: Attack, stages: tuple[str, ...], robust: Tensor) -> AttackProbes:
+        """Try what ``attack`` did not on the images (N,) bool that withstood it."""
         survivors = robust.nonzero()[:, 0]
-        not_tried = np.full(len(robust), NOT_TRIED, np.int8)
-        long = square = not_tried
-        if attack.name != "autoattack":
+        long = square = np.full(len(robust), NOT_TRIED, np.int8)
+        if not any(stage.startswith("apgd") for stage in stages):
             pgd = Attack(name="pgd", norm=attack.norm, eps=attack.eps, steps=LONG_STEPS)
             long = self._withstand(pgd, survivors)
+        if "square" not in stages:
             queries = Attack(
                 name="autoattack",
                 norm=attack.norm,
@@ -113,7 +118,7 @@ class Prober:
                 queries=SQUARE_QUERIES,
             )
             square = self._withstand(queries, survivors)
-        return Probes(model.zero_gradient, model.unbounded, long, square)
+        return AttackProbes(long, square)
 
     def _withstand(self, attack: Attack, candidates: Tensor) -> NDArray[np.int8]:
         """Which of the first candidates withstand ``attack``."""
@@ -127,7 +132,7 @@ class Prober:
                 self.labels[chosen],
                 norm=attack.norm,
                 eps=attack.eps,
-                batch_size=self.batch_size,
+                batch_size=_BATCH,
                 seed=self.seed,
                 device=self.device,
             )

@@ -21,6 +21,9 @@ from robustness.attack import Attack
 
 _TARGETED_DLR_CLASSES = 4
 """The targeted DLR loss takes the fourth largest logit."""
+_L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
+_NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
+"""What torchattacks offers that bounds no L∞ or L2 norm, is no attack of its own, or is AutoAttack once more."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: in
         import torchattacks
 
         kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
-        pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=True)
+        pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=attack.random_start)
         return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
     return [Stage(attack.name, _find_torchattack(attack, victim))]
 
@@ -67,7 +70,7 @@ def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: in
 def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     import torchattacks
 
-    names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name)]
+    names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
     if attack.name not in names:
         raise InputError(f"no attack {attack.name!r}: choose pgd, autoattack or one of {', '.join(sorted(names))}")
     kind = getattr(torchattacks, attack.name)
@@ -78,6 +81,9 @@ def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Te
             f"attack {attack.name} has no option {', '.join(sorted(unknown))}: "
             f"choose from {', '.join(name for name in takes if name != 'model')}"
         )
+    norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
+    if attack.norm not in norms:
+        raise InputError(f"attack {attack.name} searches in {norms[0]}: write norm = {norms[0]!r} and an ε for it")
     if "eps" in takes:
         options["eps"] = attack.eps
     if "norm" in takes:

@@ -63,10 +63,8 @@ def load_subject(given: str, *, num_classes: int, device: torch.device) -> Subje
                 f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
                 "choose a model of this data set"
             )
-        network, accuracy = load_model(given), card.accuracy
-    fingerprint = weights_fingerprint(network)
-    network = network.to(memory_format=torch.channels_last).to(device)
-    return Subject(_name_of(given), network, fingerprint, accuracy)
+        network, accuracy = load_model(given).to(memory_format=torch.channels_last), card.accuracy
+    return Subject(_name_of(given), network.to(device), weights_fingerprint(network), accuracy)
 
 
 def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.device) -> list[Subject]:

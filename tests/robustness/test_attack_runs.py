@@ -67,6 +67,7 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
     assert set(attacks["perturbation"]) == {"pgd"}
     assert set(attacks["severity"]) == {0}
     assert attacks["trust"].isin(["OK", "SUSPECT", "INVALID"]).all()
+    assert attacks["trust_reason"].str.contains("not checked by PGD at ε = 1").any(), "there were no probes"
     clean = cells[cells["perturbation"] == "clean"]
     assert clean["threat"].isna().all()
     shown = capsys.readouterr().out
@@ -183,6 +184,13 @@ def test_whitebox_only_asks_for_no_other_pair(attack_suite, tmp_path, without_fi
     attacks = measure(attack_suite, tmp_path / "run").dropna(subset=["norm"])
     assert set(attacks["threat"]) == {"whitebox"}
     assert len(attacks) == 2 * (2 + 1)
+
+
+def test_the_lambda_of_training_is_attacked_even_if_the_grid_lacks_it(attack_suite, tmp_path, without_figures):
+    """Otherwise there would be nothing to transfer from."""
+    attacks = measure(attack_suite, tmp_path / "run", "--lambdas", "0.5").dropna(subset=["norm"])
+    assert set(attacks.loc[attacks["threat"] == "transfer", "lam"].dropna()) == {0.5}
+    assert set(attacks["lam"].dropna()) == {0.1, 0.5}
 
 
 def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figures):

@@ -14,10 +14,10 @@ from data_prep.errors import InputError
 from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.craft import Crafted, craft, distance
-from robustness.measure.probes import ModelProbes, Probes
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.victims import Victim, choose_lam, frozen
 from robustness.policies import ResidualLaw
+from robustness.suite import Suite
 from sdnet_core import build_model, weights_fingerprint
 
 CPU = torch.device("cpu")
@@ -256,6 +256,10 @@ def test_other_attacks_of_torchattacks_go_by_name():
     assert distance(crafted.images, images, "linf").max() == pytest.approx(8 / 255, abs=1e-6)
     with pytest.raises(InputError, match="no attack 'FGSMM'"):
         run(victim, Attack(name="FGSMM", norm="linf", eps=0.1), images, labels)
+    with pytest.raises(InputError, match="PGDL2 searches in l2"):
+        run(victim, Attack(name="PGDL2", norm="linf", eps=0.03), images, labels)
+    with pytest.raises(InputError, match="FGSM searches in linf"):
+        run(victim, Attack(name="FGSM", norm="l2", eps=0.3), images, labels)
     with pytest.raises(InputError, match="FGSM has no option stepz"):
         run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
 
@@ -310,19 +314,13 @@ def test_models_are_frozen_for_an_attack_and_restored():
     assert weights_fingerprint(network) == before
 
 
-def no_probes(n: int) -> Probes:
-    untried = np.full(n, -1, np.int8)
-    model = ModelProbes(np.zeros(n, np.float32), untried)
-    return Probes(model.zero_gradient, model.unbounded, untried, untried)
-
-
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
     victim, images, labels = small_victim()
     clean = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     eps = 2 / 255 if norm == "linf" else 0.2
     crafted = run(victim, Attack(name="pgd", norm=norm, eps=eps, steps=5), images, labels)
-    options = {"victim": victim, "stages": ("restart-0",), "probes": no_probes(12), "seconds": 1.0}
+    options = {"victim": victim, "stages": ("restart-0",), "seconds": 1.0}
     stored = encode(crafted, clean, labels, batch_size=12, device=CPU, **options)
     stored.write(tmp_path / "a.npz")
     read = AdversarialSet.read(tmp_path / "a.npz", clean)
@@ -351,7 +349,7 @@ def test_images_whose_answer_depends_on_the_last_bit_are_stored_exactly():
     truth = torch.ones(4, dtype=torch.bool)
     crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64), 1, 0, torch.arange(0))
     labels = torch.zeros(4, dtype=torch.int64)
-    options = {"victim": Touchy(), "stages": ("s",), "probes": no_probes(4), "seconds": 0.0}
+    options = {"victim": Touchy(), "stages": ("s",), "seconds": 0.0}
     clean = np.zeros((4, 8, 8, 3), np.uint8)
     stored = encode(crafted, clean, labels, batch_size=4, device=CPU, **options)
     assert list(stored.exact_index) == [0, 1, 2, 3]
@@ -375,6 +373,9 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
         ({"name": "pgd", "eps": math.nan}, "finite number > 0"),
         ({"name": "pgd", "norm": "l0", "eps": 1}, "norm must be one of linf, l2"),
         ({"name": "pgd", "stepz": 3}, "unknown key stepz"),
+        ({"name": "pgd", "version": "rand"}, "attack pgd: unknown key version"),
+        ({"name": "autoattack", "steps": 3}, "attack autoattack: unknown key steps"),
+        ({"name": "MIFGSM", "steps": 50}, "unknown key steps.* options = { … }"),
         ({"name": "pgd", "steps": 0}, "steps must be at least 1"),
         ({"name": "pgd", "steps": "many"}, "wrong type"),
         ({"norm": "l2"}, "`name` is missing"),
@@ -391,8 +392,11 @@ def test_attacks_that_make_no_sense_are_refused(table, message):
 def test_attacks_without_a_usual_budget_and_of_one_name_are_refused():
     with pytest.raises(InputError, match="no usual ε for l2 on imagenet"):
         read_attacks([{"name": "pgd", "norm": "l2"}], "imagenet")
+    options = {"name": "s", "data": "shapes", "models": ("m",), "corruptions": ()}
     with pytest.raises(InputError, match="two attacks are called pgd L∞ 8/255"):
-        read_attacks([{"name": "pgd"}, {"name": "pgd", "steps": 100}], "cifar")
+        Suite(**options, attacks=read_attacks([{"name": "pgd"}, {"name": "pgd", "steps": 100}], "cifar"))
+    with pytest.raises(InputError, match="again L∞ 8/255 and pgd L∞ 8/255 are the same attack"):
+        Suite(**options, attacks=read_attacks([{"name": "pgd"}, {"name": "pgd", "label": "again"}], "cifar"))
 
 
 def test_budgets_of_the_command_line_replace_those_of_their_norm():

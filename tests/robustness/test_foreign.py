@@ -90,6 +90,24 @@ def test_a_knob_takes_one_lambda_per_image_and_refuses_what_is_none():
         ForeignClassifier(nn.Flatten(), num_classes=10, origin="flat")(IMAGES, lam=0.1)
 
 
+def test_modules_that_take_views_work_as_they_do_alone(tmp_path, monkeypatch, without_figures):
+    """``view`` after a convolution fails on channels-last activations: nothing is laid out anew."""
+    (tmp_path / "viewing.py").write_text(
+        "import torch\n"
+        "class Viewing(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.convolution, self.linear = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(3600, 10)\n"
+        "    def forward(self, images):\n"
+        "        return self.linear(self.convolution(images).view(len(images), -1))\n"
+        "def build():\n"
+        "    return Viewing()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ["--suite", "demo", "--models", "viewing:build", "--corruptions", "contrast", "--n", "4"]
+    assert run.main([*arguments, "--severities", "1", "--out", str(tmp_path / "run")]) == 0
+
+
 def test_torchvisions_preset_normalises(without_network):
     """Weights from the cache, where a download would put them; mean and std from their preset."""
     from torchvision import models

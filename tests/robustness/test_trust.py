@@ -34,11 +34,14 @@ def outcomes(**changes: object) -> pd.DataFrame:
         "attacked": np.arange(N) < 90,
         "correct": ~broken & (np.arange(N) < 90),
         "broken_by": np.where(broken, "restart-0", ""),
+        "stages": "restart-0",
         "predicted": 0,
         "predicted_again": 0,
         "distance": 0.03,
         "in_range": True,
         "zero_gradient": 0.0,
+        "unstable": False,
+        "distribution": False,
         "unbounded": np.where(np.arange(N) < 20, 0, -1),
         "long": np.where((np.arange(N) >= 50) & (np.arange(N) < 70), 1, -1),
         "square": np.where((np.arange(N) >= 50) & (np.arange(N) < 70), 1, -1),
@@ -77,13 +80,31 @@ def test_an_ordinary_attack_is_believed():
             "6 of 20 images withstand PGD without",
         ),
         ({"unbounded": np.where(np.arange(N) < 20, 1, -1)}, INVALID, "20 of 20 images withstand PGD without"),
+        ({"square": np.full(N, -1)}, SUSPECT, "not checked by Square"),
+        ({"long": np.full(N, -1)}, SUSPECT, "not checked by PGD-100"),
+        ({"unbounded": np.full(N, -1)}, SUSPECT, "not checked by PGD at ε = 1"),
+        ({"unstable": np.arange(N) < 5}, SUSPECT, "5.0% of the images give other logits"),
+        ({"distribution": True}, SUSPECT, "the model returns probabilities"),
+        (
+            {"broken_by": np.where(np.arange(N) < 55, "restart-0", "")},
+            SUSPECT,
+            "5.0% of the images that the attack turned",
+        ),
         ({"distance": np.where(np.arange(N) == 3, 0.031, 0.03)}, INVALID, "1 of 100 images are farther than ε"),
         ({"in_range": np.arange(N) != 3}, INVALID, "1 of 100 images leave"),
         ({"predicted_again": np.where(np.arange(N) < 2, 1, 0)}, SUSPECT, "2.0% of the answers change"),
         (
-            {"broken_by": np.where(np.arange(N) < 5, "square", np.where(np.arange(N) < 50, "apgd-ce", ""))},
+            {
+                "stages": "apgd-ce,square",
+                "broken_by": np.where(np.arange(N) < 5, "square", np.where(np.arange(N) < 50, "apgd-ce", "")),
+            },
             SUSPECT,
-            "5.0% that the",
+            "Square breaks 5.0% that the",
+        ),
+        (
+            {"stages": "apgd-ce,square", "broken_by": np.where(np.arange(N) < 50, "square", "")},
+            INVALID,
+            "Square breaks 50.0% that the",
         ),
     ],
 )
@@ -104,7 +125,10 @@ def test_every_check_raises_its_mark(changes, expected, reason):
         {"unbounded": np.where(np.arange(N) < 20, np.arange(N) < 1, -1)},
         {"distance": 0.03 + 5e-7},
         {"predicted_again": np.where(np.arange(N) < 1, 1, 0)},
-        {"attacked": False, "zero_gradient": np.nan, "unbounded": -1, "long": -1, "square": -1},
+        {"attacked": False, "correct": False, "zero_gradient": np.nan, "unbounded": -1, "long": -1, "square": -1},
+        {"stages": "apgd-ce,apgd-t,fab-t,square", "long": np.full(N, -1), "square": np.full(N, -1)},
+        {"stages": "square", "long": np.where(np.arange(N) < 60, 1, -1), "square": np.full(N, -1)},
+        {"unstable": np.arange(N) < 1},
     ],
 )
 def test_what_chance_and_rounding_do_raises_none(changes):
@@ -115,7 +139,7 @@ def test_transfers_that_beat_the_whitebox_attack_are_told():
     own = np.arange(N) < 40
     assert judge_transfer(own, {"λ = 0.1": np.arange(N) < 39}).mark == OK
     verdict = judge_transfer(own, {"λ = 0.1": np.arange(N) < 30, "λ = 0.2": np.arange(N) < 50})
-    assert verdict == Verdict(SUSPECT, ("images crafted at λ = 0.1 leave 30.0%, its own 40.0%",))
+    assert verdict == Verdict(SUSPECT, ("images crafted at λ = 0.1 leave 30.0%, these 40.0%",))
     assert judge_transfer(own, {"λ = 0.1": np.arange(N) < 10}).mark == INVALID
 
 
@@ -189,6 +213,7 @@ def test_a_model_that_quantises_its_input_is_found_out(tmp_path):
     assert row["accuracy"] > 0.5, "PGD finds nothing without gradients: that is the mirage"
     assert row["trust"] == INVALID
     assert "100% of the input gradient is exactly zero" in row["trust_reason"]
+    assert "withstand PGD without a bound" in row["trust_reason"]
     assert exit_code(findings, strict=False) == 0
     assert exit_code(findings, strict=True) == 1
 
@@ -201,9 +226,13 @@ def test_a_lambda_that_silences_every_code_is_invalid(tmp_path):
     with torch.no_grad():
         network.linear.bias[int(np.bincount(images.labels).argmax())] += 100
     subject = Subject("s", network, weights_fingerprint(network), {})
-    rows = rows_of(attack_model(subject, tmp_path, lambdas=(0.1, 1e6)))
+    findings = attack_model(subject, tmp_path, lambdas=(0.1, 1e6))
+    rows = rows_of(findings)
     silent = rows[rows["lam"] == 1e6].iloc[0]
     assert silent["accuracy"] > 0
     assert silent["trust"] == INVALID
     assert "of the input gradient is exactly zero" in silent["trust_reason"]
     assert "withstand PGD without a bound" in silent["trust_reason"]
+    assert isinstance(findings.attacks, Attacks)
+    for others in (rows_of(findings, "adaptive"), findings.attacks.worst):
+        assert others.loc[others["lam"] == 1e6, "trust"].tolist() == [INVALID], "the worst case is no better evidence"
