@@ -95,7 +95,7 @@ def test_images_outside_the_training_split_and_models_without_lambda_are_refused
     with pytest.raises(InputError, match="split 'train' only"):
         fit_residual_law(network, make_shapes("test", n=4), (0.1,), **options)
     train = make_shapes("train", n=4)
-    with pytest.raises(InputError, match="resnet18 has no λ"):
+    with pytest.raises(InputError, match="resnet18 has no sparse code"):
         fit_residual_law(load_model(models / "plain.safetensors"), train, (0.1,), **options)
 
 
