@@ -11,9 +11,11 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 from data_prep.errors import InputError
 from sdnet_core.fista import fista
+from sdnet_core.fused import fused_fista
 
 STEP_SAFETY = 0.9
 """s = 0.9/L: the margin of the paper's implementation, which also covers L lagging behind during training."""
@@ -79,19 +81,32 @@ class SparseCoding(nn.Module, ABC):
         self.register_buffer("_direction", torch.zeros(0), persistent=False)
 
     @abstractmethod
-    def analysis(self, x: Tensor) -> Tensor:
-        """Aᵀx: correlation of the input with every atom."""
+    def correlate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Aᵀx for the atoms ``weight``, plus one bias for each atom."""
 
     @abstractmethod
+    def synthesise(self, code: Tensor, weight: Tensor, like: Tensor) -> Tensor:
+        """A z for the atoms ``weight``, in the shape of ``like``."""
+
+    @abstractmethod
+    def weight_gradient(self, x: Tensor, code: Tensor) -> Tensor:
+        """∂⟨Aᵀx, z⟩/∂W, in the shape of the weight."""
+
+    def analysis(self, x: Tensor) -> Tensor:
+        """Aᵀx: correlation of the input with every atom."""
+        return self.correlate(x, self.weight)
+
     def synthesis(self, code: Tensor, like: Tensor) -> Tensor:
         """A z: sum of the atoms weighted by the code, in the shape of ``like``."""
+        return self.synthesise(code, self.weight, like)
 
     def forward(self, x: Tensor, lam: Lambda | None = None) -> Tensor:
         """Code z of ``x`` (N, ...) at λ = ``lam``: a number, a tensor (N,), or None for the layer's own λ."""
         lam = check_lam(self.lam if lam is None else lam, x.shape[0])
         if isinstance(lam, Tensor):
             lam = lam.to(x).view(-1, *[1] * (x.ndim - 1))
-        return fista(
+        solve = fista if torch.compiler.is_compiling() else fused_fista
+        return solve(
             x,
             self,
             step=self.step,
@@ -207,20 +222,31 @@ class CSCConv2d(SparseCoding):
         self.stride, self.padding, self.image_size = stride, padding, image_size
         self.refresh()
 
-    def analysis(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d oh ow"]:
+    def correlate(
+        self, x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c k k"], bias: Float[Tensor, " d"] | None = None
+    ) -> Float[Tensor, "n d oh ow"]:
         """Aᵀx = conv2d(x, W)."""
-        return functional.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+        return functional.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
 
-    def synthesis(self, code: Float[Tensor, "n d oh ow"], like: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def synthesise(
+        self, code: Float[Tensor, "n d oh ow"], weight: Float[Tensor, "d c k k"], like: Float[Tensor, "n c h w"]
+    ) -> Float[Tensor, "n c h w"]:
         """A z = conv_transpose2d(z, W), padded on the far side to the height and width of ``like``."""
-        kernel = self.weight.shape[-1]
+        kernel = weight.shape[-1]
         height, width = (
             size - ((steps - 1) * self.stride - 2 * self.padding + kernel)
             for size, steps in zip(like.shape[-2:], code.shape[-2:], strict=True)
         )
         return functional.conv_transpose2d(
-            code, self.weight, stride=self.stride, padding=self.padding, output_padding=(height, width)
+            code, weight, stride=self.stride, padding=self.padding, output_padding=(height, width)
         )
+
+    def weight_gradient(
+        self, x: Float[Tensor, "n c h w"], code: Float[Tensor, "n d oh ow"]
+    ) -> Float[Tensor, "d c k k"]:
+        """Correlation of the input with the code: the gradient of a convolution for its weight."""
+        gradient: Tensor = conv2d_weight(x, self.weight.shape, code, stride=self.stride, padding=self.padding)  # type: ignore[no-untyped-call]
+        return gradient
 
     def refresh(self, image_size: int | None = None) -> None:
         """After the dictionary was set from outside: atoms to unit norm, L converged for ``image_size``, s = 0.9/L."""
@@ -268,13 +294,26 @@ class CSCLinear(SparseCoding):
         )
         self.refresh()
 
-    def analysis(self, x: Float[Tensor, "n *t d"]) -> Float[Tensor, "n *t atoms"]:
+    def correlate(
+        self, x: Float[Tensor, "n *t d"], weight: Float[Tensor, "atoms d"], bias: Float[Tensor, " atoms"] | None = None
+    ) -> Float[Tensor, "n *t atoms"]:
         """Aᵀx = x Wᵀ."""
-        return functional.linear(x, self.weight)
+        return functional.linear(x, weight, bias)
 
-    def synthesis(self, code: Float[Tensor, "n *t atoms"], like: Float[Tensor, "n *t d"]) -> Float[Tensor, "n *t d"]:  # noqa: ARG002
+    def synthesise(
+        self,
+        code: Float[Tensor, "n *t atoms"],
+        weight: Float[Tensor, "atoms d"],
+        like: Float[Tensor, "n *t d"],  # noqa: ARG002
+    ) -> Float[Tensor, "n *t d"]:
         """A z = z W."""
-        return code @ self.weight
+        return code @ weight
+
+    def weight_gradient(
+        self, x: Float[Tensor, "n *t d"], code: Float[Tensor, "n *t atoms"]
+    ) -> Float[Tensor, "atoms d"]:
+        """zᵀx, summed over images and tokens."""
+        return code.flatten(0, -2).T @ x.flatten(0, -2)
 
     def refresh(self) -> None:
         """After the dictionary was set from outside: atoms to unit norm, L converged, s = 0.9/L."""
