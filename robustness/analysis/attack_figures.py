@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from robustness.analysis.attack_tables import name_setting, records
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.style import MODEL_MARKERS, figure_style, lam_colour, panel_grid, save_figure
 from robustness.analysis.tables import describe
 from robustness.analysis.trust import OK
 from robustness.attack import NORMS, format_eps
+from sdnet_core.style import MODEL_MARKERS, figure_style, lam_colour, panel_grid, save_figure
 
 _PLAIN_COLOURS = ("#D55E00", "#CC79A7", "#E69F00")
 _POLICY_COLOUR = "#000000"

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law
-from robustness.analysis.style import (
+from robustness.analysis.tables import describe
+from sdnet_core.style import (
     MODEL_COLOURS,
     MODEL_MARKERS,
     figure_style,
@@ -21,7 +22,6 @@ from robustness.analysis.style import (
     panel_grid,
     save_figure,
 )
-from robustness.analysis.tables import describe
 
 _MOST_ROWS = 16
 

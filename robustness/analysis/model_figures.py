@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustness.analysis.frames import Run
-from robustness.analysis.style import MODEL_COLOURS, MODEL_MARKERS
 from robustness.laws import FittedLaw
+from sdnet_core.drawing import draw_atoms, hide_axis
+from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS
 
 _POLICIES = ("trained", "validated", "residual")
-_MOST_ATOMS = 64
 
 
 def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure | None:
@@ -74,16 +74,11 @@ def draw_law(fitted: FittedLaw, model: str) -> Figure:
 
 def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
     """Atoms of the input layer, each stretched to its own range, and the code of one image at every λ."""
-    atoms = samples["atoms"][:_MOST_ATOMS]
-    low, high = atoms.min(axis=(1, 2, 3), keepdims=True), atoms.max(axis=(1, 2, 3), keepdims=True)
     codes, lambdas, numbers = samples["codes"].astype(np.float32), samples["lambdas"], samples["code_atoms"]
     figure = Figure(figsize=(1.0 * (codes.shape[1] + 1) + 0.4, 1.0 * len(lambdas) + 2.2), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.4, len(lambdas)])[:, 0]
     top.suptitle(f"atoms of {samples['model']}", fontsize=9)
-    columns = min(len(atoms), 16)
-    grid = top.subplots(-(-len(atoms) // columns), columns, squeeze=False).flat
-    for axis, atom in zip(grid, (atoms - low) / (high - low)):
-        axis.imshow(atom, interpolation="nearest")
+    draw_atoms(top, samples["atoms"])
     title = json.loads(str(samples["titles"]))[0][0]
     bottom.suptitle(f"code of the first image ({title}): the atoms that answer it most", fontsize=9)
     axes = bottom.subplots(len(lambdas), codes.shape[1] + 1, squeeze=False)
@@ -95,8 +90,6 @@ def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
             axes[row, column + 1].imshow(codes[row, column], cmap=colours, vmin=0, vmax=codes[:, column].max())
             axes[row, column + 1].set_title(f"atom {number}" if row == 0 else "", fontsize=7)
     axes[0, 0].set_title("A z", fontsize=7)
-    for axis in [*top.axes, *bottom.axes]:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(visible=False)
-        axis.spines[:].set_visible(False)
+    for axis in bottom.axes:
+        hide_axis(axis)
     return figure

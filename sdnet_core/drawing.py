@@ -1,0 +1,116 @@
+"""How dictionaries, codes and reconstructions are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+
+from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS
+
+_MOST_ATOMS = 64
+_MOST_MAPS = 8
+
+
+def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
+    """The first 64 atoms (D, k, k, 3), each stretched to its own range, 16 in a row.
+
+    Args:
+        figure: a figure or a part of one, still empty.
+        atoms: the dictionary of an input layer.
+    """
+    shown = stretch(atoms[:_MOST_ATOMS], axes=(1, 2, 3))
+    columns = min(len(shown), 16)
+    axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flat
+    for axis, atom in zip(axes, shown):
+        axis.imshow(atom, interpolation="nearest")
+    for axis in axes:
+        hide_axis(axis)
+
+
+def draw_codes(codes: Mapping[str, np.ndarray], title: str) -> Figure:
+    """The code of one image: a row per layer with its eight maps of the most energy Σ z².
+
+    Args:
+        codes: of each layer by its name, (D, H, W), non-negative.
+        title: of the image.
+    """
+    figure = Figure(figsize=(_MOST_MAPS + 0.8, len(codes) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(len(codes), _MOST_MAPS, squeeze=False)
+    for row, (name, code) in zip(axes, codes.items()):
+        energy = np.square(code).sum((1, 2))
+        row[0].set_ylabel(name.replace(".", "\n", 1), fontsize=7)
+        for axis, number in zip(row, np.argsort(-energy, kind="stable")):
+            share = energy[number] / max(energy.sum(), np.finfo(energy.dtype).tiny)
+            axis.imshow(code[number], cmap=mpl.colormaps["magma"], vmin=0, interpolation="nearest")
+            axis.set_title(f"atom {number}: {share:.0%}", fontsize=6)
+    for axis in axes.flat:
+        hide_axis(axis)
+    return figure
+
+
+def draw_reconstructions(images: np.ndarray, inverted: Mapping[str, np.ndarray], titles: Sequence[str]) -> Figure:
+    """A row per image: the image (H, W, 3) in [0, 1], then what each layer's code leads back to.
+
+    Args:
+        images: (N, H, W, 3).
+        inverted: (N, H, W, 3) of each layer by its name, shown with every channel stretched to its own range: deep
+            layers change brightness and contrast at will.
+        titles: of the images.
+    """
+    pictures = {"image": images, **{name: stretch(x, axes=(1, 2)) for name, x in inverted.items()}}
+    figure = Figure(figsize=(1.05 * len(pictures) + 0.5, 1.05 * len(images) + 0.6), layout="constrained")
+    axes = figure.subplots(len(images), len(pictures), squeeze=False)
+    for column, (name, shown) in zip(axes.T, pictures.items()):
+        column[0].set_title(name.replace(".", "\n", 1), fontsize=7)
+        for axis, picture in zip(column, shown):
+            axis.imshow(picture, interpolation="nearest")
+            hide_axis(axis)
+    for axis, title in zip(axes[:, 0], titles):
+        axis.set_ylabel(title.replace(": ", "\n"), fontsize=6)
+    return figure
+
+
+def draw_layers(table: pd.DataFrame) -> Figure:
+    """By layer: sparsity of the code, what the layer leaves out of its input, and the reconstruction's correlation.
+
+    Args:
+        table: as ``layers.csv``; a point is one image, the line their mean.
+    """
+    panels = {
+        "sparsity": "zeros in the code (%)",
+        "misfit": "left out of the layer's input,\n‖x − Az‖²/‖x‖² (%)",
+        "correlation": "correlation of image\nand reconstruction",
+    }
+    names = list(dict.fromkeys(table["layer"]))
+    figure = Figure(figsize=(max(0.3 * len(names), 4.0) + 1.2, 5.5), layout="constrained")
+    for index, (axis, (field, label)) in enumerate(zip(figure.subplots(3, 1, sharex=True), panels.items())):
+        factor = 1.0 if field == "correlation" else 100.0
+        places = table["layer"].map(names.index)
+        colour = MODEL_COLOURS[index]
+        axis.scatter(places, factor * table[field], s=6, alpha=0.4, color=colour, linewidth=0)
+        means = factor * table.groupby("layer", sort=False)[field].mean()
+        axis.plot(range(len(names)), means.to_numpy(), color=colour, marker=MODEL_MARKERS[index])
+        axis.set_ylabel(label, fontsize=8)
+        axis.set_ylim(bottom=min(0.0, float(np.nanmin(factor * table[field]))))
+    axis.set_xticks(range(len(names)), names, rotation=90)
+    return figure
+
+
+def stretch(pictures: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
+    """``pictures`` mapped linearly so that 0 and 1 are their extremes over ``axes``; constant ones become 0."""
+    low, high = pictures.min(axis=axes, keepdims=True), pictures.max(axis=axes, keepdims=True)
+    stretched: np.ndarray = (pictures - low) / np.where(high > low, high - low, 1.0)
+    return stretched
+
+
+def hide_axis(axis: Axes) -> None:
+    """No ticks, grid or frame: for pictures."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
