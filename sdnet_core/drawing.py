@@ -25,7 +25,7 @@ def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
     """
     shown = stretch(atoms[:_MOST_ATOMS], axes=(1, 2, 3))
     columns = min(len(shown), 16)
-    axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flat
+    axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flatten()
     for axis, atom in zip(axes, shown):
         axis.imshow(atom, interpolation="nearest")
     for axis in axes:

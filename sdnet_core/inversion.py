@@ -36,6 +36,7 @@ class LayerCode:
         """Fraction of zeros in the code of each image."""
         return (self.code == 0).flatten(1).float().mean(1)
 
+    @torch.no_grad()
     def misfit(self) -> Float[Tensor, " n"]:
         """‖x − Az‖²/‖x‖² of each image: the part of its own input that the layer leaves out."""
         return self.layer.residual(self.signal, self.code) / self.signal.flatten(1).square().sum(1)
@@ -71,7 +72,7 @@ def explain_limit(model: Network) -> str | None:
     return f"reconstructions end at {last}: {reason}"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def record_codes(model: Network, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> list[LayerCode]:
     """Input and code of every sparse-coding layer in one forward pass of ``model`` (in eval mode).
 
@@ -98,7 +99,7 @@ def _keep(
     records.append(LayerCode(name, layer, inputs[0], code))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, "n 3 h w"]:
     """The images that the code of the last of ``records`` stands for, in [0, 1] units and not clipped.
 
@@ -112,7 +113,7 @@ def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, 
     Raises:
         InputError: the last layer is none of :func:`invertible_layers`.
 
-    Source: Dai et al., NeurIPS 2022, section 4.4 (visualisation of the learnt features).
+    Source: Dai et al., NeurIPS 2022, the visualisation of learnt features; the ε of BatchNorm is part of the inverse.
     """
     *earlier, last = records
     if last.name not in invertible_layers(model):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
 from data_prep.pictures import Picture, pick_pictures
 from sdnet_core.augment import to_images
-from sdnet_core.checkpoints import load_model, read_card
+from sdnet_core.checkpoints import load_model, read_card, shipped_models
 from sdnet_core.drawing import draw_atoms, draw_codes, draw_layers, draw_reconstructions
 from sdnet_core.environment import select_device
 from sdnet_core.inversion import LayerCode, explain_limit, invert_codes, invertible_layers, record_codes
@@ -75,7 +76,7 @@ def visualize(
     table = tabulate_layers(model, images, records, inverted, titles)
     table.insert(0, "lam", model.lam if lam is None else lam)
     table.insert(0, "model", name)
-    arrays = {layer: x.cpu().numpy() for layer, x in {"images": images, **inverted}.items()}
+    arrays: dict[str, Any] = {layer: x.cpu().numpy() for layer, x in {"images": images, **inverted}.items()}
     with replacing(out / "layers.csv") as temporary:
         table.to_csv(temporary, index=False)
     with replacing(out / "reconstructions.npz") as temporary:
@@ -171,7 +172,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     model = load_model(arguments.model).to(select_device(arguments.device))
     layers = [name.strip() for name in arguments.layers.split(",") if name.strip()]
-    limit = visualize(model, card.name, pictures, arguments.out, layers=layers, lam=arguments.lam)
+    name = arguments.model if arguments.model in shipped_models() else card.name
+    limit = visualize(model, name, pictures, arguments.out, layers=layers, lam=arguments.lam)
     if limit:
         print(f"note: {limit}")
     print(f"written: {arguments.out}")

@@ -12,10 +12,10 @@ from data_prep.pictures import pick_pictures
 
 
 def test_numbers_are_positions_in_the_split_in_the_given_order():
-    images = load_images("shapes", split="train")
-    picked = pick_pictures(["shapes:7,0"], size=32, split="train")
+    images = load_images("shapes", split="test")
+    picked = pick_pictures(["shapes:7,0"], size=32)
     assert [(p.pixels == images.pixels[n]).all() for p, n in zip(picked, (7, 0), strict=True)] == [True, True]
-    assert picked[0].title == f"{images.title} train 7: {images.classes[images.labels[7]]}"
+    assert picked[0].title == f"{images.title} test 7: {images.classes[images.labels[7]]}"
 
 
 def test_files_and_folders_are_resized_by_the_short_side_and_cut_in_the_middle(tmp_path):
