@@ -24,8 +24,9 @@ from robustness.attack import Attack
 from robustness.grids import read_eps
 from robustness.measure.craft import craft
 from robustness.measure.stages import Stage, list_stages
-from robustness.measure.victims import Victim, frozen
+from robustness.measure.victims import Victim
 from sdnet_core import load_model
+from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
 from sdnet_core.environment import describe_environment, select_device
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sdnet_core.networks import Network
@@ -23,8 +26,8 @@ def craft_batch(
     """Projected gradient ascent on the cross-entropy in the L∞ ball: x ← Π(x + α sign ∇ₓ loss), from a random start.
 
     Args:
-        model: the network in training. It is put into eval mode for the time of the attack, so that its batch
-            statistics are those of the training step alone; its mode is restored.
+        model: the network in training. It is frozen for the time of the attack, so that its batch statistics are those
+            of the training step alone.
         images: clean images in [0, 1].
         labels: their classes.
         eps: ε, radius of the ball, in [0, 1] pixel units.
@@ -37,15 +40,27 @@ def craft_batch(
 
     Source: Madry et al., ICLR 2018, section 2.1; eval mode: Pang et al., ICLR 2021, section 3.2.
     """
-    was_training = model.training
-    model.eval()
     noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
     crafted = (images + noise).clamp(0, 1)
-    for _ in range(steps):
-        crafted.requires_grad_(True)
-        loss = functional.cross_entropy(model(crafted), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, crafted)
-        crafted = crafted.detach() + step_size * gradient.sign()
-        crafted = torch.minimum(torch.maximum(crafted, images - eps), images + eps).clamp(0, 1)
-    model.train(was_training)
+    with frozen(model):
+        for _ in range(steps):
+            crafted.requires_grad_(True)
+            loss = functional.cross_entropy(model(crafted), labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, crafted)
+            crafted = crafted.detach() + step_size * gradient.sign()
+            crafted = torch.minimum(torch.maximum(crafted, images - eps), images + eps).clamp(0, 1)
     return crafted
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients for weights within the block; both are restored after it."""
+    was_training = network.training
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    network.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.train(was_training)
+        for parameter, flag in zip(network.parameters(), flags, strict=True):
+            parameter.requires_grad_(flag)

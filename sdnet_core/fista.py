@@ -53,6 +53,7 @@ def fista(
     n_steps: int = 2,
     non_negative: bool = True,
     robust: bool = False,
+    correlation: Tensor | None = None,
 ) -> Tensor:
     """Approximate argmin_z ½‖x − Az‖² + λ‖z‖₁ + μ/2‖z‖² by ``n_steps`` steps of FISTA from z = 0.
 
@@ -69,6 +70,7 @@ def fista(
         non_negative: codes are restricted to z ≥ 0.
         robust: the data term is ½‖x − Az‖₂ instead of ½‖x − Az‖²: from the second step on the gradient is
             ½ Aᵀ(r/‖r‖₂), the norm per image and without gradient.
+        correlation: Aᵀx where it is known already: it does not depend on λ.
 
     Returns:
         Codes z_K, in the shape of Aᵀx.
@@ -77,7 +79,8 @@ def fista(
     Deviation: the reference implementation of SDNet takes the gradient at zₖ instead of yₖ. Both agree for K ≤ 2,
         the K of the paper.
     """
-    code = prox(step * dictionary.analysis(x), step=step, lam=lam, mu=mu, non_negative=non_negative)
+    correlation = dictionary.analysis(x) if correlation is None else correlation
+    code = prox(step * correlation, step=step, lam=lam, mu=mu, non_negative=non_negative)
     extrapolated, momentum = code, 1.0
     for _ in range(n_steps - 1):
         misfit = x - dictionary.synthesis(extrapolated, x)

@@ -46,6 +46,7 @@ def fused_fista(
     n_steps: int = 2,
     non_negative: bool = True,
     robust: bool = False,
+    correlation: Tensor | None = None,
 ) -> Tensor:
     """What :func:`sdnet_core.fista.fista` returns, to rounding, with first-order gradients for x, W and λ.
 
@@ -61,11 +62,12 @@ def fused_fista(
         n_steps: K ≥ 1.
         non_negative: codes are restricted to z ≥ 0.
         robust: data term ½‖x − Az‖₂.
+        correlation: Aᵀx where it is known already; for calls that need no gradient.
 
     Returns:
         Codes z_K, in the shape of Aᵀx.
     """
-    solver = _Solver(dictionary, step, mu, n_steps, non_negative, robust)
+    solver = _Solver(dictionary, step, mu, n_steps, non_negative, robust, correlation)
     code: Tensor = _Fista.apply(x, dictionary.weight, lam, solver)
     return code
 
@@ -88,6 +90,7 @@ class _Solver:
     n_steps: int
     non_negative: bool
     robust: bool
+    correlation: Tensor | None
 
     def momenta(self) -> list[float]:
         """βₖ of the points yₖ = zₖ + βₖ (zₖ − zₖ₋₁) at which gradients are taken, k = 1 … K − 1; β₁ = 0."""
@@ -103,7 +106,10 @@ class _Solver:
         scaled, weight = (self.step * weight).to(x.dtype), weight.to(x.dtype)
         shrinkage = Shrinkage(lam, self.step, self.mu, self.non_negative)
         bias = shrinkage.bias(x, len(weight))
-        code, _ = shrinkage(self.dictionary.correlate(x, scaled, bias), folded=bias is not None)
+        if self.correlation is None:
+            code, _ = shrinkage(self.dictionary.correlate(x, scaled, bias), folded=bias is not None)
+        else:
+            code, _ = shrinkage((self.step * self.correlation).to(x.dtype))
         yield _Step(code, x, None)
         point = code
         for momentum in [*self.momenta()[1:], 0.0][: self.n_steps - 1]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.errors import InputError
-from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding
+from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding, project
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """Channel statistics of the paper's CIFAR recipe; these standard deviations are part of its checkpoints."""
@@ -220,15 +220,30 @@ class Network(nn.Module):
         """Logits of images in [0, 1] at λ = ``lam`` (a number or a tensor (N,)); None is the λ of training."""
         return self.classify(self.encode(images, lam), lam)
 
-    def encode(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Float[Tensor, "n d oh ow"]:
+    def correlate(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d oh ow"] | None:
+        """Aᵀx of the normalised images, which every λ shares; None for a network without λ."""
+        x = self.normalise(images)
+        return self.input_layer.analysis(x) if isinstance(self.input_layer, CSCConv2d) else None
+
+    def encode(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        lam: Lambda | None = None,
+        correlation: Float[Tensor, "n d oh ow"] | None = None,
+    ) -> Float[Tensor, "n d oh ow"]:
         """Output of the input layer: for SDNet the sparse code of the normalised images.
+
+        Args:
+            images: in [0, 1].
+            lam: λ, a number or a tensor (N,); None is that of training.
+            correlation: what :meth:`correlate` returns for the same images; saves time where several λs follow.
 
         Raises:
             InputError: λ was given to a network without λ, or is negative or not finite.
         """
         x = self.normalise(images)
         if isinstance(self.input_layer, CSCConv2d):
-            return self.input_layer(x, lam)  # type: ignore[no-any-return]
+            return self.input_layer(x, lam, correlation)  # type: ignore[no-any-return]
         if lam is not None:
             raise InputError(f"{self.config.arch} has no λ; got lam={lam}")
         return self.input_layer(x)  # type: ignore[no-any-return]
@@ -277,8 +292,7 @@ class Network(nn.Module):
 
     def project(self) -> None:
         """After an optimiser step: atoms to unit norm and every step size followed by one power iteration."""
-        for layer in self.sparse_layers():
-            layer.project()
+        project(self.sparse_layers())
 
     def _sparse_input(self) -> CSCConv2d:
         if not isinstance(self.input_layer, CSCConv2d):

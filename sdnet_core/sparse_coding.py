@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from sdnet_core.fused import fused_fista
 
 STEP_SAFETY = 0.9
 """s = 0.9/L: the margin of the paper's implementation, which also covers L lagging behind during training."""
+_TINY = torch.finfo(torch.float32).tiny
 _LANCZOS_VECTORS, _LANCZOS_TOLERANCE = 32, 1e-4
 """Krylov dimension and relative residual at which L counts as converged: right to about 1e-6. With scipy's 20 vectors
 the second largest eigenvalue of a small dictionary was returned for the largest."""
@@ -92,6 +94,11 @@ class SparseCoding(nn.Module, ABC):
     def weight_gradient(self, x: Tensor, code: Tensor) -> Tensor:
         """∂⟨Aᵀx, z⟩/∂W, in the shape of the weight."""
 
+    @property
+    def geometry(self) -> tuple[int, ...]:
+        """What decides the products beside the shapes of weight and input."""
+        return ()
+
     def analysis(self, x: Tensor) -> Tensor:
         """Aᵀx: correlation of the input with every atom."""
         return self.correlate(x, self.weight)
@@ -100,12 +107,16 @@ class SparseCoding(nn.Module, ABC):
         """A z: sum of the atoms weighted by the code, in the shape of ``like``."""
         return self.synthesise(code, self.weight, like)
 
-    def forward(self, x: Tensor, lam: Lambda | None = None) -> Tensor:
-        """Code z of ``x`` (N, ...) at λ = ``lam``: a number, a tensor (N,), or None for the layer's own λ."""
+    def forward(self, x: Tensor, lam: Lambda | None = None, correlation: Tensor | None = None) -> Tensor:
+        """Code z of ``x`` (N, ...) at λ = ``lam``: a number, a tensor (N,), or None for the layer's own λ.
+
+        ``correlation`` is Aᵀx where it is known already: it is the same for every λ.
+        """
         lam = check_lam(self.lam if lam is None else lam, x.shape[0])
         if isinstance(lam, Tensor):
             lam = lam.to(x).view(-1, *[1] * (x.ndim - 1))
-        solve = fista if torch.compiler.is_compiling() else fused_fista
+        needs_graph = torch.compiler.is_compiling() or (correlation is not None and torch.is_grad_enabled())
+        solve = fista if needs_graph else fused_fista
         return solve(
             x,
             self,
@@ -115,7 +126,12 @@ class SparseCoding(nn.Module, ABC):
             n_steps=self.n_steps,
             non_negative=self.non_negative,
             robust=self.robust,
+            correlation=correlation,
         )
+
+    def gram(self, weight: Tensor, x: Tensor) -> Tensor:
+        """A Aᵀx for the atoms ``weight``, in the shape of ``x``."""
+        return self.synthesise(self.correlate(x, weight), weight, x)
 
     def residual(self, x: Tensor, code: Tensor) -> Float[Tensor, " n"]:
         """‖x − Az‖² per image, shape (N,), summed over all other axes, in the squared units of ``x``."""
@@ -125,14 +141,11 @@ class SparseCoding(nn.Module, ABC):
     def normalise_atoms(self) -> None:
         """Scale every atom to unit ℓ2 norm, in place."""
         norms = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
-        self.weight.div_(norms.clamp_min(torch.finfo(norms.dtype).tiny))
+        self.weight.div_(norms.clamp_min(_TINY))
 
-    @torch.no_grad()
     def project(self, power_iterations: int = 1) -> None:
         """After an optimiser step: atoms to unit norm, and L followed by a few warm power iterations; no host sync."""
-        self.normalise_atoms()
-        for _ in range(power_iterations):
-            self._iterate_power()
+        project([self], power_iterations)
 
     @torch.no_grad()
     def _refresh(self, signal_shape: tuple[int, ...]) -> None:
@@ -145,28 +158,43 @@ class SparseCoding(nn.Module, ABC):
         self.normalise_atoms()
         size = math.prod(signal_shape)
 
-        def gram(vector: np.ndarray) -> np.ndarray:
+        def multiply(vector: np.ndarray) -> np.ndarray:
             signal = torch.from_numpy(vector.astype(np.float32)).view(1, *signal_shape).to(self.weight)
-            return self.synthesis(self.analysis(signal), signal).flatten().cpu().numpy()
+            return self.gram(self.weight, signal).flatten().cpu().numpy()
 
         start = torch.randn(size, generator=torch.Generator().manual_seed(0)).numpy()
-        operator = LinearOperator((size, size), matvec=gram, dtype=np.float32)
+        operator = LinearOperator((size, size), matvec=multiply, dtype=np.float32)
         n_vectors = min(_LANCZOS_VECTORS, size)
         (lipschitz,), direction = eigsh(operator, k=1, v0=start, ncv=n_vectors, tol=_LANCZOS_TOLERANCE)
         self._direction = torch.from_numpy(direction).view(1, *signal_shape).to(self.weight)
         self.step = torch.tensor(STEP_SAFETY / float(lipschitz)).to(self.weight)
 
-    def _iterate_power(self) -> None:
-        """Follow L = ‖A‖² by one power iteration on A Aᵀ from the last direction."""
-        image = self.synthesis(self.analysis(self._direction), self._direction)
-        lipschitz = torch.linalg.vector_norm(image)
-        self._direction = image / lipschitz
-        self.step = STEP_SAFETY / lipschitz
-
     @property
     def lipschitz(self) -> float:
         """L = ‖A‖², the largest eigenvalue of AᵀA, as last converged or followed."""
         return STEP_SAFETY / float(self.step)
+
+
+@torch.no_grad()
+def project(layers: Iterable[SparseCoding], power_iterations: int = 1) -> None:
+    """:meth:`SparseCoding.project` for many layers; those alike in shape share their products. No host sync.
+
+    One power iteration on A Aᵀ from the last direction v: v ← A Aᵀv/‖A Aᵀv‖, L = ‖A Aᵀv‖.
+    """
+    alike: dict[tuple[object, ...], list[SparseCoding]] = {}
+    for layer in layers:
+        alike.setdefault((type(layer), layer.weight.shape, layer._direction.shape, *layer.geometry), []).append(layer)
+    for group in alike.values():
+        weights = torch.stack([layer.weight for layer in group])
+        directions = torch.stack([layer._direction for layer in group])
+        weights /= torch.linalg.vector_norm(weights, dim=tuple(range(2, weights.ndim)), keepdim=True).clamp_min(_TINY)
+        for _ in range(power_iterations):
+            images = torch.vmap(group[0].gram)(weights, directions)
+            lipschitz = torch.linalg.vector_norm(images, dim=tuple(range(1, images.ndim)), keepdim=True)
+            directions = images / lipschitz
+        for layer, weight, direction, step in zip(group, weights, directions, STEP_SAFETY / lipschitz.flatten()):
+            layer.weight.copy_(weight)
+            layer._direction, layer.step = direction, step
 
 
 class CSCConv2d(SparseCoding):
@@ -221,6 +249,11 @@ class CSCConv2d(SparseCoding):
         )
         self.stride, self.padding, self.image_size = stride, padding, image_size
         self.refresh()
+
+    @property
+    def geometry(self) -> tuple[int, ...]:
+        """Stride and padding."""
+        return self.stride, self.padding
 
     def correlate(
         self, x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c k k"], bias: Float[Tensor, " d"] | None = None

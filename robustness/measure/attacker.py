@@ -25,9 +25,10 @@ from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.probes import ModelProbes, Prober
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.subjects import Subject
-from robustness.measure.victims import LamChoice, Victim, frozen
+from robustness.measure.victims import LamChoice, Victim
 from robustness.run_directory import RunDirectory
 from sdnet_core import Network
+from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
 
 _SAMPLES = 4

@@ -38,12 +38,17 @@ class Answers:
     sparsity: Tensor | None
 
 
-def answer(network: Classifier, images: Tensor, labels: Tensor, choice: LamChoice) -> Answers:
-    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes, if the model has any."""
+def answer(
+    network: Classifier, images: Tensor, labels: Tensor, choice: LamChoice, correlation: Tensor | None = None
+) -> Answers:
+    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes, if the model has any.
+
+    ``correlation`` is what the codes at all λs start from (:meth:`sdnet_core.Network.correlate`), if it is known.
+    """
     lam = choose_lam(network, images, choice)
     residual = sparsity = None
     if isinstance(network, Network):
-        code = network.encode(images, lam)
+        code = network.encode(images, lam, correlation)
         logits = network.classify(code, lam)
         if network.has_code:
             residual, sparsity = network.residual(images, code), (code == 0).flatten(1).float().mean(1)
@@ -101,8 +106,9 @@ def evaluate(
         pixels = torch.from_numpy(np.array(images.pixels[batch])).to(device, non_blocking=True)
         labels = torch.from_numpy(np.array(images.labels[batch])).to(device, non_blocking=True)
         x = to_images(pixels)
+        shared = network.correlate(x) if isinstance(network, Network) and len(lambdas) > 1 else None
         for answers, lam in zip(collected, lambdas, strict=True):
-            answers.append(answer(network, x, labels, lam))
+            answers.append(answer(network, x, labels, lam, shared))
             progress(len(labels))
     return [_to_frame(answers, images.labels, indices, lam) for answers, lam in zip(collected, lambdas, strict=True)]
 

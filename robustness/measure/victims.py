@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,17 +67,3 @@ class Victim(nn.Module):
         images = _ContiguousGradient.apply(images)
         logits: Tensor = self.network(images, choose_lam(self.network, images, self.choice))
         return logits
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for weights within the block; both are restored after it."""
-    was_training = network.training
-    flags = [parameter.requires_grad for parameter in network.parameters()]
-    network.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.train(was_training)
-        for parameter, flag in zip(network.parameters(), flags, strict=True):
-            parameter.requires_grad_(flag)

@@ -15,10 +15,11 @@ from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.craft import Crafted, craft, distance
 from robustness.measure.stages import Stage, list_stages
-from robustness.measure.victims import Victim, choose_lam, frozen
+from robustness.measure.victims import Victim, choose_lam
 from robustness.policies import ResidualLaw
 from robustness.suite import Suite
 from sdnet_core import build_model, weights_fingerprint
+from sdnet_core.adversarial import frozen
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)

@@ -93,6 +93,27 @@ def test_only_the_gradients_that_are_asked_for_are_computed():
     assert not fused_fista(x.detach(), layer.requires_grad_(False), step=layer.step, lam=0.1).requires_grad
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_known_correlation_changes_nothing_but_the_time(options):
+    layer = make_layer().double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    correlation = layer.analysis(x).detach()
+    before = correlation.clone()
+    for lam in (0.1, 0.4):
+        for solver in (fista, fused_fista):
+            code = solver(x, layer, step=layer.step, lam=lam, n_steps=3, correlation=correlation, **options)
+            torch.testing.assert_close(code, solver(x, layer, step=layer.step, lam=lam, n_steps=3, **options))
+    assert torch.equal(correlation, before)
+
+
+def test_a_known_correlation_takes_part_in_the_gradient():
+    layer = make_layer()
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    (through,) = torch.autograd.grad(layer(x, 0.1, layer.analysis(x)).sum(), x)
+    (direct,) = torch.autograd.grad(layer(x, 0.1).sum(), x)
+    torch.testing.assert_close(through, direct)
+
+
 def test_not_a_number_stays_one():
     layer = make_layer()
     x = torch.randn(2, 3, 8, 8)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from data_prep.errors import InputError
 from sdnet_core import CSCConv2d, CSCLinear
 from sdnet_core.fista import fista, objective, prox
+from sdnet_core.sparse_coding import project
 
 SHAPES = [(3, 1, 1, 8), (3, 1, 1, 9), (3, 2, 1, 8), (3, 2, 1, 9), (7, 2, 3, 16), (7, 2, 3, 17), (5, 1, 2, 7)]
 
@@ -63,6 +64,28 @@ def test_projection_follows_a_changing_dictionary():
     followed = layer.lipschitz
     layer.refresh()
     assert followed == pytest.approx(layer.lipschitz, rel=0.02)
+
+
+def test_layers_projected_together_are_those_projected_one_by_one():
+    def make_layers() -> list[torch.nn.Module]:
+        torch.manual_seed(0)
+        shapes = [(3, 8, 1), (3, 8, 2), (3, 8, 1), (8, 8, 1)]
+        layers = [CSCConv2d(c, d, stride=stride, image_size=8) for c, d, stride in shapes]
+        layers += [CSCLinear(10, 24), CSCLinear(10, 24)]
+        with torch.no_grad():
+            for layer in layers:
+                layer.weight.add_(0.1 * torch.randn_like(layer.weight))
+        return layers
+
+    together, apart = make_layers(), make_layers()
+    for _ in range(3):
+        project(together)
+        for layer in apart:
+            layer.project()
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one.weight, other.weight)
+        torch.testing.assert_close(one.step, other.step)
+        assert one.step.ndim == 0
 
 
 @settings(max_examples=60, deadline=None)
