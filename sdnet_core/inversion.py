@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -92,9 +93,7 @@ def record_codes(model: Network, images: Float[Tensor, "n 3 h w"], lam: Lambda |
     return records
 
 
-def _keep(
-    records: list[LayerCode], name: str, layer: CSCConv2d, inputs: tuple[Tensor, Lambda | None], code: Tensor
-) -> None:
+def _keep(records: list[LayerCode], name: str, layer: CSCConv2d, inputs: tuple[Any, ...], code: Tensor) -> None:
     """Forward hook of one layer."""
     records.append(LayerCode(name, layer, inputs[0], code))
 

@@ -49,6 +49,7 @@ class NetworkConfig:
         num_classes: outputs.
         image_size: H = W in pixels; up to 64 the CIFAR stem (3×3), above it the ImageNet stem (7×7/2).
         width: channels of the first stage; the later ones have 2, 4 and 8 times as many.
+        n_dict: the sparse input layer has ``n_dict · width`` atoms, which the first block takes in.
         mean: channel means of images in [0, 1].
         std: channel standard deviations of images in [0, 1].
         lam: λ of training, for every sparse-coding layer.
@@ -64,6 +65,7 @@ class NetworkConfig:
     num_classes: int = 10
     image_size: int = 32
     width: int = 64
+    n_dict: int = 1
     mean: tuple[float, ...] = CIFAR_MEAN
     std: tuple[float, ...] = CIFAR_STD
     lam: float = 0.1
@@ -76,13 +78,15 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise InputError(f"unknown architecture {self.arch!r}: choose one of {', '.join(ARCHITECTURES)}")
-        for name, smallest in (("num_classes", 1), ("image_size", 8), ("width", 1)):
+        for name, smallest in (("num_classes", 1), ("image_size", 8), ("width", 1), ("n_dict", 1)):
             if getattr(self, name) < smallest:
                 raise InputError(f"{name} must be at least {smallest}; got {getattr(self, name)}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std):
             raise InputError(f"mean and std need three values each, std > 0; got {self.mean} and {self.std}")
         if not self.shortcut and not ARCHITECTURES[self.arch].sparse_blocks:
             raise InputError(f"{self.arch} needs its shortcuts: shortcut=False is for the -all variants")
+        if self.n_dict > 1 and not ARCHITECTURES[self.arch].sparse_input:
+            raise InputError(f"{self.arch} has no dictionary: n_dict must be 1; got {self.n_dict}")
         if self.lam_layers not in ("input", "all"):
             raise InputError(f"lam_layers must be 'input' or 'all'; got {self.lam_layers!r}")
 
@@ -158,28 +162,26 @@ class Network(nn.Module):
         self.config = config
         architecture = ARCHITECTURES[config.arch]
         large = config.image_size > _LARGEST_CIFAR_STEM
-        width, size = config.width, config.image_size
+        width, size, channels = config.width, config.image_size, config.n_dict * config.width
         self.normalise = Normalise(config.mean, config.std)
         kernel, stride, padding = (7, 2, 3) if large else (3, 1, 1)
         self.input_layer: nn.Conv2d | CSCConv2d
         if architecture.sparse_input:
-            self.input_layer = CSCConv2d(
-                3, width, kernel_size=kernel, stride=stride, padding=padding, image_size=size, **_sparse_options(config)
-            )
+            geometry: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "padding": padding, "image_size": size}
+            self.input_layer = CSCConv2d(3, channels, **geometry, **_sparse_options(config))
         else:
-            self.input_layer = nn.Conv2d(3, width, kernel, stride=stride, padding=padding, bias=False)
+            self.input_layer = nn.Conv2d(3, channels, kernel, stride=stride, padding=padding, bias=False)
         size = -(-size // stride)
-        self.input_norm = nn.BatchNorm2d(width)
+        self.input_norm = nn.BatchNorm2d(channels)
         self.second_layer: CSCConv2d | None = None
         self.pool: nn.Module = nn.Identity()
         if large:
             if architecture.sparse_blocks:
-                self.second_layer = CSCConv2d(width, width, stride=2, image_size=size, **_sparse_options(config))
+                self.second_layer = CSCConv2d(channels, channels, stride=2, image_size=size, **_sparse_options(config))
             else:
                 self.pool = nn.MaxPool2d(3, stride=2, padding=1)
             size = -(-size // 2)
 
-        channels = width
         for index, n_blocks in enumerate(architecture.blocks):
             stage = nn.ModuleList()
             for position in range(n_blocks):
@@ -208,8 +210,14 @@ class Network(nn.Module):
         return self.config.num_classes
 
     def describe(self) -> dict[str, Any]:
-        """What decides the answers beside the weights; JSON values."""
-        return dataclasses.asdict(self.config)
+        """What decides the answers beside the weights; JSON values.
+
+        Options newer than the first outcomes are in it only where they are not at their defaults: keys stay the same.
+        """
+        described = dataclasses.asdict(self.config)
+        if self.config.n_dict == 1:
+            del described["n_dict"]
+        return described
 
     @property
     def lam(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def test_a_saved_model_answers_as_before(arch, tmp_path):
     assert read_card(path).accuracy == {"correct": 9, "n": 10}
     assert loaded.config == model.config
     assert not loaded.training
+
+
+def test_a_wider_dictionary_is_stored_and_older_cards_have_one_of_the_networks_width(tmp_path):
+    model, images = make_model(n_dict=3), torch.rand(2, 3, 32, 32)
+    loaded = load_model(save(model, tmp_path / "m.safetensors"))
+    assert loaded.config.n_dict == 3
+    torch.testing.assert_close(loaded(images), model(images), atol=1e-4, rtol=1e-4)
+    card = ModelCard(name="m", config=make_model().config)
+    older = json.loads(card.to_json())
+    del older["config"]["n_dict"]
+    assert ModelCard.from_json(json.dumps(older)) == card
 
 
 def test_half_precision_storage_stays_close(tmp_path):

@@ -41,6 +41,25 @@ def test_parameter_counts_are_the_published_ones(arch, options, expected, monkey
     assert count_parameters(arch, monkeypatch, **options) == expected
 
 
+@pytest.mark.parametrize("depth", ["18", "34"])
+@pytest.mark.parametrize("n_dict", [1, 2])
+def test_sparse_layers_have_as_many_parameters_as_the_convolutions_they_replace(depth, n_dict, monkeypatch):
+    """At n_dict = 1, an -all network has the size of the ResNet; without shortcuts it lacks their projections.
+
+    A wider dictionary adds its atoms, their BatchNorm, a wider first layer, and a projection where a shortcut was none.
+    """
+    sizes = {
+        shortcut: count_parameters(f"sdnet{depth}_all", monkeypatch, shortcut=shortcut, n_dict=n_dict)
+        for shortcut in (True, False)
+    }
+    extra = (n_dict - 1) * 64
+    projections = sum(i * o + 2 * o for i, o in ((64, 128), (128, 256), (256, 512)))
+    first = extra * (3 * 9 + 2 + 64 * 9)
+    resnet = count_parameters(f"resnet{depth}", monkeypatch)
+    assert sizes[False] == resnet - projections + first
+    assert sizes[True] == resnet + first + (64 * 64 * n_dict + 2 * 64 if n_dict > 1 else 0)
+
+
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("image_size", [32, 33, 72])
 def test_every_architecture_answers_on_both_stems_and_odd_sizes(arch, image_size):
@@ -120,6 +139,8 @@ def test_inputs_are_normalised_once():
         ("sdnet18", {"width": 0}, "width must be at least 1"),
         ("sdnet18", {"std": (1.0, 0.0, 1.0)}, "std > 0"),
         ("sdnet18", {"shortcut": False}, "needs its shortcuts"),
+        ("sdnet18", {"n_dict": 0}, "n_dict must be at least 1"),
+        ("resnet18", {"n_dict": 2}, "resnet18 has no dictionary: n_dict must be 1"),
         ("sdnet18", {"lam": -1.0}, "λ must be a finite number"),
         ("sdnet18", {"lam_layers": "some"}, "lam_layers"),
     ],
@@ -129,15 +150,66 @@ def test_bad_options_are_refused(arch, options, message):
         build_model(arch, **{"width": 2, **options})
 
 
-@pytest.mark.parametrize("arch", ["sdnet18", "sdnet18_all"])
-def test_one_training_step_moves_every_parameter_and_keeps_atoms_on_the_sphere(arch):
-    model = build_model(arch, width=2).train()
-    before = [p.detach().clone() for p in model.parameters()]
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    torch.nn.functional.cross_entropy(model(torch.rand(8, 3, 32, 32)), torch.arange(8)).backward()
-    optimiser.step()
+@pytest.mark.parametrize("image_size", [16, 72])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"arch": "sdnet18"},
+        {"arch": "sdnet18", "n_dict": 3},
+        {"arch": "sdnet18_all"},
+        {"arch": "sdnet18_all", "shortcut": False},
+        {"arch": "sdnet34_all"},
+        {"arch": "sdnet34_all", "shortcut": False},
+        {"arch": "sdnet18_all", "shortcut": False, "n_dict": 2},
+        {"arch": "sdnet18_all", "n_steps": 3, "mu": 0.2, "lam": 0.02},
+    ],
+)
+def test_a_training_step_follows_the_gradient_and_keeps_atoms_on_the_sphere(options, image_size):
+    """A step of length ε along the gradient g lowers the loss by ε‖g‖², to first order."""
+    model = build_model(**options, image_size=image_size, width=2).double().train()
+    images, labels = torch.rand(8, 3, image_size, image_size, dtype=torch.float64), torch.arange(8)
+    loss = torch.nn.functional.cross_entropy(model(images), labels)
+    loss.backward()
+    assert all(p.grad.any() for p in model.parameters())
+    slope = float(sum(p.grad.square().sum() for p in model.parameters()))
+    torch.optim.SGD(model.parameters(), lr=1e-7 / slope).step()
+    gained = loss - torch.nn.functional.cross_entropy(model(images), labels)
+    assert float(gained.detach()) == pytest.approx(1e-7, rel=0.02)
     model.project()
-    assert all(not torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
     for layer in model.sparse_layers():
         norms = layer.weight.flatten(1).norm(dim=1)
         torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+def test_the_robust_data_term_is_trainable():
+    """Its gradient takes the norms of the residuals for constants, so it is not the slope of the loss."""
+    images, labels = torch.rand(8, 3, 16, 16), torch.arange(8)
+    logits = []
+    for robust in (True, False):
+        torch.manual_seed(0)
+        model = build_model("sdnet18_all", robust=robust, shortcut=False, image_size=16, width=2).train()
+        logits.append(model(images))
+        torch.nn.functional.cross_entropy(logits[-1], labels).backward()
+        assert all(p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+    assert not torch.allclose(*logits)
+
+
+def test_a_wider_dictionary_has_more_atoms_and_its_code_leads_back():
+    model, images = make_sdnet(n_dict=3), torch.rand(2, 3, 32, 32)
+    code = model.encode(images)
+    assert code.shape == (2, 12, 32, 32)
+    assert model.reconstruct(images, code).shape == images.shape
+    assert model.residual(images, code).shape == (2,)
+
+
+def test_options_reach_every_sparse_layer():
+    options = {"mu": 0.3, "n_steps": 5, "robust": True, "lam": 0.2}
+    for layer in build_model("sdnet18_all", width=2, **options).sparse_layers():
+        assert {name: getattr(layer, name) for name in options} == options
+
+
+def test_new_options_at_their_defaults_change_no_key_of_a_measurement():
+    described = make_sdnet().describe()
+    first = "arch num_classes image_size width mean std lam mu n_steps robust shortcut lam_layers"
+    assert " ".join(described) == first
+    assert make_sdnet(n_dict=2).describe()["n_dict"] == 2
