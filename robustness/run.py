@@ -13,17 +13,19 @@ from data_prep.sources import split_sizes
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
 from robustness.measure.foreign import runs_code
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
-from robustness.measure.subjects import load_subjects
+from robustness.measure.subjects import load_subject, load_subjects
 from robustness.policies import ResidualLaw
 from robustness.report import exit_code, print_summary
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import shipped_models
 from sdnet_core.environment import select_device
+from sdnet_core.speed import SPEEDS
 
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 _LARGE_SIDE = 64
@@ -62,6 +64,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
     sizes = f"default {_BATCH_SIZE}; {_BATCH_SIZE_OF_LARGE} for images of more than {_LARGE_SIDE} pixels a side"
     add("--batch-size", type=int, metavar="N", help=f"per forward pass ({sizes})")
+    add(
+        "--speed",
+        choices=SPEEDS,
+        default="exact",
+        help="fast: compiled, on a GPU in bfloat16; how many predictions that changes is measured first",
+    )
     add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
@@ -99,6 +107,8 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     """
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
+    if arguments.speed == "fast" and suite.attacks:
+        raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
     device = select_device(arguments.device)
     try:
         images = load_images(suite.data, split=suite.split, data_dir=arguments.data_dir)
@@ -112,7 +122,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     if archive is None:
         check_generated(suite, images)
     large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
-    subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
+    subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device, speed=arguments.speed)
     check_attacks(suite.attacks, subjects)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:
@@ -161,6 +171,16 @@ def announce(measurement: Measurement) -> None:
         print(f"  no choice of λ on training images: {suite.data} has no split 'train'")
 
 
+def compare_with_exact(measurement: Measurement) -> None:
+    """Measure, say and record what ``--speed fast`` changes in the predictions."""
+    images, device = measurement.images, measurement.device
+    for name, fast in zip(measurement.suite.models, measurement.subjects, strict=True):
+        exact = load_subject(name, num_classes=len(images.classes), device=device)
+        agreement = measure_agreement(fast, exact, images, device=device, batch_size=measurement.batch_size)
+        measurement.agreements.append(agreement)
+        print(f"  {agreement}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
@@ -175,6 +195,8 @@ def main(argv: list[str] | None = None) -> int:
         measurement.directory.clear()
     measurement.find_done()
     announce(measurement)
+    if arguments.speed == "fast":
+        compare_with_exact(measurement)
     measurement.run(sys.argv[1:] if argv is None else argv)
     findings = write_analysis(measurement.directory)
     print_summary(findings)

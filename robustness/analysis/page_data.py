@@ -195,6 +195,7 @@ def _record(run: Run) -> list[tuple[str, str]]:
         ("fingerprint", data["fingerprint"]),
         ("seed", str(record["suite"]["seed"])),
         *((m["name"], _describe_model(m)) for m in record["models"]),
+        *((a["model"], _describe_agreement(a)) for a in record.get("agreement", [])),
         ("hardware", ", ".join(f"{name} {value}" for name, value in hardware.items())),
         ("versions", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())),
     ]
@@ -206,6 +207,10 @@ def _record(run: Run) -> list[tuple[str, str]]:
 def _describe_model(model: dict[str, Any]) -> str:
     width = f", width {model['width']}" if "width" in model else ""
     return f"{model['arch']}{width}, weights {model['weights']}"
+
+
+def _describe_agreement(agreement: dict[str, Any]) -> str:
+    return f"--speed fast agrees with exact on {agreement['same']} of {agreement['n']} clean images"
 
 
 def _rerun(run: Run) -> str:

@@ -83,7 +83,6 @@ class Cell:
         perturbation: what is done to the images.
         images: the clean images.
         seed: of the corruption.
-        precision: of the forward pass.
     """
 
     subject: Subject
@@ -91,7 +90,6 @@ class Cell:
     perturbation: Perturbation | Adversary
     images: ImageSet
     seed: int
-    precision: str = "float32"
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change the result; JSON values. Device, batch size and output path are not in it."""
@@ -102,7 +100,7 @@ class Cell:
             "perturbation": self.perturbation.identity(),
             "data": {"fingerprint": self.images.fingerprint, "n": len(self.images)},
             "seed": self.seed,
-            "precision": self.precision,
+            "precision": self.subject.precision,
             **self._probes(),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, UsageError
+from robustness.measure.agreement import Agreement
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task, plan_attacks, plan_tasks
 from robustness.measure.evaluate import evaluate
@@ -56,6 +58,7 @@ class Measurement:
     training_images: ImageSet | None = None
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
+    agreements: list[Agreement] = field(init=False, default_factory=list)
     done: set[str] = field(init=False, default_factory=set)
     failures: dict[str, str] = field(init=False, default_factory=dict)
 
@@ -265,6 +268,7 @@ class Measurement:
                     for s in self.subjects
                 ],
                 "batch_size": self.batch_size,
+                "agreement": [dataclasses.asdict(agreement) for agreement in self.agreements],
                 "environment": describe_environment(self.device),
                 "cells": rows,
             }

@@ -13,6 +13,7 @@ from data_prep.errors import InputError
 from robustness.laws import FittedLaw, read_law
 from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
+from sdnet_core.speed import accelerate
 
 Classifier = Network | ForeignClassifier
 """What is measured: images in [0, 1] and λ in, logits out."""
@@ -28,6 +29,7 @@ class Subject:
         fingerprint: SHA-256 of its weights.
         accuracy: what its card records: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
         law: the residual law beside its weights; None if there is none.
+        precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Subject:
     fingerprint: str
     accuracy: dict[str, Any]
     law: FittedLaw | None = None
+    precision: str = "float32"
 
     @property
     def lam(self) -> float | None:
@@ -50,12 +53,15 @@ class Subject:
         return {"name": self.name, "weights": self.fingerprint, **self.network.describe()}
 
 
-def load_subject(given: str, *, num_classes: int, device: torch.device) -> Subject:
+def load_subject(given: str, *, num_classes: int, device: torch.device, speed: str = "exact") -> Subject:
     """Load one model (see :func:`load_subjects`), without its law."""
     accuracy: dict[str, Any] = {}
     network: Classifier
     if is_foreign(given):
-        network = load_foreign(given, num_classes=num_classes)
+        if speed == "fast":
+            raise InputError(f"--speed fast is for the networks of this project: measure {given} without it")
+        network = load_foreign(given, num_classes=num_classes).to(device)
+        fingerprint = weights_fingerprint(network)
     else:
         card = read_card(given)
         if card.config.num_classes != num_classes:
@@ -63,11 +69,15 @@ def load_subject(given: str, *, num_classes: int, device: torch.device) -> Subje
                 f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
                 "choose a model of this data set"
             )
-        network, accuracy = load_model(given).to(memory_format=torch.channels_last), card.accuracy
-    return Subject(_name_of(given), network.to(device), weights_fingerprint(network), accuracy)
+        trained, accuracy = load_model(given), card.accuracy
+        network, fingerprint = accelerate(trained, speed, device), weights_fingerprint(trained)
+    precision = "fast" if speed == "fast" else "float32"
+    return Subject(_name_of(given), network, fingerprint, accuracy, precision=precision)
 
 
-def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.device) -> list[Subject]:
+def load_subjects(
+    names: tuple[str, ...], *, num_classes: int, device: torch.device, speed: str = "exact"
+) -> list[Subject]:
     """Load every model of ``names`` onto ``device``, with its residual law where it has one.
 
     A name is a shipped one, the path of a checkpoint, or what :func:`robustness.measure.foreign.load_foreign` takes.
@@ -79,7 +89,7 @@ def load_subjects(names: tuple[str, ...], *, num_classes: int, device: torch.dev
     """
     subjects: dict[str, Subject] = {}
     for given in names:
-        subject = load_subject(given, num_classes=num_classes, device=device)
+        subject = load_subject(given, num_classes=num_classes, device=device, speed=speed)
         if subject.name in subjects:
             raise InputError(
                 f"two models are called {subject.name!r}: rename one file, so that the tables can tell them apart"

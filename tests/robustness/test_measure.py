@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -86,7 +88,7 @@ def make_cell(**changes: object) -> Cell:
         {"lam": 0.2},
         {"seed": 1},
         {"harder": True},
-        {"precision": "bf16"},
+        {"subject": dataclasses.replace(make_subject(), precision="fast")},
         {"images": IMAGES.subset(22)},
         {"subject": make_subject(seed=1)},
         {"subject": make_subject(n_steps=3)},

@@ -253,3 +253,22 @@ def test_a_damaged_run_record_is_named(suite, tmp_path):
     with pytest.raises(InputError, match="damaged"):
         RunDirectory(out).read_record()
     assert measure(suite, out) == 0, "the same command rebuilds it"
+
+
+def test_fast_is_refused_where_exact_gradients_are_needed(tmp_path, capsys):
+    arguments = ["--suite", "pgd", "--data-dir", str(tmp_path), "--speed", "fast"]
+    assert run_command(lambda: main(arguments)) == 2
+    assert "attacks need exact gradients" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_fast_says_what_it_changes_and_is_kept_apart(suite, tmp_path, capsys):
+    """Compiling takes half a minute."""
+    out = tmp_path / "run"
+    assert measure(suite, out, "--speed", "fast") == 0
+    assert "sparse: fast and exact agree on 20 of 20 clean images (100.00%)" in capsys.readouterr().out
+    record = json.loads((out / "run.json").read_text())
+    assert [agreement["same"] for agreement in record["agreement"]] == [20, 20]
+    first = written(out)
+    assert measure(suite, out) == 0
+    assert len(written(out)) == 2 * len(first)

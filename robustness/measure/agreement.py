@@ -1,0 +1,59 @@
+"""What the faster form of a network changes: its predictions beside those of the exact one, on the clean images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from data_prep import ImageSet
+from robustness.measure.subjects import Subject
+from sdnet_core.augment import to_images
+
+AGREEMENT_N = 1000
+"""Clean images that the two are compared on, at most."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Predictions of the fast and the exact form of one model at the λ of training.
+
+    Args:
+        model: its name.
+        n: images compared.
+        same: how many of them both put into the same class.
+        correct_exact: how many the exact form gets right.
+        correct_fast: how many the fast form gets right.
+    """
+
+    model: str
+    n: int
+    same: int
+    correct_exact: int
+    correct_fast: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model}: fast and exact agree on {self.same} of {self.n} clean images ({self.same / self.n:.2%}); "
+            f"accuracy {self.correct_fast / self.n:.2%} and {self.correct_exact / self.n:.2%}"
+        )
+
+
+@torch.inference_mode()
+def measure_agreement(
+    fast: Subject, exact: Subject, images: ImageSet, *, device: torch.device, batch_size: int
+) -> Agreement:
+    """Classify up to :data:`AGREEMENT_N` images with both forms."""
+    images = images.subset(min(AGREEMENT_N, len(images)))
+    same = torch.zeros((), dtype=torch.int64, device=device)
+    correct = torch.zeros(2, dtype=torch.int64, device=device)
+    for start in range(0, len(images), batch_size):
+        batch = slice(start, start + batch_size)
+        x = to_images(torch.from_numpy(np.array(images.pixels[batch])).to(device))
+        labels = torch.from_numpy(np.array(images.labels[batch])).to(device)
+        predicted = [subject.network(x).argmax(1).clone() for subject in (exact, fast)]
+        same += (predicted[0] == predicted[1]).sum()
+        correct += torch.stack([(classes == labels).sum() for classes in predicted])
+    by_exact, by_fast = correct.tolist()
+    return Agreement(fast.name, len(images), int(same), by_exact, by_fast)
