@@ -15,6 +15,7 @@ THREATS = ("whitebox", "transfer", "adaptive")
 """Threat models: what the attacker knows of λ. See :mod:`robustness.analysis.attacks`."""
 AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+_APGD_STEPS, _USUAL_STEPS = 100, 10
 _COMMON_KEYS = {"name", "norm", "eps", "label", "batch_size"}
 _KEYS = {
     "pgd": {"steps", "step_size", "restarts", "random_start"},
@@ -102,6 +103,16 @@ class Attack:
     def alpha(self) -> float:
         """Step size of PGD."""
         return self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps
+
+    @property
+    def passes(self) -> int:
+        """About how many forward passes an image takes, for progress and fair shares; a backward pass counts as two."""
+        if self.name == "pgd":
+            return 3 * self.steps * self.restarts
+        if self.name == "autoattack":
+            return 3 * _APGD_STEPS * len(self.parts or AUTOATTACK_PARTS) + self.queries
+        steps = self.options.get("steps")
+        return 3 * (steps if isinstance(steps, int) else _USUAL_STEPS)
 
     def describe(self) -> str:
         """Its parameters, for captions: ``pgd: 20 steps of 2.5 ε / steps``."""

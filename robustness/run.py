@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import ImageSet, load_images
-from data_prep.errors import InputError, PrerequisiteError, run_command
+from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, run_command
 from data_prep.sources import split_sizes
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
@@ -16,6 +16,7 @@ from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severi
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
 from robustness.measure.foreign import runs_code
+from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import load_subject, load_subjects
@@ -71,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="fast: compiled, on a GPU in bfloat16; how many predictions that changes is measured first",
     )
     add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
+    add("--shard", metavar="i/n", help="measure part i of n only; robustness.merge joins the parts")
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
     add("--dry-run", action="store_true", help="say what would be measured and what is already there; measure nothing")
@@ -109,6 +111,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
     if arguments.speed == "fast" and suite.attacks:
         raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
+    shard = Shard.parse(arguments.shard) if arguments.shard is not None else None
     device = select_device(arguments.device)
     try:
         images = load_images(suite.data, split=suite.split, data_dir=arguments.data_dir)
@@ -132,11 +135,17 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         subjects=subjects,
         images=images,
         archive=archive,
-        directory=RunDirectory(arguments.out or Path("results/runs") / suite.name),
+        directory=RunDirectory(arguments.out or default_out(suite, shard)),
         device=device,
         batch_size=arguments.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
         training_images=load_selection(suite, arguments.data_dir),
+        shard=shard,
     )
+
+
+def default_out(suite: Suite, shard: Shard | None) -> Path:
+    """The run directory of a suite, or of a shard of it."""
+    return Path("results/runs") / (f"{suite.name}-{shard.index}-of-{shard.count}" if shard else suite.name)
 
 
 def load_selection(suite: Suite, data_dir: Path) -> ImageSet | None:
@@ -169,6 +178,9 @@ def announce(measurement: Measurement) -> None:
         print(f"  among them the choice of λ on {n} training images: clean, {names}")
     elif suite.selection:
         print(f"  no choice of λ on training images: {suite.data} has no split 'train'")
+    if measurement.shard is not None:
+        own = {cell.key for cell in measurement.own_cells}
+        print(f"  shard {measurement.shard}: {len(own)} of the cells, {len(own & measurement.done)} of them done")
 
 
 def compare_with_exact(measurement: Measurement) -> None:
@@ -189,19 +201,25 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.dry_run:
         measurement.find_done()
         announce(measurement)
-        return 0
+        return EXIT_DONE
     measurement.directory.create()
-    if arguments.fresh:
-        measurement.directory.clear()
-    measurement.find_done()
-    announce(measurement)
-    if arguments.speed == "fast":
-        compare_with_exact(measurement)
-    measurement.run(sys.argv[1:] if argv is None else argv)
-    findings = write_analysis(measurement.directory)
-    print_summary(findings)
+    with measurement.directory.lock():
+        if arguments.fresh:
+            measurement.directory.clear()
+        measurement.find_done()
+        announce(measurement)
+        if arguments.speed == "fast":
+            compare_with_exact(measurement)
+        measurement.run(sys.argv[1:] if argv is None else argv)
+        findings = write_analysis(measurement.directory) if measurement.shard is None else None
+    if findings is None:
+        print(f"written: {measurement.directory.path}/; python -m robustness.merge OUT SHARD... joins the shards")
+    else:
+        print_summary(findings)
     for reason in sorted(set(measurement.failures.values())):
         print(f"some cells failed: {reason}", file=sys.stderr)
+    if findings is None:
+        return EXIT_SOME_FAILED if measurement.failures else EXIT_DONE
     return exit_code(findings, strict=arguments.strict)
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
@@ -27,6 +30,7 @@ from data_prep.files import replacing
 SCHEMA_VERSION = 1
 _UNFINISHED = (".writing-", ".scratch-")
 """Prefixes of the temporary folders of a run."""
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -46,24 +50,44 @@ class RunDirectory:
         return self.path / "adversarial"
 
     def create(self) -> None:
-        """Make the folder and clear what a killed run left half-written; a folder of something else is refused.
-
-        One run writes to a folder at a time.
+        """Make the folder; a folder of something else is refused.
 
         Raises:
             InputError: ``path`` is a file, or a folder that holds other things and no ``run.json``.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file: --out must be a folder")
-        own = (self.outcomes, self.adversarial)
+        own = (self.outcomes, self.adversarial, self.path / _LOCK)
         foreign = [p for p in self.path.glob("*") if p not in own and not p.name.startswith(_UNFINISHED)]
         if foreign and not (self.path / "run.json").exists():
             raise InputError(f"{self.path} holds other files and no run.json: choose an empty or new folder for --out")
         self.outcomes.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.outcomes, self.adversarial):
-            for leftover in folder.glob("*"):
-                if leftover.name.startswith(_UNFINISHED):
-                    shutil.rmtree(leftover)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out of the folder, and clear what a killed one left half-written.
+
+        The lock is the operating system's and ends with the process, however that ends. A file system without locks
+        does not stop a second run.
+
+        Raises:
+            InputError: another run is writing to the folder.
+        """
+        lock = FileLock(self.path / _LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"another run is writing to {self.path}: wait for its end, or choose another --out"
+            ) from None
+        try:
+            for folder in (self.path, self.outcomes, self.adversarial):
+                for leftover in folder.glob("*"):
+                    if leftover.name.startswith(_UNFINISHED):
+                        shutil.rmtree(leftover)
+            yield
+        finally:
+            lock.release()
 
     def clear(self) -> None:
         """Forget everything that was measured here."""

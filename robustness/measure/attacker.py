@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data_prep import ImageSet
 from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
-from robustness.measure.cells import AttackTask, Cell
+from robustness.measure.cells import AttackTask
 from robustness.measure.craft import craft, distance
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import PerturbedImages
@@ -53,12 +53,8 @@ class Attacker:
     seed: int
     _model_probes: dict[tuple[str, LamChoice], ModelProbes] = field(init=False, default_factory=dict)
 
-    def count_steps(self, task: AttackTask) -> int:
-        """Images times stages: what the progress bar of a task counts."""
-        return len(self.images) * len(self._stages(task, Victim(task.subject.network, task.adversary.crafted_for)))
-
-    def measure(self, task: AttackTask, cells: Sequence[Cell], bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
-        """Outcomes per image and seconds of ``cells``; the adversarial images are read back if they are there.
+    def measure(self, task: AttackTask, bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
+        """Outcomes per image and seconds of the cells; the adversarial images are read back if they are there.
 
         The frame of the cell that was attacked itself (``whitebox``) has the columns of the trust marks, too: see
         :meth:`_verify`.
@@ -68,10 +64,11 @@ class Attacker:
             adversarial = self._obtain(task, bar)
             bar.set_description(f"{task.title}: evaluation and probes")
             started = time.perf_counter()
-            frames = self._evaluate(task.subject, adversarial, [cell.lam for cell in cells], self.batch_size)
-            seconds = (time.perf_counter() - started) / len(cells)
+            frames = self._evaluate(task.subject, adversarial, [cell.lam for cell in task.cells], self.batch_size)
+            bar.update(len(self.images) * len(task.cells))
+            seconds = (time.perf_counter() - started) / len(task.cells)
             results = []
-            for cell, frame in zip(cells, frames, strict=True):
+            for cell, frame in zip(task.cells, frames, strict=True):
                 is_whitebox = cell.lam == crafted_for
                 marked = self._verify(task, adversarial, frame) if is_whitebox else frame
                 results.append((marked, round(seconds + adversarial.seconds * is_whitebox, 4)))
@@ -116,7 +113,7 @@ class Attacker:
         pixels = np.asarray(self.images.pixels)
         found = AdversarialSet.read(path, pixels)
         if found is not None:
-            bar.update(self.count_steps(task))
+            bar.update(len(self.images) * task.adversary.attack.passes)
             return found
         crafted = self._craft(task, pixels, bar)
         crafted.write(path)
@@ -131,11 +128,11 @@ class Attacker:
         started = time.perf_counter()
         images = _as_tensor(pixels)
         labels = torch.from_numpy(np.array(self.images.labels))
-        before = bar.n
+        before, weight = bar.n, attack.passes / len(stages)
 
         def report(stage: str, n: int) -> None:
             bar.set_description(f"{task.title}: {stage}")
-            bar.update(n)
+            bar.update(n * weight)
 
         crafted = craft(
             victim,
@@ -150,7 +147,7 @@ class Attacker:
             state=self.directory.adversarial / f"{task.key}.partial.npz",
             progress=report,
         )
-        bar.update(len(images) * len(stages) - (bar.n - before))
+        bar.update(len(images) * attack.passes - (bar.n - before))
         return encode(
             crafted,
             pixels,

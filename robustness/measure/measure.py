@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
-import time
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import InputError, UsageError
+from data_prep.errors import InputError
 from robustness.measure.agreement import Agreement
 from robustness.measure.attacker import Attacker
-from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task, plan_attacks, plan_tasks
-from robustness.measure.evaluate import evaluate
-from robustness.measure.perturbations import PerturbedImages, perturb
+from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
+from robustness.measure.executors import Executor, LocalExecutor, Workplace
+from robustness.measure.jobs import Job, Result, Shard, plan_jobs
+from robustness.measure.plan import plan_attacks, plan_tasks
 from robustness.measure.samples import collect_samples
 from robustness.measure.subjects import Subject
 from robustness.run_directory import RunDirectory
@@ -46,6 +45,8 @@ class Measurement:
         device: where to compute.
         batch_size: images per forward pass.
         training_images: those that the policy ``validated`` chooses λ on; None for no such choice.
+        shard: the part of the grid that is measured; None for all of it.
+        executor: where its jobs are measured.
     """
 
     suite: Suite
@@ -56,11 +57,15 @@ class Measurement:
     device: torch.device
     batch_size: int
     training_images: ImageSet | None = None
+    shard: Shard | None = None
+    executor: Executor = field(default_factory=LocalExecutor)
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
     agreements: list[Agreement] = field(init=False, default_factory=list)
+    jobs: list[Job] = field(init=False)
     done: set[str] = field(init=False, default_factory=set)
     failures: dict[str, str] = field(init=False, default_factory=dict)
+    events: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.tasks = plan_tasks(
@@ -71,12 +76,19 @@ class Measurement:
             training_images=self.training_images,
         )
         self.attacks = plan_attacks(self.suite, self.subjects, self.images)
+        jobs = plan_jobs(self.tasks, self.attacks)
+        self.jobs = jobs if self.shard is None else self.shard.take(jobs)
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell of the grid."""
+        """Every cell of the grid, those of other shards included."""
         tasks: list[Task | AttackTask] = [*self.tasks, *self.attacks]
         return [cell for task in tasks for cell in task.cells]
+
+    @property
+    def own_cells(self) -> list[Cell]:
+        """The cells that are measured here."""
+        return [cell for job in self.jobs for cell in job.cells]
 
     def find_done(self) -> None:
         """Look up which cells the run directory already holds, whole and of exactly this identity."""
@@ -93,34 +105,38 @@ class Measurement:
         started = datetime.now(UTC)
         self._write_record(asked, started, "running")
         try:
-            self._measure_tasks()
-            self._measure_attacks()
+            self._check_clean_accuracy(self.done)
+            self._measure_jobs()
             self._keep_samples()
+            self._keep_attack_samples()
         except BaseException:
             self._write_record(asked, started, "interrupted")
             raise
         self._write_record(asked, started, "failed" if self.failures else "complete")
 
-    def _measure_tasks(self) -> None:
-        missing = sum(len(self._missing(task)) * len(task.images) for task in self.tasks)
-        bar = tqdm(total=missing, unit="img", unit_scale=True, disable=missing == 0, smoothing=0.05)
-        with bar, tempfile.TemporaryDirectory(dir=self.directory.path, prefix=".scratch-") as scratch:
-            for (perturbation, split), group in groupby(self.tasks, key=lambda t: (t.perturbation, t.images.split)):
-                tasks = list(group)
-                if any(self._missing(task) for task in tasks):
-                    bar.set_description(f"{split} {perturbation.name} {perturbation.severity or ''}".strip())
-                    images = perturb(
-                        perturbation,
-                        tasks[0].images,
-                        seed=self.suite.seed,
-                        archive=self.archive,
-                        device=self.device,
-                        scratch=Path(scratch),
-                    )
-                    for task in tasks:
-                        self._measure_task(task, images, bar)
-                if perturbation.is_clean:
-                    self._check_clean_accuracy(tasks)
+    def _measure_jobs(self) -> None:
+        missing = {cell.key for cell in self.own_cells} - self.done
+        pending = [job for whole in self.jobs if (job := whole.restrict(missing))]
+        total = sum(job.size for job in pending)
+        with tqdm(total=total, unit="img", unit_scale=True, disable=not pending, smoothing=0.05) as bar:
+            workplace = Workplace(self.archive, self.directory, self.device, self.batch_size, bar, self._report)
+            cells = {cell.key: cell for job in pending for cell in job.cells}
+            for result in self.executor.execute(pending, workplace) if pending else ():
+                self._keep(result, cells)
+
+    def _report(self, event: str) -> None:
+        self.events.append(event)
+        tqdm.write(event, file=sys.stderr)
+
+    def _keep(self, result: Result, cells: dict[str, Cell]) -> None:
+        """Store the outcomes of a task; a model that fails is recorded with its reason and is never done."""
+        for key, (frame, seconds) in result.outcomes.items():
+            self.directory.write_outcome(key, frame, {"identity": cells[key].identity(), "seconds": seconds})
+        self.done |= set(result.outcomes)
+        self._check_clean_accuracy(set(result.outcomes))
+        if result.failed:
+            self.failures |= dict.fromkeys(result.failed, result.reason)
+            tqdm.write(f"failed: {result.title}: {result.reason}")
 
     def _keep_samples(self) -> None:
         """Store what the first model with a λ sees of one image."""
@@ -138,88 +154,37 @@ class Measurement:
                 self.directory.write_samples(arrays)
                 return
 
-    def _missing(self, task: Task | AttackTask) -> list[Cell]:
-        return [cell for cell in task.cells if cell.key not in self.done]
+    def _keep_attack_samples(self) -> None:
+        """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training.
 
-    def _measure_task(self, task: Task, images: PerturbedImages, bar: tqdm[Any]) -> None:
-        """Measure the missing cells of a task; a model that fails is recorded with its reason and is never done."""
-        cells = self._missing(task)
-        if not cells:
-            return
-        started = time.perf_counter()
-        try:
-            frames = evaluate(
-                task.subject.network,
-                images,
-                task.images.indices,
-                [cell.lam for cell in cells],
-                device=self.device,
-                batch_size=self.batch_size,
-                progress=lambda n: bar.update(n),
-            )
-        except UsageError:
-            raise
-        except Exception as error:
-            self._record_failure(task.subject, task.perturbation.name, cells, error)
-            return
-        seconds = (time.perf_counter() - started) / len(cells)
-        for cell, frame in zip(cells, frames, strict=True):
-            self.directory.write_outcome(cell.key, frame, {"identity": cell.identity(), "seconds": round(seconds, 4)})
-            self.done.add(cell.key)
-
-    def _record_failure(self, subject: Subject, name: str, cells: list[Cell], error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        self.failures |= {cell.key: reason for cell in cells}
-        tqdm.write(f"failed: {subject.name}, {name}: {reason}")
-
-    def _measure_attacks(self) -> None:
-        """Craft the adversarial images of every attack that has missing cells, and evaluate them."""
-        if not self.attacks:
-            return
-        pending = [(task, cells) for task in self.attacks if (cells := self._missing(task))]
-        attacker = Attacker(
-            images=self.images,
-            directory=self.directory,
-            device=self.device,
-            batch_size=self.batch_size,
-            seed=self.suite.seed,
-        )
-        total = sum(attacker.count_steps(task) for task, _ in pending)
-        with tqdm(total=total, unit="img", smoothing=0.05, disable=not pending) as bar:
-            for task, cells in pending:
-                try:
-                    frames = attacker.measure(task, cells, bar)
-                except (UsageError, OSError):
-                    raise
-                except Exception as error:
-                    self._record_failure(task.subject, task.adversary.name, cells, error)
-                    continue
-                for cell, (frame, seconds) in zip(cells, frames, strict=True):
-                    self.directory.write_outcome(cell.key, frame, {"identity": cell.identity(), "seconds": seconds})
-                    self.done.add(cell.key)
-        self._keep_attack_samples(attacker)
-
-    def _keep_attack_samples(self, attacker: Attacker) -> None:
-        """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training."""
-        for task in sorted(self.attacks, key=lambda task: -task.adversary.attack.eps):
+        ``rank`` is the place among the tasks that would do: of the samples of several shards, the first are kept.
+        """
+        attacker = Attacker(self.images, self.directory, self.device, self.batch_size, self.suite.seed)
+        for rank, task in enumerate(sorted(self.attacks, key=lambda task: -task.adversary.attack.eps)):
             same = task.adversary.attack.norm == self.suite.attacks[0].norm
             if same and task.subject.network.has_code and task.adversary.crafted_for == task.subject.lam:
                 arrays = attacker.collect_samples(
                     task, [lam for lam in task.subject.lambdas(self.suite.lambdas) if lam]
                 )
                 if arrays is not None:
-                    self.directory.write_samples(arrays, "attack_samples")
+                    self.directory.write_samples({**arrays, "rank": np.array(rank)}, "attack_samples")
                     return
 
-    def _check_clean_accuracy(self, tasks: list[Task]) -> None:
-        """Compare the clean accuracy at λ of training with the model card, where the test set is the card's own."""
-        for cell in (cell for task in tasks for cell in task.cells if cell.lam == task.subject.lam):
-            card = cell.subject.accuracy
-            if not card or card.get("fingerprint") != cell.images.fingerprint:
-                continue
-            outcome = self.directory.read_outcome(cell.key, n=len(cell.images))
+    @cached_property
+    def _promised(self) -> dict[str, Cell]:
+        """The clean cells at λ of training whose images are those on which the model's card records its accuracy."""
+        cells = (cell for task in self.tasks if task.perturbation.is_clean for cell in task.cells)
+        own = (cell for cell in cells if cell.lam == cell.subject.lam and cell.subject.accuracy)
+        return {cell.key: cell for cell in own if cell.subject.accuracy.get("fingerprint") == cell.images.fingerprint}
+
+    def _check_clean_accuracy(self, keys: set[str]) -> None:
+        """Compare the clean accuracy with the model card."""
+        for key in keys & self._promised.keys():
+            cell = self._promised[key]
+            outcome = self.directory.read_outcome(key, n=len(cell.images))
             if outcome is None:
                 continue
+            card = cell.subject.accuracy
             measured, recorded = float(outcome[0]["correct"].mean()), card["correct"] / card["n"]
             if abs(measured - recorded) > CLEAN_TOLERANCE:
                 raise InputError(
@@ -228,10 +193,11 @@ class Measurement:
                 )
 
     def _write_record(self, asked: Sequence[str], started: datetime, status: str) -> None:
-        suite = self.suite
+        suite, own = self.suite, {cell.key for cell in self.own_cells}
         rows = []
         for cell in self.cells:
-            state = "done" if cell.key in self.done else "failed" if cell.key in self.failures else "missing"
+            here = "missing" if cell.key in own else "elsewhere"
+            state = "done" if cell.key in self.done else "failed" if cell.key in self.failures else here
             rows.append({**cell.row(), "status": state, "reason": self.failures.get(cell.key, "")})
         self.directory.write_record(
             {
@@ -269,6 +235,9 @@ class Measurement:
                 ],
                 "batch_size": self.batch_size,
                 "agreement": [dataclasses.asdict(agreement) for agreement in self.agreements],
+                "executor": self.executor.name,
+                "shard": self.shard and str(self.shard),
+                "events": self.events,
                 "environment": describe_environment(self.device),
                 "cells": rows,
             }

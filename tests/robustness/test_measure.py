@@ -11,9 +11,10 @@ import torch
 
 from data_prep import load_images
 from data_prep.errors import InputError
-from robustness.measure.cells import Cell, list_perturbations
+from robustness.measure.cells import Cell
 from robustness.measure.evaluate import EvaluationError, evaluate
 from robustness.measure.perturbations import PerturbedImages, perturb
+from robustness.measure.plan import list_perturbations
 from robustness.measure.subjects import Subject, load_subjects
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite

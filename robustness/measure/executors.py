@@ -1,0 +1,104 @@
+"""Where jobs are measured: here, one after the other. On a Ray cluster: :mod:`robustness.measure.ray_executor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from tqdm import tqdm
+
+from data_prep.archives_c import ArchiveC
+from robustness.measure.jobs import Job, Result
+from robustness.measure.worker import OutOfMemory, Worker
+from robustness.run_directory import RunDirectory
+
+ATTEMPTS = 4
+"""How often a job is tried that the machine, not the model, could not finish."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What the jobs of a run need beside themselves.
+
+    Args:
+        archive: the official -C archive, or None to generate the corruptions.
+        directory: the run directory. Executors read and write its adversarial images only.
+        device: where to compute on this machine.
+        batch_size: images per forward pass.
+        bar: progress over all jobs, in forward passes of an image each.
+        report: called with a sentence for people about whatever went wrong and was mended.
+    """
+
+    archive: ArchiveC | None
+    directory: RunDirectory
+    device: torch.device
+    batch_size: int
+    bar: tqdm[Any]
+    report: Callable[[str], None]
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Measures jobs somewhere."""
+
+    @property
+    def name(self) -> str:
+        """What the record calls it."""
+
+    def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
+        """The results of all tasks of all jobs, in any order, each as soon as it is there."""
+
+
+@dataclass
+class Attempt:
+    """A job that is being tried: what is left of it, and how.
+
+    job: the cells that have no result yet. batch_size: of the forward passes. number: of attempts, this one included.
+    """
+
+    job: Job | None
+    batch_size: int
+    number: int = 1
+
+    def accept(self, result: Result) -> None:
+        """Take off what has a result."""
+        if self.job is not None:
+            self.job = self.job.restrict({cell.key for cell in self.job.cells} - result.keys)
+
+    def again(self, reason: str, *, halve: bool, report: Callable[[str], None]) -> Result | None:
+        """Prepare the next attempt and say why it is needed; the failure as a result if there will be none."""
+        assert self.job is not None
+        keys = tuple(cell.key for cell in self.job.cells)
+        if self.number == ATTEMPTS or (halve and self.batch_size == 1):
+            reason = f"{reason} (attempt {self.number}, batch size {self.batch_size})"
+            return Result(self.job.title, {}, keys, reason)
+        self.number += 1
+        if halve:
+            self.batch_size = max(self.batch_size // 2, 1)
+        report(f"{self.job.title}: {reason}; attempt {self.number} of {ATTEMPTS} at batch size {self.batch_size}")
+        return None
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """One job after the other in this process; after running out of memory again, with half the batch size."""
+
+    name: str = "local"
+
+    def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
+        """See :class:`Executor`."""
+        worker = Worker(workplace.archive, workplace.directory, workplace.device)
+        for job in jobs:
+            attempt = Attempt(job, workplace.batch_size)
+            while attempt.job is not None:
+                try:
+                    for result in worker.measure(attempt.job, batch_size=attempt.batch_size, bar=workplace.bar):
+                        attempt.accept(result)
+                        yield result
+                except OutOfMemory as error:
+                    failure = attempt.again(str(error), halve=True, report=workplace.report)
+                    if failure is not None:
+                        attempt.accept(failure)
+                        yield failure

@@ -1,0 +1,89 @@
+"""The plan of a suite: every task of its grid, in the order in which one machine measures them."""
+
+from __future__ import annotations
+
+from data_prep import ImageSet
+from robustness.measure.cells import Adversary, AttackTask, Cell, Task
+from robustness.measure.perturbations import Perturbation
+from robustness.measure.subjects import Subject
+from robustness.measure.victims import LamChoice
+from robustness.suite import Suite
+
+
+def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, official: bool) -> list[Perturbation]:
+    """Clean first, then each of ``corruptions`` at every severity, all of one source: no table mixes sources."""
+    generated = "synthetic" if suite.profile == "sweep" else "generated"
+    source = "official" if official else generated
+    clean = Perturbation(name="clean", severity=0, source=source)
+    profile = "" if official else suite.profile
+    return [clean] + [
+        Perturbation(name=name, severity=severity, source=source, profile=profile)
+        for name in corruptions
+        for severity in suite.levels(name)
+    ]
+
+
+def plan_tasks(
+    suite: Suite, subjects: list[Subject], images: ImageSet, *, official: bool, training_images: ImageSet | None = None
+) -> list[Task]:
+    """The whole grid, grouped: perturbations outermost, so that images are perturbed once for all models and λs.
+
+    Args:
+        suite: the grid.
+        subjects: the models.
+        images: the clean images that are measured.
+        official: whether their corruptions are read from the official archive.
+        training_images: those that ``validated`` chooses λ on, for the models that have λs to choose from; None for
+            no such choice. Their corruptions are always generated.
+    """
+    tasks = [
+        _plan_task(suite, subject, perturbation, images)
+        for perturbation in list_perturbations(suite, suite.corruptions, official=official)
+        for subject in subjects
+    ]
+    if training_images is not None:
+        tasks += [
+            _plan_task(suite, subject, perturbation, training_images)
+            for perturbation in list_perturbations(suite, suite.selection_corruptions, official=False)
+            for subject in subjects
+            if len(subject.lambdas(suite.lambdas)) > 1
+        ]
+    return tasks
+
+
+def _plan_task(suite: Suite, subject: Subject, perturbation: Perturbation, images: ImageSet) -> Task:
+    choices = _choices(suite, subject, perturbation) if images.split == suite.split else subject.lambdas(suite.lambdas)
+    cells = tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
+    return Task(subject, perturbation, images, cells)
+
+
+def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> list[AttackTask]:
+    """A task for every attack, model and choice of λ that it is crafted for.
+
+    ``whitebox`` shows the images to the model at that choice only; ``transfer`` and ``adaptive`` need all pairs.
+    """
+    tasks = []
+    for attack in suite.attacks:
+        for subject in subjects:
+            choices = attacked_choices(suite, subject)
+            for crafted_for in choices:
+                adversary = Adversary(attack=attack, crafted_for=crafted_for, probe_images=suite.probe_images)
+                shown = [crafted_for] if suite.threats == ("whitebox",) else choices
+                cells = tuple(Cell(subject, choice, adversary, images, suite.seed) for choice in shown)
+                tasks.append(AttackTask(subject, adversary, cells))
+    return tasks
+
+
+def attacked_choices(suite: Suite, subject: Subject) -> tuple[LamChoice, ...]:
+    """The λs of the grid, with that of training under ``transfer``, and under ``adaptive`` the residual law."""
+    fixed = subject.lambdas(suite.lambdas)
+    if "transfer" in suite.threats and subject.lam is not None and subject.lam not in fixed:
+        fixed = tuple(sorted([*(lam for lam in fixed if lam is not None), subject.lam]))
+    has_policy = "adaptive" in suite.threats and subject.law is not None and subject.network.has_lam
+    return (*fixed, subject.law.law) if has_policy and subject.law is not None else fixed
+
+
+def _choices(suite: Suite, subject: Subject, perturbation: Perturbation) -> tuple[LamChoice, ...]:
+    """The grid; clean images are answered at every choice that is attacked, too: robust means right on them as well."""
+    attacked = perturbation.is_clean and suite.attacks
+    return attacked_choices(suite, subject) if attacked else subject.lambdas(suite.lambdas)

@@ -1,0 +1,176 @@
+"""Join the run directories of shards into one: ``python -m robustness.merge OUT SHARD...``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError, run_command
+from data_prep.files import replacing
+from robustness.analysis.write import write_analysis
+from robustness.report import exit_code, print_summary
+from robustness.run_directory import RunDirectory
+
+_NAMES = ("name", "description")
+"""What a suite may be called differently in two shards of one grid."""
+
+
+def check_alike(first: RunDirectory, second: RunDirectory) -> None:
+    """Make sure that two run directories are parts of one grid.
+
+    Raises:
+        PrerequisiteError: one of them is no run directory.
+        InputError: they differ in protocol, suite, data, models or cells; what differs is named.
+    """
+    ours, theirs = _describe(first.read_record()), _describe(second.read_record())
+    differing = [
+        f"{name}: {_show(ours.get(name))} and {_show(theirs.get(name))}"
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise InputError(
+            f"{first.path} and {second.path} are not of one grid: they differ in {'; '.join(differing)}. Give every "
+            "shard the same options"
+        )
+
+
+def _describe(record: dict[str, Any]) -> dict[str, Any]:
+    """What all shards of a grid have in common, by the name of it."""
+    suite = {f"{name} of the suite": value for name, value in record["suite"].items() if name not in _NAMES}
+    data = {f"{name} of the data": value for name, value in record["data"].items() if name != "name"}
+    models = {
+        f"{field} of the model {model['name']}": value
+        for model in record["models"]
+        for field, value in model.items()
+        if field not in ("name", "clean_accuracy_on_card")
+    }
+    fields = {"protocol version": record["protocol"], **suite, **data, **models}
+    return {**fields, "cells": sorted(cell["key"] for cell in record["cells"])}
+
+
+def _show(value: Any) -> str:
+    text = "nothing" if value is None else f"{len(value)} of them" if isinstance(value, list) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
+    """Bring everything that ``shards`` measured into ``out``, which afterwards is like the run of one machine.
+
+    A cell is copied if its file is whole; of two shards that have it the first one's counts. ``out`` may hold cells
+    already, of an earlier merge or a run of the same grid: they stay.
+
+    Raises:
+        PrerequisiteError: a shard is no run directory.
+        InputError: the shards are not of one grid, or another run is writing to ``out``.
+    """
+    sources = [out, *shards] if (out.path / "run.json").exists() else list(shards)
+    for other in sources[1:]:
+        check_alike(sources[0], other)
+    records = [source.read_record() for source in sources]
+    out.create()
+    with out.lock():
+        reasons = {cell["key"]: cell["reason"] for record in records for cell in record["cells"] if cell["reason"]}
+        cells = [_merge_cell(cell, out, shards, reasons.get(cell["key"], "")) for cell in records[0]["cells"]]
+        for shard in shards:
+            for path in shard.adversarial.glob("*.npz"):
+                if not path.name.endswith(".partial.npz"):
+                    _copy(path, out.adversarial / path.name)
+        _merge_samples(out, shards)
+        out.write_record(_join(records, cells, out))
+
+
+def _merge_cell(cell: dict[str, Any], out: RunDirectory, shards: Sequence[RunDirectory], reason: str) -> dict[str, Any]:
+    """Copy a cell from the first shard that has it; what the record says of it afterwards."""
+    key, n = cell["key"], cell["n"]
+    found = out.read_outcome(key, n=n) is not None
+    for shard in shards:
+        if not found and shard.read_outcome(key, n=n) is not None:
+            _copy(shard.outcomes / f"{key}.parquet", out.outcomes / f"{key}.parquet", replace=True)
+            found = True
+    if found:
+        return {**cell, "status": "done", "reason": ""}
+    return {**cell, "status": "failed" if reason else "missing", "reason": reason}
+
+
+def _merge_samples(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
+    """Sample images are alike in all shards; of those of attacks the one of the first task is kept."""
+    held = [shard.path / "samples.npz" for shard in (out, *shards)]
+    if (first := next((path for path in held if path.is_file()), None)) is not None:
+        _copy(first, held[0])
+    samples = [arrays for shard in (out, *shards) if (arrays := shard.read_samples("attack_samples")) is not None]
+    if samples:
+        out.write_samples(min(samples, key=lambda arrays: int(arrays.get("rank", 0))), "attack_samples")
+
+
+def _copy(source: Path, target: Path, *, replace: bool = False) -> None:
+    if replace or not target.exists():
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: RunDirectory) -> dict[str, Any]:
+    """The record of the whole: that of the first shard, with what every shard ran on."""
+    states = {cell["status"] for cell in cells}
+    parts = [part for record in records for part in record.get("shards", [record])]
+    kept = ("shard", "status", "started", "written", "environment", "events")
+    return {
+        **{name: value for name, value in records[0].items() if name != "schema_version"},
+        "status": "failed" if "failed" in states else "incomplete" if "missing" in states else "complete",
+        "asked": _ask_for_all(records[0]["asked"], out),
+        "started": min(record["started"] for record in records),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "shard": None,
+        "shards": [{name: part[name] for name in kept if name in part} for part in parts],
+        "cells": cells,
+    }
+
+
+def _ask_for_all(asked: Sequence[str], out: RunDirectory) -> list[str]:
+    """The command line that measures what is missing: a shard's, without ``--shard`` and with ``--out OUT``."""
+    kept = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    kept.add_argument("--shard")
+    kept.add_argument("--out")
+    return [*kept.parse_known_args(list(asked))[1], "--out", str(out.path)]
+
+
+def describe_gaps(out: RunDirectory) -> list[str]:
+    """A line for every model and perturbation that cells are missing of, with the reason if a shard gave one."""
+    gaps = Counter(
+        (cell["model"], cell["perturbation"], cell["reason"] or "in no shard that was given")
+        for cell in out.read_record()["cells"]
+        if cell["status"] != "done"
+    )
+    return [f"{count} cells of {model}, {name}: {reason}" for (model, name, reason), count in gaps.items()]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m robustness.merge",
+        description="Join the run directories of robustness.run --shard i/n into one, with its tables, figures and "
+        "report. Shards of another grid, protocol, weights or data are refused. No model or data is needed.",
+        epilog="example:\n  python -m robustness.merge results/runs/cifar10c results/runs/cifar10c-*-of-8\n\n"
+        "exit codes: 0 all cells are there, 1 some are missing, 2 bad input",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
+    parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="the --out of a shard")
+    arguments = parser.parse_args(argv)
+    out = RunDirectory(arguments.out)
+    merge(out, [RunDirectory(path) for path in arguments.shards])
+    findings = write_analysis(out)
+    print_summary(findings)
+    for gap in describe_gaps(out):
+        print(f"missing: {gap}", file=sys.stderr)
+    return exit_code(findings)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

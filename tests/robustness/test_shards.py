@@ -1,0 +1,223 @@
+"""A grid that several runs share: disjoint shards, and the same table once they are joined."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from data_prep.errors import InputError, run_command
+from robustness import merge, run
+from robustness.analysis.frames import CELL_COLUMNS
+from robustness.measure.jobs import Job, Shard
+from robustness.run_directory import RunDirectory
+
+pytestmark = pytest.mark.usefixtures("without_figures")
+STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
+
+
+@pytest.fixture
+def grid(tmp_path: Path, models: Path) -> Path:
+    """Two corruptions at two severities, a choice of λ on training images, and PGD at two budgets: 14 jobs."""
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        f"""
+        data = "shapes"
+        corruptions = ["gaussian_noise", "pixelate"]
+        severities = [1, 5]
+        models = ["{models}/sparse.safetensors", "{models}/plain.safetensors"]
+        lambdas = [0.1, 0.5]
+        selection = "same"
+        selection_n = 8
+        n = 8
+        probe_images = 2
+        [[attacks]]
+        name = "pgd"
+        eps = ["1/255", "8/255"]
+        steps = 2
+        """
+    )
+    return path
+
+
+def measure(suite: Path, out: Path, *options: str) -> int:
+    arguments = ["--suite", str(suite), "--out", str(out), "--device", "cpu", *options]
+    return run_command(lambda: run.main(arguments))
+
+
+def join(out: Path, *shards: Path) -> int:
+    return run_command(lambda: merge.main([str(out), *map(str, shards)]))
+
+
+def read_cells(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "cells.csv")[STABLE]
+
+
+def plan(suite: Path, *options: str) -> list[Job]:
+    arguments = run.make_parser().parse_args(["--suite", str(suite), *options])
+    return run.prepare(run.read_suite(arguments), arguments).jobs
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 20])
+def test_every_job_is_in_exactly_one_shard_whatever_the_order(grid, models, count):
+    jobs = plan(grid)
+    assert len(jobs) == 5 + 5 + 2 * (2 + 1)
+    keys = {job.key for job in jobs}
+    taken = [Shard(index + 1, count).take(jobs) for index in range(count)]
+    assert sorted(job.key for shard in taken for job in shard) == sorted(keys)
+    for kind in (True, False):
+        sizes = [sum(job.is_attack == kind for job in shard) for shard in taken]
+        assert max(sizes) - min(sizes) <= 1, "every shard gets its share of attacks and of corruptions"
+    other = plan(
+        grid,
+        *("--models", f"{models}/plain.safetensors,{models}/sparse.safetensors"),
+        *("--corruptions", "pixelate,gaussian_noise", "--lambdas", "0.5,0.1", "--eps", "8/255,1/255"),
+    )
+    again = [Shard(index + 1, count).take(other) for index in range(count)]
+    assert [{job.key for job in shard} for shard in again] == [{job.key for job in shard} for shard in taken]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3", "1/0", "1.5/3", ""])
+def test_shards_that_make_no_sense_are_refused(grid, text):
+    with pytest.raises(InputError, match="must be i/n with i from 1 to n"):
+        plan(grid, f"--shard={text}")
+
+
+def test_merged_shards_are_the_run_of_one_machine(grid, tmp_path):
+    """Every table, those of attacks and policies included, and the samples of the figures."""
+    serial, joined = tmp_path / "serial", tmp_path / "joined"
+    shards = [tmp_path / str(index) for index in range(3)]
+    assert measure(grid, serial) == 0
+    for index, shard in enumerate(shards):
+        assert measure(grid, shard, "--shard", f"{index + 1}/3") == 0
+        assert not (shard / "cells.csv").exists(), "a part has no tables of its own"
+    files = [{path.name for path in (shard / "outcomes").iterdir()} for shard in shards]
+    assert sum(map(len, files)) == len(set.union(*files)) == len(list((serial / "outcomes").iterdir()))
+    assert join(joined, *reversed(shards)) == 0
+    pd.testing.assert_frame_equal(read_cells(joined), read_cells(serial))
+    for path in (serial / "tables").iterdir():
+        assert (joined / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
+    for name in ("samples.npz", "attack_samples.npz"):
+        assert (joined / name).exists() == (serial / name).exists(), name
+    assert len(list((joined / "adversarial").iterdir())) == 6
+    record = json.loads((joined / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert sorted(part["shard"] for part in record["shards"]) == ["1/3", "2/3", "3/3"]
+
+
+def test_what_is_missing_is_named_and_measured_by_the_command_without_a_shard(grid, tmp_path, capsys):
+    serial, joined = tmp_path / "serial", tmp_path / "joined"
+    shards = [tmp_path / str(index) for index in range(3)]
+    measure(grid, serial)
+    for index, shard in enumerate(shards):
+        measure(grid, shard, "--shard", f"{index + 1}/3")
+    damaged = sorted((shards[0] / "outcomes").iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    assert join(joined, *shards[:2]) == 1
+    told = capsys.readouterr().err
+    absent = len(list((shards[2] / "outcomes").iterdir())) + 1
+    assert sum(int(line.split()[1]) for line in told.splitlines() if line.startswith("missing:")) == absent
+    assert "in no shard that was given" in told
+    kept = {path.name: path.stat().st_mtime_ns for path in (joined / "outcomes").iterdir()}
+    assert join(joined, shards[2]) == 1, "a later merge brings the rest of the shards, and one cell is damaged"
+    assert measure(grid, joined) == 0
+    assert {name: (joined / "outcomes" / name).stat().st_mtime_ns for name in kept} == kept
+    pd.testing.assert_frame_equal(read_cells(joined), read_cells(serial))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--seed", "1"), "seed of the suite: 0 and 1"),
+        (("--lambdas", "0.1"), r"lambdas of the suite: 2 of them and 1 of them"),
+        (("--n", "7"), "n of the data: 8 and 7"),
+        (("--severities", "1"), "severities of the suite"),
+        (("--eps", "1/255"), "attacks of the suite"),
+    ],
+)
+def test_shards_of_another_grid_are_refused(grid, tmp_path, options, message):
+    first, second = tmp_path / "first", tmp_path / "second"
+    measure(grid, first, "--shard", "1/30")
+    measure(grid, second, "--shard", "2/30", *options)
+    with pytest.raises(InputError, match=message):
+        merge.merge(RunDirectory(tmp_path / "joined"), [RunDirectory(first), RunDirectory(second)])
+    assert not (tmp_path / "joined").exists()
+
+
+def test_other_weights_of_one_name_and_other_protocols_are_refused(grid, models, tmp_path, monkeypatch):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    measure(grid, first, "--shard", "1/30")
+    monkeypatch.setattr("robustness.measure.cells.PROTOCOL_VERSION", 2)
+    monkeypatch.setattr("robustness.measure.measure.PROTOCOL_VERSION", 2)
+    measure(grid, second, "--shard", "2/30")
+    with pytest.raises(InputError, match="protocol version: 1 and 2"):
+        merge.check_alike(RunDirectory(first), RunDirectory(second))
+    monkeypatch.undo()
+    monkeypatch.setattr("robustness.measure.subjects.weights_fingerprint", lambda network: "f" * 64)
+    measure(grid, third, "--shard", "2/30")
+    with pytest.raises(InputError, match=r"weights of the model sparse: .* and ffff"):
+        merge.check_alike(RunDirectory(first), RunDirectory(third))
+
+
+def test_a_shard_without_any_job_is_whole_and_a_failed_cell_keeps_its_reason(grid, tmp_path, monkeypatch, capsys):
+    empty, rest = tmp_path / "empty", tmp_path / "rest"
+    assert measure(grid, empty, "--shard", "50/50") == 0
+    assert "shard 50/50: 0 of the cells" in capsys.readouterr().out
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise ValueError("it is broken")
+
+    monkeypatch.setattr("robustness.measure.worker.evaluate", fail)
+    assert measure(grid, rest, "--shard", "1/2") == 1
+    assert join(tmp_path / "joined", empty, rest) == 1
+    assert "ValueError: it is broken" in capsys.readouterr().err
+    assert json.loads((tmp_path / "joined" / "run.json").read_text())["status"] == "failed"
+
+
+def test_two_runs_never_write_to_one_folder(grid, tmp_path, capsys):
+    """The lock is the system's: it holds against another process, and ends when that is killed."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    hold = "import sys, time; from pathlib import Path; from robustness.run_directory import RunDirectory\n"
+    hold += "with RunDirectory(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(100)"
+    with subprocess.Popen([sys.executable, "-c", hold, str(directory.path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        unfinished = directory.outcomes / ".writing-x"
+        unfinished.mkdir()
+        assert measure(grid, directory.path) == 2
+        assert "another run is writing to" in capsys.readouterr().err
+        assert unfinished.exists(), "what another run is writing is not cleared away"
+        process.kill()
+    assert measure(grid, directory.path, "--shard", "1/30") == 0
+    assert not unfinished.exists()
+
+
+def test_out_of_memory_is_tried_again_with_smaller_batches_and_reported(grid, tmp_path, monkeypatch, capsys):
+    from robustness.measure.worker import evaluate
+
+    sizes = []
+
+    def fit(*arguments: object, **options: int) -> list[pd.DataFrame]:
+        sizes.append(options["batch_size"])
+        if options["batch_size"] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return evaluate(*arguments, **options)
+
+    measure(grid, tmp_path / "roomy", "--batch-size", "8")
+    monkeypatch.setattr("robustness.measure.worker.evaluate", fit)
+    assert measure(grid, tmp_path / "narrow", "--batch-size", "8") == 0
+    assert sizes[:3] == [8, 4, 2]
+    pd.testing.assert_frame_equal(read_cells(tmp_path / "narrow"), read_cells(tmp_path / "roomy"), rtol=1e-4)
+    events = json.loads((tmp_path / "narrow" / "run.json").read_text())["events"]
+    assert "out of memory; attempt 2 of 4 at batch size 4" in events[0]
+    assert events[0] in capsys.readouterr().err
+
+    monkeypatch.setattr("robustness.measure.worker.evaluate", lambda *_, **__: fit(batch_size=9))
+    assert measure(grid, tmp_path / "hopeless") == 1
+    assert "out of memory (attempt 4, batch size 31)" in capsys.readouterr().err
