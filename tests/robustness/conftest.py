@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from data_prep import load_images
 from sdnet_core import ModelCard, build_model, save_model
 
 
@@ -37,6 +39,15 @@ def suite(tmp_path: Path, models: Path) -> Path:
         """
     )
     return path
+
+
+_draw = cache(load_images)
+
+
+@pytest.fixture
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing the training split of the shapes takes most of the time of a tiny run that chooses λ on it."""
+    monkeypatch.setattr("robustness.run.load_images", _draw)
 
 
 @pytest.fixture
