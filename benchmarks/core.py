@@ -1,0 +1,96 @@
+"""Inference: SDNet-18 and SDNet-18-all beside ResNet-18, fused beside plain, evaluation beside a plain loop.
+
+    python benchmarks/core.py                         batches of 32 and 128, full width
+    python benchmarks/core.py --fast                  with --speed fast (compiling takes minutes)
+    python benchmarks/core.py --width 16 --batch-sizes 250 --rounds 3
+
+All forms of a table alternate within one process. Networks are untrained, their input is random: neither changes the
+work. ``ratio`` is the paired median of baseline time over time: above 1 is faster than ResNet-18.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+import torch
+from pairing import alternate, print_machine, print_ratios, print_roofline, run_plain
+from torch import Tensor
+
+from sdnet_core import CSCConv2d, Network, build_model
+from sdnet_core.environment import select_device
+from sdnet_core.speed import accelerate
+
+NETWORKS = {
+    "ResNet-18": ("resnet18", {}),
+    "SDNet-18": ("sdnet18", {}),
+    "SDNet-18-all": ("sdnet18_all", {"shortcut": False}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--fast", action="store_true", help="with the compiled form")
+    parser.add_argument("--device")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = select_device(options.device)
+    print_machine(device)
+    torch.manual_seed(0)
+    plain = {
+        name: build_model(arch, width=options.width, **more).eval().to(device)
+        for name, (arch, more) in NETWORKS.items()
+    }
+    exact = {name: accelerate(network, "exact", device) for name, network in plain.items()}
+    fast = {name: accelerate(network, "fast", device) for name, network in plain.items()} if options.fast else {}
+    with torch.inference_mode():
+        for batch_size in options.batch_sizes:
+            images = torch.rand(batch_size, 3, 32, 32, device=device)
+            compare_networks(exact, images, options.rounds)
+            for name in NETWORKS:
+                compare_evaluation(plain[name], exact[name], fast.get(name), images, options.rounds)
+        compare_layers(options.width, max(options.batch_sizes), device, options.rounds)
+
+
+def compare_networks(networks: dict[str, Network], images: Tensor, rounds: int) -> None:
+    """Inference of the networks as the harness runs them; the sparse ones with the plain solver, too."""
+    print(f"\ninference, batch {len(images)}, ratio to ResNet-18:")
+    images = images.contiguous(memory_format=torch.channels_last)
+    jobs = {name: partial(network, images) for name, network in networks.items()}
+    sparse = [name for name, network in networks.items() if network.has_lam]
+    also = {name: f"{name}, plain FISTA" for name in sparse}
+    jobs |= {also[name]: partial(run_plain, networks[name], images) for name in sparse}
+    seconds = alternate(jobs, rounds=rounds, device=images.device)
+    print_ratios(seconds, per_call=len(images), baseline="ResNet-18", also=also)
+    print_roofline({name: jobs[name] for name in networks}, seconds, images.device, len(images))
+
+
+def compare_evaluation(plain: Network, exact: Network, fast: Network | None, images: Tensor, rounds: int) -> None:
+    """The forms that ``--speed`` chooses from, beside an eager loop in float32 with the plain solver."""
+    print(f"\nevaluation of {plain.config.arch}, batch {len(images)}, ratio to a plain eager loop:")
+    laid_out = images.contiguous(memory_format=torch.channels_last)
+    jobs = {"plain loop": partial(run_plain, plain, images), "--speed exact": partial(exact, laid_out)}
+    if fast is not None:
+        jobs["--speed fast"] = partial(fast, laid_out)
+    seconds = alternate(jobs, rounds=rounds, device=images.device)
+    print_ratios(seconds, per_call=len(images), baseline="plain loop")
+
+
+def compare_layers(width: int, batch_size: int, device: torch.device, rounds: int) -> None:
+    """The sparse-coding layer alone, forward, fused beside plain: at the input and between blocks."""
+    for channels, size in ((3, 32), (width, 32), (4 * width, 8)):
+        atoms = max(channels, width)
+        layer = CSCConv2d(channels, atoms, image_size=size).to(memory_format=torch.channels_last).to(device)
+        x = torch.rand(batch_size, channels, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        print(f"\nlayer {channels} → {atoms} at {size} × {size}, batch {batch_size}, ratio to plain:")
+        jobs = {"plain": partial(run_plain, layer, x), "fused": partial(layer, x)}
+        print_ratios(alternate(jobs, rounds=rounds, device=device), per_call=batch_size, baseline="plain")
+
+
+if __name__ == "__main__":
+    main()
