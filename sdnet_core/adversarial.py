@@ -13,35 +13,41 @@ from torch.nn import functional
 from sdnet_core.networks import Network
 
 
+def random_start(
+    images: Float[Tensor, "n 3 h w"], *, eps: float, generator: torch.Generator
+) -> Float[Tensor, "n 3 h w"]:
+    """``images`` moved uniformly within the L∞ ball of radius ``eps``, and back into [0, 1]."""
+    return (images + torch.empty_like(images).uniform_(-eps, eps, generator=generator)).clamp(0, 1)
+
+
 def craft_batch(
     model: Network,
     images: Float[Tensor, "n 3 h w"],
     labels: Int[Tensor, " n"],
     *,
+    start: Float[Tensor, "n 3 h w"],
     eps: float,
     steps: int,
     step_size: float,
-    generator: torch.Generator,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Projected gradient ascent on the cross-entropy in the L∞ ball: x ← Π(x + α sign ∇ₓ loss), from a random start.
+    """Projected gradient ascent on the cross-entropy in the L∞ ball: x ← Π(x + α sign ∇ₓ loss).
 
     Args:
         model: the network in training. It is frozen for the time of the attack, so that its batch statistics are those
             of the training step alone.
         images: clean images in [0, 1].
         labels: their classes.
+        start: where the ascent begins, in the ball around ``images`` (:func:`random_start`).
         eps: ε, radius of the ball, in [0, 1] pixel units.
         steps: number of gradient steps, at least 1.
         step_size: α, in [0, 1] pixel units.
-        generator: of the uniform random start.
 
     Returns:
         Images in [0, 1] with ‖x′ − x‖∞ ≤ ε.
 
     Source: Madry et al., ICLR 2018, section 2.1; eval mode: Pang et al., ICLR 2021, section 3.2.
     """
-    noise = torch.empty_like(images).uniform_(-eps, eps, generator=generator)
-    crafted = (images + noise).clamp(0, 1)
+    crafted = start.clone()
     with frozen(model):
         for _ in range(steps):
             crafted.requires_grad_(True)

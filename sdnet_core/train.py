@@ -3,7 +3,7 @@
 A run directory holds ``state.pt`` (to go on after a kill), ``log.csv``, ``curves.png`` and ``model.safetensors``.
 Every epoch draws its shuffling and augmentation from (seed, epoch) and starts from converged step sizes, so that a
 resumed run continues as the uninterrupted one would have. The model is the one of the last epoch: no image of the test
-split chooses anything.
+split chooses anything. Under torchrun each process takes its share of every batch (:mod:`sdnet_core.processes`).
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
-from sdnet_core.adversarial import craft_batch
+from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.augment import crop_and_flip, to_images
 from sdnet_core.checkpoints import ModelCard, build_model, load_model, save_model, weights_fingerprint
 from sdnet_core.environment import describe_environment, select_device
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network
+from sdnet_core.processes import ALONE, Processes, join_processes, own_device
 from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
 
 _EVALUATION_BATCH = 500
@@ -47,6 +48,7 @@ class TrainingRun:
     device: torch.device
     precision: str
     init: str | None = None
+    processes: Processes = ALONE
 
     def identity(self) -> str:
         """What must not change between the start of a run and its resumption."""
@@ -58,7 +60,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
 
     Raises:
         InputError: the run directory belongs to another recipe, seed, precision or start; the model of ``init`` has
-            another configuration; the loss is not finite.
+            another configuration; the loss is not finite; a batch cannot be divided among the processes.
     """
     recipe = run.recipe
     torch.manual_seed(run.seed)
@@ -74,15 +76,22 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
+    parallel = run.processes.parallelise(model)
     pixels = torch.from_numpy(np.array(train_set.pixels)).to(run.device)
     labels = torch.from_numpy(np.array(train_set.labels)).to(run.device)
     log = _resume(run, model, optimiser)
     steps = len(pixels) // recipe.batch_size
-    with tqdm(total=recipe.epochs * steps, initial=len(log) * steps, unit="step", desc=recipe.name) as progress:
+    with tqdm(
+        total=recipe.epochs * steps,
+        initial=len(log) * steps,
+        unit="step",
+        desc=recipe.name,
+        disable=not run.processes.is_first,
+    ) as progress:
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
-            loss = _train_epoch(run, model, optimiser, pixels, labels, epoch, progress)
-            correct = count_correct(model, test_set, run.device)
+            loss = _train_epoch(run, model, parallel, optimiser, pixels, labels, epoch, progress)
+            correct = count_correct(model, test_set, run.device, run.processes)
             log.append(
                 {
                     "epoch": epoch + 1,
@@ -93,11 +102,12 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
                 }
             )
             progress.set_postfix(loss=f"{loss:.3f}", test=f"{100 * log[-1]['test_accuracy']:.2f}%")
-            _write_state(run, model, optimiser, log)
-            _write_log(run.out, log)
+            if run.processes.is_first:
+                _write_state(run, model, optimiser, log)
+                _write_log(run.out, log)
     model.refresh()
     accuracy = {
-        "correct": count_correct(model, test_set, run.device),
+        "correct": count_correct(model, test_set, run.device, run.processes),
         "n": len(test_set),
         "data": test_set.title,
         "fingerprint": test_set.fingerprint,
@@ -110,6 +120,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         record={
             "seed": run.seed,
             "precision": run.precision,
+            "processes": run.processes.size,
             **({"init": run.init, "init_weights": weights_fingerprint(load_model(run.init))} if run.init else {}),
             "seconds": round(sum(row["seconds"] for row in log), 1),
             "train_data": train_set.title,
@@ -118,21 +129,27 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             **describe_environment(run.device),
         },
     )
-    save_model(model, run.out / "model.safetensors", card)
+    if run.processes.is_first:
+        save_model(model, run.out / "model.safetensors", card)
     return card
 
 
 def _train_epoch(
     run: TrainingRun,
     model: Network,
+    parallel: nn.Module,
     optimiser: torch.optim.Optimizer,
     pixels: Tensor,
     labels: Tensor,
     epoch: int,
     progress: tqdm[Any],
 ) -> float:
-    """One pass over the shuffled training images; returns the mean loss, the only value the host waits for."""
-    recipe = run.recipe
+    """One pass over the shuffled training images; returns the mean loss, the only value the host waits for.
+
+    Whole batches are drawn, whatever the number of processes, and then shared out. ``parallel`` is the model as it is
+    trained by all processes.
+    """
+    recipe, share = run.recipe, run.processes.share
     generator = torch.Generator(run.device).manual_seed((run.seed << 20) + epoch)
     order = torch.randperm(len(pixels), generator=generator, device=run.device)
     steps = len(pixels) // recipe.batch_size
@@ -145,26 +162,29 @@ def _train_epoch(
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         batch = crop_and_flip(pixels[chosen], padding=recipe.crop_padding, flip=recipe.flip, generator=generator)
         images = to_images(batch).contiguous(memory_format=memory_layout(run.device, model.config.width))
+        targets = share(labels[chosen])
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             if recipe.adversarial:
-                images = craft_batch(
+                start = random_start(images, eps=recipe.adversarial_eps, generator=generator)
+                own = craft_batch(
                     model,
-                    images,
-                    labels[chosen],
+                    share(images),
+                    targets,
+                    start=share(start),
                     eps=recipe.adversarial_eps,
                     steps=recipe.adversarial_steps,
                     step_size=recipe.adversarial_step_size,
-                    generator=generator,
                 )
-            logits = model(images)
-            loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=recipe.label_smoothing)
+            else:
+                own = share(images)
+            loss = functional.cross_entropy(parallel(own), targets, label_smoothing=recipe.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         model.project()
         total += loss.detach()
         progress.update()
-    mean = float(total) / steps
+    mean = float(run.processes.add(total)) / (steps * run.processes.size)
     if mean != mean or mean == float("inf"):
         raise InputError(
             f"the loss of epoch {epoch + 1} is not finite: lower lr (now {recipe.lr}) or lengthen warmup_epochs"
@@ -173,17 +193,26 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def count_correct(model: Network, images: ImageSet, device: torch.device) -> int:
-    """Number of right predictions over ``images`` at the λ of training; the model's mode is restored."""
+def count_correct(
+    model: Network,
+    images: ImageSet,
+    device: torch.device,
+    processes: Processes = ALONE,
+) -> int:
+    """Number of right predictions over ``images`` at the λ of training; the model's mode is restored.
+
+    Each of ``processes`` answers its share of the batches; the sum is returned by all.
+    """
     was_training = model.training
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, len(images), _EVALUATION_BATCH):
+    stride = processes.size * _EVALUATION_BATCH
+    for start in range(processes.rank * _EVALUATION_BATCH, len(images), stride):
         batch = torch.from_numpy(np.array(images.pixels[start : start + _EVALUATION_BATCH])).to(device)
         labels = torch.from_numpy(np.array(images.labels[start : start + _EVALUATION_BATCH])).to(device)
         correct += (model(to_images(batch)).argmax(1) == labels).sum()
     model.train(was_training)
-    return int(correct)
+    return int(processes.add(correct))
 
 
 def memory_layout(device: torch.device, width: int) -> torch.memory_format:
@@ -208,11 +237,12 @@ def _start_from(model: Network, trained: Network) -> None:
 
 
 def _resume(run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer) -> list[dict[str, float]]:
-    """Restore ``state.pt`` where there is one and return the rows of the finished epochs."""
+    """Restore ``state.pt`` where there is one and return the rows of the finished epochs; the first process reads."""
     path = run.out / "state.pt"
-    if not path.exists():
+    found = run.processes.is_first and path.exists()
+    state = run.processes.send(torch.load(path, map_location="cpu", weights_only=True) if found else None)
+    if state is None:
         return []
-    state = torch.load(path, map_location=run.device, weights_only=True)
     if state["identity"] != run.identity():
         raise InputError(
             f"{run.out} holds a run of another recipe, seed or precision: choose another --out or give --fresh"
@@ -256,7 +286,8 @@ def make_parser() -> argparse.ArgumentParser:
         "  python -m sdnet_core.train --recipe shapes-sdnet18\n"
         "  python -m sdnet_core.train --recipe cifar10-sdnet18 --precision bf16 --seed 1\n"
         "  python -m sdnet_core.train --recipe cifar10-sdnet18-small --set epochs=3 --set model.lam=0.2\n"
-        "  python -m sdnet_core.train --recipe cifar10-sdnet18 --adversarial pgd --set adversarial_steps=7",
+        "  python -m sdnet_core.train --recipe cifar10-sdnet18 --adversarial pgd --set adversarial_steps=7\n"
+        "  torchrun --nproc-per-node 8 -m sdnet_core.train --recipe cifar10-sdnet18-all   # eight GPUs, one batch",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")
@@ -281,15 +312,17 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"
-    device = select_device(arguments.device)
-    run = TrainingRun(recipe, arguments.seed, out, device, arguments.precision, arguments.init)
-    if arguments.fresh:
-        (out / "state.pt").unlink(missing_ok=True)
+    device = own_device(select_device(arguments.device))
     splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]
-    card = train(run, *splits)
-    accuracy = card.accuracy["correct"] / card.accuracy["n"]
-    print(f"{card.name}: {accuracy:.2%} of {card.accuracy['n']} test images of {card.accuracy['data']}")
-    print(f"written: {out / 'model.safetensors'}")
+    with join_processes(device) as processes:
+        run = TrainingRun(recipe, arguments.seed, out, device, arguments.precision, arguments.init, processes)
+        if arguments.fresh and processes.is_first:
+            (out / "state.pt").unlink(missing_ok=True)
+        card = train(run, *splits)
+    if processes.is_first:
+        accuracy = card.accuracy["correct"] / card.accuracy["n"]
+        print(f"{card.name}: {accuracy:.2%} of {card.accuracy['n']} test images of {card.accuracy['data']}")
+        print(f"written: {out / 'model.safetensors'}")
     return 0
 
 

@@ -7,16 +7,17 @@ import torch
 
 from data_prep.errors import InputError
 from sdnet_core import build_model, weights_fingerprint
-from sdnet_core.adversarial import craft_batch
+from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.recipes import read_recipe
+
+SETTINGS = {"eps": 8 / 255, "steps": 3, "step_size": 4 / 255}
 
 
 def craft(model: torch.nn.Module, seed: int = 0, **options: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(8)
-    settings = {"eps": 8 / 255, "steps": 3, "step_size": 4 / 255, **options}
-    generator = torch.Generator().manual_seed(seed)
-    return images, labels, craft_batch(model, images, labels, generator=generator, **settings)
+    start = random_start(images, eps=8 / 255, generator=torch.Generator().manual_seed(seed))
+    return images, labels, craft_batch(model, images, labels, start=start, **{**SETTINGS, **options})
 
 
 @pytest.mark.parametrize("arch", ["sdnet18", "resnet18"])
