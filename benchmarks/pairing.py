@@ -46,7 +46,7 @@ def print_ratios(
         line = (
             f"  {name:{width}}  {per_call / statistics.median(values):8.1f} images/s  {_ratio(seconds, baseline, name)}"
         )
-        if name in also:
+        if also and name in also:
             line += f"  against {also[name]}: {_ratio(seconds, also[name], name)}"
         print(line)
 
