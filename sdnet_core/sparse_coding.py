@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 from data_prep.errors import InputError
+from sdnet_core import few_channels
 from sdnet_core.fista import fista
 from sdnet_core.fused import fused_fista
 
@@ -265,6 +266,8 @@ class CSCConv2d(SparseCoding):
         self, code: Float[Tensor, "n d oh ow"], weight: Float[Tensor, "d c k k"], like: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
         """A z = conv_transpose2d(z, W), padded on the far side to the height and width of ``like``."""
+        if few_channels.suits(code, weight.shape[1]):
+            return few_channels.synthesise_by_planes(code, weight, like, stride=self.stride, padding=self.padding)
         kernel = weight.shape[-1]
         height, width = (
             size - ((steps - 1) * self.stride - 2 * self.padding + kernel)

@@ -33,6 +33,20 @@ def test_synthesis_is_the_adjoint_of_analysis(kernel, stride, padding, size):
     assert torch.isclose((correlation * code).sum(), (x * layer.synthesis(code, x)).sum(), rtol=1e-10)
 
 
+@pytest.mark.parametrize(("kernel", "stride", "padding", "size"), [*SHAPES, (1, 2, 0, 7), (3, 3, 0, 11)])
+def test_synthesis_by_planes_is_the_transposed_convolution(kernel, stride, padding, size):
+    """With gradients PyTorch's own is used, without them the sum of planes."""
+    layer = make_layer(kernel, stride, padding, size)
+    x = torch.randn(2, 3, size, size + 1, dtype=torch.float64)
+    code = torch.randn_like(layer.analysis(x))
+    expected = layer.synthesis(code, x)
+    assert expected.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(layer.synthesis(code, x), expected)
+        last = code.contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(layer.synthesis(last, x), expected)
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), SHAPES)
 def test_step_is_0_9_over_the_squared_norm_of_the_dense_dictionary(kernel, stride, padding, size):
     layer = make_layer(kernel, stride, padding, size)
