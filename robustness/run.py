@@ -15,6 +15,7 @@ from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
+from robustness.measure.executors import Executor, LocalExecutor
 from robustness.measure.foreign import runs_code
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
@@ -72,6 +73,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="fast: compiled, on a GPU in bfloat16; how many predictions that changes is measured first",
     )
     add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
+    add("--executor", choices=("local", "ray"), default="local", help="measure here (default) or on a Ray cluster")
+    add(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="running cluster (default: $RAY_ADDRESS, or Ray on this machine)",
+    )
+    add(
+        "--gpus-per-task",
+        type=float,
+        metavar="X",
+        help="share of a GPU for a job on Ray: 0.5, 1 (default), 0 for CPUs",
+    )
     add("--shard", metavar="i/n", help="measure part i of n only; robustness.merge joins the parts")
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
@@ -112,7 +125,8 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     if arguments.speed == "fast" and suite.attacks:
         raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else None
-    device = select_device(arguments.device)
+    executor = make_executor(arguments)
+    device = select_device("cpu" if arguments.executor == "ray" else arguments.device)
     try:
         images = load_images(suite.data, split=suite.split, data_dir=arguments.data_dir)
     except PrerequisiteError as error:
@@ -121,7 +135,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
     if suite.n is not None:
         images = images.subset(suite.n, seed=suite.seed)
-    archive = find_official(suite, images, arguments.data_dir)
+    archive = find_official(suite, images, arguments.data_dir.resolve())
     if archive is None:
         check_generated(suite, images)
     large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
@@ -140,7 +154,31 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         batch_size=arguments.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
         training_images=load_selection(suite, arguments.data_dir),
         shard=shard,
+        executor=executor,
     )
+
+
+def make_executor(arguments: argparse.Namespace) -> Executor:
+    """Where the jobs are measured.
+
+    Raises:
+        PrerequisiteError: Ray is not installed.
+        InputError: options of Ray without ``--executor ray``, or that it cannot take.
+    """
+    address, share, device = arguments.ray_address, arguments.gpus_per_task, arguments.device
+    if arguments.executor == "local":
+        if address is not None or share is not None:
+            raise InputError("--ray-address and --gpus-per-task are for --executor ray: add it, or leave them out")
+        return LocalExecutor()
+    try:
+        from robustness.measure.ray_executor import RayExecutor
+    except ImportError as error:
+        raise PrerequisiteError(f"--executor ray needs the package ray ({error}): pip install 'ray>=2.44'") from error
+    if arguments.speed == "fast":
+        raise InputError("--speed fast is for --executor local: compiled networks stay on the machine that made them")
+    if device is not None:
+        raise InputError("--device is for --executor local: on Ray, --gpus-per-task 0 measures on CPUs")
+    return RayExecutor(address, share)
 
 
 def default_out(suite: Suite, shard: Shard | None) -> Path:

@@ -1,0 +1,211 @@
+"""Jobs on a Ray cluster: models and images reach every node once, and what dies is tried again elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import replacing
+from robustness.measure.cells import AttackTask
+from robustness.measure.executors import Attempt, Workplace
+from robustness.measure.jobs import Job, Result
+from robustness.measure.ray_worker import Arrival, Delivery, Plan, measure_remotely
+from robustness.measure.worker import OutOfMemory
+
+_WAIT_SECONDS = 5.0
+
+
+@dataclass
+class RayExecutor:
+    """Measures jobs on a Ray cluster; this process alone writes to the run directory.
+
+    The models of the jobs must be on the CPU. Every node needs this project, the same versions of the libraries that
+    the cells name, and, for official corruptions, the -C archive at the same path.
+
+    Args:
+        address: of a running cluster, as ``ray.init`` takes it; None for that of ``RAY_ADDRESS``, or else a Ray of this
+            machine alone.
+        gpus_per_task: share of a GPU for each job: 0.5 puts two on each GPU, 0 measures on CPUs, one core each. None:
+            1 where the cluster has a GPU, otherwise 0.
+
+    Raises:
+        PrerequisiteError: no cluster answers at the address, or it has no GPU for a job.
+        InputError: a share that is negative, or above 1 and not whole.
+    """
+
+    address: str | None = None
+    gpus_per_task: float | None = None
+    name: str = field(default="ray", init=False)
+
+    def __post_init__(self) -> None:
+        share = self.gpus_per_task
+        if share is not None and not (0 <= share <= 1 or (share > 1 and share == int(share))):
+            raise InputError(f"--gpus-per-task must be from 0 to 1, or a whole number; got {share:g}")
+
+    def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
+        """See :class:`~robustness.measure.executors.Executor`."""
+        with _connected(self.address):
+            yield from _Campaign(jobs, workplace, self._choose_share()).run()
+
+    def _choose_share(self) -> float:
+        """GPUs for a job, of which the cluster has enough."""
+        there = ray.cluster_resources().get("GPU", 0)
+        share = min(there, 1) if self.gpus_per_task is None else self.gpus_per_task
+        if share > there:
+            raise PrerequisiteError(
+                f"the Ray cluster has {there:g} GPUs and a job needs {share:g}: add nodes, or give a smaller "
+                "--gpus-per-task (0 measures on CPUs)"
+            )
+        return float(share)
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """A connection to the cluster, ended at the end unless somebody else had made it."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home that nobody asked for
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, ValueError) as error:
+        raise PrerequisiteError(f"no Ray cluster answers at {address}: start one with ray start --head") from error
+    # A memory-mapped array travels as a plain one: only those are shared by the processes of a node.
+    ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass
+class _Running:
+    """A job that was handed to Ray. arrival: where it runs; None while it waits."""
+
+    index: int
+    attempt: Attempt
+    arrival: Arrival | None = None
+
+
+class _Campaign:
+    """The jobs of one call, handed to Ray all at once, and again where something died."""
+
+    def __init__(self, jobs: Sequence[Job], workplace: Workplace, gpus: float) -> None:
+        self._jobs, self._workplace, self._gpus = jobs, workplace, gpus
+        self._plan = ray.put(Plan(tuple(jobs), workplace.archive))
+        self._measure = ray.remote(num_returns="streaming", max_retries=0, num_cpus=1, num_gpus=gpus)(measure_remotely)
+        self._running: dict[Any, _Running] = {}
+        self._seen: set[str] = set()
+
+    def run(self) -> Iterator[Result]:
+        """Every result, as soon as it is here."""
+        for index, job in enumerate(self._jobs):
+            self._submit(index, Attempt(job, self._workplace.batch_size))
+        is_waiting = False
+        while self._running:
+            ready, _ = ray.wait(list(self._running), timeout=_WAIT_SECONDS, fetch_local=False)
+            self._workplace.bar.refresh()
+            for stream in ready:
+                yield from self._receive(stream)
+            if not ready and not is_waiting and not self._find_nodes():
+                is_waiting = True
+                self._workplace.report("no node is left that a job fits on: waiting for one")
+
+    def _submit(self, index: int, attempt: Attempt, avoid: str | None = None) -> None:
+        """Start a job, on another node than ``avoid`` if there is one."""
+        assert attempt.job is not None
+        task, others = attempt.job.tasks[0], self._find_nodes(avoid) if avoid else []
+        path = self._path_of(task) if isinstance(task, AttackTask) else None
+        stream = self._measure.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(others[index % len(others)], soft=True)
+            if others
+            else "DEFAULT"
+        ).remote(
+            [self._plan],
+            index,
+            frozenset(cell.key for cell in attempt.job.cells),
+            attempt.batch_size,
+            "cuda" if self._gpus else "cpu",
+            path.read_bytes() if path is not None and path.exists() else None,
+        )
+        self._running[stream] = _Running(index, attempt)
+
+    def _find_nodes(self, avoid: str | None = None) -> list[str]:
+        """The nodes that a job fits on, without ``avoid``."""
+        alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != avoid]
+        return [n["NodeID"] for n in alive if n["Resources"].get("GPU", 0) >= self._gpus and n["Resources"].get("CPU")]
+
+    def _receive(self, stream: Any) -> Iterator[Result]:
+        """The next message of a job: results are passed on, and what went wrong is tried again.
+
+        A worker that was killed may have been killed for its memory: from the second time on, with half the batch.
+        """
+        running = self._running[stream]
+        try:
+            message = ray.get(next(stream))
+        except StopIteration:
+            del self._running[stream]
+            if running.attempt.job is not None:
+                yield from self._try_again(running, "its worker stopped early", halve=False)
+        except RayTaskError as error:
+            del self._running[stream]
+            if not isinstance(error.cause, OutOfMemory | OSError):
+                raise error.cause from error
+            yield from self._try_again(running, str(error.cause), halve=isinstance(error.cause, OutOfMemory))
+        except RayError as error:
+            del self._running[stream]
+            is_short = isinstance(error, OutOfMemoryError) or running.attempt.number > 1
+            halve = is_short and running.attempt.batch_size > 1
+            yield from self._try_again(running, _summarise(error), halve=halve)
+        else:
+            if isinstance(message, Arrival):
+                self._welcome(running, message)
+            else:
+                yield self._accept(running.attempt, message)
+
+    def _welcome(self, running: _Running, arrival: Arrival) -> None:
+        """A job has begun."""
+        running.arrival = arrival
+        if arrival.node not in self._seen:
+            self._seen.add(arrival.node)
+            self._workplace.report(f"node {arrival.address} measures: {arrival.hardware}")
+        self._workplace.bar.set_description(f"{len(self._running)} jobs on {len(self._seen)} nodes")
+
+    def _accept(self, attempt: Attempt, delivery: Delivery) -> Result:
+        """Take a result in; adversarial images are stored before the outcomes that belong to them."""
+        assert attempt.job is not None
+        task = next(t for t in attempt.job.tasks if any(cell.key in delivery.result.keys for cell in t.cells))
+        if delivery.adversarial is not None:
+            assert isinstance(task, AttackTask)
+            with replacing(self._path_of(task)) as temporary:
+                temporary.write_bytes(delivery.adversarial)
+        attempt.accept(delivery.result)
+        self._workplace.bar.update(task.size)
+        return delivery.result
+
+    def _try_again(self, running: _Running, reason: str, *, halve: bool) -> Iterator[Result]:
+        """Hand a job to Ray once more; the failure as a result after the last attempt."""
+        where = f" on {running.arrival.address}" if running.arrival else ""
+        failure = running.attempt.again(f"{reason}{where}", halve=halve, report=self._workplace.report)
+        if failure is not None:
+            yield failure
+        else:
+            self._submit(running.index, running.attempt, avoid=running.arrival.node if running.arrival else None)
+
+    def _path_of(self, task: AttackTask) -> Path:
+        return self._workplace.directory.adversarial / f"{task.key}.npz"
+
+
+def _summarise(error: RayError) -> str:
+    """The first sentence of what Ray says."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].split('. ')[0].rstrip('.')}"

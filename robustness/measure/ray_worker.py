@@ -1,0 +1,126 @@
+"""What runs on a node of a Ray cluster: a job in, messages out, nothing written that outlives it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import ray
+import torch
+from ray.exceptions import RaySystemError
+from tqdm import tqdm
+
+from data_prep.archives_c import ArchiveC
+from data_prep.errors import InputError, PrerequisiteError
+from robustness.measure.cells import AttackTask, hash_identity
+from robustness.measure.jobs import Job, Result
+from robustness.measure.worker import Worker
+from robustness.run_directory import RunDirectory
+from sdnet_core.environment import describe_environment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every node gets once, through the object store: all jobs with their models and images."""
+
+    jobs: tuple[Job, ...]
+    archive: ArchiveC | None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The first message of a job: the node that it runs on. hardware: the node's GPU or processor."""
+
+    node: str
+    address: str
+    hardware: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Any further message: a result, and the adversarial images that it is about if they were crafted for it."""
+
+    result: Result
+    adversarial: bytes | None
+
+
+def measure_remotely(
+    plan: list[ray.ObjectRef[Plan]],
+    index: int,
+    keys: frozenset[str],
+    batch_size: int,
+    device: str,
+    crafted: bytes | None,
+) -> Iterator[Arrival | Delivery]:
+    """Measure some cells of a job on this node: says first where that is, then gives its results one by one.
+
+    Args:
+        plan: reference to the plan, in a list so that Ray does not fetch it anew for every job.
+        index: of the job in the plan.
+        keys: of the cells that are wanted.
+        batch_size: images per forward pass.
+        device: ``cpu`` or ``cuda``: the GPU, or share of one, that Ray gave to this process.
+        crafted: adversarial images of the job that the run directory has already.
+
+    Raises:
+        OutOfMemory: at this batch size.
+        PrerequisiteError: this node lacks a package or the -C archive.
+        InputError: this node has other versions, and would measure something else.
+    """
+    address = ray.util.get_node_ip_address()
+    yield Arrival(ray.get_runtime_context().get_node_id(), address, _name_hardware(device))
+    content = _load(plan[0], device, address)
+    job = content.jobs[index].restrict(keys)
+    assert job is not None
+    _check_same(job, address)
+    with tempfile.TemporaryDirectory(prefix="sdnet-robustness-") as folder:
+        directory, task = RunDirectory(Path(folder)), job.tasks[0]
+        path = directory.adversarial / f"{task.key}.npz" if isinstance(task, AttackTask) else None
+        if path is not None and crafted is not None:
+            path.parent.mkdir()
+            path.write_bytes(crafted)
+        worker = Worker(content.archive, directory, torch.device(device))
+        for result in worker.measure(job, batch_size=batch_size, bar=tqdm(disable=True)):
+            found = path.read_bytes() if path is not None and path.exists() else None
+            yield Delivery(result, found if found != crafted else None)
+
+
+@lru_cache(maxsize=1)
+def _load(plan: ray.ObjectRef[Plan], device: str, address: str) -> Plan:
+    """The plan with its models on ``device``; a worker process loads them once."""
+    try:
+        content: Plan = ray.get(plan)
+    except RaySystemError as error:
+        reason = str(error).partition("\n")[0]
+        raise PrerequisiteError(
+            f"the node {address} cannot read the models and images of the run ({reason}): install the same packages "
+            "on every node"
+        ) from error
+    if content.archive is not None and not content.archive.folder.is_dir():
+        raise PrerequisiteError(
+            f"the node {address} has no folder {content.archive.folder}: the official corruptions must be at the same "
+            "path on every node, as on a shared file system"
+        )
+    torch.backends.cudnn.allow_tf32 = False  # as where the models were loaded
+    for network in {id(task.subject): task.subject.network for job in content.jobs for task in job.tasks}.values():
+        network.to(device)
+    return content
+
+
+@lru_cache(maxsize=1)
+def _name_hardware(device: str) -> str:
+    hardware = describe_environment(torch.device(device))["hardware"]
+    return str(hardware.get("gpu", hardware["processor"]))
+
+
+def _check_same(job: Job, address: str) -> None:
+    """Make sure that this node would measure what was asked."""
+    for cell in job.cells:
+        if hash_identity(cell.identity()) != cell.key:
+            raise InputError(
+                f"the node {address} has another version of this project or of an attack library, and would measure "
+                f"{job.title} differently: install the same versions on every node"
+            )

@@ -1,0 +1,200 @@
+"""A run on a Ray cluster of two nodes: whatever dies, the table is that of one machine."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_prep.errors import InputError, PrerequisiteError, run_command
+from robustness import run
+from robustness.measure.measure import Measurement
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
+
+FRAIL = '''
+"""A model that kills its process once, and then has no memory to evaluate more than four images."""
+import os, signal
+from pathlib import Path
+import torch
+
+class Frail(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = torch.nn.Linear(3, 10)
+
+    def forward(self, images):
+        armed = Path(__file__).with_name("armed")
+        if armed.exists():
+            if armed.read_text() == "deadly":
+                armed.write_text("greedy")
+                os.kill(os.getpid(), signal.SIGKILL)
+            if len(images) > 4 and torch.is_inference_mode_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.linear(images.mean((2, 3)))
+
+def make():
+    return Frail()
+'''
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the frail model is, on every node."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "frail.py").write_text(FRAIL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(folder: Path) -> Iterator[Any]:
+    """Two raylets on this machine, a core each."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(run.__file__).parents[1])]))
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def plain_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of annotations wrap every function, and Ray asks whether it is a generator."""
+    from robustness.measure import ray_executor, ray_worker
+
+    bare = inspect.unwrap(ray_worker.measure_remotely)
+    for module in (ray_executor, ray_worker):
+        monkeypatch.setattr(module, "measure_remotely", bare)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as a worker has, so that sums are rounded alike."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    """Two corruptions at two severities and PGD."""
+    path = tmp_path / "grid.toml"
+    path.write_text(
+        """
+        data = "shapes"
+        corruptions = ["gaussian_noise", "pixelate"]
+        severities = [1, 5]
+        lambdas = [0.1, 0.5]
+        n = 8
+        probe_images = 0
+        threats = ["whitebox"]
+        [[attacks]]
+        name = "pgd"
+        eps = "1/255"
+        steps = 2
+        """
+    )
+    return path
+
+
+def read_outcomes(out: Path) -> dict[str, pd.DataFrame]:
+    return {path.stem: pd.read_parquet(path) for path in sorted((out / "outcomes").iterdir())}
+
+
+@pytest.mark.usefixtures("without_figures", "one_thread")
+def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
+    cluster, grid, models, folder, tmp_path, monkeypatch
+):
+    """One of two nodes dies while it measures; a worker is killed; a model runs out of memory."""
+    from robustness.measure import ray_executor
+
+    monkeypatch.syspath_prepend(folder)
+    serial, out = tmp_path / "serial", tmp_path / "ray"
+    named = f"{models}/sparse.safetensors,{models}/plain.safetensors,frail:make"
+    options = ["--suite", str(grid), "--models", named, "--batch-size", "8"]
+    assert run.main([*options, "--out", str(serial), "--device", "cpu"]) == 0
+
+    (victim,) = cluster.worker_nodes
+    welcome, killed, told = ray_executor._Campaign._welcome, [], []
+
+    def kill(campaign: Any, running: Any, arrival: Any) -> None:
+        """The second node, once it has begun a job and a worker has died before."""
+        welcome(campaign, running, arrival)
+        crashed = any("WorkerCrashedError" in event for event in told)
+        if arrival.node == victim.node_id and crashed and not killed:
+            killed.append(arrival)
+            cluster.remove_node(victim, allow_graceful=False)
+
+    report = Measurement._report
+    monkeypatch.setattr(Measurement, "_report", lambda self, event: (told.append(event), report(self, event)))
+    monkeypatch.setattr(ray_executor._Campaign, "_welcome", kill)
+    (folder / "armed").write_text("deadly")
+    arguments = [*options, "--out", str(out), "--executor", "ray", "--ray-address", cluster.address]
+    assert run_command(lambda: run.main(arguments)) == 0
+    assert killed, "the second node was to be killed while it measured"
+
+    record = json.loads((out / "run.json").read_text())
+    assert record["events"] == told
+    for expected in ("WorkerCrashedError", "NodeDiedError", "out of memory", "attempt 2 of 4 at batch size 4"):
+        assert any(expected in event for event in told), (expected, told)
+    ours, theirs = read_outcomes(out), read_outcomes(serial)
+    assert ours.keys() == theirs.keys()
+    narrow = {cell["key"] for cell in record["cells"] if cell["model"] == "frail:make"}
+    for key, frame in theirs.items():
+        pd.testing.assert_frame_equal(ours[key], frame, check_exact=key not in narrow)
+    crafted = [sorted(path.name for path in (folder / "adversarial").iterdir()) for folder in (out, serial)]
+    assert crafted[0] == crafted[1]
+    assert len(crafted[0]) == 4
+    for name in crafted[0]:
+        with np.load(serial / "adversarial" / name) as one, np.load(out / "adversarial" / name) as two:
+            np.testing.assert_array_equal(one["codes"], two["codes"])
+    cells = [pd.read_csv(folder / "cells.csv").drop(columns="seconds") for folder in (out, serial)]
+    pd.testing.assert_frame_equal(*cells)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--gpus-per-task", "0.5"), "are for --executor ray"),
+        (("--executor", "ray", "--gpus-per-task", "1.5"), r"must be from 0 to 1, or a whole number; got 1\.5"),
+        (("--executor", "ray", "--gpus-per-task", "-1"), "must be from 0 to 1"),
+        (("--executor", "ray", "--gpus-per-task", "nan"), "must be from 0 to 1"),
+        (("--executor", "ray", "--device", "cpu"), "--device is for --executor local"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        run.main([*options, "--dry-run"])
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "robustness.measure.ray_executor", None)
+    with pytest.raises(PrerequisiteError, match="--executor ray needs the package ray"):
+        run.main(["--executor", "ray", "--dry-run"])
+
+
+def test_a_node_without_the_module_of_a_model_is_named(cluster, grid, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere.py").write_text(FRAIL)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ["--suite", str(grid), "--models", "elsewhere:make", "--out", str(tmp_path / "run")]
+    with pytest.raises(PrerequisiteError, match=r"cannot read the models .*No module named 'elsewhere'"):
+        run.main([*options, "--executor", "ray", "--ray-address", cluster.address])
+
+
+def test_a_job_that_needs_more_gpus_than_there_are_is_refused(cluster, grid, models, tmp_path):
+    options = ["--suite", str(grid), "--models", f"{models}/plain.safetensors", "--out", str(tmp_path / "run")]
+    with pytest.raises(PrerequisiteError, match=r"the Ray cluster has 0 GPUs and a job needs 0\.5"):
+        run.main([*options, "--executor", "ray", "--ray-address", cluster.address, "--gpus-per-task", "0.5"])
