@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class RayExecutor:
     the cells name, and, for official corruptions, the -C archive at the same path.
 
     Args:
-        address: of a running cluster, as ``ray.init`` takes it; None for that of ``RAY_ADDRESS``, or else a Ray of this
+        address: HOST:PORT of a running cluster; None for that of ``RAY_ADDRESS``, or else a Ray of this
             machine alone.
         gpus_per_task: share of a GPU for each job: 0.5 puts two on each GPU, 0 measures on CPUs, one core each. None:
             1 where the cluster has a GPU, otherwise 0.
@@ -75,17 +76,34 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if given := address or os.environ.get("RAY_ADDRESS"):
+        _check_address(given)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home that nobody asked for
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
-    except (ConnectionError, ValueError) as error:
-        raise PrerequisiteError(f"no Ray cluster answers at {address}: start one with ray start --head") from error
+    ray.init(address=address, log_to_driver=False, logging_level="WARNING")
     # A memory-mapped array travels as a plain one: only those are shared by the processes of a node.
     ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Make sure that somebody answers: Ray itself would try for minutes and then end the process.
+
+    Raises:
+        InputError: no HOST:PORT.
+        PrerequisiteError: nobody answers there.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise InputError(f"--ray-address must be HOST:PORT, as ray start --head prints it; got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_WAIT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise PrerequisiteError(
+            f"no Ray cluster answers at {address} ({error}): start one with ray start --head"
+        ) from error
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,8 @@ from robustness.measure.measure import Measurement
 pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 FRAIL = '''
-"""A model that kills its process once, and then has no memory to evaluate more than four images."""
-import os, signal
+"""A model that kills its process once, waits until a node is lost, and has no memory for more than four images."""
+import os, signal, time
 from pathlib import Path
 import torch
 
@@ -39,6 +40,9 @@ class Frail(torch.nn.Module):
             if armed.read_text() == "deadly":
                 armed.write_text("greedy")
                 os.kill(os.getpid(), signal.SIGKILL)
+            deadline = time.monotonic() + 60
+            while not armed.with_name("open").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
             if len(images) > 4 and torch.is_inference_mode_enabled():
                 raise torch.OutOfMemoryError("CUDA out of memory")
         return self.linear(images.mean((2, 3)))
@@ -135,11 +139,18 @@ def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
         welcome(campaign, running, arrival)
         crashed = any("WorkerCrashedError" in event for event in told)
         if arrival.node == victim.node_id and crashed and not killed:
-            killed.append(arrival)
+            killed.append((running.attempt.job.title, len(told)))
             cluster.remove_node(victim, allow_graceful=False)
 
     report = Measurement._report
-    monkeypatch.setattr(Measurement, "_report", lambda self, event: (told.append(event), report(self, event)))
+
+    def listen(measurement: Measurement, event: str) -> None:
+        told.append(event)
+        report(measurement, event)
+        if killed and re.search(r"(NodeDied|WorkerCrashed)Error", event):
+            (folder / "open").touch()
+
+    monkeypatch.setattr(Measurement, "_report", listen)
     monkeypatch.setattr(ray_executor._Campaign, "_welcome", kill)
     (folder / "armed").write_text("deadly")
     arguments = [*options, "--out", str(out), "--executor", "ray", "--ray-address", cluster.address]
@@ -148,8 +159,11 @@ def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
 
     record = json.loads((out / "run.json").read_text())
     assert record["events"] == told
-    for expected in ("WorkerCrashedError", "NodeDiedError", "out of memory", "attempt 2 of 4 at batch size 4"):
+    for expected in ("WorkerCrashedError", "out of memory", "attempt 2 of 4 at batch size 4"):
         assert any(expected in event for event in told), (expected, told)
+    title, before = killed[0]
+    (lost, *_) = [event for event in told[before:] if event.startswith(f"{title}: ")]
+    assert re.search(r"(NodeDied|WorkerCrashed)Error: .* on .*; attempt \d of 4", lost), told
     ours, theirs = read_outcomes(out), read_outcomes(serial)
     assert ours.keys() == theirs.keys()
     narrow = {cell["key"] for cell in record["cells"] if cell["model"] == "frail:make"}
@@ -178,6 +192,21 @@ def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
 def test_options_that_make_no_sense_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         run.main([*options, "--dry-run"])
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        ("127.0.0.1:1", PrerequisiteError, r"no Ray cluster answers at 127\.0\.0\.1:1"),
+        ("127.0.0.1:99999", PrerequisiteError, "no Ray cluster answers"),
+        ("nonsense", InputError, "must be HOST:PORT"),
+        ("ray://head:10001", InputError, "must be HOST:PORT"),
+    ],
+)
+def test_addresses_without_a_cluster_are_named_at_once(grid, models, tmp_path, address, error, message):
+    options = ["--suite", str(grid), "--models", f"{models}/plain.safetensors", "--out", str(tmp_path / "run")]
+    with pytest.raises(error, match=message):
+        run.main([*options, "--executor", "ray", "--ray-address", address])
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch):
