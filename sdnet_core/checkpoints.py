@@ -62,8 +62,8 @@ class ModelCard:
             raise InputError(f"the checkpoint's model card is damaged: {error}") from error
 
 
-def build_model(arch: str, **options: Any) -> Network:
-    """A new, untrained network; ``options`` are the fields of :class:`NetworkConfig`.
+def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
+    """A new, untrained network; ``options`` are the fields of :class:`NetworkConfig`, ``converge`` as in ``Network``.
 
     Raises:
         InputError: unknown architecture or option, or a value out of range.
@@ -74,7 +74,7 @@ def build_model(arch: str, **options: Any) -> Network:
     for name in ("mean", "std"):
         if name in options:
             options[name] = tuple(float(v) for v in options[name])
-    return Network(NetworkConfig(arch=arch, **options))
+    return Network(NetworkConfig(arch=arch, **options), converge=converge)
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -156,7 +156,7 @@ def load_model(name_or_path: str | Path) -> Network:
     path = find_checkpoint(name_or_path)
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
-    model = Network(card.config)
+    model = Network(card.config, converge=False)
     _assign(model, state, source=str(path))
     return model.eval()
 
@@ -203,7 +203,8 @@ def import_official(
             state[name] = value
     if arch.endswith("_all"):
         options.setdefault("shortcut", any(".shortcut." in name for name in state))
-    model = build_model(arch, num_classes=num_classes, image_size=image_size, mean=mean, std=std, **options)
+    fields = {"num_classes": num_classes, "image_size": image_size, "mean": mean, "std": std, **options}
+    model = build_model(arch, converge=False, **fields)
     state |= {"normalise.mean": model.normalise.mean, "normalise.std": model.normalise.std}
     _assign(model, state, source="the official checkpoint")
     return model.eval()

@@ -154,10 +154,15 @@ class Network(nn.Module):
     training is used. The call is ``classify(encode(images, lam))``: the two halves share the code of the input, which
     :meth:`residual` and :meth:`reconstruct` look at.
 
+    Args:
+        config: what to build.
+        converge: whether to converge the step sizes of the random dictionaries, which takes seconds in an -all network;
+            otherwise :meth:`refresh` has to follow before the first call.
+
     Source: He et al., CVPR 2016, for the ResNets; Dai et al., NeurIPS 2022, section 4, for SDNet.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, *, converge: bool = True) -> None:
         super().__init__()
         self.config = config
         architecture = ARCHITECTURES[config.arch]
@@ -193,6 +198,8 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if converge:
+            self.refresh()
 
     @property
     def has_lam(self) -> bool:
@@ -309,7 +316,8 @@ class Network(nn.Module):
 
 
 def _sparse_options(config: NetworkConfig) -> dict[str, Any]:
-    return {"lam": config.lam, "mu": config.mu, "n_steps": config.n_steps, "robust": config.robust}
+    options = {"lam": config.lam, "mu": config.mu, "n_steps": config.n_steps, "robust": config.robust}
+    return {**options, "converge": False}
 
 
 def _convolution(

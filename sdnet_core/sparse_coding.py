@@ -80,7 +80,7 @@ class SparseCoding(nn.Module, ABC):
         self.lam = float(check_lam(lam, 1))
         self.mu, self.n_steps, self.non_negative, self.robust = mu, n_steps, non_negative, robust
         self.weight = nn.Parameter(torch.randn(weight_shape))
-        self.register_buffer("step", torch.tensor(1.0), persistent=False)
+        self.register_buffer("step", torch.tensor(math.nan), persistent=False)
         self.register_buffer("_direction", torch.zeros(0), persistent=False)
 
     @abstractmethod
@@ -216,6 +216,7 @@ class CSCConv2d(SparseCoding):
         non_negative: restrict the code to z ≥ 0.
         robust: data term ½‖x − Az‖₂.
         image_size: H = W of the input for which L = ‖A‖² is converged. Other sizes work with the same step.
+        converge: whether to do so now; otherwise :meth:`refresh` has to follow before the first call.
 
     Raises:
         InputError: see :class:`SparseCoding`.
@@ -239,6 +240,7 @@ class CSCConv2d(SparseCoding):
         non_negative: bool = True,
         robust: bool = False,
         image_size: int = 32,
+        converge: bool = True,
     ) -> None:
         super().__init__(
             (out_channels, in_channels, kernel_size, kernel_size),
@@ -249,7 +251,8 @@ class CSCConv2d(SparseCoding):
             robust=robust,
         )
         self.stride, self.padding, self.image_size = stride, padding, image_size
-        self.refresh()
+        if converge:
+            self.refresh()
 
     @property
     def geometry(self) -> tuple[int, ...]:

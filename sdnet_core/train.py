@@ -65,7 +65,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     recipe = run.recipe
     torch.manual_seed(run.seed)
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
-    model = build_model(num_classes=len(train_set.classes), image_size=train_set.pixels.shape[1], **options)
+    sizes = {"num_classes": len(train_set.classes), "image_size": train_set.pixels.shape[1]}
+    model = build_model(converge=False, **sizes, **options)  # every epoch converges its step sizes
     if run.init:
         _start_from(model, load_model(run.init))
     model = model.to(memory_format=memory_layout(run.device, model.config.width)).to(run.device)
