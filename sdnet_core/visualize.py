@@ -155,7 +155,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--images", nargs="+", required=True, metavar="IMAGE", help="image files, folders, or numbers: cifar10:0,5,7"
     )
     parser.add_argument("--layers", default="", metavar="A,B", help="layers to draw (default: the last of each block)")
-    parser.add_argument("--lam", type=float, help="λ of the call (default: that of training)")
+    parser.add_argument(
+        "--lam", type=float, help="λ of the input layer, or of all as the model says (default: that of training)"
+    )
     parser.add_argument("--split", default="test", help="split of a data set (default test)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures and numbers")
