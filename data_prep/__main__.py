@@ -10,6 +10,7 @@ from pathlib import Path
 from data_prep.catalogue import format_data, list_data
 from data_prep.commands import download_command, generate_command, import_command, list_command, verify_command
 from data_prep.errors import run_command
+from data_prep.version import add_version
 
 COMMANDS = {
     "list": list_command,
@@ -31,6 +32,7 @@ class DataParser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser, one subparser per module of ``COMMANDS``."""
     parser = DataParser(prog="python -m data_prep", description=__doc__)
+    add_version(parser)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(

@@ -1,7 +1,9 @@
-"""Open ``.npy`` files as read-only memory maps."""
+"""Arrays on disk: ``.npy`` files as read-only memory maps, ``.npz`` archives that are whole or absent."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
+from data_prep.files import replacing
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -20,10 +23,35 @@ def map_array(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise InputError(f"expected an array in {path}, got no such file; import or download the data again") from error
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises a variety of errors
         raise InputError(
             f"expected a whole array in {path}, got: {error}; import or download the data again"
         ) from error
     if not isinstance(array, np.memmap):
         raise InputError(f"expected a .npy array in {path}, got another format; import or download the data again")
     return array
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> None:
+    """Store named arrays as ``.npz``, whole or not at all."""
+    save = np.savez_compressed if compressed else np.savez
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        save(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path, *, most: int) -> dict[str, NDArray[Any]] | None:
+    """Read what :func:`write_arrays` stored; every array is checked against its checksum, and none is unpickled.
+
+    most: bytes that they may unpack to.
+    Returns: None if the file is absent, damaged or larger than that.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > most:
+                return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception:  # a damaged archive raises a variety of errors; all of them mean that there is nothing to read
+        return None

@@ -25,6 +25,19 @@ class PrerequisiteError(UsageError, RuntimeError):
     """Something that the work needs is missing: data, weights, a GPU, a package, disk space."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM)
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether the disk is full or may not be written: no fault of the model that was at work."""
+    return isinstance(error, OSError) and error.errno in (*_FULL, *_NOT_WRITABLE)
+
+
+def _shorten(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run ``command`` and turn a mendable error into one line on standard error and exit code 2."""
     try:
@@ -36,12 +49,14 @@ def run_command(command: Callable[[], int]) -> int:
         print("interrupted: what was finished is kept; the same command goes on from there", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.filename is None and not is_disk_error(error):
+            raise
+        if error.errno in _FULL:
             reason = "the disk is full: free some space or choose another folder"
-        elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        elif error.errno in _NOT_WRITABLE:
             place = error.filename or "the output folder"
             reason = f"{place} cannot be written: choose another folder or change its permissions"
         else:
-            raise
+            reason = f"{_shorten(str(error.filename))} cannot be used: {error.strerror}"
         print(f"error: {reason}; what was finished is kept and the same command goes on from there", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -23,6 +23,7 @@ from data_prep.cifar_c import LABELS_FILE
 from data_prep.corruptions import N_SEVERITIES, corrupt, expand_names, parameters
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.fields import check_fields
 from data_prep.files import replacing
 from data_prep.imageset import ImageSet
 from data_prep.sources import load_images
@@ -123,8 +124,12 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        check_fields(fields, Manifest, MANIFEST_FILE)
+        if not all("sha256" in entry for entry in fields.get("files", {}).values()):
+            raise InputError(f"{MANIFEST_FILE}: a file has no sha256")
+        return Manifest(**fields)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
 
 
@@ -150,7 +155,7 @@ def _is_whole(folder: Path, corruption: str, manifest: Manifest) -> bool:
     """Whether the file of a corruption is there, unchanged, and made as it would be made today."""
     path = folder / f"{corruption}.npy"
     entry = manifest.files.get(path.name)
-    if entry is None or entry["parameters"] != _parameters(corruption) or not path.is_file():
+    if entry is None or entry.get("parameters") != _parameters(corruption) or not path.is_file():
         return False
     return bool(digest_of(path, "sha256") == entry["sha256"])
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from data_prep.arrays import map_array
 from data_prep.errors import InputError
+from data_prep.fields import check_fields
 from data_prep.imageset import ImageSet
 
 SCHEMA_VERSION = 1
@@ -80,10 +81,13 @@ def read_record(folder: Path) -> Record | None:
         version = fields["schema_version"]
         if version == SCHEMA_VERSION:
             fields["classes"], fields["image_size"] = tuple(fields["classes"]), tuple(fields["image_size"])
+            check_fields(fields, Record, "the record")
+            if fields["counts"].keys() != fields["fingerprints"].keys() or min(fields["counts"].values()) < 1:
+                raise InputError("every split needs images and a fingerprint")
             return Record(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
-            f"expected a data set record in {path}, got damaged text; import the data set again"
+            f"expected a data set record in {path}, got damaged text ({error}); import the data set again"
         ) from error
     raise InputError(f"expected schema version {SCHEMA_VERSION} in {path}, got {version}; import the data set again")
 

@@ -54,15 +54,15 @@ def walk_tree(source: Path) -> Iterator[TreeFile]:
     """
     root: tuple[str, ...] | None = None
     for path, n_bytes, read in _walk_files(source):
+        if n_bytes > MAX_FILE_BYTES:  # whatever it is: an archive is unpacked up to the last member
+            where = f"{source.name}: expected files of at most {MAX_FILE_BYTES:,} bytes"
+            raise InputError(f"{where}, got {path} with {n_bytes:,}; remove it")
         parts = PurePosixPath(path).parts
         if _is_hidden(parts) or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if len(parts) < 3 or root not in (None, parts[:-3]):
             where = f"{source.name}: expected every image at <split>/<class>/<file>"
             raise InputError(f"{where}, got {path}; rearrange the tree")
-        if n_bytes > MAX_FILE_BYTES:
-            where = f"{source.name}: expected files of at most {MAX_FILE_BYTES:,} bytes"
-            raise InputError(f"{where}, got {path} with {n_bytes:,}; remove it")
         root = parts[:-3]
         yield TreeFile(path, (parts[-3], parts[-2], parts[-1]), source, read)
 

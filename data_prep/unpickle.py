@@ -48,18 +48,9 @@ def unpickle_batch(data: bytes, where: str) -> dict[str, Any]:
     """
     try:
         content = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        MemoryError,
-    ) as error:
+    except Exception as error:  # a damaged pickle raises a variety of errors
         raise InputError(
-            f"expected a CIFAR batch in {where}, got {error or 'a damaged file'}; fetch it again"
+            f"expected a CIFAR batch in {where}, got {' '.join(str(error).split()) or 'a damaged file'}; fetch it again"
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"expected a dictionary in {where}, got {type(content).__name__}; fetch it again")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.fields import check_fields
 from robustness.grids import read_eps
 
 NORMS = {"linf": "L∞", "l2": "L2"}
@@ -168,15 +169,16 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
                 f"choose from {', '.join(sorted(known))}{hint}"
             )
         norm = fields.setdefault("norm", "linf")
-        given = fields.pop("eps", _DEFAULT_EPS.get((profile, norm)))
-        if given is None:
+        given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
+        if given is None or given == []:
             raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
-        fields["parts"] = tuple(fields.get("parts", ()))
+        if isinstance(fields.get("parts"), list):
+            fields["parts"] = tuple(fields["parts"])
         for eps in given if isinstance(given, list) else [given]:
-            try:
-                attacks.append(Attack(eps=read_eps(eps), **fields))
-            except TypeError as error:
-                raise InputError(f"attack {fields['name']}: a value has the wrong type: {error}") from error
+            budget = {**fields, "eps": read_eps(eps)}
+            if math.isfinite(budget["eps"]):  # others are refused below, with a hint
+                check_fields(budget, Attack, f"attack {fields['name']}")
+            attacks.append(Attack(**budget))
     return tuple(attacks)
 
 

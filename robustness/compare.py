@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.errors import EXIT_DONE, InputError, run_command
-from data_prep.files import replacing
+from data_prep.version import add_version
 from robustness.analysis.comparison import compare_runs
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import to_markdown
+from robustness.analysis.tables import to_markdown, write_csv
 from robustness.grids import parse_names
 from robustness.run_directory import RunDirectory
 
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         "  python -m robustness.compare runs/a runs/b --models sdnet18-cifar10,my-sdnet18 --out difference.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("first", type=Path, metavar="RUN_A", help="a run directory")
     parser.add_argument("second", type=Path, metavar="RUN_B", help="another one")
     parser.add_argument("--models", metavar="A,B", help="the model of each run (default: those that both have)")
@@ -38,8 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     first, second = (Run.open(RunDirectory(path)) for path in (arguments.first, arguments.second))
     table = compare_runs(first, second, models=(names[0], names[-1]) if names else None)
     if arguments.out is not None:
-        with replacing(arguments.out) as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(table, arguments.out)
     print(to_markdown(_show(table)))
     print(f"\nA: {arguments.first}; B: {arguments.second}; n = {int(table['n'].iloc[0])} images, paired.")
     return EXIT_DONE

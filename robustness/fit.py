@@ -11,6 +11,7 @@ from tqdm import tqdm
 from data_prep import load_images
 from data_prep.corruptions import severities
 from data_prep.errors import EXIT_DONE, InputError, run_command
+from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 from robustness.laws import law_path, write_law
 from robustness.measure.fit import NOISES, fit_residual_law
@@ -31,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
         "  python -m robustness.fit my/model.safetensors --data cifar10 --n 2000 --lambdas 0.1:1.4:14",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     add = parser.add_argument
     add("model", metavar="NAME|FILE", help="a shipped name or a .safetensors checkpoint")
     add("--data", required=True, metavar="NAME", help="data set of its training")

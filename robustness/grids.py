@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from data_prep.errors import InputError
+from data_prep.fields import fits
 
+_LARGEST_GRID = 10_000
 _DECIMALS = 10
 """λs are rounded to this many decimals, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
 
@@ -25,9 +28,11 @@ def parse_lambdas(text: str) -> tuple[float, ...]:
     parts = text.split(":")
     if len(parts) == 1:
         return check_lambdas(_number(part, "λ") for part in parse_names(text))
-    if len(parts) != 3 or not parts[2].strip().isdigit() or int(parts[2]) < 2:
-        raise InputError(f"a λ range is first:last:count with count ≥ 2, as in 0.1:1.4:14; got {text!r}")
-    first, last, count = _number(parts[0], "λ"), _number(parts[1], "λ"), int(parts[2])
+    count = _read_whole(parts[2]) if len(parts) == 3 else None
+    if count is None or not 2 <= count <= _LARGEST_GRID:
+        wanted = f"first:last:count with a count from 2 to {_LARGEST_GRID}, as in 0.1:1.4:14"
+        raise InputError(f"a λ range is {wanted}; got {text!r}")
+    first, last = _number(parts[0], "λ"), _number(parts[1], "λ")
     return check_lambdas(first + (last - first) * index / (count - 1) for index in range(count))
 
 
@@ -37,17 +42,20 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
     if not lambdas:
         raise InputError("the λ grid is empty: give at least one value, as in --lambdas 0.1,0.2,0.5")
     for value in lambdas:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        if not fits(value, float) or value < 0:
             raise InputError(f"λ must be a finite number ≥ 0; got {value}")
+        if value and not round(value, _DECIMALS):
+            raise InputError(f"λ is told apart to {_DECIMALS} decimals: write 0 instead of {value}")
     return tuple(sorted({round(float(value), _DECIMALS) for value in lambdas}))
 
 
 def parse_severities(text: str) -> tuple[int, ...]:
     """``"1,3,5"`` to integers ≥ 1; raises InputError for anything else."""
     names = parse_names(text)
-    if not names or not all(name.isdigit() and int(name) >= 1 for name in names):
+    levels = [_read_whole(name) for name in names]
+    if not levels or not all(levels):
         raise InputError(f"severities are whole numbers from 1, as in 1,3,5; got {text!r}")
-    return tuple(sorted({int(name) for name in names}))
+    return tuple(sorted({level for level in levels if level}))
 
 
 def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
@@ -76,11 +84,16 @@ def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
 
 def read_eps(value: object) -> float:
     """``0.03``, ``"0.03"`` or ``"8/255"`` as a number; NaN for a division by 0; raises InputError for no number."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    if fits(value, float):
+        return float(value)  # type: ignore[arg-type]
     numerator, _, denominator = str(value).partition("/")
     divisor = _number(denominator, "ε") if denominator else 1.0
     return _number(numerator, "ε") / divisor if divisor else math.nan
+
+
+def _read_whole(text: str) -> int | None:
+    """A whole number ≥ 0 of a few digits; None for any other text."""
+    return int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else None
 
 
 def _number(text: str, what: str) -> float:

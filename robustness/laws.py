@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.files import replacing
+from data_prep.fields import check_fields
+from data_prep.files import write_text
 from robustness.policies import ResidualLaw
 from sdnet_core.checkpoints import find_checkpoint
 
@@ -64,11 +65,16 @@ class FittedLaw:
         """Read :meth:`to_json` back; raises InputError for anything else."""
         if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
             raise InputError(f"expected the format {_FORMAT!r}")
-        try:
-            points = tuple(NoiseLevel(**point) for point in fields["points"])
-            return cls(ResidualLaw(**fields["law"]), fields["r_squared"], points, fields["provenance"])
-        except (TypeError, KeyError) as error:
-            raise InputError(f"a field is missing or unknown: {error}") from error
+        fields = {name: value for name, value in fields.items() if name != "format"}
+        check_fields(fields.get("law"), ResidualLaw, "its law")
+        if not isinstance(fields.get("points"), list):
+            raise InputError("its points must be a list")
+        for point in fields["points"]:
+            check_fields(point, NoiseLevel, "a point of it")
+        points = tuple(NoiseLevel(**point) for point in fields["points"])
+        fields |= {"law": ResidualLaw(**fields["law"]), "points": points}
+        check_fields(fields, cls, "it")
+        return cls(**fields)
 
 
 def law_path(model: str | Path) -> Path:
@@ -78,8 +84,7 @@ def law_path(model: str | Path) -> Path:
 
 def write_law(fitted: FittedLaw, path: Path) -> None:
     """Store a law."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(fitted.to_json(), indent=1) + "\n")
+    write_text(path, json.dumps(fitted.to_json(), indent=1) + "\n")
 
 
 def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
@@ -97,8 +102,8 @@ def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
         return None
     again = f"fit it again (python -m robustness.fit {model}) or remove the file"
     try:
-        fitted = FittedLaw.from_json(json.loads(path.read_text()))
-    except ValueError as error:
+        fitted = FittedLaw.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}; {again}") from error
     if fitted.provenance.get("weights") != weights:
         raise InputError(f"{path} was fitted to other weights than those of {model}; {again}")

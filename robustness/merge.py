@@ -13,6 +13,7 @@ from typing import Any
 
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
+from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.report import exit_code, print_summary
 from robustness.run_directory import RunDirectory
@@ -80,8 +81,7 @@ def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
         cells = [_merge_cell(cell, out, shards, reasons.get(cell["key"], "")) for cell in records[0]["cells"]]
         for shard in shards:
             for path in shard.adversarial.glob("*.npz"):
-                if not path.name.endswith(".partial.npz"):
-                    _copy(path, out.adversarial / path.name)
+                _copy(path, out.adversarial / path.name)
         _merge_samples(out, shards)
         out.write_record(_join(records, cells, out))
 
@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "exit codes: 0 all cells are there, 1 some are missing, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
     parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="the --out of a shard")
     arguments = parser.parse_args(argv)

@@ -15,6 +15,7 @@ table, figure and report then shows it. Half of the λ of training for whatever 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.errors import InputError
+from data_prep.fields import fits
 
 Floats = NDArray[np.floating[Any]]
 Choice = float | Floats
@@ -41,6 +44,9 @@ class ResidualLaw:
         lowest: smallest λ it gives, ≥ 0.
         highest: largest λ it gives.
 
+    Raises:
+        InputError: numbers that make no law.
+
     Source: Dai et al., NeurIPS 2022, section 4.3.
     Deviation: there r belongs to the best λ, which only labels reveal; here it belongs to the λ of training.
     """
@@ -49,6 +55,15 @@ class ResidualLaw:
     intercept: float
     lowest: float
     highest: float
+
+    def __post_init__(self) -> None:
+        if not (
+            fits(self.slope, float) and fits(self.intercept, float) and 0 <= self.lowest <= self.highest < math.inf
+        ):
+            raise InputError(
+                "a residual law needs a finite slope and intercept and 0 ≤ lowest ≤ highest; got "
+                f"{self.slope}, {self.intercept}, {self.lowest}, {self.highest}"
+            )
 
     def lam(self, residual: Residuals) -> Residuals:
         """λ of every image, differentiable with respect to ``residual`` where it is not clipped.

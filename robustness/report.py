@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from textwrap import fill
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
+from data_prep.version import add_version
 from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
@@ -22,6 +24,8 @@ _MOST_LAMBDAS = 6
 def print_summary(findings: Findings) -> None:
     """The final table on the terminal, and where everything is."""
     run = findings.run
+    for reason, count in Counter(run.missing.values()).items():
+        print(f"{count} of {len(run.record['cells'])} cells are missing: {reason}", file=sys.stderr)
     if not len(run.cells):
         print("no cell is finished yet: nothing to show")
         return
@@ -41,9 +45,8 @@ def print_summary(findings: Findings) -> None:
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
     """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
     run = findings.run
-    whole = len(run.cells) + len(run.selection) == len(run.record["cells"])
     marked = strict and bool((findings.cells["trust"].dropna() != OK).any())
-    return EXIT_DONE if whole and not marked else EXIT_SOME_FAILED
+    return EXIT_SOME_FAILED if run.missing or marked else EXIT_DONE
 
 
 def main() -> int:
@@ -54,6 +57,7 @@ def main() -> int:
         epilog="example:\n  python -m robustness.report results/runs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
     codes = []
     for path in parser.parse_args().run_dirs:

@@ -10,6 +10,7 @@ from typing import Any
 from data_prep import ImageSet, load_images
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, run_command
 from data_prep.sources import split_sizes
+from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
 from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
@@ -31,6 +32,7 @@ from sdnet_core.speed import SPEEDS
 
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 _LARGE_SIDE = 64
+_LONGEST_TIMEOUT = 366 * 86400.0
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
         "exit codes: 0 done, 1 some cells failed or --strict found a mark, 2 bad input or something missing",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     add = parser.add_argument
     add("--suite", default="demo", metavar="NAME|FILE.toml", help="a suite of the list below or a file (default demo)")
     add("--lambdas", type=str, metavar="GRID", help="0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
@@ -86,6 +89,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="share of a GPU for a job on Ray: 0.5, 1 (default), 0 for CPUs",
     )
     add("--shard", metavar="i/n", help="measure part i of n only; robustness.merge joins the parts")
+    add(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="give up a model that takes longer for one perturbation at all its λs, or for one attack (default: never)",
+    )
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
     add("--dry-run", action="store_true", help="say what would be measured and what is already there; measure nothing")
@@ -125,6 +134,8 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     if arguments.speed == "fast" and suite.attacks:
         raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else None
+    if arguments.timeout is not None and not 0 < arguments.timeout <= _LONGEST_TIMEOUT:
+        raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {arguments.timeout:g}")
     executor = make_executor(arguments)
     device = select_device("cpu" if arguments.executor == "ray" else arguments.device)
     try:
@@ -155,6 +166,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         training_images=load_selection(suite, arguments.data_dir),
         shard=shard,
         executor=executor,
+        timeout=arguments.timeout,
     )
 
 
@@ -251,13 +263,11 @@ def main(argv: list[str] | None = None) -> int:
         measurement.run(sys.argv[1:] if argv is None else argv)
         findings = write_analysis(measurement.directory) if measurement.shard is None else None
     if findings is None:
+        for reason in sorted(set(measurement.failures.values())):
+            print(f"some cells failed: {reason}", file=sys.stderr)
         print(f"written: {measurement.directory.path}/; python -m robustness.merge OUT SHARD... joins the shards")
-    else:
-        print_summary(findings)
-    for reason in sorted(set(measurement.failures.values())):
-        print(f"some cells failed: {reason}", file=sys.stderr)
-    if findings is None:
         return EXIT_SOME_FAILED if measurement.failures else EXIT_DONE
+    print_summary(findings)
     return exit_code(findings, strict=arguments.strict)
 
 

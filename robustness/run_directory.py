@@ -2,7 +2,7 @@
 
 run.json              what was asked, as given and as resolved; models, data, environment, cells and their status
 outcomes/<key>.parquet  one row per image of one finished cell
-adversarial/<key>.npz   the adversarial images of one attack on one model at one λ; <key>.partial.npz while it runs
+adversarial/<key>.npz   the adversarial images of one attack on one model at one λ; <key>.partial/ while it runs
 samples.npz           a few perturbed images and their reconstructions, for the figures
 attack_samples.npz    a few adversarial images and what they do to the code
 cells.csv, summary.*, figures/   written by the analysis
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +24,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from data_prep.arrays import read_arrays, write_arrays
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.files import replacing
+from data_prep.files import replacing, write_text
+from robustness.record import check_record
+from robustness.seal import is_whole, seal
 
 SCHEMA_VERSION = 1
 _UNFINISHED = (".writing-", ".scratch-")
 """Prefixes of the temporary folders of a run."""
 _LOCK = ".lock"
+_LARGEST_SAMPLES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class RunDirectory:
                 f"another run is writing to {self.path}: wait for its end, or choose another --out"
             ) from None
         try:
-            for folder in (self.path, self.outcomes, self.adversarial):
-                for leftover in folder.glob("*"):
+            for folder in (self.path, self.outcomes, self.adversarial, self.path / "tables", self.path / "figures"):
+                for leftover in folder.glob(".*"):
                     if leftover.name.startswith(_UNFINISHED):
                         shutil.rmtree(leftover)
             yield
@@ -96,29 +100,44 @@ class RunDirectory:
         self.outcomes.mkdir(parents=True)
 
     def write_outcome(self, key: str, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
-        """Store one finished cell: rows, and its identity and seconds as metadata; checksummed pages."""
+        """Store one finished cell: rows, and its identity and seconds as metadata, with a checksum over all of it."""
         table = pa.Table.from_pandas(frame, preserve_index=False)
         table = table.replace_schema_metadata({"cell": json.dumps({"key": key, **metadata}, sort_keys=True)})
-        with replacing(self.outcomes / f"{key}.parquet") as temporary:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd", write_statistics=False)
+        with replacing(self._outcome(key)) as temporary:
+            temporary.write_bytes(seal(buffer.getvalue().to_pybytes(), key))
 
     def read_outcome(self, key: str, *, n: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         """Rows and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's."""
-        path = self.outcomes / f"{key}.parquet"
+        content = self._read_whole(key)
+        if content is None:
+            return None
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            if file.metadata.num_rows != n:
+                return None
+            table = file.read(use_threads=False)  # threads take longer than a file of this size
+        return table.to_pandas(use_threads=False), json.loads(table.schema.metadata[b"cell"])
+
+    def find_whole(self, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` whose cells are there and whole."""
+        there = {path.stem for path in self.outcomes.glob("*.parquet")}
+        return {key for key in there.intersection(keys) if self._read_whole(key) is not None}
+
+    def _outcome(self, key: str) -> Path:
+        return self.outcomes / f"{key}.parquet"
+
+    def _read_whole(self, key: str) -> bytes | None:
         try:
-            table = pq.read_table(path, page_checksum_verification=True)
-            metadata = json.loads(table.schema.metadata[b"cell"])
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            content = self._outcome(key).read_bytes()
+        except OSError:
             return None
-        if metadata.get("key") != key or table.num_rows != n:
-            return None
-        return table.to_pandas(), metadata
+        return content if is_whole(content, key) else None
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Store ``run.json``."""
         text = json.dumps({"schema_version": SCHEMA_VERSION, **record}, indent=1, ensure_ascii=False)
-        with replacing(self.path / "run.json") as temporary:
-            temporary.write_text(text + "\n")
+        write_text(self.path / "run.json", text + "\n")
 
     def read_record(self) -> dict[str, Any]:
         """Read ``run.json``.
@@ -133,25 +152,21 @@ class RunDirectory:
                 f"{self.path} is no run directory (no run.json): give the --out of a robustness.run"
             )
         try:
-            record: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {error}; run the same command again to rebuild it") from error
         version = record.get("schema_version") if isinstance(record, dict) else None
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{path} has schema version {version}, and this version of the project reads {SCHEMA_VERSION}"
             )
+        check_record(record, str(path))
         return record
 
     def write_samples(self, arrays: dict[str, np.ndarray], name: str = "samples") -> None:
         """Store sample images of the figures as ``<name>.npz``."""
-        with replacing(self.path / f"{name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+        write_arrays(self.path / f"{name}.npz", arrays)
 
     def read_samples(self, name: str = "samples") -> dict[str, np.ndarray] | None:
-        """The sample images of ``<name>.npz``, or None if the run stored none."""
-        path = self.path / f"{name}.npz"
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+        """The sample images of ``<name>.npz``; None if the run stored none, or they are damaged."""
+        return read_arrays(self.path / f"{name}.npz", most=_LARGEST_SAMPLES)

@@ -11,6 +11,8 @@ from typing import Any
 
 from data_prep.corruptions import corruption_names, expand_names, severities
 from data_prep.errors import InputError
+from data_prep.fields import fits
+from data_prep.files import as_file_name
 from robustness.attack import THREATS, Attack, check_distinct, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
 
@@ -65,6 +67,8 @@ class Suite:
     probe_images: int = 20
 
     def __post_init__(self) -> None:
+        if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
+            raise InputError(f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}")
         object.__setattr__(self, "corruptions", expand_names(self.corruptions))
         for corruption in self.corruptions:
             known = severities(corruption, self.profile)
@@ -123,8 +127,8 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"no suite {name_or_path!r}: give a TOML file or one of {', '.join(shipped_suites())}")
     try:
-        fields = {"name": path.stem, **tomllib.loads(path.read_text())}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fields = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
     tables = fields.pop("attacks", [])
     known = {field.name: field for field in dataclasses.fields(Suite)}
@@ -155,6 +159,8 @@ def _convert(path: Path, key: str, value: Any, declared: str) -> Any:
     ):
         wanted = f"a list of {expected[-1].__name__}" if is_list else expected[-1].__name__
         raise InputError(f"{path}: {key} must be {wanted}; got {value!r}")
+    if not all(fits(item, float) for item in items if isinstance(item, int | float)):
+        raise InputError(f"{path}: {key} must be finite and below 2^63; got {value!r}")
     if expected == (int, float):
         items = [float(item) for item in items]
     return tuple(items) if is_list else value

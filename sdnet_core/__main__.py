@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
+import zipfile
 from pathlib import Path
 
 import torch
 
 from data_prep.errors import InputError, PrerequisiteError, run_command
+from data_prep.version import add_version
 from sdnet_core.checkpoints import ModelCard, build_model, import_official, read_card, save_model, shipped_models
 from sdnet_core.networks import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 
@@ -44,8 +45,11 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
     if not path.is_file():
         raise PrerequisiteError(f"no file {path}: give the path of model_best.pth.tar or checkpoint.pth.tar")
     try:
+        _check_not_packed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file raises a variety of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is loaded: {reason}") from error
     if not isinstance(state, dict):
@@ -55,6 +59,14 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
     save_model(model, out, ModelCard(name=out.stem, config=model.config, record={"converted_from": path.name}))
     print(f"written: {out}")
     return 0
+
+
+def _check_not_packed(path: Path) -> None:
+    """Raise InputError for a checkpoint that would unpack to more than it is: torch stores what it writes as it is."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(member.file_size > max(member.compress_size, 1 << 20) for member in archive.infolist()):
+                raise InputError(f"{path} is compressed, and no checkpoint that torch wrote is: do not trust it")
 
 
 def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
@@ -75,6 +87,7 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sdnet_core", description=__doc__)
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the shipped models and what their cards record")
     converter = commands.add_parser(

@@ -18,11 +18,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.fields import check_fields, fits
 from data_prep.files import replacing
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
 
 _FORMAT = "sdnet-robustness/1"
 _SUFFIX = ".safetensors"
+_LARGEST = {"width": 1024, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
+"""What a card may ask for: a network is built before its weights are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +53,27 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         """Read a card back; raises InputError for another format or for values that build no network."""
-        fields = json.loads(text)
-        if fields.pop("format", None) != _FORMAT:
-            raise InputError(f"the checkpoint was not written in the format {_FORMAT!r}")
+        where = "the checkpoint's model card"
         try:
-            config: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in fields.pop("config").items()
-            }
-            return cls(config=NetworkConfig(**config), **fields)
-        except (TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"the checkpoint's model card is damaged: {error}") from error
+            fields = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where} is damaged: {error}") from error
+        if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
+            raise InputError(f"the checkpoint was not written in the format {_FORMAT!r}")
+        config = fields.pop("config", None)
+        if isinstance(config, dict):
+            config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        check_fields(config, NetworkConfig, where)
+        for name, largest in _LARGEST.items():
+            if config.get(name, 0) > largest:
+                raise InputError(f"{where}: {name} must be at most {largest}; got {config[name]}")
+        fields["config"] = NetworkConfig(**config)
+        check_fields(fields, cls, where)
+        if accuracy := fields.get("accuracy"):
+            counts = accuracy.get("correct"), accuracy.get("n")
+            if not all(fits(count, int) for count in counts) or not 0 <= counts[0] <= counts[1] or not counts[1]:
+                raise InputError(f"{where}: accuracy must have 0 ≤ correct ≤ n, n > 0; got {counts[0]} and {counts[1]}")
+        return cls(**fields)
 
 
 def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
@@ -136,11 +150,14 @@ def read_card(name_or_path: str | Path) -> ModelCard:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as safetensors (truncated or damaged?): {error}") from error
     if "card" not in metadata:
         raise InputError(f"{path} carries no model card: it was not written by this project's training or convert")
-    return ModelCard.from_json(metadata["card"])
+    try:
+        return ModelCard.from_json(metadata["card"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def load_model(name_or_path: str | Path) -> Network:
@@ -154,8 +171,12 @@ def load_model(name_or_path: str | Path) -> Network:
     """
     card = read_card(name_or_path)
     path = find_checkpoint(name_or_path)
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} cannot be read as safetensors (truncated or damaged?): {error}") from error
+    _check_size(card.config, state, source=str(path))
     model = Network(card.config, converge=False)
     _assign(model, state, source=str(path))
     return model.eval()
@@ -173,7 +194,7 @@ _IGNORED = re.compile(r"(^|\.)(step_size|running_c_loss|num_batches_tracked)$")
 
 
 def import_official(
-    state_dict: Mapping[str, Any],
+    state_dict: Mapping[Any, Any],
     arch: str,
     *,
     num_classes: int = 10,
@@ -194,9 +215,11 @@ def import_official(
     Source: the layouts of the public reference implementation of SDNet.
     """
     nested = state_dict.get("state_dict", state_dict)
+    if not isinstance(nested, Mapping):
+        raise InputError(f"the official checkpoint holds a {type(nested).__name__} instead of a state dict")
     state = {}
     for key, value in nested.items():
-        name = key
+        name = str(key)
         for pattern, replacement in _RENAMED:
             name = re.sub(pattern, replacement, name)
         if isinstance(value, Tensor) and not _IGNORED.search(name):
@@ -208,6 +231,17 @@ def import_official(
     state |= {"normalise.mean": model.normalise.mean, "normalise.std": model.normalise.std}
     _assign(model, state, source="the official checkpoint")
     return model.eval()
+
+
+def _check_size(config: NetworkConfig, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Compare the largest weights with what the card promises before a network of that size takes memory."""
+    last = 8 * config.width
+    for name, shape in (("linear.weight", (config.num_classes, last)), ("layer4.1.conv2.weight", (last, last, 3, 3))):
+        if name not in state or state[name].shape != shape:
+            got = tuple(state[name].shape) if name in state else "nothing"
+            raise InputError(
+                f"{source} does not fit {config.arch} (width {config.width}): {name} is {got} instead of {shape}"
+            )
 
 
 def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -223,6 +257,8 @@ def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None
     if problems:
         listed = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         raise InputError(f"{source} does not fit {model.config.arch} (width {model.config.width}): {listed}")
+    if not all(value.layout == torch.strided and value.is_floating_point() for value in state.values()):
+        raise InputError(f"{source} holds values that are no dense real numbers")
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise InputError(f"{source} holds values that are not finite: the file is damaged or its training diverged")
     model.load_state_dict(dict(state), strict=False)

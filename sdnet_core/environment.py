@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from data_prep.errors import PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "pillow", "scipy", "sdnet-robustness")
 
@@ -20,12 +21,18 @@ def select_device(name: str | None) -> torch.device:
     """The device called ``name``; None takes CUDA where it works and the CPU elsewhere.
 
     Raises:
+        InputError: another name than ``cpu``, ``cuda`` and ``cuda:NUMBER``.
         PrerequisiteError: CUDA was asked for and is not there.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and re.fullmatch("[0-9]{1,3}", number))):
+        raise InputError(f"--device must be cpu, cuda or cuda:NUMBER; got {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise PrerequisiteError(f"--device {name} needs a CUDA GPU and driver, and none works here: use --device cpu")
+    if number and int(number) >= torch.cuda.device_count():
+        raise PrerequisiteError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
     return torch.device(name)
 
 

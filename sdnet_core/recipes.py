@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import tomllib
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import InputError
+from data_prep.fields import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     if not path.is_file():
         raise InputError(f"no recipe {name_or_path!r}: give a TOML file or one of {', '.join(shipped_recipes())}")
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
         for override in overrides or []:
             key, separator, value = override.partition("=")
             if not separator:
@@ -112,27 +112,21 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
             *parents, last = key.strip().split(".")
             for parent in parents:
                 section = section.setdefault(parent, {})
+                if not isinstance(section, dict):
+                    raise InputError(f"an override is key=value; {parent} in {override!r} has no keys of its own")
             section[last] = _parse_value(value.strip())
-    except tomllib.TOMLDecodeError as error:
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
-    known = {f.name: f for f in dataclasses.fields(Recipe)}
-    if unknown := set(fields) - known.keys():
-        raise InputError(
-            f"recipe {name_or_path}: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(known)}"
-        )
-    if missing := {"data", "model"} - fields.keys():
-        raise InputError(f"recipe {name_or_path}: missing {', '.join(sorted(missing))}")
-    accepted: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
-    for key, value in fields.items():
-        expected = accepted.get(str(known[key].type), (dict,))
-        if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
-            raise InputError(f"recipe {name_or_path}: {key} must be {known[key].type}; got {value!r}")
-    return Recipe(**{"name": path.stem, **fields})
+    fields = {"name": path.stem, **fields}
+    check_fields(fields, Recipe, f"recipe {name_or_path}")
+    return Recipe(**fields)
 
 
 def _parse_value(text: str) -> Any:
     """A TOML value; a bare word counts as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text

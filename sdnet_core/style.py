@@ -11,6 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from data_prep.files import as_file_name, replacing
+
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MODEL_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _STYLE: Any = {
@@ -61,7 +63,7 @@ def panel_grid(count: int, *, x: str, y: str, share_x: bool = True, height: floa
 
 def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     """Write ``name.png`` and ``name.pdf`` with ``note`` (what the numbers stand for) below the panels."""
-    folder.mkdir(exist_ok=True)
     figure.supxlabel(note, fontsize=6.5, color="0.35")
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        figure.savefig(folder / f"{name}.{suffix}", metadata=metadata, bbox_inches="tight")
+        with replacing(folder / as_file_name(f"{name}.{suffix}")) as temporary:
+            figure.savefig(temporary, metadata=metadata, bbox_inches="tight")

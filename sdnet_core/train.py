@@ -27,6 +27,7 @@ from tqdm import tqdm
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
+from data_prep.version import add_version
 from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.augment import crop_and_flip, to_images
 from sdnet_core.checkpoints import ModelCard, build_model, load_model, save_model, weights_fingerprint
@@ -291,6 +292,7 @@ def make_parser() -> argparse.ArgumentParser:
         "  torchrun --nproc-per-node 8 -m sdnet_core.train --recipe cifar10-sdnet18-all   # eight GPUs, one batch",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
     parser.add_argument("--adversarial", choices=["pgd"], help="train on adversarial images: --set adversarial=pgd")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 from PIL import Image
 
@@ -19,6 +20,14 @@ hook = install_import_hook(["sdnet_core", "robustness"], "typechecker.check")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The profile ``fuzz``: few examples, always the same ones; with ``--slow`` a hundred times as many, drawn anew."""
+    slow = config.getoption("--slow")
+    quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    options = {"deadline": None, "database": None, "suppress_health_check": quiet}
+    settings.register_profile("fuzz", max_examples=10_000 if slow else 100, derandomize=not slow, **options)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,3 +62,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images in {folder}: set SDNET_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``sparse.safetensors`` (an SDNet) and ``plain.safetensors`` (a ResNet) for ten classes."""
+    from fabricate import fabricate_models  # not before the hook is installed
+
+    return fabricate_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time of a tiny run; one test draws and looks at them."""
+    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)

@@ -1,4 +1,4 @@
-"""Run directories with made-up answers: what the analysis reads, without any model or image."""
+"""Run directories with made-up answers, and untrained models: what tests need without any training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from robustness.analysis.frames import Run
 from robustness.run_directory import RunDirectory
+from sdnet_core import ModelCard, build_model, save_model
 
 Answers = dict[str, Any]
 SPARSE, PLAIN, TRAINED = "sparse", "plain", 0.1
+
+
+def fabricate_models(folder: Path) -> Path:
+    """Write ``sparse.safetensors`` (an SDNet) and ``plain.safetensors`` (a ResNet) for ten classes, untrained."""
+    torch.manual_seed(0)
+    for name, arch in ((SPARSE, "sdnet18"), (PLAIN, "resnet18")):
+        model = build_model(arch, width=2)
+        model(torch.rand(16, 3, 32, 32))
+        save_model(model, folder / f"{name}.safetensors", ModelCard(name=name, config=model.config))
+    return folder
 
 
 def answer_at_random(model: str, perturbation: str, severity: int, lam: float | None, split: str, n: int) -> Answers:

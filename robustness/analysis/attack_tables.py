@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_prep.files import write_text
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import describe, to_latex, to_markdown
+from robustness.analysis.tables import describe, to_latex, to_markdown, write_csv
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 
@@ -23,17 +24,16 @@ ATTACK_NOTE = (
 def write_attack_tables(run: Run, attacks: Attacks) -> None:
     """Write ``tables/attacks.csv``, ``worst_case.csv``, ``transfer.csv``, and ``attacks_<norm>.md/.tex``."""
     tables = run.directory.path / "tables"
-    tables.mkdir(exist_ok=True)
-    attacks.rows.to_csv(tables / "attacks.csv", index=False)
-    attacks.worst.to_csv(tables / "worst_case.csv", index=False)
-    attacks.transfers.to_csv(tables / "transfer.csv", index=False)
+    write_csv(attacks.rows, tables / "attacks.csv")
+    write_csv(attacks.worst, tables / "worst_case.csv")
+    write_csv(attacks.transfers, tables / "transfer.csv")
     for norm in attacks.rows["norm"].unique():
         wide = widen_attacks(run, attacks, str(norm), intervals=True)
         title = f"Accuracy under {NORMS[str(norm)]} attacks, 95 % intervals"
         caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {ATTACK_NOTE}"
         path: Path = tables / f"attacks_{norm}"
-        path.with_suffix(".md").write_text(f"{to_markdown(wide)}\n\n{caption}\n")
-        path.with_suffix(".tex").write_text(to_latex(wide, caption))
+        write_text(path.with_suffix(".md"), f"{to_markdown(wide)}\n\n{caption}\n")
+        write_text(path.with_suffix(".tex"), to_latex(wide, caption))
 
 
 def describe_attacks(run: Run) -> str:

@@ -59,6 +59,20 @@ class Run:
         return pd.DataFrame(rows).reindex(columns=columns).astype({"lam": float, "trained_lam": float}), outcomes
 
     @cached_property
+    def missing(self) -> dict[str, str]:
+        """Why there is no outcome, by the key of every cell that was asked for and has none."""
+        why = {
+            "missing": "not measured yet",
+            "elsewhere": "in another shard",
+            "done": "its file in outcomes/ is damaged or gone",
+        }
+        return {
+            cell["key"]: cell["reason"] or why.get(cell["status"], cell["status"])
+            for cell in self.record["cells"]
+            if cell["key"] not in self._measured[1]
+        }
+
+    @cached_property
     def cells(self) -> pd.DataFrame:
         """One row per finished cell: :data:`CELL_COLUMNS`, ``key`` and ``trained_lam``; accuracies are fractions.
 

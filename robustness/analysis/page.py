@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.corruptions.registry import CORRUPTIONS
-from data_prep.files import replacing
+from data_prep.files import write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.page_data import collect
 from robustness.analysis.summary import MEAN
@@ -37,8 +37,7 @@ def write_page(findings: Findings) -> None:
     page = (folder / "page.html").read_text()
     parts = [part.split("}}", 1) for part in page.split("{{")]
     filled = parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
-    with replacing(run.directory.path / "report.html") as temporary:
-        temporary.write_text(filled)
+    write_text(run.directory.path / "report.html", filled)
 
 
 def to_embedded_json(values: Any) -> str:

@@ -187,7 +187,7 @@ def to_sprite(images: np.ndarray) -> str:
 def _record(run: Run) -> list[tuple[str, str]]:
     record, data, environment = run.record, run.record["data"], run.record["environment"]
     hardware, git = environment["hardware"], environment["git"]
-    done = sum(cell["status"] == "done" for cell in record["cells"])
+    done = len(record["cells"]) - len(run.missing)
     rows = [
         ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
         ("measured", f"{record['started']} to {record['written']}"),

@@ -95,7 +95,7 @@ def find_published(run: Run, model: str) -> pd.DataFrame:
 def differences(run: Run, model: str) -> list[str]:
     """What separates our protocol from that of the published figures, one clause each."""
     data = run.record["data"]
-    width = {m["name"]: m["width"] for m in run.record["models"]}[model]
+    width = {m["name"]: m.get("width") for m in run.record["models"]}[model]
     clauses = []
     if data["title"] != data["name"]:
         clauses.append(f"the images are {data['title']}")

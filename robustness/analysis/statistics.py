@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,6 +74,11 @@ def resample_means(values: ArrayLike, *, draws: int = 2000, seed: int = 0) -> ND
     """
     array = np.asarray(values, dtype=np.float64)
     rows, counts = np.unique(array, axis=0 if array.ndim > 1 else None, return_counts=True)
+    return _resample(rows, counts, draws, seed)
+
+
+def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:
+    """Means of ``draws`` resamples of distinct ``rows``, each there ``counts`` times."""
     n = int(counts.sum())
     rng = np.random.default_rng(seed)
     at_once = max(1, _RESAMPLE_VALUES // len(rows))
@@ -102,8 +108,15 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
     Returns:
         Mean, lower and upper end.
     """
-    array = np.asarray(differences, dtype=np.float64)
-    return float(array.mean()), *percentile_interval(resample_means(array))
+    values, counts = np.unique(np.asarray(differences, dtype=np.float64), return_counts=True)
+    return _interval_of(tuple(values.tolist()), tuple(counts.tolist()))
+
+
+@lru_cache(maxsize=1 << 16)
+def _interval_of(values: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float, float]:
+    """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often."""
+    rows, weights = np.array(values), np.array(counts)
+    return float(rows @ weights / weights.sum()), *percentile_interval(_resample(rows, weights, 2000, 0))
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
@@ -120,4 +133,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
     """
     one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     b, c = int((one & ~other).sum()), int((other & ~one).sum())
-    return min(1.0, 2 * float(binom.cdf(min(b, c), b + c, 0.5))) if b + c else 1.0
+    return _two_sided(min(b, c), b + c)
+
+
+@lru_cache(maxsize=1 << 16)
+def _two_sided(fewer: int, discordant: int) -> float:
+    return min(1.0, 2 * float(binom.cdf(fewer, discordant, 0.5))) if discordant else 1.0

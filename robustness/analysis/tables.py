@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from data_prep.files import as_file_name, replacing, write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
@@ -19,26 +20,26 @@ SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/
 def write_tables(findings: Findings) -> None:
     """Write ``cells.csv``, ``tables/policies.csv/.parquet``, ``scores.csv`` and ``summary.csv/.md/.tex``."""
     run, folder = findings.run, findings.run.directory.path
-    findings.cells.to_csv(folder / "cells.csv", index=False)
+    write_csv(findings.cells, folder / "cells.csv")
     tables = folder / "tables"
-    tables.mkdir(exist_ok=True)
-    findings.policies.to_csv(tables / "policies.csv", index=False)
-    findings.policies.to_parquet(tables / "policies.parquet", index=False)
-    findings.scores.to_csv(tables / "scores.csv", index=False)
-    findings.summary.to_csv(tables / "summary.csv", index=False)
+    write_csv(findings.policies, tables / "policies.csv")
+    with replacing(tables / "policies.parquet") as temporary:
+        findings.policies.to_parquet(temporary, index=False)
+    write_csv(findings.scores, tables / "scores.csv")
+    write_csv(findings.summary, tables / "summary.csv")
     wide = widen(findings.summary, run)
     caption = f"{describe(run)}. {SUMMARY_NOTE}"
-    (tables / "summary.md").write_text(f"{to_markdown(wide)}\n\n{caption}\n")
-    (tables / "summary.tex").write_text(to_latex(wide, caption))
+    write_text(tables / "summary.md", f"{to_markdown(wide)}\n\n{caption}\n")
+    write_text(tables / "summary.tex", to_latex(wide, caption))
     for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
-        write_severities(findings, model, tables / f"severities_{model}")
+        write_severities(findings, model, tables)
 
 
-def write_severities(findings: Findings, model: str, path: Path) -> None:
-    """Write the paper's table of one model as ``path`` with the suffixes ``.csv``, ``.md`` and ``.tex``."""
-    run = findings.run
+def write_severities(findings: Findings, model: str, folder: Path) -> None:
+    """Write the paper's table of one model into ``folder``, as ``severities_<model>.csv``, ``.md`` and ``.tex``."""
+    run, name = findings.run, as_file_name(f"severities_{model}")
     table = tabulate_severities(findings, model)
-    table.to_csv(path.with_suffix(".csv"), index=False)
+    write_csv(table, folder / f"{name}.csv")
     caption = (
         f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
         "policy residual. Bold: better than both others, paired 95 % intervals exclude zero."
@@ -46,8 +47,14 @@ def write_severities(findings: Findings, model: str, path: Path) -> None:
     if any(name.startswith("published_") for name in table.columns):
         caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."
     markdown, latex = (embolden(table, mark) for mark in ("**{}**", r"\textbf{{{}}}"))
-    path.with_suffix(".md").write_text(f"{to_markdown(markdown)}\n\n{caption}\n")
-    path.with_suffix(".tex").write_text(to_latex(latex, caption))
+    write_text(folder / f"{name}.md", f"{to_markdown(markdown)}\n\n{caption}\n")
+    write_text(folder / f"{name}.tex", to_latex(latex, caption))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table, whole or not at all."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def embolden(table: pd.DataFrame, mark: str) -> pd.DataFrame:
@@ -110,8 +117,7 @@ def describe(run: Run) -> str:
         "synthetic": "synthetic noise levels of the sweep",
     }
     source = f"; {sources[data['source']]}" if run.corruptions else ""
-    missing = sum(cell["status"] != "done" for cell in run.record["cells"])
-    gap = f"; {missing} cells are missing (run.json says why)" if missing else ""
+    gap = f"; {len(run.missing)} cells are missing" if run.missing else ""
     return f"{data['title']}, {data['split']} split, n = {data['n']}{source}{gap}"
 
 

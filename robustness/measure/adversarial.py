@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data_prep.files import replacing
+from data_prep.arrays import read_arrays, write_arrays
 from robustness.measure.craft import Crafted
 
 _LEVELS = 127
+_LARGEST_RATIO, _OVERHEAD = 6, 1 << 20
+"""Bytes of a set: at most a byte and an exact float32 for every value, and little else."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,16 @@ class AdversarialSet:
         """Store everything but the clean images."""
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         about = {"stages": self.stages, "seconds": self.seconds}
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+        write_arrays(path, {**arrays, "about": np.array(json.dumps(about))})
 
     @classmethod
     def read(cls, path: Path, clean: NDArray[np.uint8]) -> AdversarialSet | None:
         """Read a set of adversarial versions of ``clean``; None if it is absent, damaged or of other images."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays: dict[str, Any] = dict(archive)
-        except Exception:  # a damaged archive raises a variety of errors; all of them mean: craft again
+        arrays = read_arrays(path, most=_LARGEST_RATIO * clean.nbytes + _OVERHEAD)
+        if arrays is None or arrays.keys() != {*_ARRAYS, "about"} or arrays["codes"].shape != clean.shape:
             return None
         about = json.loads(str(arrays.pop("about")))
-        fields = {name: arrays.pop(name) for name in _ARRAYS}
-        if fields["codes"].shape != clean.shape:
-            return None
-        stages, seconds = tuple(about["stages"]), float(about["seconds"])
-        return cls(clean=clean, **fields, stages=stages, seconds=seconds)
+        return cls(clean=clean, stages=tuple(about["stages"]), seconds=float(about["seconds"]), **arrays)
 
 
 _ARRAYS = ("codes", "scale", "exact", "exact_index", "attacked", "broken_by")

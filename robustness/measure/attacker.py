@@ -21,6 +21,7 @@ from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.cells import AttackTask
 from robustness.measure.craft import craft, distance
 from robustness.measure.evaluate import evaluate
+from robustness.measure.journal import Journal
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.probes import ModelProbes, Prober
 from robustness.measure.stages import Stage, list_stages
@@ -108,19 +109,24 @@ class Attacker:
             "answers": np.array(json.dumps(names)),
         }
 
+    def is_crafted(self, task: AttackTask) -> bool:
+        """Whether the adversarial images of a task are on disk."""
+        return (self.directory.adversarial / f"{task.key}.npz").is_file()
+
     def _obtain(self, task: AttackTask, bar: tqdm[Any]) -> AdversarialSet:
         path = self.directory.adversarial / f"{task.key}.npz"
         pixels = np.asarray(self.images.pixels)
-        found = AdversarialSet.read(path, pixels)
-        if found is not None:
+        journal = Journal(path.with_suffix(".partial"))
+        adversarial = AdversarialSet.read(path, pixels)
+        if adversarial is None:
+            adversarial = self._craft(task, pixels, journal, bar)
+            adversarial.write(path)
+        else:
             bar.update(len(self.images) * task.adversary.attack.passes)
-            return found
-        crafted = self._craft(task, pixels, bar)
-        crafted.write(path)
-        path.with_suffix(".partial.npz").unlink(missing_ok=True)
-        return crafted
+        journal.clear()
+        return adversarial
 
-    def _craft(self, task: AttackTask, pixels: NDArray[np.uint8], bar: tqdm[Any]) -> AdversarialSet:
+    def _craft(self, task: AttackTask, pixels: NDArray[np.uint8], journal: Journal, bar: tqdm[Any]) -> AdversarialSet:
         """Run the attack, or go on with it."""
         attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
         victim = Victim(network, choice)
@@ -144,7 +150,7 @@ class Attacker:
             batch_size=attack.batch_size,
             seed=self.seed,
             device=self.device,
-            state=self.directory.adversarial / f"{task.key}.partial.npz",
+            journal=journal,
             progress=report,
         )
         bar.update(len(images) * attack.passes - (bar.n - before))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from data_prep.files import replacing
+from robustness.measure.journal import Attempt, Journal
 from robustness.measure.stages import Stage
 
 _BUDGET_TOLERANCE = 1e-6
@@ -25,33 +23,25 @@ class Crafted:
     attacked: (N,) the model was right on the clean image.
     robust: (N,) it was, and no attempt has fooled it yet.
     broken_by: (N,) index of the stage that fooled the model; −1 for none.
-    stage: stages finished. batches: batches finished of the current one. members: the images that it attacks.
     """
 
     images: Float[Tensor, "n 3 h w"]
     attacked: Bool[Tensor, " n"]
     robust: Bool[Tensor, " n"]
     broken_by: Int[Tensor, " n"]
-    stage: int
-    batches: int
-    members: Int[Tensor, " m"]
-
-    def write(self, path: Path) -> None:
-        """Store the state."""
-        arrays = {name: torch.as_tensor(value).numpy() for name, value in vars(self).items()}
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def read(cls, path: Path) -> Crafted | None:
-        """Read a state back; None if there is none or it is damaged."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                fields = {name: torch.from_numpy(archive[name]) for name in archive.files}
-            stage, batches = int(fields.pop("stage")), int(fields.pop("batches"))
-            return cls(stage=stage, batches=batches, **fields)
-        except Exception:  # a damaged archive raises a variety of errors; all of them mean: start again
-            return None
+    def start(cls, images: Float[Tensor, "n 3 h w"], attacked: Bool[Tensor, " n"]) -> Crafted:
+        """Before the first stage: the clean images, of which the model gets those ``attacked`` right."""
+        nothing = torch.full((len(images),), -1, dtype=torch.int64)
+        return cls(images.clone(), attacked, attacked.clone(), nothing)
+
+    def take(self, stage: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
+        """Take over what a stage found for the images at the positions ``members``."""
+        fooled = members[attempt.fooled]
+        self.images[members] = attempt.images
+        self.robust[fooled] = False
+        self.broken_by[fooled] = stage
 
 
 def craft(
@@ -65,7 +55,7 @@ def craft(
     batch_size: int,
     seed: int,
     device: torch.device,
-    state: Path | None = None,
+    journal: Journal | None = None,
     progress: Callable[[str, int], object] = lambda _stage, _n: None,
 ) -> Crafted:
     """Run the stages one after the other, each on the images that withstood those before it.
@@ -83,59 +73,37 @@ def craft(
         seed: the global generator has this seed, plus the stage's index, at the start of every batch; restored at the
             end.
         device: where to compute.
-        state: file to which the state is written after every batch, and from which a killed attack goes on.
+        journal: where every batch is kept, and from which a killed attack goes on.
         progress: called with a stage's name and the number of images that it is through with.
     """
     images = images.contiguous()  # the libraries take views
-    crafted = Crafted.read(state) if state is not None and state.exists() else None
-    if crafted is None:
-        attacked = _right(victim, images, labels, batch_size, device)
-        crafted = Crafted(
-            images.clone(),
-            attacked,
-            attacked.clone(),
-            torch.full((len(labels),), -1, dtype=torch.int64),
-            0,
-            0,
-            attacked.nonzero()[:, 0],
-        )
+    crafted = Crafted.start(images, _right(victim, images, labels, batch_size, device))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        while crafted.stage < len(stages):
-            stage = stages[crafted.stage]
-            for chosen in torch.split(crafted.members, batch_size)[crafted.batches :]:
-                torch.manual_seed(seed + crafted.stage)
-                _attempt(victim, stage, images, labels, chosen, crafted, norm=norm, eps=eps, device=device)
-                crafted.batches += 1
-                if state is not None:
-                    crafted.write(state)
+        for index, stage in enumerate(stages):
+            members = crafted.robust.nonzero()[:, 0]
+            for batch, chosen in enumerate(torch.split(members, batch_size) if len(members) else ()):
+                shape = images[chosen].shape
+                attempt = journal.read(index, batch, chosen, shape) if journal else None
+                if attempt is None:
+                    torch.manual_seed(seed + index)
+                    x, y = images[chosen].to(device), labels[chosen].to(device)
+                    attempt = _attempt(victim, stage, x, y, norm=norm, eps=eps)
+                    if journal:
+                        journal.write(index, batch, chosen, attempt)
+                crafted.take(index, chosen, attempt)
                 progress(stage.name, len(chosen))
-            crafted.stage, crafted.batches, crafted.members = crafted.stage + 1, 0, crafted.robust.nonzero()[:, 0]
     return crafted
 
 
-def _attempt(
-    victim: nn.Module,
-    stage: Stage,
-    images: Tensor,
-    labels: Tensor,
-    chosen: Tensor,
-    crafted: Crafted,
-    *,
-    norm: str,
-    eps: float,
-    device: torch.device,
-) -> None:
-    """One stage on one batch; what it finds goes into ``crafted``."""
-    x, y = images[chosen].to(device), labels[chosen].to(device)
+def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str, eps: float) -> Attempt:
+    """One stage on one batch."""
     attempt = stage.perturb(x, y).detach()
     valid = (distance(attempt, x, norm) <= eps * (1 + _BUDGET_TOLERANCE) + _BUDGET_TOLERANCE) & _in_range(attempt)
     attempt = torch.where(valid[:, None, None, None], attempt, x)
     with torch.no_grad():
-        fooled = (victim(attempt).max(1)[1] != y).cpu()
-    crafted.images[chosen] = attempt.cpu()
-    crafted.robust[chosen[fooled]] = False
-    crafted.broken_by[chosen[fooled]] = crafted.stage
+        fooled = victim(attempt).max(1)[1] != y
+    return Attempt(attempt.cpu(), fooled.cpu())
 
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:

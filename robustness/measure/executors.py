@@ -29,6 +29,7 @@ class Workplace:
         batch_size: images per forward pass.
         bar: progress over all jobs, in forward passes of an image each.
         report: called with a sentence for people about whatever went wrong and was mended.
+        timeout: seconds after which a task is given up; None for no limit.
     """
 
     archive: ArchiveC | None
@@ -37,6 +38,7 @@ class Workplace:
     batch_size: int
     bar: tqdm[Any]
     report: Callable[[str], None]
+    timeout: float | None = None
 
 
 @runtime_checkable
@@ -89,7 +91,7 @@ class LocalExecutor:
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`Executor`."""
-        worker = Worker(workplace.archive, workplace.directory, workplace.device)
+        worker = Worker(workplace.archive, workplace.directory, workplace.device, workplace.timeout)
         for job in jobs:
             attempt = Attempt(job, workplace.batch_size)
             while attempt.job is not None:

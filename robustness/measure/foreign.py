@@ -198,6 +198,8 @@ def _from_robustbench(name: str, num_classes: int) -> _Loaded:
 def _call(module_name: str, function_name: str) -> _Loaded:
     """The module that a user's function returns; it takes images in [0, 1]."""
     given = f"{module_name}:{function_name}"
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise InputError(f"no model {given!r}: the sources are {', '.join(_SOURCES)}, or a module:function to import")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -207,6 +209,8 @@ def _call(module_name: str, function_name: str) -> _Loaded:
             f"no model {given}: the sources are {', '.join(_SOURCES)}, and no module {module_name} can be imported "
             "from here"
         ) from error
+    except Exception as error:
+        raise InputError(f"{given}: its import fails with {_describe(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{module_name} has no function {function_name!r}")
@@ -214,10 +218,17 @@ def _call(module_name: str, function_name: str) -> _Loaded:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
         raise InputError(f"{given} must be callable without arguments: {error}") from error
-    model = function()
+    try:
+        model = function()
+    except Exception as error:
+        raise InputError(f"{given} fails with {_describe(error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{given} must return a torch.nn.Module; it returned {type(model).__name__}")
     return _Loaded(model, "")
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 _SOURCES: dict[str, Callable[[str, int], _Loaded]] = {

@@ -47,6 +47,7 @@ class Measurement:
         training_images: those that the policy ``validated`` chooses λ on; None for no such choice.
         shard: the part of the grid that is measured; None for all of it.
         executor: where its jobs are measured.
+        timeout: seconds after which a task is given up and its cells have failed; None for no limit.
     """
 
     suite: Suite
@@ -59,6 +60,7 @@ class Measurement:
     training_images: ImageSet | None = None
     shard: Shard | None = None
     executor: Executor = field(default_factory=LocalExecutor)
+    timeout: float | None = None
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
     agreements: list[Agreement] = field(init=False, default_factory=list)
@@ -92,9 +94,7 @@ class Measurement:
 
     def find_done(self) -> None:
         """Look up which cells the run directory already holds, whole and of exactly this identity."""
-        self.done = {
-            cell.key for cell in self.cells if self.directory.read_outcome(cell.key, n=len(cell.images)) is not None
-        }
+        self.done = self.directory.find_whole(cell.key for cell in self.cells)
 
     def run(self, asked: Sequence[str]) -> None:
         """Measure every missing cell; ``run.json`` is written before the first and after the last one.
@@ -119,7 +119,9 @@ class Measurement:
         pending = [job for whole in self.jobs if (job := whole.restrict(missing))]
         total = sum(job.size for job in pending)
         with tqdm(total=total, unit="img", unit_scale=True, disable=not pending, smoothing=0.05) as bar:
-            workplace = Workplace(self.archive, self.directory, self.device, self.batch_size, bar, self._report)
+            workplace = Workplace(
+                self.archive, self.directory, self.device, self.batch_size, bar, self._report, self.timeout
+            )
             cells = {cell.key: cell for job in pending for cell in job.cells}
             for result in self.executor.execute(pending, workplace) if pending else ():
                 self._keep(result, cells)

@@ -120,7 +120,7 @@ class _Campaign:
 
     def __init__(self, jobs: Sequence[Job], workplace: Workplace, gpus: float) -> None:
         self._jobs, self._workplace, self._gpus = jobs, workplace, gpus
-        self._plan = ray.put(Plan(tuple(jobs), workplace.archive))
+        self._plan = ray.put(Plan(tuple(jobs), workplace.archive, workplace.timeout))
         self._measure = ray.remote(num_returns="streaming", max_retries=0, num_cpus=1, num_gpus=gpus)(measure_remotely)
         self._running: dict[Any, _Running] = {}
         self._seen: set[str] = set()

@@ -28,6 +28,7 @@ class Plan:
 
     jobs: tuple[Job, ...]
     archive: ArchiveC | None
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def measure_remotely(
         if path is not None and crafted is not None:
             path.parent.mkdir()
             path.write_bytes(crafted)
-        worker = Worker(content.archive, directory, torch.device(device))
+        worker = Worker(content.archive, directory, torch.device(device), content.timeout)
         for result in worker.measure(job, batch_size=batch_size, bar=tqdm(disable=True)):
             found = path.read_bytes() if path is not None and path.exists() else None
             yield Delivery(result, found if found != crafted else None)

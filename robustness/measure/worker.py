@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from tqdm import tqdm
 
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import UsageError
+from data_prep.errors import UsageError, is_disk_error
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import AttackTask, Task
 from robustness.measure.evaluate import evaluate
 from robustness.measure.jobs import Job, Result
 from robustness.measure.perturbations import PerturbedImages, perturb
+from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.run_directory import RunDirectory
 
 
@@ -34,11 +35,13 @@ class Worker:
         archive: the official -C archive, or None to generate the corruptions.
         directory: where adversarial images, the state of a running attack and scratch files lie.
         device: where the models are.
+        timeout: seconds after which a task is given up and its cells have failed; None for no limit.
     """
 
     archive: ArchiveC | None
     directory: RunDirectory
     device: torch.device
+    timeout: float | None = None
     _attacker: Attacker | None = field(init=False, default=None)
 
     def measure(self, job: Job, *, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
@@ -57,7 +60,7 @@ class Worker:
         if job.is_attack:
             for task in job.tasks:
                 assert isinstance(task, AttackTask)
-                yield self._attack(task, batch_size, bar)
+                yield from self._attack(task, batch_size, bar)
             return
         first = job.tasks[0]
         assert isinstance(first, Task)
@@ -72,35 +75,51 @@ class Worker:
             )
             for task in job.tasks:
                 assert isinstance(task, Task)
-                yield self._evaluate(task, images, batch_size, bar)
+                yield from self._evaluate(task, images, batch_size, bar)
 
-    def _evaluate(self, task: Task, images: PerturbedImages, batch_size: int, bar: tqdm[Any]) -> Result:
+    def _evaluate(self, task: Task, images: PerturbedImages, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
+        """Answer the images at every λ of a task; one at which the model fails costs no other."""
         started = time.perf_counter()
         try:
-            frames = evaluate(
-                task.subject.network,
-                images,
-                task.images.indices,
-                [cell.lam for cell in task.cells],
-                device=self.device,
-                batch_size=batch_size,
-                progress=lambda n: bar.update(n),
-            )
+            with time_limit(self.timeout):
+                frames = evaluate(
+                    task.subject.network,
+                    images,
+                    task.images.indices,
+                    [cell.lam for cell in task.cells],
+                    device=self.device,
+                    batch_size=batch_size,
+                    progress=lambda n: bar.update(n),
+                )
         except Exception as error:
-            return _fail(task, task.perturbation.name, error)
+            failure = _fail(task, task.perturbation.name, error)
+            if len(task.cells) == 1 or isinstance(error, TimeLimitError):
+                yield failure
+            else:
+                for cell in task.cells:
+                    yield from self._evaluate(replace(task, cells=(cell,)), images, batch_size, bar)
+            return
         seconds = round((time.perf_counter() - started) / len(task.cells), 4)
         outcomes = {cell.key: (frame, seconds) for cell, frame in zip(task.cells, frames, strict=True)}
-        return Result(task.title, outcomes)
+        yield Result(task.title, outcomes)
 
-    def _attack(self, task: AttackTask, batch_size: int, bar: tqdm[Any]) -> Result:
-        """Craft the adversarial images of an attack and evaluate them."""
+    def _attack(self, task: AttackTask, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
+        """Craft the adversarial images of an attack and answer them at every λ, as in :meth:`_evaluate`."""
+        attacker = self.attacker_of(task, batch_size)
         try:
-            results = self.attacker_of(task, batch_size).measure(task, bar)
-        except OSError:
-            raise
+            with time_limit(self.timeout):
+                results = attacker.measure(task, bar)
         except Exception as error:
-            return _fail(task, task.adversary.name, error)
-        return Result(task.title, {cell.key: result for cell, result in zip(task.cells, results, strict=True)})
+            if is_disk_error(error):
+                raise
+            failure = _fail(task, task.adversary.name, error)
+            if len(task.cells) == 1 or isinstance(error, TimeLimitError) or not attacker.is_crafted(task):
+                yield failure
+            else:
+                for cell in task.cells:
+                    yield from self._attack(replace(task, cells=(cell,)), batch_size, bar)
+            return
+        yield Result(task.title, {cell.key: result for cell, result in zip(task.cells, results, strict=True)})
 
     def attacker_of(self, task: AttackTask, batch_size: int) -> Attacker:
         """The attacker of all attacks on these images, which keeps what they share."""

@@ -6,22 +6,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 
 from data_prep import load_images
-from sdnet_core import ModelCard, build_model, save_model
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``sparse.safetensors`` (an SDNet) and ``plain.safetensors`` (a ResNet) for ten classes."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    for name, arch in (("sparse", "sdnet18"), ("plain", "resnet18")):
-        model = build_model(arch, width=2)
-        model(torch.rand(16, 3, 32, 32))
-        save_model(model, folder / f"{name}.safetensors", ModelCard(name=name, config=model.config))
-    return folder
 
 
 @pytest.fixture
@@ -48,9 +34,3 @@ _draw = cache(load_images)
 def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the training split of the shapes takes most of the time of a tiny run that chooses λ on it."""
     monkeypatch.setattr("robustness.run.load_images", _draw)
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures take most of the time of a tiny run; one test draws and looks at them."""
-    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)

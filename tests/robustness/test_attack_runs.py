@@ -135,21 +135,21 @@ def test_autoattack_killed_in_mid_attack_resumes_to_the_same_table(tmp_path, mod
     command = [sys.executable, "-m", "robustness.run", "--suite", str(suite), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
-    while not list(out.glob("adversarial/*.partial.npz")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(out.glob("adversarial/*.partial/*.npz")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert list(out.glob("adversarial/*.partial.npz")), "the kill came too late to show anything"
+    assert list(out.glob("adversarial/*.partial/*.npz")), "the kill came too late to show anything"
     resumed, undisturbed = measure(suite, out), measure(suite, tmp_path / "undisturbed")
     pd.testing.assert_frame_equal(resumed.drop(columns="seconds"), undisturbed.drop(columns="seconds"))
-    assert not list(out.glob("adversarial/*.partial.npz"))
+    assert not list(out.glob("adversarial/*.partial"))
 
 
 def test_a_full_disk_stops_the_run_and_is_no_failure_of_the_model(attack_suite, tmp_path, monkeypatch, capsys):
-    def write(self: object, path: Path) -> None:
+    def write(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("robustness.measure.craft.Crafted.write", write)
+    monkeypatch.setattr("robustness.measure.journal.Journal.write", write)
     arguments = ["--suite", str(attack_suite), "--out", str(tmp_path / "run")]
     assert run_command(lambda: run.main(arguments)) == 2
     assert "the disk is full" in capsys.readouterr().err

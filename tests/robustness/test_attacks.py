@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from data_prep import load_images
 from data_prep.errors import InputError
 from robustness.attack import Attack, read_attacks, replace_eps
+from robustness.measure import craft as craft_module
 from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.craft import Crafted, craft, distance
+from robustness.measure.journal import Journal
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.victims import Victim, choose_lam
 from robustness.policies import ResidualLaw
@@ -125,34 +127,59 @@ def test_an_attempt_outside_the_budget_is_no_attempt():
     assert torch.equal(crafted.images, images)
 
 
-def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path):
-    """The state is written after every batch; the resumed result is the undisturbed one, random starts included."""
+def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
+    """Every batch is kept; the resumed result is the undisturbed one, random starts included."""
     model, images, labels, _ = linear_problem()
     attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
-    whole = run(model, attack, images, labels)
-
-    seen: list[tuple[str, int]] = []
+    expected: list[tuple[str, int]] = []
+    whole = run(model, attack, images, labels, progress=lambda *step: expected.append(step))
+    made: list[int] = []
+    attempt = craft_module._attempt
+    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
 
     def stop(stage: str, n: int) -> None:
-        seen.append((stage, n))
-        if len(seen) == 3:
+        if len(made) == 3:
             raise KeyboardInterrupt
 
-    state = tmp_path / "state.npz"
+    journal = Journal(tmp_path / "journal")
     with pytest.raises(KeyboardInterrupt):
-        run(model, attack, images, labels, state=state, progress=stop)
-    again: list[tuple[str, int]] = []
-    resumed = run(model, attack, images, labels, state=state, progress=lambda *step: again.append(step))
+        run(model, attack, images, labels, journal=journal, progress=stop)
+    seen: list[tuple[str, int]] = []
+    resumed = run(model, attack, images, labels, journal=journal, progress=lambda *step: seen.append(step))
     assert torch.equal(resumed.images, whole.images)
     assert torch.equal(resumed.robust, whole.robust)
-    expected: list[tuple[str, int]] = []
-    run(model, attack, images, labels, progress=lambda *step: expected.append(step))
-    assert seen + again == expected
+    assert torch.equal(resumed.broken_by, whole.broken_by)
+    assert seen == expected
+    assert len(made) == len(expected), "no batch was attacked twice"
 
-    state.write_bytes(state.read_bytes()[:100])
-    assert torch.equal(run(model, attack, images, labels, state=state).images, whole.images), (
-        "a damaged state is dropped"
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "of other images"])
+def test_a_damaged_batch_is_attacked_again_and_no_other(damage, tmp_path, monkeypatch):
+    model, images, labels, _ = linear_problem()
+    attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
+    journal = Journal(tmp_path / "journal")
+    whole = run(model, attack, images, labels, journal=journal)
+    first, second, *_ = sorted(journal.folder.iterdir())
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    first.write_bytes(
+        {"cut": first.read_bytes()[:100], "flipped": content, "of other images": second.read_bytes()}[damage]
     )
+    made: list[int] = []
+    attempt = craft_module._attempt
+    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
+    assert torch.equal(run(model, attack, images, labels, journal=journal).images, whole.images)
+    assert len(made) == 1
+    assert len(list(journal.folder.iterdir())) > 1
+
+
+def test_what_a_journal_takes_grows_with_the_batches_and_not_with_their_number_squared(tmp_path, monkeypatch):
+    """Every image is written once per stage that attacks it."""
+    model, images, labels, _ = linear_problem()
+    run(model, Attack(name="pgd", norm="linf", eps=1e-4, batch_size=2), images, labels, journal=Journal(tmp_path / "j"))
+    files = list((tmp_path / "j").iterdir())
+    assert len(files) > 5
+    assert sum(file.stat().st_size for file in files) < images.numpy().nbytes + 2000 * len(files)
 
 
 def test_an_attack_leaves_the_global_generator_as_it_was():
@@ -348,7 +375,7 @@ def test_images_whose_answer_depends_on_the_last_bit_are_stored_exactly():
     moved = images.clone()
     moved[:, 0, 0, 0], moved[:, 0, 0, 1] = 0.3, 0.31
     truth = torch.ones(4, dtype=torch.bool)
-    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64), 1, 0, torch.arange(0))
+    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64))
     labels = torch.zeros(4, dtype=torch.int64)
     options = {"victim": Touchy(), "stages": ("s",), "seconds": 0.0}
     clean = np.zeros((4, 8, 8, 3), np.uint8)
@@ -378,7 +405,7 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
         ({"name": "autoattack", "steps": 3}, "attack autoattack: unknown key steps"),
         ({"name": "MIFGSM", "steps": 50}, "unknown key steps.* options = { … }"),
         ({"name": "pgd", "steps": 0}, "steps must be at least 1"),
-        ({"name": "pgd", "steps": "many"}, "wrong type"),
+        ({"name": "pgd", "steps": "many"}, "steps must be int"),
         ({"norm": "l2"}, "`name` is missing"),
         ({"name": "autoattack", "version": "fast"}, "version must be one of"),
         ({"name": "autoattack", "version": "custom"}, "parts are given with version"),

@@ -1,0 +1,58 @@
+"""The finished batches of a running attack on disk, one file for each: a kill loses at most the batch at hand."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from data_prep.arrays import read_arrays, write_arrays
+
+_OVERHEAD = 1 << 20
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one stage came to on one batch, on the CPU.
+
+    images: float32 (M, 3, H, W) in [0, 1], within the budget. fooled: (M,) whether the model gets them wrong.
+    """
+
+    images: Float[Tensor, "m 3 h w"]
+    fooled: Bool[Tensor, " m"]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A folder of attempts; what is written grows by a batch per batch, whatever the number of images."""
+
+    folder: Path
+
+    def write(self, stage: int, batch: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
+        """Store the ``attempt`` of a stage's batch on the images at the positions ``members``."""
+        arrays = {"members": members, "images": attempt.images, "fooled": attempt.fooled}
+        named = {name: tensor.numpy() for name, tensor in arrays.items()}
+        write_arrays(self._path(stage, batch), named, compressed=False)
+
+    def read(self, stage: int, batch: int, members: Int[Tensor, " m"], shape: torch.Size) -> Attempt | None:
+        """The attempt of a stage's batch; None if it is absent, damaged, or was made on other images.
+
+        shape: of the images, (M, 3, H, W).
+        """
+        arrays = read_arrays(self._path(stage, batch), most=4 * shape.numel() + _OVERHEAD)
+        if arrays is None or arrays.keys() != {"members", "images", "fooled"}:
+            return None
+        stored, images, fooled = (torch.from_numpy(arrays[name]) for name in ("members", "images", "fooled"))
+        fits = images.shape == shape and images.dtype == torch.float32 and fooled.dtype == torch.bool
+        return Attempt(images, fooled) if fits and torch.equal(stored, members) else None
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, stage: int, batch: int) -> Path:
+        return self.folder / f"{stage:02}-{batch:05}.npz"

@@ -1,0 +1,131 @@
+"""What ``run.json`` holds, as far as the analysis relies on it; it may hold more."""
+
+# Without annotations as texts: in those, ``NotRequired`` is not seen.
+
+import re
+from collections.abc import Iterator
+from typing import Any, NotRequired, TypedDict
+
+from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.errors import InputError
+from data_prep.fields import find_misfits
+from robustness.attack import NORMS
+
+_FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
+
+
+class CellRecord(TypedDict):
+    """A cell: its key, what tables say of it, and what became of it."""
+
+    key: str
+    model: str
+    data: str
+    split: str
+    source: str
+    perturbation: str
+    severity: int
+    lam: float | None
+    trained_lam: float | None
+    n: int
+    status: str
+    reason: str
+    policy: NotRequired[str]
+    norm: NotRequired[str | None]
+    eps: NotRequired[float]
+    threat: NotRequired[str | None]
+    crafted_lam: NotRequired[float | None]
+    crafted_policy: NotRequired[str]
+
+
+class ModelRecord(TypedDict):
+    """A model: its name, weights and λ of training."""
+
+    name: str
+    weights: str
+    arch: str
+    lam: float | None
+    width: NotRequired[int]
+    law: NotRequired[dict[str, Any] | None]
+
+
+class AttackRecord(TypedDict):
+    """An attack, and its parameters in words."""
+
+    about: str
+
+
+class SuiteRecord(TypedDict):
+    """What was asked."""
+
+    name: str
+    description: str
+    profile: str
+    corruptions: list[str]
+    seed: int
+    baseline: NotRequired[str]
+    attacks: NotRequired[list[AttackRecord]]
+    threats: NotRequired[list[str]]
+
+
+class DataRecord(TypedDict):
+    """The images."""
+
+    name: str
+    title: str
+    split: str
+    n: int
+    fingerprint: str
+    classes: list[str]
+    source: str
+
+
+class EnvironmentRecord(TypedDict):
+    """What it was measured on."""
+
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    git: dict[str, Any]
+
+
+class RunRecord(TypedDict):
+    """The whole of ``run.json``."""
+
+    schema_version: int
+    status: str
+    asked: list[str]
+    started: str
+    written: str
+    protocol: int
+    suite: SuiteRecord
+    data: DataRecord
+    models: list[ModelRecord]
+    environment: EnvironmentRecord
+    cells: list[CellRecord]
+
+
+def check_record(record: dict[str, Any], where: str) -> None:
+    """Make sure that a record is what its type says and fits together, and that no key in it leads out of its folder.
+
+    Raises:
+        InputError: it does not, with ``where`` and what is wrong.
+    """
+    misfit = next(find_misfits(record, RunRecord, "run"), None) or next(_find_contradictions(record), None)
+    if misfit is not None:
+        raise InputError(f"{where} is no record of a run: {misfit}; run the same command again to rebuild it")
+
+
+def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
+    cells, suite = record["cells"], record["suite"]
+    keys, models = [cell["key"] for cell in cells], [model["name"] for model in record["models"]]
+    yield from (f"the key {key!r} is no file name" for key in keys if not _FILE_NAME.fullmatch(key))
+    for title, names in (("cells", keys), ("models", models)):
+        if len(set(names)) < len(names):
+            yield f"two of the {title} are called alike"
+    yield from (f"there is no model {cell['model']!r}" for cell in cells if cell["model"] not in models)
+    attacked = [cell for cell in cells if cell.get("norm")]
+    named = {*suite["corruptions"], *(cell["perturbation"] for cell in cells if not cell.get("norm"))}
+    yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys())
+    yield from (f"a cell has n = {cell['n']}" for cell in cells if cell["n"] < 1)
+    if attacked and not (suite.get("attacks") and suite.get("threats")):
+        yield "its suite lists no attacks and threats, and its cells are of some"
+    yield from ("an attacked cell has no eps" for cell in attacked if "eps" not in cell or cell["norm"] not in NORMS)
