@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from data_prep.errors import InputError, PrerequisiteError
 from sdnet_core import (
+    CSCConv2d,
     ModelCard,
     Network,
     build_model,
@@ -59,6 +60,20 @@ def test_a_wider_dictionary_is_stored_and_older_cards_have_one_of_the_networks_w
     older = json.loads(card.to_json())
     del older["config"]["n_dict"]
     assert ModelCard.from_json(json.dumps(older)) == card
+
+
+def test_step_sizes_are_converged_once_for_each_layer(tmp_path, monkeypatch):
+    """At construction, and at loading for the loaded weights only."""
+    converged = []
+    plain = CSCConv2d.refresh
+    monkeypatch.setattr(CSCConv2d, "refresh", lambda layer: (converged.append(layer), plain(layer))[1])
+    model = make_model("sdnet18_all")
+    assert converged == list(model.sparse_layers())
+    converged.clear()
+    loaded = load_model(save(model, tmp_path / "m.safetensors"))
+    assert converged == list(loaded.sparse_layers())
+    for layer, other in zip(loaded.sparse_layers(), model.sparse_layers(), strict=True):
+        torch.testing.assert_close(layer.step, other.step, rtol=1e-4, atol=0)
 
 
 def test_half_precision_storage_stays_close(tmp_path):
