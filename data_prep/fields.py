@@ -99,6 +99,8 @@ def _hints_of(kind: type) -> dict[str, Any]:
 
 
 def _describe(hint: Any) -> str:
+    if hint is float:
+        return "a finite number"
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
 
 

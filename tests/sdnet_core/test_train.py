@@ -49,7 +49,7 @@ def test_warmup_is_linear():
         ("epochs=many", "epochs must be int"),
         ("epochs", "key=value"),
         ("epoch=3", "unknown key epoch"),
-        ("lr=nan", "lr > 0"),
+        ("lr=nan", "lr must be a finite number"),
     ],
 )
 def test_bad_overrides_are_refused(override, message):
