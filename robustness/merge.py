@@ -15,6 +15,7 @@ from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
 from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
+from robustness.mirror import fetch
 from robustness.report import exit_code, print_summary
 from robustness.run_directory import RunDirectory
 
@@ -162,10 +163,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_version(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
-    parser.add_argument("shards", nargs="+", type=Path, metavar="SHARD", help="the --out of a shard")
+    parser.add_argument("shards", nargs="+", metavar="SHARD", help="the --out of a shard; a URL is fetched")
     arguments = parser.parse_args(argv)
     out = RunDirectory(arguments.out)
-    merge(out, [RunDirectory(path) for path in arguments.shards])
+    merge(out, [fetch(place) for place in arguments.shards])
     findings = write_analysis(out)
     print_summary(findings)
     for gap in describe_gaps(out):

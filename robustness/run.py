@@ -22,6 +22,7 @@ from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import load_subject, load_subjects
+from robustness.mirror import local_folder, mirrored
 from robustness.policies import ResidualLaw
 from robustness.report import exit_code, print_summary
 from robustness.run_directory import RunDirectory
@@ -65,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
-    add("--out", type=Path, metavar="DIR", help="run directory (default results/runs/<suite>)")
+    add("--out", metavar="DIR|URL", help="run directory (default results/runs/<suite>); a URL such as s3://bucket/run")
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
     sizes = f"default {_BATCH_SIZE}; {_BATCH_SIZE_OF_LARGE} for images of more than {_LARGE_SIDE} pixels a side"
     add("--batch-size", type=int, metavar="N", help=f"per forward pass ({sizes})")
@@ -160,7 +161,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         subjects=subjects,
         images=images,
         archive=archive,
-        directory=RunDirectory(arguments.out or default_out(suite, shard)),
+        directory=RunDirectory(local_folder(arguments.out) if arguments.out else default_out(suite, shard)),
         device=device,
         batch_size=arguments.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
         training_images=load_selection(suite, arguments.data_dir),
@@ -253,7 +254,10 @@ def main(argv: list[str] | None = None) -> int:
         announce(measurement)
         return EXIT_DONE
     measurement.directory.create()
-    with measurement.directory.lock():
+    with (
+        measurement.directory.lock(),
+        mirrored(measurement.directory, arguments.out, fresh=arguments.fresh) as measurement.on_result,
+    ):
         if arguments.fresh:
             measurement.directory.clear()
         measurement.find_done()

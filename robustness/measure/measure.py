@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -48,6 +48,7 @@ class Measurement:
         shard: the part of the grid that is measured; None for all of it.
         executor: where its jobs are measured.
         timeout: seconds after which a task is given up and its cells have failed; None for no limit.
+        on_result: called when the outcomes of a task have been stored.
     """
 
     suite: Suite
@@ -61,6 +62,7 @@ class Measurement:
     shard: Shard | None = None
     executor: Executor = field(default_factory=LocalExecutor)
     timeout: float | None = None
+    on_result: Callable[[], None] = lambda: None
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
     agreements: list[Agreement] = field(init=False, default_factory=list)
@@ -136,6 +138,7 @@ class Measurement:
             self.directory.write_outcome(key, frame, {"identity": cells[key].identity(), "seconds": seconds})
         self.done |= set(result.outcomes)
         self._check_clean_accuracy(set(result.outcomes))
+        self.on_result()
         if result.failed:
             self.failures |= dict.fromkeys(result.failed, result.reason)
             tqdm.write(f"failed: {result.title}: {result.reason}")

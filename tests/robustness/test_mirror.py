@@ -1,0 +1,124 @@
+"""A run directory at a URL, with fsspec's file system in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pandas as pd
+import pytest
+
+from data_prep.errors import InputError, PrerequisiteError, run_command
+from robustness import merge, mirror, run
+from robustness.analysis.frames import CELL_COLUMNS
+from robustness.mirror import Mirror, local_folder
+from robustness.run_directory import RunDirectory
+
+pytestmark = pytest.mark.usefixtures("without_figures")
+STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
+URL = "memory://bucket/run"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
+    """An empty store, and an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    store = fsspec.filesystem("memory")
+    yield store
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]
+
+
+def measure(suite: Path, out: str, *options: str) -> int:
+    return run_command(lambda: run.main(["--suite", str(suite), "--out", out, "--device", "cpu", *options]))
+
+
+def list_outcomes(store: fsspec.AbstractFileSystem) -> set[str]:
+    return {Path(path).name for path in store.find("/bucket/run/outcomes")}
+
+
+def forget_local_copy() -> None:
+    local_folder(URL).rename("forgotten")
+
+
+def test_a_run_at_a_url_is_that_of_a_folder_and_goes_on_elsewhere(suite, store, tmp_path, monkeypatch, capsys):
+    assert measure(suite, str(tmp_path / "folder")) == 0
+    assert measure(suite, URL, "--lambdas", "0.1") == 0
+    first = list_outcomes(store)
+    assert {"run.json", "cells.csv", "report.html", "samples.npz"} <= {Path(p).name for p in store.find("/bucket/run")}
+    assert not [path for path in store.find("/bucket/run") if "/." in path]
+    forget_local_copy()
+    assert measure(suite, URL) == 0
+    assert f"15 cells, {len(first)} of them done" in capsys.readouterr().out
+    assert list_outcomes(store) == {path.name for path in (tmp_path / "folder" / "outcomes").iterdir()}
+    with store.open("/bucket/run/cells.csv") as file:
+        there = pd.read_csv(file)
+    pd.testing.assert_frame_equal(there[STABLE], pd.read_csv(tmp_path / "folder" / "cells.csv")[STABLE])
+
+
+def test_what_is_finished_is_at_the_url_before_the_run_ends(suite, store, monkeypatch):
+    """Nobody needs the machine that was lost: what it had finished by the last copy is there."""
+    monkeypatch.setattr(mirror, "PUSH_SECONDS", 0.0)
+    pushed, push = [], Mirror.push
+
+    def lose_the_machine(self: Mirror) -> None:
+        push(self)
+        pushed.append(list_outcomes(store))
+        if len(pushed) == 2:
+            monkeypatch.setattr(Mirror, "push", lambda self: None)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Mirror, "push", lose_the_machine)
+    assert measure(suite, URL) == 130
+    assert 0 < len(pushed[0]) < len(pushed[1]) < 15
+    monkeypatch.setattr(Mirror, "push", push)
+    forget_local_copy()
+    before = {path: store.modified(path) for path in store.find("/bucket/run/outcomes")}
+    assert measure(suite, URL) == 0
+    assert {path: store.modified(path) for path in before} == before
+    assert len(list_outcomes(store)) == 15
+
+
+def test_a_truncated_copy_is_measured_again_and_fresh_forgets_all(suite, store):
+    measure(suite, URL)
+    path = store.find("/bucket/run/outcomes")[0]
+    store.pipe_file(path, store.cat_file(path)[:-10])
+    forget_local_copy()
+    assert measure(suite, URL) == 0
+    assert RunDirectory(local_folder(URL)).read_outcome(Path(path).stem, n=20) is not None
+    measure(suite, URL, "--fresh", "--lambdas", "0.1")
+    assert len(list_outcomes(store)) == 10
+
+
+def test_shards_at_urls_are_fetched_and_joined(suite, store, tmp_path):
+    for index in (1, 2):
+        assert measure(suite, f"memory://bucket/{index}", "--shard", f"{index}/2") == 0
+    assert run_command(lambda: merge.main(["joined", "memory://bucket/1", "memory://bucket/2"])) == 0
+    assert measure(suite, "serial") == 0
+    pd.testing.assert_frame_equal(*(pd.read_csv(f"{name}/cells.csv")[STABLE] for name in ("joined", "serial")))
+
+
+def test_names_from_a_url_stay_in_the_folder(store, tmp_path):
+    for name in ("run.json", "outcomes/../../../evil.npz", "outcomes/x.parquet", "report.html", "outcomes/.hidden"):
+        store.pipe_file(f"/bucket/run/{name}", json.dumps({}).encode())
+    Mirror(RunDirectory(tmp_path / "a" / "b"), URL).pull()
+    fetched = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert fetched == {"a/b/run.json", "a/b/outcomes/x.parquet"}
+
+
+def test_urls_that_cannot_be_used_are_named(suite, store, monkeypatch):
+    store.pipe_file("/bucket/run/thesis.tex", b"x")
+    with pytest.raises(InputError, match="holds other files"):
+        run.main(["--suite", str(suite), "--out", URL])
+    with pytest.raises(InputError, match=r"no URL that fsspec can read: .*nonsense"):
+        run.main(["--suite", str(suite), "--out", "nonsense://bucket/run"])
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(type(store), "put_file", refuse)
+    with pytest.raises(PrerequisiteError, match=r"cannot be read or written .*Access Denied.*is kept in results/runs"):
+        run.main(["--suite", str(suite), "--out", "memory://bucket/other"])
+    assert len(list((local_folder("memory://bucket/other") / "outcomes").iterdir())) == 15
