@@ -132,9 +132,10 @@ class _Campaign:
         is_waiting = False
         while self._running:
             ready, _ = ray.wait(list(self._running), timeout=_WAIT_SECONDS, fetch_local=False)
-            self._workplace.bar.refresh()
             for stream in ready:
                 yield from self._receive(stream)
+            if not ready:
+                self._workplace.bar.refresh()
             if not ready and not is_waiting and not self._find_nodes():
                 is_waiting = True
                 self._workplace.report("no node is left that a job fits on: waiting for one")
@@ -207,8 +208,9 @@ class _Campaign:
             assert isinstance(task, AttackTask)
             with replacing(self._path_of(task)) as temporary:
                 temporary.write_bytes(delivery.adversarial)
+        before = attempt.job.size
         attempt.accept(delivery.result)
-        self._workplace.bar.update(task.size)
+        self._workplace.bar.update(before - (attempt.job.size if attempt.job is not None else 0))
         return delivery.result
 
     def _try_again(self, running: _Running, reason: str, *, halve: bool) -> Iterator[Result]:

@@ -87,6 +87,7 @@ def measure_remotely(
         for result in worker.measure(job, batch_size=batch_size, bar=tqdm(disable=True)):
             found = path.read_bytes() if path is not None and path.exists() else None
             yield Delivery(result, found if found != crafted else None)
+            crafted = found
 
 
 @lru_cache(maxsize=1)

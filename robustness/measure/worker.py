@@ -105,7 +105,7 @@ class Worker:
 
     def _attack(self, task: AttackTask, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
         """Craft the adversarial images of an attack and answer them at every λ, as in :meth:`_evaluate`."""
-        attacker = self.attacker_of(task, batch_size)
+        attacker = self._attacker_of(task, batch_size)
         try:
             with time_limit(self.timeout):
                 results = attacker.measure(task, bar)
@@ -121,7 +121,7 @@ class Worker:
             return
         yield Result(task.title, {cell.key: result for cell, result in zip(task.cells, results, strict=True)})
 
-    def attacker_of(self, task: AttackTask, batch_size: int) -> Attacker:
+    def _attacker_of(self, task: AttackTask, batch_size: int) -> Attacker:
         """The attacker of all attacks on these images, which keeps what they share."""
         cell = task.cells[0]
         if self._attacker is None:

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 
+from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import run
 from robustness.measure.measure import Measurement
@@ -153,7 +154,7 @@ def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
     monkeypatch.setattr(Measurement, "_report", listen)
     monkeypatch.setattr(ray_executor._Campaign, "_welcome", kill)
     (folder / "armed").write_text("deadly")
-    arguments = [*options, "--out", str(out), "--executor", "ray", "--ray-address", cluster.address]
+    arguments = [*options, "--out", str(out), "--executor", "ray", "--ray-address", cluster.address, "--timeout", "250"]
     assert run_command(lambda: run.main(arguments)) == 0
     assert killed, "the second node was to be killed while it measured"
 
@@ -177,6 +178,41 @@ def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
             np.testing.assert_array_equal(one["codes"], two["codes"])
     cells = [pd.read_csv(folder / "cells.csv").drop(columns="seconds") for folder in (out, serial)]
     pd.testing.assert_frame_equal(*cells)
+
+
+def test_memory_mapped_images_are_shared_by_the_processes_of_a_node(cluster, tmp_path):
+    """Pickled as it is, each process would hold a copy of its own."""
+    import ray
+
+    from robustness.measure.ray_executor import _connected
+
+    np.save(tmp_path / "pixels.npy", np.full((100, 32, 32, 3), 7, np.uint8))
+    images = {"pixels": np.load(tmp_path / "pixels.npy", mmap_mode="r")[10:]}
+
+    def look(box: list[Any]) -> tuple[str, bool, int]:
+        pixels = ray.get(box[0])["pixels"]
+        return type(pixels).__name__, pixels.flags.owndata, int(pixels.sum())
+
+    with _connected(cluster.address):
+        seen = ray.get(ray.remote(inspect.unwrap(look)).remote([ray.put(images)]))
+    assert seen == ("ndarray", False, 7 * 90 * 32 * 32 * 3)
+
+
+def test_a_node_with_other_versions_or_without_the_archive_is_refused(grid, models, tmp_path, monkeypatch):
+    from robustness.measure import ray_worker
+
+    options = ["--suite", str(grid), "--models", f"{models}/plain.safetensors"]
+    arguments = run.make_parser().parse_args(options)
+    job = run.prepare(run.read_suite(arguments), arguments).jobs[-1]
+    ray_worker._check_same(job, "10.0.0.1")
+    monkeypatch.setattr("robustness.measure.cells.library_of", lambda attack: "torchattacks 0.1")
+    assert job.cells[0].key
+    with pytest.raises(InputError, match=r"the node 10\.0\.0\.1 has another version"):
+        ray_worker._check_same(job, "10.0.0.1")
+    plan = ray_worker.Plan((), CifarC(tmp_path / "CIFAR-10-C"))
+    monkeypatch.setattr(ray_worker.ray, "get", lambda reference: plan)
+    with pytest.raises(PrerequisiteError, match=r"has no folder .*CIFAR-10-C"):
+        ray_worker._load(ray_worker.ray.ObjectRef.nil(), "cpu", "10.0.0.1")
 
 
 @pytest.mark.parametrize(
