@@ -133,26 +133,33 @@ def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
     assert run.main([*options, "--out", str(serial), "--device", "cpu"]) == 0
 
     (victim,) = cluster.worker_nodes
-    welcome, killed, told = ray_executor._Campaign._welcome, [], []
+    welcome, report = ray_executor._Campaign._welcome, Measurement._report
+    running_now: dict[Any, Any] = {}
+    killed: list[tuple[str, int]] = []
+    told: list[str] = []
 
-    def kill(campaign: Any, running: Any, arrival: Any) -> None:
-        """The second node, once it has begun a job and a worker has died before."""
-        welcome(campaign, running, arrival)
-        crashed = any("WorkerCrashedError" in event for event in told)
-        if arrival.node == victim.node_id and crashed and not killed:
-            killed.append((running.attempt.job.title, len(told)))
+    def kill() -> None:
+        """The second node, once a worker has died and while a job is under way there."""
+        there = [r for r in running_now.values() if r.arrival is not None and r.arrival.node == victim.node_id]
+        if there and not killed and any("WorkerCrashedError" in event for event in told):
+            killed.append((there[0].attempt.job.title, len(told)))
             cluster.remove_node(victim, allow_graceful=False)
 
-    report = Measurement._report
+    def greet(campaign: Any, running: Any, arrival: Any) -> None:
+        nonlocal running_now
+        running_now = campaign._running
+        welcome(campaign, running, arrival)
+        kill()
 
     def listen(measurement: Measurement, event: str) -> None:
         told.append(event)
         report(measurement, event)
         if killed and re.search(r"(NodeDied|WorkerCrashed)Error", event):
             (folder / "open").touch()
+        kill()
 
     monkeypatch.setattr(Measurement, "_report", listen)
-    monkeypatch.setattr(ray_executor._Campaign, "_welcome", kill)
+    monkeypatch.setattr(ray_executor._Campaign, "_welcome", greet)
     (folder / "armed").write_text("deadly")
     arguments = [*options, "--out", str(out), "--executor", "ray", "--ray-address", cluster.address, "--timeout", "250"]
     assert run_command(lambda: run.main(arguments)) == 0
