@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,17 @@ class Answers:
     nll: Tensor
     residual: Tensor | None
     sparsity: Tensor | None
+
+    def room_for(self, n: int) -> Answers:
+        """Answers to ``n`` images, of the same kind and not yet written."""
+        rooms: dict[str, Any] = {name: v if v is None else v.new_empty(n) for name, v in vars(self).items()}
+        return Answers(**rooms)
+
+    def write(self, batch: slice, part: Answers) -> None:
+        """Copy ``part`` to the positions ``batch``."""
+        for name, value in vars(part).items():
+            if value is not None:
+                getattr(self, name)[batch] = value
 
 
 def answer(
@@ -82,7 +94,9 @@ def evaluate(
 ) -> list[pd.DataFrame]:
     """Outcomes per image, one frame for each of ``lambdas``.
 
-    Every batch is moved to the device once and answered at every λ; answers stay on the device until the end.
+    Every batch is moved to the device once and answered at every λ; answers stay on the device until the end. They are
+    copied into one array for all batches: small tensors that outlive their batch would keep the allocator from using
+    the memory around them again.
 
     Args:
         network: in eval mode, on ``device``.
@@ -100,22 +114,26 @@ def evaluate(
     Raises:
         EvaluationError: logits of the wrong shape, or not finite.
     """
-    collected: list[list[Answers]] = [[] for _ in lambdas]
-    for start in range(0, len(images.labels), batch_size):
+    n = len(images.labels)
+    collected: list[Answers | None] = [None] * len(lambdas)
+    for start in range(0, n, batch_size):
         batch = slice(start, start + batch_size)
         pixels = torch.from_numpy(np.array(images.pixels[batch])).to(device, non_blocking=True)
         labels = torch.from_numpy(np.array(images.labels[batch])).to(device, non_blocking=True)
         x = to_images(pixels)
         shared = network.correlate(x) if isinstance(network, Network) and len(lambdas) > 1 else None
-        for answers, lam in zip(collected, lambdas, strict=True):
-            answers.append(answer(network, x, labels, lam, shared))
+        for index, lam in enumerate(lambdas):
+            part = answer(network, x, labels, lam, shared)
+            whole = collected[index] = collected[index] or part.room_for(n)
+            whole.write(batch, part)
             progress(len(labels))
-    return [_to_frame(answers, images.labels, indices, lam) for answers, lam in zip(collected, lambdas, strict=True)]
+    return [_to_frame(answers, images.labels, indices, lam) for answers, lam in zip(collected, lambdas) if answers]
 
 
-def _to_frame(answers: list[Answers], labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
+def _to_frame(answers: Answers, labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
     def gather(name: str, dtype: type[np.generic]) -> np.ndarray:
-        return torch.cat([getattr(a, name) for a in answers]).cpu().numpy().astype(dtype)
+        values: np.ndarray = getattr(answers, name).cpu().numpy().astype(dtype)
+        return values
 
     columns: dict[str, np.ndarray] = {
         "index": indices.astype(np.int32),
@@ -124,7 +142,7 @@ def _to_frame(answers: list[Answers], labels: np.ndarray, indices: np.ndarray, l
         "confidence": gather("confidence", np.float32),
         "nll": gather("nll", np.float32),
     }
-    if answers[0].residual is not None:
+    if answers.residual is not None:
         columns |= {"residual": gather("residual", np.float32), "sparsity": gather("sparsity", np.float32)}
     bad = int((~np.isfinite(columns["confidence"])).sum())
     if bad:
