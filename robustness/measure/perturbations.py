@@ -17,7 +17,7 @@ from data_prep.corruptions import parameters
 from data_prep.pixel_rows import PixelRows
 from robustness.suite import Suite
 
-_IN_MEMORY_BYTES = 512 << 20
+_IN_MEMORY_BYTES = 64 << 20
 _BATCH = 256
 
 
@@ -97,7 +97,7 @@ def perturb(
     device: torch.device,
     scratch: Path,
 ) -> PerturbedImages:
-    """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 512 MiB the result lies in a file.
+    """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 64 MiB the result lies in a file.
 
     An image's result depends on (seed, corruption, severity, its index, its pixels) only.
 
