@@ -36,8 +36,8 @@ def test_the_best_is_bold_only_beyond_doubt(tmp_path):
     noise, contrast = table.loc[("gaussian_noise", "3")], table.loc[("contrast", "mean")]
     assert list(noise[["baseline", "trained", "adaptive", "best"]]) == [50, 50, 75, "adaptive"]
     assert list(contrast[["baseline", "trained", "adaptive", "best"]]) == [50, 50, 52.5, ""]
-    write_severities(Findings.of(run), "sparse", tmp_path / "table")
-    markdown, latex = ((tmp_path / f"table.{suffix}").read_text() for suffix in ("md", "tex"))
+    write_severities(Findings.of(run), "sparse", tmp_path)
+    markdown, latex = ((tmp_path / f"severities_sparse.{suffix}").read_text() for suffix in ("md", "tex"))
     assert "| gaussian_noise 3 | 50.0 | 50.0 | **75.0** |" in markdown
     assert "| contrast mean | 50.0 | 50.0 | 52.5 |" in markdown
     assert r"gaussian\_noise 3 & 50.0 & 50.0 & \textbf{75.0} \\" in latex
