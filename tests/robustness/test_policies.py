@@ -103,6 +103,9 @@ def test_without_its_whole_lambda_grid_no_selection_counts(tmp_path):
     assert {d.perturbation for d in decide(whole) if d.policy == "validated"} == {"clean", "gaussian_noise", "contrast"}
     gap = fabricate_run(tmp_path / "gap", **options, missing=lambda c: c["key"] == "train-saturate-2-sparse-0.5")
     assert {d.perturbation for d in decide(gap) if d.policy == "validated"} == {"clean", "gaussian_noise"}
+    half = fabricate_run(tmp_path / "half", **options, missing=lambda c: c["key"].startswith("train-saturate-2-"))
+    assert {d.perturbation for d in decide(half) if d.policy == "validated"} == {"clean", "gaussian_noise"}
+    assert half.selection_accuracy["sparse"].loc["saturate"].isna().all()
 
 
 def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
