@@ -97,7 +97,8 @@ class Run:
         asked = [cell for cell in self.record["cells"] if cell["split"] != self.record["data"]["split"]]
         planned = pd.DataFrame([[cell[name] for name in fields] for cell in asked], columns=fields)
         cells = planned.merge(self.selection[["key", "accuracy"]], how="left", on="key")
-        means = cells.groupby(["model", "perturbation", "lam"])["accuracy"].agg(lambda values: values.mean(skipna=False))
+        groups = cells.groupby(["model", "perturbation", "lam"])["accuracy"]
+        means = groups.agg(lambda values: values.mean(skipna=False))
         return {str(model): table.droplevel("model").unstack("lam") for model, table in means.groupby("model")}
 
     @cached_property

@@ -15,7 +15,7 @@ from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.files import write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.page_data import collect
-from robustness.analysis.summary import MEAN
+from robustness.analysis.summary import MEAN, find_direction
 from robustness.analysis.tables import describe
 
 _DECIMALS = 4
@@ -57,7 +57,7 @@ def to_embedded_json(values: Any) -> str:
 
 
 def headline(findings: Findings) -> str:
-    """The run in one sentence. It never speaks of ``oracle``, nor of a difference whose interval includes zero."""
+    """The run in one sentence. It never speaks of ``oracle``, nor of a difference that is not beyond doubt."""
     run = findings.run
     means = findings.summary[findings.summary["perturbation"] == MEAN]
     trained = means[means["policy"] == "trained"]
@@ -74,7 +74,7 @@ def headline(findings: Findings) -> str:
         chosen = means[(means["model"] == model) & (means["policy"] == policy)]
         if len(chosen):
             phrases = ("points on top", "points", "nothing measurable")
-            verb = "costs" if chosen.iloc[0]["gain_high"] < 0 else "adds"
+            verb = "costs" if find_direction(chosen.iloc[0], "gain") < 0 else "adds"
             return f"{sentence}; choosing λ {way} {verb} {_say('gain', chosen.iloc[0], phrases)}."
     return f"{sentence}."
 
@@ -82,6 +82,5 @@ def headline(findings: Findings) -> str:
 def _say(name: str, row: pd.Series, phrases: tuple[str, str, str]) -> str:
     """A paired difference in words: (more, less, not told apart)."""
     more, less, neither = phrases
-    if row[f"{name}_low"] <= 0 <= row[f"{name}_high"]:
-        return neither
-    return f"{100 * abs(row[name]):.1f} {more if row[name] > 0 else less}"
+    direction = find_direction(row, name)
+    return f"{100 * abs(row[name]):.1f} {more if direction > 0 else less}" if direction else neither

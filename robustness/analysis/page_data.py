@@ -18,6 +18,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.summary import MEAN
 from robustness.attack import format_eps
+from robustness.policies import is_upper_bound
 
 _LARGE_SIDE = 64
 """Sample images of more pixels a side are shrunk and stored as JPEG."""
@@ -39,6 +40,7 @@ def collect(findings: Findings) -> dict[str, Any]:
     """Everything that the page shows, as JSON values; accuracies and differences in percent."""
     run = findings.run
     summary, policies = _to_percent(findings.summary), _to_percent(findings.policies)
+    shown = policies.assign(policy=policies["policy"].map(_title))
     lambdas = {model: _lambdas(run, model) for model in run.models}
     standard = [name for name in run.corruptions if not CORRUPTIONS[name].extra]
     baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
@@ -55,7 +57,7 @@ def collect(findings: Findings) -> dict[str, Any]:
         "count": len(standard),
         "summary": {model: _by_lam(summary, model, lambdas[model]) for model in run.models},
         "cells": {model: _by_severity(policies, model, lambdas[model]) for model in run.models},
-        "rows": policies.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
+        "rows": shown.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
         "policies": _policy_rows(findings, summary),
         "refused": sorted(set(findings.scores["refused"]) - {""}),
         "attacks": _attack_rows(findings.attacks),
@@ -65,6 +67,10 @@ def collect(findings: Findings) -> dict[str, Any]:
         "rerun": _rerun(run),
         "cite": _cite(run),
     }
+
+
+def _title(policy: str) -> str:
+    return f"{policy} (upper bound)" if is_upper_bound(policy) else policy
 
 
 def _to_percent(frame: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +94,7 @@ def _groups(run: Run) -> list[tuple[str, list[str]]]:
 
 def _value(row: pd.Series) -> dict[str, float]:
     names = {"accuracy": "accuracy", "low": "ci_low", "high": "ci_high"}
-    differences = [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
+    differences = [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
     return {**{short: row[name] for short, name in names.items()}, **{name: row[name] for name in differences}}
 
 
@@ -120,7 +126,7 @@ def _policy_rows(findings: Findings, summary: pd.DataFrame) -> list[dict[str, An
     means = summary[summary["perturbation"] == MEAN].drop(columns="n")
     rows = findings.scores.merge(means, how="left", on=["model", "policy", "lam"])
     clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
-    rows = rows.assign(**clean).rename(columns={"ci_low": "low", "ci_high": "high"})
+    rows = rows.assign(**clean, policy=rows["policy"].map(_title)).rename(columns={"ci_low": "low", "ci_high": "high"})
     return [dict(zip(map(str, rows.columns), values)) for values in rows.itertuples(index=False)]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.summary import find_direction
 
 COLUMNS = ("baseline", "trained", "adaptive")
 _PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "corruptions.csv"
@@ -21,9 +22,10 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
 
     Returns:
         One row per corruption and severity, and one for their mean (severity ``mean``). Columns ``corruption, severity,
-        baseline, trained, adaptive``; ``best``: the column whose paired 95 % intervals against both others exclude
-        zero, empty if there is none; and, on the rows of means, ``published_baseline, published_trained,
-        published_tuned`` where the protocol is comparable (:func:`differences` says what differs).
+        baseline, trained, adaptive``; ``best``: the column that is better than both others beyond doubt
+        (:func:`~robustness.analysis.summary.find_direction`), empty if there is none; and, on the rows of means,
+        ``published_baseline, published_trained, published_tuned`` where the protocol is comparable
+        (:func:`differences` says what differs).
     """
     run = findings.run
     means = findings.summary.assign(severity="mean")
@@ -59,9 +61,9 @@ def _compare(group: pd.DataFrame, model: str, baseline: str | None) -> dict[str,
         ("trained", "baseline", "versus"),
     ):
         if winner in row and loser in row:
-            low, high = found[winner][f"{title}_low"], found[winner][f"{title}_high"]
-            beaten[winner] += low > 0
-            beaten[loser] += high < 0
+            direction = find_direction(found[winner], title)
+            beaten[winner] += direction > 0
+            beaten[loser] += direction < 0
     best = [name for name, count in beaten.items() if count == len(row) - 1]
     return {**row, "best": best[0] if best and len(row) > 1 else ""}
 

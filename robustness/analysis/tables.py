@@ -13,6 +13,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.summary import group_corruptions
+from robustness.policies import is_upper_bound
 
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
 
@@ -42,7 +43,8 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
     write_csv(table, folder / f"{name}.csv")
     caption = (
         f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
-        "policy residual. Bold: better than both others, paired 95 % intervals exclude zero."
+        "policy residual. Bold: better than both others: paired 95 % intervals exclude zero and, in a single cell, "
+        "McNemar's p < 0.05."
     )
     if any(name.startswith("published_") for name in table.columns):
         caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."
@@ -71,7 +73,8 @@ def embolden(table: pd.DataFrame, mark: str) -> pd.DataFrame:
 def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
     """One row per perturbation and for the means over the corruptions; a column per model, λ and policy, in percent.
 
-    ``oracle`` is left out: it is no result. The extra corruptions come after the mean of the others.
+    Policies that use test labels are left out: they are no results. The extra corruptions come after the mean of the
+    others.
 
     Args:
         summary: what :func:`~robustness.analysis.summary.summarise` returned.
@@ -91,7 +94,7 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
                 title = f"{model} λ={lam:g}" + (" (trained)" if lam in trained else "")
                 columns[title] = fixed.loc[fixed["lam"] == lam, "accuracy"] * 100
         for policy in of_policy:
-            if policy not in ("none", "fixed", "trained", "oracle"):
+            if policy not in ("none", "fixed", "trained") and not is_upper_bound(policy):
                 columns[f"{model} {policy}"] = of_policy[policy]["accuracy"] * 100
     order = ["clean"]
     for title, names in group_corruptions(run).items():

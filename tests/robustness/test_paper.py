@@ -45,6 +45,23 @@ def test_the_best_is_bold_only_beyond_doubt(tmp_path):
     assert "ublished" not in markdown
 
 
+def test_a_handful_of_images_makes_nothing_bold(tmp_path):
+    """5 to 0 of 40: the bootstrap interval excludes zero, McNemar's p is 0.06; 8 to 0 make it 0.008."""
+
+    def answer_closely(model, perturbation, severity, lam, split, n):
+        ahead = 8 if perturbation == "contrast" else 5
+        return {"correct": np.arange(n) < (20 + ahead if lam == 0.5 else 20), "residual": np.zeros(n)}
+
+    findings = Findings.of(fabricate_run(tmp_path, answer=answer_closely, law=LAW, severities=(1,)))
+    gains = findings.summary[findings.summary["policy"] == "residual"].set_index("perturbation")
+    assert (gains["gain_low"] > 0).all()
+    assert gains.loc["gaussian_noise", "gain_p"] == 0.0625
+    assert np.isnan(gains.loc["mean of corruptions", "gain_p"]), "two cells"
+    best = tabulate_severities(findings, "sparse").set_index(["corruption", "severity"])["best"]
+    assert list(best["gaussian_noise"]) == ["", ""], "neither severity 1 nor the mean of that one cell"
+    assert list(best["contrast"]) == ["adaptive", "adaptive"]
+
+
 def test_published_means_stand_beside_ours_where_the_protocol_is_theirs(tmp_path):
     run = fabricate_run(tmp_path / "cifar", answer=answer, law=LAW, record={"data": CIFAR})
     table = tabulate_severities(Findings.of(run), "sparse").set_index(["corruption", "severity"])

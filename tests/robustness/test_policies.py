@@ -10,8 +10,11 @@ import torch
 from fabricate import answer_at_random, fabricate_run
 
 from data_prep import corruption_names
+from robustness import policies
 from robustness.analysis.decisions import decide
-from robustness.policies import POLICIES, Residual, ResidualLaw, Trained, Validated, View, extra_of_kind
+from robustness.analysis.summary import group_settings, summarise
+from robustness.analysis.tables import widen
+from robustness.policies import POLICIES, Oracle, Residual, ResidualLaw, Trained, Validated, View, extra_of_kind
 
 LAW = ResidualLaw(slope=0.01, intercept=0.1, lowest=0.2, highest=0.5)
 
@@ -134,6 +137,17 @@ def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
     assert [before[key] for key in keys] == [after[key] for key in keys]
     oracles = [key for key in before if key[0] == "oracle"]
     assert [before[key] for key in oracles] != [after[key] for key in oracles]
+
+
+def test_a_policy_of_any_name_that_uses_test_labels_stays_out_of_the_headline_table(tmp_path, monkeypatch):
+    class Cheat(Oracle):
+        name = "cheat"
+
+    monkeypatch.setattr(policies, "POLICIES", (*POLICIES, Cheat()))
+    run = fabricate_run(tmp_path, severities=(1,))
+    summary = summarise(run, group_settings(decide(run, policies.POLICIES)))
+    assert {"oracle", "cheat"} < set(summary["policy"])
+    assert list(widen(summary, run)) == ["sparse λ=0.1 (trained)", "sparse λ=0.5", "plain"]
 
 
 def test_no_policy_but_the_oracle_is_shown_right_answers(tmp_path):

@@ -5,6 +5,11 @@ const $ = (id) => document.getElementById(id);
 const number = (value, digits = 1) => (value === null ? "–" : value.toFixed(digits).replace("-", "−"));
 const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value));
 const range = (low, high, show = number) => (low === null ? "" : `[${show(low)}, ${show(high)}]`);
+/* Beyond doubt: the interval excludes zero and, in a single cell, McNemar's p is below 0.05. */
+const mood = (value, name) => {
+  if (value[`${name}_p`] !== null && value[`${name}_p`] >= 0.05) return "";
+  return value[`${name}_low`] > 0 ? "good" : value[`${name}_high`] < 0 ? "bad" : "";
+};
 const plain = (name) => name.replaceAll("_", " ");
 
 function element(tag, attributes = {}, ...children) {
@@ -42,17 +47,17 @@ const floor = Math.min(90, 10 * Math.floor(Math.min(...all.map((value) => value.
 
 function drawTiles() {
   const clean = now("clean"), mean = now(data.mean);
-  const difference = (value, low, high) => [signed(value), range(low, high, signed), low > 0 ? "good" : high < 0 ? "bad" : ""];
+  const difference = (value, name) => [signed(value[name]), range(value[`${name}_low`], value[`${name}_high`], signed), mood(value, name)];
   const tiles = [];
   if (clean) tiles.push(["clean accuracy (%)", number(clean.accuracy), range(clean.low, clean.high), ""]);
   if (mean) {
     tiles.push([`mean of ${data.count} corruptions (%)`, number(mean.accuracy), range(mean.low, mean.high), ""]);
-    if (mean.gain !== null && lam() !== state.model.trained) tiles.push([`points against its λ of training, ${state.model.trained}`, ...difference(mean.gain, mean.gain_low, mean.gain_high)]);
+    if (mean.gain !== null && lam() !== state.model.trained) tiles.push([`points against its λ of training, ${state.model.trained}`, ...difference(mean, "gain")]);
     else if (mean.gain !== null) tiles.push(["points against its λ of training", "–", "this is the λ of training", ""]);
-    if (mean.versus !== null) tiles.push([`points against ${data.baseline}`, ...difference(mean.versus, mean.versus_low, mean.versus_high)]);
+    if (mean.versus !== null) tiles.push([`points against ${data.baseline}`, ...difference(mean, "versus")]);
   }
-  $("tiles").replaceChildren(...tiles.map(([name, value, interval, mood]) =>
-    element("div", { class: "tile" }, element("span", { class: "name" }, name), element("strong", { class: `value ${mood}` }, value), element("span", { class: "range" }, interval.startsWith("[") ? `95 % ${interval}` : interval))));
+  $("tiles").replaceChildren(...tiles.map(([name, value, interval, css]) =>
+    element("div", { class: "tile" }, element("span", { class: "name" }, name), element("strong", { class: `value ${css}` }, value), element("span", { class: "range" }, interval.startsWith("[") ? `95 % ${interval}` : interval))));
 }
 
 /* ---- every corruption ---- */
@@ -98,7 +103,7 @@ function drawCorruptions() {
       mark.link.setAttribute("x2", x(value.accuracy));
       mark.value.textContent = number(value.accuracy);
       mark.gain.textContent = signed(value.gain);
-      mark.gain.style.fill = value.gain_low > 0 ? "var(--good)" : value.gain_high < 0 ? "var(--bad)" : "";
+      mark.gain.setAttribute("class", mood(value, "gain"));
     }
     svg.setAttribute("aria-label", `Accuracy of ${state.model.name} at ${lamText()} per corruption: ` + names.map((name) => `${plain(name)} ${number(now(name)?.accuracy ?? null)} %`).join(", "));
   };
