@@ -196,7 +196,8 @@ def _record(run: Run) -> list[tuple[str, str]]:
     done = len(record["cells"]) - len(run.missing)
     rows = [
         ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
-        ("measured", f"{record['started']} to {record['written']}"),
+        ("measured in", f"{_duration(run)} of computing, summed over the cells"),
+        ("last session", f"{record['started']} to {record['written']}"),
         ("data", f"{data['title']}, {data['split']} split, n = {data['n']}, {data['source']}"),
         ("fingerprint", data["fingerprint"]),
         ("seed", str(record["suite"]["seed"])),
@@ -208,6 +209,13 @@ def _record(run: Run) -> list[tuple[str, str]]:
     if git:
         rows.append(("revision", git["commit"] + (" with changes" if git.get("dirty") else "")))
     return rows
+
+
+def _duration(run: Run) -> str:
+    """The time that all cells took, in whatever sessions and on however many machines they were measured."""
+    seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
 def _describe_model(model: dict[str, Any]) -> str:

@@ -117,6 +117,29 @@ def test_tables_sort_by_numbers_in_both_directions(opened):
     assert len(set(column(5))) > 2
 
 
+def test_another_perturbation_keeps_the_order_of_both_tables(opened):
+    def heads(table):
+        return [head.get_attribute("aria-sort") for head in opened.find_elements("css selector", f"#{table} th")]
+
+    opened.find_element("css selector", "#policies th:nth-child(5) button").click()
+    opened.find_element("css selector", "details > summary").click()
+    opened.find_element("css selector", "#cells th:nth-child(6) button").click()
+    before = heads("policies"), heads("cells")
+    assert [table.count("ascending") for table in before] == [1, 1]
+    opened.find_element("css selector", "#cell-filter option[value='contrast']").click()
+    assert (heads("policies"), heads("cells")) == before
+    cells = opened.find_elements("css selector", "#cells tbody tr")
+    assert {row.find_element("css selector", "td").text for row in cells} == {"contrast"}
+    accuracies = [float(row.find_element("css selector", "td:nth-child(6)").text.split()[0]) for row in cells]
+    assert accuracies == sorted(accuracies)
+    assert len(set(accuracies)) > 2
+
+
+def test_the_time_is_that_of_all_cells(opened):
+    record = opened.find_element("id", "record").text
+    assert "measured in\n33 s of computing, summed over the cells" in record, "11 places × 3 settings of 1 s each"
+
+
 def test_nothing_is_fetched_and_the_console_stays_empty(opened):
     opened.get_log("performance")
     opened.refresh()

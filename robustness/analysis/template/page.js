@@ -231,51 +231,88 @@ function drawLaw() {
 
 /* ---- tables ---- */
 
-function drawTable(container, columns, rows) {
-  if (!rows.length) return container.replaceChildren(element("p", { class: "note", style: "padding: 0 1rem" }, "Nothing to show."));
-  const body = element("tbody"), heads = columns.map((column, i) => {
-    const button = element("button", { type: "button" }, column.label);
-    const head = element("th", { scope: "col", class: column.text ? "text" : "", "aria-sort": "none" }, button);
-    button.addEventListener("click", () => {
+/* A table that sorts by its heads; returns the function that shows other rows in the order that was chosen. */
+function drawTable(container, columns) {
+  let rows = [], order = null;
+  const compare = (a, b) => {
+    if (a === null || b === null) return (a !== null) - (b !== null);
+    return typeof a === "number" ? a - b : String(a).localeCompare(String(b));
+  };
+  const body = element("tbody"), empty = element("p", { class: "note", style: "padding: 0 1rem" }, "Nothing to show.");
+  const table = element("table", {}, element("thead", {}, element("tr", {}, ...columns.map(drawHead))), body);
+  container.setAttribute("tabindex", "0");
+  container.replaceChildren(table, empty);
+
+  function drawHead(column) {
+    const attributes = column.about ? { type: "button", title: column.about } : { type: "button" };
+    const head = element("th", { scope: "col", class: column.text ? "text" : "", "aria-sort": "none" }, element("button", attributes, column.label));
+    head.firstChild.addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
-      heads.forEach((other) => other.setAttribute("aria-sort", "none"));
+      for (const other of head.parentElement.children) other.setAttribute("aria-sort", "none");
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
-      fill([...rows].sort((a, b) => compare(a[column.key], b[column.key]) * (up ? 1 : -1)));
+      order = (a, b) => compare(a[column.key], b[column.key]) * (up ? 1 : -1);
+      fill();
     });
     return head;
-  });
-  const compare = (a, b) => (a === null ? (b === null ? 0 : -1) : b === null ? 1 : typeof a === "number" ? a - b : String(a).localeCompare(String(b)));
-  const fill = (sorted) => body.replaceChildren(...sorted.map((row) => element("tr", {}, ...columns.map((column) => {
+  }
+
+  function drawCell(row, column) {
     const cell = element("td", { class: column.wrap ? "wrap" : column.text ? "text" : "" });
-    const value = row[column.key];
+    const value = row[column.key], show = column.signed ? signed : number;
     if (column.mark && value) cell.append(element("span", { class: `mark ${value}` }, value));
-    else cell.append(value === null || value === "" ? "–" : column.text || column.wrap ? plain(String(value)) : (column.signed ? signed : number)(value, column.digits ?? 1));
-    if (column.low && row[column.low] !== null) cell.append(" ", element("small", {}, range(row[column.low], row[column.high], column.signed ? signed : number)));
+    else if (value === null || value === "") cell.append("–");
+    else cell.append(column.text || column.wrap ? plain(String(value)) : show(value, column.digits ?? 1));
+    if (column.low && row[column.low] !== null) cell.append(" ", element("small", {}, range(row[column.low], row[column.high], show)));
     return cell;
-  }))));
-  fill(rows);
-  container.setAttribute("tabindex", "0");
-  container.replaceChildren(element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body));
+  }
+
+  function fill() {
+    const sorted = order ? [...rows].sort(order) : rows;
+    body.replaceChildren(...sorted.map((row) => element("tr", {}, ...columns.map((column) => drawCell(row, column)))));
+    table.hidden = !rows.length;
+    empty.hidden = rows.length > 0;
+  }
+
+  return (shown) => { rows = shown; fill(); };
 }
 
-function drawTables() {
-  const versus = data.baseline ? [{ key: "versus", label: `against ${data.baseline}`, low: "versus_low", high: "versus_high", signed: true }] : [];
+const versusColumn = data.baseline
+  ? [{ key: "versus", label: `against ${data.baseline}`, low: "versus_low", high: "versus_high", signed: true }] : [];
+const gainColumn = { key: "gain", label: "against trained λ", low: "gain_low", high: "gain_high", signed: true };
+const scores = { mce: "mCE", relative_mce: "relative mCE", mce_alexnet: "mCE (AlexNet)" };
+
+function drawPolicies() {
+  const given = Object.keys(scores).filter((key) => data.policies.some((row) => row[key] !== null));
   drawTable($("policies"), [
-    { key: "model", label: "model", text: true }, { key: "policy", label: "policy", text: true }, { key: "lam", label: "λ (mean)", digits: 3 },
-    { key: "clean", label: "clean %", low: "clean_low", high: "clean_high" }, { key: "accuracy", label: "corrupted %", low: "low", high: "high" },
-    { key: "gain", label: "against trained λ", low: "gain_low", high: "gain_high", signed: true }, ...versus,
-    ...["mce", "relative_mce", "mce_alexnet"].filter((key) => data.policies.some((row) => row[key] !== null))
-      .map((key) => ({ key, label: { mce: "mCE", relative_mce: "relative mCE", mce_alexnet: "mCE (AlexNet)" }[key], low: `${key}_low`, high: `${key}_high` })),
+    { key: "model", label: "model", text: true }, { key: "policy", label: "policy", text: true },
+    { key: "lam", label: "λ (mean)", digits: 3 }, { key: "clean", label: "clean %", low: "clean_low", high: "clean_high" },
+    { key: "accuracy", label: "corrupted %", low: "low", high: "high" }, gainColumn, ...versusColumn,
+    ...given.map((key) => ({ key, label: scores[key], low: `${key}_low`, high: `${key}_high` })),
     { key: "n", label: "n", digits: 0 },
-  ], data.policies);
+  ])(data.policies);
   $("refused").textContent = data.refused.length ? `Not given: ${data.refused.join("; ")}.` : "";
-  const filter = $("cell-filter").value;
-  drawTable($("cells"), [
-    { key: "perturbation", label: "perturbation", text: true }, { key: "severity", label: "severity", digits: 0 }, { key: "model", label: "model", text: true },
-    { key: "policy", label: "policy", text: true }, { key: "lam", label: "λ (mean)", digits: 3 }, { key: "accuracy", label: "accuracy %", low: "low", high: "high" },
-    { key: "gain", label: "against trained λ", low: "gain_low", high: "gain_high", signed: true }, ...versus,
-    { key: "ece", label: "ECE", digits: 3 }, { key: "nll", label: "NLL", digits: 3 }, { key: "sparsity", label: "zeros in code %" }, { key: "residual", label: "‖x − Az‖²" }, { key: "n", label: "n", digits: 0 },
-  ], data.rows.filter((row) => row.perturbation === filter));
+}
+
+function drawCells() {
+  const show = drawTable($("cells"), [
+    { key: "perturbation", label: "perturbation", text: true }, { key: "severity", label: "severity", digits: 0 },
+    { key: "model", label: "model", text: true }, { key: "policy", label: "policy", text: true },
+    { key: "lam", label: "λ (mean)", digits: 3 }, { key: "accuracy", label: "accuracy %", low: "low", high: "high" },
+    gainColumn, ...versusColumn, { key: "ece", label: "ECE", digits: 3 }, { key: "nll", label: "NLL", digits: 3 },
+    { key: "sparsity", label: "zeros in code %" }, { key: "residual", label: "‖x − Az‖²" }, { key: "n", label: "n", digits: 0 },
+  ]);
+  const filter = () => show(data.rows.filter((row) => row.perturbation === $("cell-filter").value));
+  $("cell-filter").addEventListener("change", filter);
+  filter();
+}
+
+function drawAttacks() {
+  drawTable($("attacks"), [
+    { key: "model", label: "model", text: true }, { key: "perturbation", label: "attack", text: true },
+    { key: "norm", label: "norm", text: true }, { key: "eps", label: "ε", text: true }, { key: "threat", label: "threat", text: true },
+    { key: "lam", label: "λ", text: true }, { key: "accuracy", label: "accuracy %", low: "low", high: "high" },
+    { key: "n", label: "n", digits: 0 }, { key: "trust", label: "trust", mark: true }, { key: "trust_reason", label: "why", wrap: true },
+  ])(data.attacks);
 }
 
 /* ---- wiring ---- */
@@ -337,11 +374,6 @@ function start() {
   $("rerun").textContent = data.rerun;
   $("cite").textContent = data.cite;
   $("attacks-section").hidden = !data.attacks.length;
-  if (data.attacks.length) drawTable($("attacks"), [
-    { key: "model", label: "model", text: true }, { key: "perturbation", label: "attack", text: true }, { key: "norm", label: "norm", text: true }, { key: "eps", label: "ε", text: true },
-    { key: "threat", label: "threat", text: true }, { key: "lam", label: "λ", text: true }, { key: "accuracy", label: "accuracy %", low: "low", high: "high" },
-    { key: "n", label: "n", digits: 0 }, { key: "trust", label: "trust", mark: true }, { key: "trust_reason", label: "why", wrap: true },
-  ], data.attacks);
   let player = 0;
   const stop = () => { clearInterval(player); player = 0; $("play").textContent = "play"; $("play").setAttribute("aria-pressed", "false"); };
   $("lam").addEventListener("input", (event) => choose(Number(event.target.value)));
@@ -355,7 +387,6 @@ function start() {
   });
   $("model").addEventListener("change", (event) => setModel(event.target.value));
   $("sample-perturbation").addEventListener("change", redraw);
-  $("cell-filter").addEventListener("change", drawTables);
   for (const [id, axis] of [["by-lam", "lam"], ["by-severity", "severity"]]) $(id).addEventListener("click", () => {
     state.axis = axis;
     for (const other of ["by-lam", "by-severity"]) $(other).setAttribute("aria-pressed", String(other === id));
@@ -364,7 +395,9 @@ function start() {
   let width = window.innerWidth;
   window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; redraw(); } });
   setModel(subjects[0].name);
-  drawTables();
+  drawPolicies();
+  drawCells();
+  drawAttacks();
 }
 
 start();
