@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from data_prep.corruptions.registry import CORRUPTIONS
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.looks import family_look
+from robustness.analysis.model_figures import describe_line
 from robustness.analysis.summary import MEAN
 from robustness.attack import format_eps
+from robustness.laws import Family
 from robustness.policies import is_upper_bound
 
 _LARGE_SIDE = 64
@@ -146,13 +150,24 @@ def _attack_rows(attacks: Attacks | None) -> list[dict[str, Any]]:
 def _law(run: Run, model: str) -> dict[str, Any]:
     fitted = run.laws[model]
     law, data = fitted.law, fitted.provenance.get("data", {})
-    quality = "" if fitted.r_squared is None else f", R² = {fitted.r_squared:.2f}"
-    note = f"λ = {law.slope:.3g} · r + {law.intercept:.3g}, clipped to [{law.lowest:g}, {law.highest:g}]{quality}. "
-    note += f"A point is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. "
-    note += "Faint points were not fitted: there the model keeps less than half of its clean accuracy."
-    points = [dataclasses.asdict(point) for point in fitted.points]
+    note = f"All levels: {describe_line(law, fitted.r_squared)}, clipped to [{law.lowest:g}, {law.highest:g}]. A point "
+    note += f"is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. r is summed "
+    note += "over the normalised values of an image. Faint points were not fitted: there the model keeps less than half "
+    note += "of its clean accuracy."
     line = {"slope": f"{law.slope:.9g}", "intercept": law.intercept, "lowest": law.lowest, "highest": law.highest}
-    return {**line, "points": points, "note": note}
+    return {**line, "families": [_family(family) for family in fitted.families()], "note": note}
+
+
+def _family(family: Family) -> dict[str, Any]:
+    """A noise of the law: its points, its look, and the ends and the equation of its own line."""
+    look, has_line = family_look(family.noise), math.isfinite(family.slope)
+    return {
+        "noise": family.noise,
+        **dataclasses.asdict(look),
+        "points": [dataclasses.asdict(point) for point in family.points],
+        "line": [[r, family.slope * r + family.intercept] for r in family.span] if has_line else [],
+        "equation": describe_line(family, family.r_squared) if has_line else "",
+    }
 
 
 def _samples(run: Run) -> dict[str, Any] | None:

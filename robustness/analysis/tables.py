@@ -90,7 +90,7 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
             columns[model] = of_policy["none"]["accuracy"] * 100
         if "fixed" in of_policy:
             fixed = of_policy["fixed"]
-            for lam in _thin_out(sorted(fixed["lam"].unique()), most, trained):
+            for lam in thin_out(sorted(fixed["lam"].unique()), most, trained):
                 title = f"{model} λ={lam:g}" + (" (trained)" if lam in trained else "")
                 columns[title] = fixed.loc[fixed["lam"] == lam, "accuracy"] * 100
         for policy in of_policy:
@@ -104,7 +104,8 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
     return wide
 
 
-def _thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
+def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
+    """At most about ``most`` of the λs, evenly spread over the grid, with those to ``keep``; None for all."""
     if most is None or len(lambdas) <= most:
         return lambdas
     spread = np.linspace(0, len(lambdas) - 1, most).round().astype(int)

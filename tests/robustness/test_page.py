@@ -16,6 +16,7 @@ from fabricate import SPARSE, fabricate_run
 
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
+from robustness.analysis.looks import family_look
 from robustness.analysis.page import headline, to_embedded_json, write_page
 
 HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
@@ -28,7 +29,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     law = {"format": "sdnet-robustness/residual-law/1", "r_squared": 0.5, "provenance": {"data": {"n": 9}}}
     law |= {"law": {"slope": 0.004, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
     point = {"noise": "shot_noise", "severity": 1, "residual": 50.0, "lam": 0.3, "fitted": True}
-    law |= {"points": [{**point, "accuracy": 0.8, "trained_accuracy": 0.7}]}
+    point |= {"accuracy": 0.8, "trained_accuracy": 0.7}
+    more = ({"severity": 2, "residual": 60.0, "lam": 0.4}, {"severity": 3, "residual": 70.0, "lam": 0.6})
+    points = [{**point, **change} for change in ({}, *more, {"noise": "gaussian_noise"})]
+    law |= {"points": points}
     data = {"name": "made-up", "title": HOSTILE, "split": "test", "n": 40, "fingerprint": "f", "source": "generated"}
     run = fabricate_run(folder, law=law, record={"data": {**data, "classes": list("abcd")}}, n=40)
     random = np.random.default_rng(0)
@@ -83,6 +87,7 @@ def test_the_slider_moves_every_chart_and_the_images(opened):
         "curves": "document.querySelector('#curves circle.moving').style.transform",
         "samples": "document.querySelectorAll('#samples .row')[2].querySelector('.frame').style.backgroundImage",
         "alternative text": "document.querySelector('#corruptions svg').getAttribute('aria-label')",
+        "law": "document.querySelector('#law line.cursor').style.transform",
         "value": "document.querySelector('#lam-value').textContent",
     }
     before = {name: run_script(opened, script) for name, script in watched.items()}
@@ -94,6 +99,16 @@ def test_the_slider_moves_every_chart_and_the_images(opened):
     assert [name for name in watched if before[name] == after[name]] == []
     opened.find_element("id", "trained").click()
     assert {name: run_script(opened, script) for name, script in watched.items()} == before
+
+
+def test_the_law_has_a_line_and_a_shape_per_noise(opened):
+    assert len(opened.find_elements("css selector", "#law path.line.family")) == 1, "one level makes no line"
+    points = opened.find_elements("css selector", "#law > svg > path[fill]")
+    assert len(points) == 4
+    assert len({(point.get_attribute("fill"), point.get_attribute("d")) for point in points}) == 2
+    legend = opened.find_element("css selector", "#law .legend").text
+    assert "shot noise: λ = 0.015 r − 0.47, R² = 0.96" in legend
+    assert family_look("shot_noise").colour in {point.get_attribute("fill") for point in points}
 
 
 def test_the_panels_turn_from_lambda_to_severity(opened):
@@ -166,7 +181,7 @@ def test_it_fits_a_phone_and_every_control_has_a_name(opened):
     opened.refresh()
     assert run_script(opened, "document.documentElement.scrollWidth") <= 390
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    unnamed = """[...document.querySelectorAll('button, select, input, svg, .frame')]
+    unnamed = """[...document.querySelectorAll('button, select, input, svg:not([aria-hidden]), .frame')]
         .filter(node => !(node.textContent.trim() || node.getAttribute('aria-label') || node.labels?.length))
         .map(node => node.outerHTML)"""
     assert run_script(opened, unnamed) == []

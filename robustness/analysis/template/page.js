@@ -208,25 +208,58 @@ function drawSamples() {
 
 /* ---- the residual law ---- */
 
+/* Outlines of Matplotlib's markers around (0, 0). */
+const outlines = {
+  o: "M5,0A5,5 0 1,1 -5,0A5,5 0 1,1 5,0Z", s: "M-4.5,-4.5H4.5V4.5H-4.5Z", "^": "M0,-5.5L5.5,4.5H-5.5Z",
+  v: "M0,5.5L5.5,-4.5H-5.5Z", D: "M0,-6L6,0L0,6L-6,0Z", P: "M-2,-5.5H2V-2H5.5V2H2V5.5H-2V2H-5.5V-2H-2Z",
+  X: "M-5,-2.5L-2.5,-5L0,-2.5L2.5,-5L5,-2.5L2.5,0L5,2.5L2.5,5L0,2.5L-2.5,5L-5,2.5L-2.5,0Z",
+};
+const shape = ({ marker, colour }, at, attributes = {}, ...children) =>
+  element("path", { d: outlines[marker], fill: colour, transform: `translate(${at[0].toFixed(1)},${at[1].toFixed(1)})`, ...attributes }, ...children);
+
 function drawLaw() {
-  const law = data.laws[state.model.name];
-  $("law-section").hidden = false;
-  if (!law?.points.length) { $("law-section").hidden = true; return; }
-  const width = Math.max(320, $("law").clientWidth - 24), height = 300, colours = ["var(--ink)", "var(--model)", "#d55e00", "#009e73", "#cc79a7", "#e69f00"];
-  const residuals = law.points.map((p) => p.residual), left = 0.97 * Math.min(...residuals), right = 1.02 * Math.max(...residuals), top = Math.max(law.highest, ...law.points.map((p) => p.lam));
-  const x = scale(left, right, 44, width - 12), y = scale(0, 1.05 * top, height - 40, 26);
+  const law = data.laws[state.model.name], points = law?.families.flatMap((family) => family.points) ?? [];
+  $("law-section").hidden = !points.length;
+  if (!points.length) return () => {};
+  const width = Math.max(320, $("law").clientWidth - 24), height = 320, edge = { left: 44, right: 12, top: 22, bottom: 40 };
+  const residuals = points.map((p) => p.residual), left = 0.97 * Math.min(...residuals), right = 1.02 * Math.max(...residuals);
+  const top = Math.max(law.highest, ...points.map((p) => p.lam), ...state.model.lambdas);
+  const x = scale(left, right, edge.left, width - edge.right), y = scale(0, 1.05 * top, height - edge.bottom, edge.top);
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  for (const tick of ticks(0, top, 5)) svg.append(element("line", { class: "grid", x1: 44, x2: width - 12, y1: y(tick), y2: y(tick) }), element("text", { x: 38, y: y(tick) + 4, "text-anchor": "end" }, `${tick}`));
-  for (const tick of ticks(left, right, width < 560 ? 3 : 6)) svg.append(element("text", { x: x(tick), y: height - 22, "text-anchor": "middle" }, `${tick}`));
-  svg.append(element("text", { x: width / 2, y: height - 4, "text-anchor": "middle" }, "mean residual ‖x − Az‖² at the λ of training"), element("text", { x: 4, y: 12 }, "best λ"));
+  for (const tick of ticks(0, top, 5)) {
+    svg.append(element("line", { class: "grid", x1: edge.left, x2: width - edge.right, y1: y(tick), y2: y(tick) }));
+    svg.append(element("text", { x: edge.left - 6, y: y(tick) + 4, "text-anchor": "end" }, `${tick}`));
+  }
+  for (const tick of ticks(left, right, width < 560 ? 3 : 6)) {
+    svg.append(element("text", { x: x(tick), y: height - 22, "text-anchor": "middle" }, `${tick}`));
+  }
+  const title = "mean residual r = ‖x − Az‖² at the λ of training (normalised pixels)";
+  svg.append(element("text", { x: width / 2, y: height - 4, "text-anchor": "middle" }, width < 560 ? "mean residual ‖x − Az‖²" : title));
+  svg.append(element("text", { x: 4, y: 12 }, "best λ"));
   const clip = (r) => Math.min(law.highest, Math.max(law.lowest, law.slope * r + law.intercept));
-  svg.append(element("path", { class: "line", d: path(Array.from({ length: 201 }, (_, i) => left + (i / 200) * (right - left)).map((r) => [x(r), y(clip(r))])) }));
-  const families = [...new Set(law.points.map((p) => p.noise))];
-  for (const point of law.points) svg.append(element("circle", { cx: x(point.residual), cy: y(point.lam), r: 5, fill: colours[families.indexOf(point.noise) % colours.length], "fill-opacity": point.fitted ? 0.9 : 0.2 }, element("title", {}, `${plain(point.noise)} ${point.severity || ""}: best λ ${point.lam}`)));
-  families.forEach((family, i) => svg.append(element("circle", { cx: 70 + (i * (width - 80)) / families.length, cy: 8, r: 4, fill: colours[i % colours.length] }), element("text", { x: 79 + (i * (width - 80)) / families.length, y: 12 }, plain(family))));
-  svg.setAttribute("aria-label", `Best λ of ${law.points.length} noise levels against their mean residual, and the fitted line`);
-  $("law").replaceChildren(svg);
+  const along = Array.from({ length: 201 }, (_, i) => left + (i / 200) * (right - left));
+  svg.append(element("path", { class: "line law", d: path(along.map((r) => [x(r), y(clip(r))])) }));
+  for (const family of law.families) {
+    if (family.line.length) {
+      svg.append(element("path", { class: "line family", style: `stroke: ${family.colour}`, d: path(family.line.map(([r, at]) => [x(r), y(at)])) }));
+    }
+    for (const point of family.points) {
+      const name = `${plain(family.noise)} ${point.severity || ""}: best λ ${point.lam}`;
+      svg.append(shape(family, [x(point.residual), y(point.lam)], { "fill-opacity": point.fitted ? 0.9 : 0.25 }, element("title", {}, name)));
+    }
+  }
+  const cursor = element("line", { class: "cursor moving", x1: edge.left, x2: width - edge.right, y1: 0, y2: 0 });
+  const said = element("text", { class: "name moving", x: width - edge.right, y: -5, "text-anchor": "end" });
+  svg.append(cursor, said);
+  $("law").replaceChildren(svg, element("p", { class: "legend wide" }, ...law.families.map((family) => element("span", {},
+    element("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, shape(family, [0, 0])), plain(family.noise) + (family.equation && `: ${family.equation}`)))));
   $("law-note").textContent = law.note;
+  return () => {
+    const own = lam(), r = (own - law.intercept) / law.slope;
+    cursor.style.transform = said.style.transform = `translateY(${y(own)}px)`;
+    said.textContent = own < law.lowest || own > law.highest ? `${lamText()}: outside of the law` : `${lamText()}: where r is about ${Math.round(r)}`;
+    svg.setAttribute("aria-label", `Best λ of ${points.length} noise levels against their mean residual, a line per noise and the law through all; ${said.textContent}`);
+  };
 }
 
 /* ---- tables ---- */
@@ -323,8 +356,7 @@ let updates = [];
 /* Everything anew, without the animation that belongs to a moved slider. */
 function redraw() {
   document.body.classList.add("still");
-  updates = [drawTiles, drawCorruptions(), drawCurves(), drawSamples()];
-  drawLaw();
+  updates = [drawTiles, drawCorruptions(), drawCurves(), drawSamples(), drawLaw()];
   update();
   requestAnimationFrame(() => requestAnimationFrame(() => document.body.classList.remove("still")));
 }
