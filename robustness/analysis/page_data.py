@@ -152,8 +152,8 @@ def _law(run: Run, model: str) -> dict[str, Any]:
     law, data = fitted.law, fitted.provenance.get("data", {})
     note = f"All levels: {describe_line(law, fitted.r_squared)}, clipped to [{law.lowest:g}, {law.highest:g}]. A point "
     note += f"is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. r is summed "
-    note += "over the normalised values of an image. Faint points were not fitted: there the model keeps less than half "
-    note += "of its clean accuracy."
+    note += "over the normalised values of an image. Faint points were not fitted: the model keeps less than half "
+    note += "of its clean accuracy there."
     line = {"slope": f"{law.slope:.9g}", "intercept": law.intercept, "lowest": law.lowest, "highest": law.highest}
     return {**line, "families": [_family(family) for family in fitted.families()], "note": note}
 
