@@ -11,6 +11,7 @@ import pandas as pd
 from data_prep.files import as_file_name, replacing, write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.summary import group_corruptions
 from robustness.policies import is_upper_bound
@@ -31,7 +32,8 @@ def write_tables(findings: Findings) -> None:
     wide = widen(findings.summary, run)
     caption = f"{describe(run)}. {SUMMARY_NOTE}"
     write_text(tables / "summary.md", f"{to_markdown(wide)}\n\n{caption}\n")
-    write_text(tables / "summary.tex", to_latex(wide, caption))
+    heads = split_heads(list(wide.columns), run.models)
+    write_text(tables / "summary.tex", to_latex(wide.map(_format), caption, "summary", heads=heads))
     for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
         write_severities(findings, model, tables)
 
@@ -48,9 +50,11 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
     )
     if any(name.startswith("published_") for name in table.columns):
         caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."
-    markdown, latex = (embolden(table, mark) for mark in ("**{}**", r"\textbf{{{}}}"))
-    write_text(folder / f"{name}.md", f"{to_markdown(markdown)}\n\n{caption}\n")
-    write_text(folder / f"{name}.tex", to_latex(latex, caption))
+    texts, bold = lay_out_severities(table)
+    marked = texts.where(~bold, "**" + texts + "**")
+    write_text(folder / f"{name}.md", f"{to_markdown(marked)}\n\n{caption}\n")
+    heads = split_heads(list(texts.columns), ["published"])
+    write_text(folder / f"{name}.tex", to_latex(texts, caption, name, heads=heads, bold=bold))
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -59,15 +63,14 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
-def embolden(table: pd.DataFrame, mark: str) -> pd.DataFrame:
-    """The paper's table as text, one row per corruption and severity, the undoubted best in ``mark``."""
-    columns = {}
-    for name in [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]:
-        values = table[name].map(_format)
-        columns[name.replace("_", " ")] = values.where(table["best"] != name, values.map(mark.format))
-    wide = pd.DataFrame(columns)
-    wide.index = pd.Index(table["corruption"] + " " + table["severity"], name="accuracy (%)")
-    return wide
+def lay_out_severities(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The paper's table as texts, one row per corruption and severity; and which cell is the undoubted best."""
+    names = [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]
+    index = pd.Index(table["corruption"] + " " + table["severity"], name="accuracy (%)")
+    columns = [name.replace("_", " ") for name in names]
+    texts = pd.DataFrame({title: table[name].map(_format) for title, name in zip(columns, names)}).set_index(index)
+    bold = pd.DataFrame({title: table["best"] == name for title, name in zip(columns, names)}).set_index(index)
+    return texts, bold
 
 
 def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
@@ -104,6 +107,15 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
     return wide
 
 
+def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
+    """Columns called ``group title``, of the groups given, as (group, title): short titles below a common head."""
+    heads = []
+    for column in columns:
+        own = max((group for group in groups if column.startswith(f"{group} ")), key=len, default="")
+        heads.append((own, column.removeprefix(own).strip()))
+    return heads
+
+
 def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
     """At most about ``most`` of the λs, evenly spread over the grid, with those to ``keep``; None for all."""
     if most is None or len(lambdas) <= most:
@@ -131,27 +143,6 @@ def to_markdown(wide: pd.DataFrame) -> str:
     lines = [header, ["---", *["---:"] * len(wide.columns)]]
     lines += [[str(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def to_latex(wide: pd.DataFrame, caption: str) -> str:
-    """A booktabs table with one decimal and the caption."""
-
-    def escape(text: object) -> str:
-        return (
-            str(text)
-            .replace("%", r"\%")
-            .replace("_", r"\_")
-            .replace("‖", r"$\|$")
-            .replace("λ=", r"$\lambda$=")
-            .replace("−", "--")
-        )
-
-    lines = [[escape(wide.index.name), *map(escape, wide.columns)]]
-    lines += [[escape(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
-    head, *body = [" & ".join(line) + r" \\" for line in lines]
-    rows = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * len(wide.columns)}}}", r"\toprule", head]
-    rows += [r"\midrule", *body, r"\bottomrule", r"\end{tabular}", rf"\caption{{{escape(caption)}}}", r"\end{table}"]
-    return "\n".join(rows) + "\n"
 
 
 def to_terminal(wide: pd.DataFrame, width: int) -> str:

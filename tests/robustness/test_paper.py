@@ -41,7 +41,8 @@ def test_the_best_is_bold_only_beyond_doubt(tmp_path):
     assert "| gaussian_noise 3 | 50.0 | 50.0 | **75.0** |" in markdown
     assert "| contrast mean | 50.0 | 50.0 | 52.5 |" in markdown
     assert r"gaussian\_noise 3 & 50.0 & 50.0 & \textbf{75.0} \\" in latex
-    assert r"\toprule" in latex
+    assert r"\begin{table}" in latex
+    assert r"\label{tab:severities-sparse}" in latex
     assert "ublished" not in markdown
 
 
