@@ -66,7 +66,8 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def lay_out_severities(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The paper's table as texts, one row per corruption and severity; and which cell is the undoubted best."""
     names = [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]
-    index = pd.Index(table["corruption"] + " " + table["severity"], name="accuracy (%)")
+    title = table["corruption"].where(table["severity"] == "0", table["corruption"] + " " + table["severity"])
+    index = pd.Index(title, name="accuracy (%)")
     columns = [name.replace("_", " ") for name in names]
     texts = pd.DataFrame({title: table[name].map(_format) for title, name in zip(columns, names)}).set_index(index)
     bold = pd.DataFrame({title: table["best"] == name for title, name in zip(columns, names)}).set_index(index)
