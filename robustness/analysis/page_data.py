@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 import math
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,24 +22,27 @@ from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look
 from robustness.analysis.model_figures import describe_line
 from robustness.analysis.summary import MEAN
-from robustness.attack import format_eps
+from robustness.attack import NORMS, format_eps
 from robustness.laws import Family
 from robustness.policies import is_upper_bound
 
 _LARGE_SIDE = 64
 """Sample images of more pixels a side are shrunk and stored as JPEG."""
-_CITATION = """@misc{sdnet-robustness,
-  title = {How robust is an image classifier, really? A harness across the test-time sparsity of SDNet},
-  note = {OWN}
-}
+_TITLE = "How robust is an image classifier, really? A harness across the test-time sparsity of SDNet"
+_CITATION = f"""@misc{{sdnet-robustness,
+  author = {{{{The authors of sdnet-robustness}}}},
+  title = {{{_TITLE}}},
+  note = {{OWN}}
+}}
 
-@inproceedings{dai2022sdnet,
-  title = {Revisiting Sparse Convolutional Model for Visual Recognition},
-  author = {Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
-            Zhu, Zhihui and You, Chong and Ma, Yi},
-  booktitle = {NeurIPS},
-  year = {2022}
-}"""
+@inproceedings{{dai2022sdnet,
+  title = {{Revisiting Sparse Convolutional Model for Visual Recognition}},
+  author = {{Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
+            Zhu, Zhihui and You, Chong and Ma, Yi}},
+  booktitle = {{Advances in Neural Information Processing Systems}},
+  year = {{2022}}
+}}"""
+"""As ``CITATION.cff`` has it, which names no year and no address."""
 
 
 def collect(findings: Findings) -> dict[str, Any]:
@@ -142,6 +147,8 @@ def _attack_rows(attacks: Attacks | None) -> list[dict[str, Any]]:
         lam = "" if pd.isna(row["lam"]) else f"{row['lam']:g}"
         fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
         fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
+        fields |= {"title": f"{row['perturbation']} {NORMS[row['norm']]}"}
+        fields |= {"at": row["lam"], "policy": row["policy"], "budget": float(row["eps"])}
         fields |= {"accuracy": 100 * row["accuracy"], "low": 100 * row["ci_low"], "high": 100 * row["ci_high"]}
         rows.append(fields)
     return rows
@@ -243,12 +250,21 @@ def _describe_agreement(agreement: dict[str, Any]) -> str:
 
 
 def _rerun(run: Run) -> str:
-    return f"python -m robustness.run {' '.join(run.record['asked'])}".strip() + (
-        "\n\n# the tables, figures and this page again, without models or data:\npython -m robustness.report RUN_DIR"
+    asked = shlex.join(",".join(map(_to_relative, text.split(","))) for text in run.record["asked"])
+    return f"python -m robustness.run {asked}".strip() + (
+        "\n\n# the tables, figures and this page again, without models or data:\n"
+        f"python -m robustness.report {shlex.quote(_to_relative(str(run.directory.path)))}"
     )
+
+
+def _to_relative(text: str) -> str:
+    """An argument without the folders of this machine: of an absolute path the last name."""
+    option, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _cite(run: Run) -> str:
     suite, data = run.record["suite"]["name"], run.record["data"]
-    own = f"suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
+    version = run.record["environment"]["versions"].get("sdnet-robustness", "unknown")
+    own = f"version {version}; suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
     return _CITATION.replace("OWN", own)
