@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,32 +106,34 @@ def show_memory(images: tuple[int, ...], lambdas: tuple[int, ...]) -> None:
 
 
 def write_cells(path: Path, cells: int, n: int) -> RunDirectory:
-    """A run directory of ``cells`` finished cells with made-up answers to ``n`` images."""
+    """A run directory of ``cells`` finished cells with made-up answers to ``n`` images; its first model has no λ."""
     directory, rng = RunDirectory(path), np.random.default_rng(0)
     directory.create()
     label = rng.integers(0, 10, n).astype(np.int16)
     places = [("clean", 0), *((name, level) for name in CORRUPTIONS for level in range(1, 6))]
     lambdas = [round(0.1 * (1 + index), 10) for index in range(_GRID)]
-    rows: list[dict[str, object]] = []
-    models = []
+    rows: list[dict[str, Any]] = []
+    models: list[tuple[str, float | None]] = []
     while len(rows) < cells:
-        models.append(f"m{len(models)}")
+        trained = 0.1 if models else None
+        models.append((f"m{len(models)}" if models else "plain", trained))
         for name, severity in places:
-            for lam in lambdas[: cells - len(rows)]:
-                fields = {"key": f"{len(rows):064x}", "model": models[-1], "data": "made-up", "split": "test"}
+            for lam in (lambdas if models[1:] else [None])[: cells - len(rows)]:
+                fields = {"key": f"{len(rows):064x}", "model": models[-1][0], "data": "made-up", "split": "test"}
                 fields |= {"source": "generated", "perturbation": name, "severity": severity, "lam": lam, "policy": ""}
-                rows.append({**fields, "trained_lam": 0.1, "n": n, "status": "done", "reason": ""})
+                rows.append({**fields, "trained_lam": trained, "n": n, "status": "done", "reason": ""})
     for row in rows:
-        correct = rng.random(n) < 0.9 - 0.1 * row["severity"]  # type: ignore[operator]
+        correct = rng.random(n) < 0.9 - 0.1 * row["severity"]
         columns = {"index": np.arange(n, dtype=np.int32), "label": label}
         columns["predicted"] = np.where(correct, label, (label + 1) % 10).astype(np.int16)
-        columns |= {name: rng.random(n, np.float32) for name in ("confidence", "nll", "residual", "sparsity")}
+        values = ("confidence", "nll") if row["lam"] is None else ("confidence", "nll", "residual", "sparsity")
+        columns |= {name: rng.random(n, np.float32) for name in values}
         directory.write_outcome(str(row["key"]), pd.DataFrame({**columns, "correct": correct}), {"seconds": 1.0})
     suite = {"name": "made-up", "description": "Made-up answers", "profile": "cifar", "corruptions": CORRUPTIONS}
     suite |= {"severities": [], "lambdas": lambdas, "selection": "", "baseline": "", "seed": 0}
     data = {"name": "made-up", "title": "made-up", "split": "test", "n": n, "fingerprint": "f"}
     environment = {"hardware": {}, "system": "", "versions": {}, "git": {}}
-    described = [{"name": name, "weights": "a", "arch": "sdnet18", "width": 8, "lam": 0.1} for name in models]
+    described = [{"name": name, "weights": "a", "arch": "sdnet18", "width": 8, "lam": lam} for name, lam in models]
     record = {"status": "complete", "asked": [], "started": "", "written": "", "protocol": 1, "suite": suite}
     record |= {"data": {**data, "classes": list("abcdefghij"), "source": "generated"}, "models": described}
     directory.write_record({**record, "environment": environment, "cells": rows})

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,20 +104,37 @@ class RunDirectory:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         table = table.replace_schema_metadata({"cell": json.dumps({"key": key, **metadata}, sort_keys=True)})
         buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd", write_statistics=False)
+        pq.write_table(table, buffer, compression="lz4", use_dictionary=False, write_statistics=False)
         with replacing(self._outcome(key)) as temporary:
             temporary.write_bytes(seal(buffer.getvalue().to_pybytes(), key))
 
-    def read_outcome(self, key: str, *, n: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-        """Rows and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's."""
+    def read_columns(
+        self, key: str, *, n: int, names: Sequence[str] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """Columns and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's.
+
+        Args:
+            key: of the cell.
+            n: images that it must have.
+            names: the columns to read, as far as the cell has them; None for all.
+        """
         content = self._read_whole(key)
         if content is None:
             return None
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             if file.metadata.num_rows != n:
                 return None
-            table = file.read(use_threads=False)  # threads take longer than a file of this size
-        return table.to_pandas(use_threads=False), json.loads(table.schema.metadata[b"cell"])
+            table = file.read(names, use_threads=False)  # threads take longer than a file of this size
+        columns = {
+            name: column.combine_chunks().to_numpy(zero_copy_only=False)
+            for name, column in zip(table.column_names, table.itercolumns())
+        }
+        return columns, json.loads(table.schema.metadata[b"cell"])
+
+    def read_outcome(self, key: str, *, n: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+        """:meth:`read_columns` as a frame."""
+        found = self.read_columns(key, n=n)
+        return None if found is None else (pd.DataFrame(found[0]), found[1])
 
     def find_whole(self, keys: Iterable[str]) -> set[str]:
         """Those of ``keys`` whose cells are there and whole."""

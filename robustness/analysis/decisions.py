@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,65 +67,77 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
         ["model", "perturbation", "severity"], sort=False
     ):
         cells = cells.sort_values("lam")
-        values = _stack(run, list(cells["key"]))
+        answers = _Answers(cells["lam"].to_numpy(), run.answers(list(cells["key"])))
         where: dict[str, Any] = {"model": model, "perturbation": perturbation, "severity": severity}
-        if cells["lam"].isna().all():
-            yield _pick(values, 0, policy="none", **where)
+        if np.isnan(answers.lambdas).all():
+            yield answers.pick(0, policy="none", **where)
             continue
-        view = _look(run, cells, values)
+        view = _look(run, cells, answers)
         able = policies if len(cells) == len(grids[str(model)]) else (Trained(),)
-        for policy in (*map(Fixed, view.lambdas), *able):
-            seen = dataclasses.replace(view, correct=values["correct"]) if policy.uses_test_labels else view
+        for policy in (*map(Fixed, answers.lambdas), *able):
+            seen = dataclasses.replace(view, correct=answers.correct) if policy.uses_test_labels else view
             chosen = policy.choose(seen)
             if chosen is not None:
-                rows = np.abs(view.lambdas[:, None] - chosen).argmin(axis=0)
+                rows = np.abs(np.subtract.outer(answers.lambdas, chosen)).argmin(axis=0)
                 setting = policy.lam if isinstance(policy, Fixed) else math.nan
-                answers = {**values, "lam": view.lambdas[:, None]}
-                yield _pick(answers, rows, policy=policy.name, setting=setting, **where)
+                yield answers.pick(rows, policy=policy.name, setting=setting, **where)
 
 
-def _stack(run: Run, keys: list[str]) -> dict[str, np.ndarray]:
-    """The columns of several cells, each (len(keys), N), images in the same order in every row."""
-    frames = [run.outcome(key) for key in keys]
-    return {str(name): np.stack([frame[name].to_numpy() for frame in frames]) for name in frames[0].columns}
+@dataclass(frozen=True)
+class _Answers:
+    """What a model says about N images at L λs.
+
+    lambdas: (L,), increasing. columns: (L, N) each, as :meth:`robustness.analysis.frames.Run.answers` has them.
+    """
+
+    lambdas: NDArray[np.float64]
+    columns: dict[str, np.ndarray]
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(L, N) right answers."""
+        return self.columns["correct"]
+
+    def get(self, name: str) -> np.ndarray:
+        """A column (L, N); NaN everywhere if there is none."""
+        return self.columns[name] if name in self.columns else np.full(self.correct.shape, np.nan)
+
+    @cached_property
+    def _means(self) -> dict[str, np.ndarray]:
+        """Of every λ, (L,): what a decision for one λ comes to."""
+        means = {name: self.get(name).mean(axis=1) for name in ("nll", "residual", "sparsity")}
+        return {**means, "ece": expected_calibration_error(self.columns["confidence"], self.correct)}
+
+    def pick(self, rows: NDArray[np.intp] | np.intp | int, **fields: Any) -> Decision:
+        """The decision for the λ at the position ``rows`` for all images, or (N,) for each."""
+        fields = {"setting": math.nan, **fields}
+        if np.ndim(rows) == 0:
+            fields |= {name: float(values[rows]) for name, values in self._means.items()}
+            return Decision(**fields, correct=self.correct[rows], lam=round(float(self.lambdas[rows]), _DECIMALS))
+        images = np.arange(self.correct.shape[1])
+        taken = {
+            name: self.get(name)[rows, images] for name in ("confidence", "correct", "nll", "residual", "sparsity")
+        }
+        fields |= {name: float(taken[name].mean()) for name in ("nll", "residual", "sparsity")}
+        ece = float(expected_calibration_error(taken["confidence"], taken["correct"]))
+        lam = round(float(self.lambdas[rows].mean()), _DECIMALS)
+        return Decision(**fields, ece=ece, correct=taken["correct"], lam=lam)
 
 
-def _look(run: Run, cells: pd.DataFrame, values: dict[str, np.ndarray]) -> View:
+def _look(run: Run, cells: pd.DataFrame, answers: _Answers) -> View:
     """What a policy may see of the cells of one model, perturbation and severity, at every λ."""
-    first, lambdas = cells.iloc[0], cells["lam"].to_numpy()
-    no_code = np.full(values["predicted"].shape, np.nan)
+    first = cells.iloc[0]
     law = run.laws.get(first["model"])
-    chosen_on = run.selection_accuracy.get(first["model"], pd.DataFrame()).reindex(columns=lambdas)
+    chosen_on = run.selection_accuracy.get(first["model"], pd.DataFrame()).reindex(columns=answers.lambdas)
     return View(
         perturbation=first["perturbation"],
         severity=int(first["severity"]),
-        lambdas=lambdas,
+        lambdas=answers.lambdas,
         trained_lam=float(first["trained_lam"]),
-        predicted=values["predicted"],
-        confidence=values["confidence"],
-        residual=values.get("residual", no_code),
-        sparsity=values.get("sparsity", no_code),
+        predicted=answers.columns["predicted"],
+        confidence=answers.columns["confidence"],
+        residual=answers.get("residual"),
+        sparsity=answers.get("sparsity"),
         law=law.law if law else None,
         selection={str(name): row.to_numpy() for name, row in chosen_on.dropna().iterrows()},
-    )
-
-
-def _pick(values: dict[str, np.ndarray], rows: NDArray[np.intp] | int, **fields: Any) -> Decision:
-    """The decision that takes the answers in ``rows`` (N,) of ``values`` (L, N)."""
-
-    shape = values["correct"].shape
-
-    def take(name: str) -> np.ndarray:
-        everywhere = np.broadcast_to(values.get(name, math.nan), shape)
-        return np.asarray(everywhere[np.broadcast_to(rows, shape[1]), np.arange(shape[1])])
-
-    correct = take("correct")
-    return Decision(
-        **{"setting": math.nan, **fields},
-        correct=correct,
-        lam=round(float(take("lam").mean()), _DECIMALS),
-        nll=float(take("nll").mean()),
-        ece=expected_calibration_error(take("confidence"), correct),
-        residual=float(take("residual").mean()),
-        sparsity=float(take("sparsity").mean()),
     )

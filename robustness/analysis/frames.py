@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data_prep.errors import InputError
 from robustness.analysis.statistics import wilson_interval
 from robustness.laws import FittedLaw
 from robustness.run_directory import RunDirectory
@@ -19,6 +20,11 @@ CELL_COLUMNS = [
     *("accuracy", "ci_low", "ci_high", "residual", "sparsity", "trust", "trust_reason", "seconds"),
 ]
 """Columns of ``cells.csv``; those of attacks are empty for corruptions."""
+_ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity")
+_KEPT_BYTES = 1 << 29
+"""Of answers; those of further cells are read a second time when λ policies are decided."""
+Columns = dict[str, np.ndarray]
+"""Values per image by the name of their column."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +40,34 @@ class Run:
         return cls(directory, directory.read_record())
 
     @cached_property
-    def _measured(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-        rows, outcomes = [], {}
+    def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, Columns]]:
+        """The finished cells, their right answers, and as many of their answers as are kept in memory."""
+        rows, correct, kept, room = [], {}, {}, _KEPT_BYTES
         for cell in self.record["cells"]:
-            found = self.directory.read_outcome(cell["key"], n=cell["n"])
+            found = self.directory.read_columns(cell["key"], n=cell["n"], names=_ANSWERS)
             if found is None:
                 continue
-            frame, metadata = found
-            outcomes[cell["key"]] = frame
-            correct = int(frame["correct"].sum())
-            low, high = wilson_interval(correct, len(frame))
+            answers, metadata = found
+            right = correct[cell["key"]] = answers["correct"]
+            room -= sum(values.nbytes for values in answers.values())
+            if room >= 0:
+                kept[cell["key"]] = answers
+            count = int(right.sum())
+            low, high = wilson_interval(count, len(right))
             rows.append(
                 {
                     **cell,
-                    "accuracy": correct / len(frame),
+                    "accuracy": count / len(right),
                     "ci_low": low,
                     "ci_high": high,
-                    "residual": float(frame["residual"].mean()) if "residual" in frame else math.nan,
-                    "sparsity": float(frame["sparsity"].mean()) if "sparsity" in frame else math.nan,
+                    "residual": float(answers["residual"].mean()) if "residual" in answers else math.nan,
+                    "sparsity": float(answers["sparsity"].mean()) if "sparsity" in answers else math.nan,
                     "seconds": metadata["seconds"],
                 }
             )
         columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
-        return pd.DataFrame(rows).reindex(columns=columns).astype({"lam": float, "trained_lam": float}), outcomes
+        table = pd.DataFrame(rows).reindex(columns=columns).astype({"lam": float, "trained_lam": float})
+        return table, correct, kept
 
     @cached_property
     def missing(self) -> dict[str, str]:
@@ -131,8 +142,30 @@ class Run:
 
     def correct(self, keys: list[str]) -> np.ndarray:
         """Right answers of several cells, bool (len(keys), n), images in the same order in every row."""
-        return np.stack([self._measured[1][key]["correct"].to_numpy() for key in keys])
+        return np.stack([self._measured[1][key] for key in keys])
+
+    def answers(self, keys: list[str]) -> Columns:
+        """What tells λ policies apart, of several cells: columns (len(keys), n), images in the same order in every row.
+
+        ``predicted, confidence, nll, correct`` and, where the cells have them, ``residual, sparsity``.
+        """
+        kept = self._measured[2]
+        cells = [kept[key] if key in kept else self._read_again(key, _ANSWERS) for key in keys]
+        return {name: np.stack([cell[name] for cell in cells]) for name in cells[0]}
 
     def outcome(self, key: str) -> pd.DataFrame:
-        """Rows per image of one cell."""
-        return self._measured[1][key]
+        """Rows per image of one cell, with every column."""
+        if key not in self._frames:
+            self._frames[key] = pd.DataFrame(self._read_again(key, None))
+        return self._frames[key]
+
+    @cached_property
+    def _frames(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+    def _read_again(self, key: str, names: tuple[str, ...] | None) -> Columns:
+        """Columns of a cell that was whole a moment ago; raises InputError if it is not any more."""
+        found = self.directory.read_columns(key, n=len(self._measured[1][key]), names=names)
+        if found is None:
+            raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")
+        return found[0]

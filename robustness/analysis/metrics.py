@@ -72,17 +72,22 @@ def _mean_ratio(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> N
         return np.asarray(100 * (errors.sum(axis=-1) / baseline.sum(axis=-1)).mean(axis=-1))
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> float:
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> NDArray[np.float64]:
     """ECE = Σ_b |B_b|/n · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` bins of equal width, ((b−1)/M, b/M].
 
     Args:
-        confidence: (n,) softmax probability of the predicted class, in [0, 1].
-        correct: (n,) right answers.
+        confidence: (..., n) softmax probability of the predicted class, in [0, 1].
+        correct: (..., n) right answers.
         bins: M.
+
+    Returns:
+        (...) ECE.
 
     Source: Guo et al., ICML 2017, equation 3, M = 15.
     """
     probability, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    bin_of = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=right - probability, minlength=bins)
-    return float(np.abs(gaps).sum() / len(right))
+    *outer, n = right.shape
+    bin_of = np.clip(np.ceil(probability * bins).astype(int) - 1, 0, bins - 1).reshape(-1, n)
+    bin_of += bins * np.arange(len(bin_of))[:, None]
+    gaps = np.bincount(bin_of.ravel(), weights=(right - probability).ravel(), minlength=bins * len(bin_of))
+    return np.asarray(np.abs(gaps).reshape(*outer, bins).sum(axis=-1) / n)
