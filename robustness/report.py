@@ -12,6 +12,7 @@ from textwrap import fill
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
 from data_prep.version import add_version
 from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
+from robustness.analysis.figures import MOST_MODELS
 from robustness.analysis.findings import Findings
 from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
 from robustness.analysis.trust import OK
@@ -38,6 +39,11 @@ def print_summary(findings: Findings) -> None:
         for norm in findings.attacks.rows["norm"].unique():
             print(to_terminal(widen_attacks(run, findings.attacks, norm, intervals=False), width), end="\n\n")
         notes += [f"{describe_attacks(run)}.", ATTACK_NOTE]
+    if len(run.models) > MOST_MODELS:
+        notes.append(
+            f"{len(run.models)} models are too many for figures of each: figures/ compares the first {MOST_MODELS}, "
+            "tables/ and cells.csv have all."
+        )
     print("\n".join(fill(note, width) for note in notes))
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 

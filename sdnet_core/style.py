@@ -79,3 +79,4 @@ def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
         with replacing(folder / as_file_name(f"{name}.{suffix}")) as temporary:
             figure.savefig(temporary, metadata=metadata)
+        figure.set_layout_engine("none")  # laid out once: both files look the same

@@ -25,12 +25,14 @@ from sdnet_core.style import (
     save_figure,
 )
 
+MOST_MODELS = 8
+"""Of more models the first ones are compared in one figure, and none has figures of its own."""
 _MOST_LINES = 5
 _MOST_IMAGES = 5
 
 
 def write_figures(findings: Findings) -> None:
-    """Draw every figure that the run has outcomes for into its folder ``figures``."""
+    """Draw every figure that the run has outcomes for into its folder ``figures``; see :data:`MOST_MODELS`."""
     run = findings.run
     folder = run.directory.path / "figures"
     about = f"{describe(run)}."
@@ -38,8 +40,11 @@ def write_figures(findings: Findings) -> None:
         if run.corrupted["lam"].nunique() > 1:
             note = f"{about} Mean over the severities; every panel has its own scale. Bands: 95 % intervals. "
             note += "Ring: λ of training."
+            if len(run.models) > MOST_MODELS:
+                note += f" The first {MOST_MODELS} of {len(run.models)} models."
             save_figure(draw_accuracy_by_lambda(run, findings.summary), folder, "accuracy_by_lambda", note)
-        for model in run.models:
+        single = run.models if len(run.models) <= MOST_MODELS else []
+        for model in single:
             measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
             if len(measured) and measured["lam"].notna().any():
                 note = f"{about} 95 % intervals of all λs: cells.csv."
@@ -48,7 +53,10 @@ def write_figures(findings: Findings) -> None:
             if figure is not None:
                 note = f"{about} Mean over the severities, paired by image; error bars: 95 % bootstrap intervals."
                 save_figure(figure, folder, f"against_baseline_{model}", note)
-        for model, law in run.laws.items():
+        for model in single:
+            law = run.laws.get(model)
+            if law is None:
+                continue
             data = law.provenance.get("data", {})
             note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
             note += "of an image. Lines: least squares through the full markers; faint ones were not fitted."
@@ -62,12 +70,15 @@ def write_figures(findings: Findings) -> None:
 
 
 def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
-    """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines."""
+    """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines.
+
+    Of more than :data:`MOST_MODELS` the first ones.
+    """
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
     figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)", share_y=False)
     for axis, name in zip(axes, names):
         axis.set_title(name.replace("_", " "))
-        for index, model in enumerate(run.models):
+        for index, model in enumerate(run.models[:MOST_MODELS]):
             rows = summary[(summary["perturbation"] == name) & (summary["model"] == model)]
             _draw_model(axis, rows, model, index)
     _add_legend(figure, axes[0])

@@ -16,7 +16,7 @@ from data_prep.files import write_text
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.page_data import collect
+from robustness.analysis.page_data import collect, list_shown
 from robustness.analysis.summary import MEAN, find_direction
 from robustness.analysis.tables import describe
 from robustness.attack import NORMS, format_eps
@@ -31,12 +31,20 @@ _SCRIPTS = ("tools", "charts", "law", "attacks", "tables", "page")
 def write_page(findings: Findings) -> None:
     """Write ``report.html`` into the run directory."""
     folder = files("robustness") / "analysis" / "template"
-    run = findings.run
+    run, shown = findings.run, list_shown(findings)
+    left_out = len(run.models) - len(shown)
+    limit = (
+        f" Of {len(run.models)} models this page shows {len(shown)}: all are in cells.csv and tables/."
+        if left_out
+        else ""
+    )
     fields = {
         "title": html.escape(f"{run.record['suite']['name']}: robustness across λ"),
         "kicker": html.escape(f"Robustness across λ · suite {run.record['suite']['name']}"),
         "headline": html.escape(headline(findings)),
-        "lede": html.escape(f"{run.record['suite']['description']}. {describe(run)}. Intervals are of 95{_NBSP}%."),
+        "lede": html.escape(
+            f"{run.record['suite']['description']}. {describe(run)}. Intervals are of 95{_NBSP}%.{limit}"
+        ),
         "css": (folder / "page.css").read_text(encoding="utf-8"),
         "script": "".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
         "data": to_embedded_json(collect(findings)),

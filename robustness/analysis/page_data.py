@@ -28,6 +28,8 @@ from robustness.policies import is_upper_bound
 
 _LARGE_SIDE = 64
 """Sample images of more pixels a side are shrunk and stored as JPEG."""
+_MOST_ROWS = 8_000
+"""Of the table of all measurements: 0.55 kB each in the page, with what the charts show of them."""
 _TITLE = "How robust is an image classifier, really? A harness across the test-time sparsity of SDNet"
 _CITATION = f"""@misc{{sdnet-robustness,
   author = {{{{The authors of sdnet-robustness}}}},
@@ -45,12 +47,27 @@ _CITATION = f"""@misc{{sdnet-robustness,
 """As ``CITATION.cff`` has it, which names no year and no address."""
 
 
+def list_shown(findings: Findings) -> list[str]:
+    """The models that the page shows: the baseline model and as many of the others as :data:`_MOST_ROWS` has room for.
+
+    A model takes a row for every perturbation, severity and λ policy; one is shown however many that are.
+    """
+    run, rows = findings.run, findings.policies["model"].value_counts()
+    ordered = sorted(run.models, key=lambda model: model != run.baseline)
+    total = rows.reindex(ordered, fill_value=0).cumsum()
+    fitting = set(total.index[total <= _MOST_ROWS]) | set(ordered[: 1 + (run.baseline is not None)])
+    return [model for model in run.models if model in fitting]
+
+
 def collect(findings: Findings) -> dict[str, Any]:
     """Everything that the page shows, as JSON values; accuracies and differences in percent."""
-    run = findings.run
-    summary, policies = _to_percent(findings.summary), _to_percent(findings.policies)
+    run, models = findings.run, list_shown(findings)
+    summary, policies, scores = (
+        frame[frame["model"].isin(models)] for frame in (findings.summary, findings.policies, findings.scores)
+    )
+    summary, policies = _to_percent(summary), _to_percent(policies)
     shown = policies.assign(policy=policies["policy"].map(_title))
-    lambdas = {model: _lambdas(run, model) for model in run.models}
+    lambdas = {model: _lambdas(run, model) for model in models}
     standard = [name for name in run.corruptions if not CORRUPTIONS[name].extra]
     baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
     baseline_grid = lambdas.get(run.baseline or "", [])
@@ -58,19 +75,20 @@ def collect(findings: Findings) -> dict[str, Any]:
         "models": [
             {"name": m["name"], "lambdas": lambdas[m["name"]], "trained": m["lam"] if lambdas[m["name"]] else None}
             for m in run.record["models"]
+            if m["name"] in models
         ],
         "baseline": run.baseline,
         "baseline_index": baseline_grid.index(baseline_trained) if baseline_trained in baseline_grid else 0,
         "groups": _groups(run),
         "mean": MEAN,
         "count": len(standard),
-        "summary": {model: _by_lam(summary, model, lambdas[model]) for model in run.models},
-        "cells": {model: _by_severity(policies, model, lambdas[model]) for model in run.models},
+        "summary": {model: _by_lam(summary, model, lambdas[model]) for model in models},
+        "cells": {model: _by_severity(policies, model, lambdas[model]) for model in models},
         "rows": shown.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
-        "policies": _policy_rows(findings, summary),
-        "refused": sorted(set(findings.scores["refused"]) - {""}),
-        "attacks": _attack_rows(findings.attacks),
-        "laws": {model: _law(run, model) for model in run.laws},
+        "policies": _policy_rows(scores, summary),
+        "refused": sorted(set(scores["refused"]) - {""}),
+        "attacks": _attack_rows(findings.attacks, models),
+        "laws": {model: _law(run, model) for model in run.laws if model in models},
         "samples": _samples(run),
         "record": _record(run),
         "rerun": _rerun(run),
@@ -101,49 +119,55 @@ def _groups(run: Run) -> list[tuple[str, list[str]]]:
     return list(groups.items())
 
 
-def _value(row: pd.Series) -> dict[str, float]:
-    names = {"accuracy": "accuracy", "low": "ci_low", "high": "ci_high"}
-    differences = [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
-    return {**{short: row[name] for short, name in names.items()}, **{name: row[name] for name in differences}}
+def _values(rows: pd.DataFrame) -> list[dict[str, float]]:
+    names = {"accuracy": "accuracy", "ci_low": "low", "ci_high": "high"}
+    names |= {f"{name}{end}": f"{name}{end}" for name in ("gain", "versus") for end in ("", "_low", "_high", "_p")}
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in rows[list(names)].rename(columns=names).to_dict("records")
+    ]
+
+
+def _of_grid(frame: pd.DataFrame, model: str) -> pd.DataFrame:
+    return frame[(frame["model"] == model) & frame["policy"].isin(["none", "fixed"])]
 
 
 def _by_lam(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, list[dict[str, float] | None]]:
     """For every perturbation the values at every λ, null where one is missing; a model without λ has one value."""
-    own = frame[(frame["model"] == model) & frame["policy"].isin(["none", "fixed"])]
     table: dict[str, list[dict[str, float] | None]] = {}
-    for name, rows in own.groupby("perturbation", sort=False):
-        found = {row["lam"]: _value(row) for _, row in rows.iterrows()}
+    for name, rows in _of_grid(frame, model).groupby("perturbation", sort=False):
+        found = dict(zip(rows["lam"], _values(rows)))
         table[str(name)] = [found.get(lam) for lam in lambdas] if lambdas else list(found.values())
     return table
 
 
 def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, Any]:
     """For every corruption its severities, and the values at every λ and severity."""
-    own = frame[(frame["model"] == model) & (frame["severity"] > 0)]
+    own = _of_grid(frame, model)
     table = {}
-    for name, rows in own.groupby("perturbation", sort=False):
-        severities = sorted(rows["severity"].unique())
-        levels = [_by_lam(rows[rows["severity"] == level], model, lambdas).get(str(name), []) for level in severities]
-        count = max(len(lambdas), 1)
-        values = [[level[index] if level else None for level in levels] for index in range(count)]
+    for name, rows in own[own["severity"] > 0].groupby("perturbation", sort=False):
+        severities = sorted(rows["severity"].unique().tolist())
+        columns = rows["lam"] if lambdas else [None] * len(rows)
+        found = dict(zip(zip(columns, rows["severity"]), _values(rows)))
+        values = [[found.get((lam, level)) for level in severities] for lam in lambdas or [None]]
         table[str(name)] = {"severities": severities, "values": values}
     return table
 
 
-def _policy_rows(findings: Findings, summary: pd.DataFrame) -> list[dict[str, Any]]:
+def _policy_rows(scores: pd.DataFrame, summary: pd.DataFrame) -> list[dict[str, Any]]:
     """The scores of every model and policy beside its mean over the corruptions."""
     means = summary[summary["perturbation"] == MEAN].drop(columns="n")
-    rows = findings.scores.merge(means, how="left", on=["model", "policy", "lam"])
+    rows = scores.merge(means, how="left", on=["model", "policy", "lam"])
     clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
     rows = rows.assign(**clean, policy=rows["policy"].map(_title)).rename(columns={"ci_low": "low", "ci_high": "high"})
     return [dict(zip(map(str, rows.columns), values)) for values in rows.itertuples(index=False)]
 
 
-def _attack_rows(attacks: Attacks | None) -> list[dict[str, Any]]:
+def _attack_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if attacks is None:
         return rows
-    for _, row in attacks.rows.iterrows():
+    for _, row in attacks.rows[attacks.rows["model"].isin(models)].iterrows():
         lam = "" if pd.isna(row["lam"]) else f"{row['lam']:g}"
         fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
         fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
