@@ -147,9 +147,9 @@ def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[
     table = {}
     for name, rows in own[own["severity"] > 0].groupby("perturbation", sort=False):
         severities = sorted(rows["severity"].unique().tolist())
-        columns = rows["lam"] if lambdas else [None] * len(rows)
-        found = dict(zip(zip(columns, rows["severity"]), _values(rows)))
-        values = [[found.get((lam, level)) for level in severities] for lam in lambdas or [None]]
+        columns: list[float | None] = [*lambdas] or [None]
+        found = dict(zip(zip(rows["lam"] if lambdas else columns * len(rows), rows["severity"]), _values(rows)))
+        values = [[found.get((lam, level)) for level in severities] for lam in columns]
         table[str(name)] = {"severities": severities, "values": values}
     return table
 

@@ -28,8 +28,10 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
         is comparable (:func:`differences` says what differs).
     """
     run = findings.run
-    means = findings.summary.assign(severity="mean")
-    cells = findings.policies
+    cells, means = (
+        table[table["model"].isin([model, run.baseline])]
+        for table in (findings.policies, findings.summary.assign(severity="mean"))
+    )
     published = find_published(run, model)
     rows = []
     for corruption in ["clean", *run.corruptions]:

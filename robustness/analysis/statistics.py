@@ -13,6 +13,9 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
 _RESAMPLE_VALUES = 1 << 22
 """Counts that are drawn at once, to bound the memory."""
+_DRAWS = 2000
+_FEW_VALUES, _FEW_IMAGES = 3, 500
+"""Resamples of up to so many images with more distinct values than those of a single cell share their draws."""
 
 
 def wilson_interval(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -127,7 +130,10 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
     Returns:
         Mean, lower and upper end.
     """
-    values, counts = np.unique(np.asarray(differences, dtype=np.float64), return_counts=True)
+    array = np.asarray(differences, dtype=np.float64)
+    values, counts = np.unique(array, return_counts=True)
+    if len(values) > _FEW_VALUES and len(array) <= _FEW_IMAGES:
+        return float(values @ counts / len(array)), *percentile_interval(_draw_weights(len(array)) @ array / len(array))
     return _interval_of(tuple(values.tolist()), tuple(counts.tolist()))
 
 
@@ -135,7 +141,13 @@ def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
 def _interval_of(values: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float, float]:
     """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often."""
     rows, weights = np.array(values), np.array(counts)
-    return float(rows @ weights / weights.sum()), *percentile_interval(_resample(rows, weights, 2000, 0))
+    return float(rows @ weights / weights.sum()), *percentile_interval(_resample(rows, weights, _DRAWS, 0))
+
+
+@lru_cache(maxsize=4)
+def _draw_weights(n: int) -> NDArray[np.float64]:
+    """(draws, n) how often every image is in each resample: drawn once for all intervals of as many images."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_DRAWS).astype(np.float64)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
@@ -150,9 +162,24 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
 
     Source: McNemar, Psychometrika 12(2), 1947; exact form: Liddell, J. Epidemiology & Community Health 37(1), 1983.
     """
+    gained, lost = _count_discordant(first, second)
+    return _two_sided(min(gained, lost), gained + lost)
+
+
+def paired_answers(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float, float]:
+    """:func:`paired_interval` of ``first`` − ``second``, (n,) right answers, and their :func:`mcnemar`, from counts."""
+    gained, lost = _count_discordant(first, second)
+    counts = {-1.0: lost, 0.0: np.size(first) - gained - lost, 1.0: gained}
+    counts = {value: count for value, count in counts.items() if count}
+    interval = _interval_of(tuple(counts), tuple(counts.values()))
+    return *interval, _two_sided(min(gained, lost), gained + lost)
+
+
+def _count_discordant(first: ArrayLike, second: ArrayLike) -> tuple[int, int]:
+    """How many images only ``first``, and only ``second``, got right."""
     one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    b, c = int((one & ~other).sum()), int((other & ~one).sum())
-    return _two_sided(min(b, c), b + c)
+    both = int(np.count_nonzero(one & other))
+    return int(np.count_nonzero(one)) - both, int(np.count_nonzero(other)) - both
 
 
 @lru_cache(maxsize=1 << 16)

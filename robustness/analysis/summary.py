@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.decisions import Decision
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import accuracy_interval, mcnemar, paired_interval, wilson_interval
+from robustness.analysis.statistics import accuracy_interval, mcnemar, paired_answers, paired_interval, wilson_interval
 
 _LEVEL = 0.05
 MEAN, MEAN_OF_EXTRA = "mean of corruptions", "mean of extra corruptions"
@@ -19,6 +19,7 @@ Places = dict[tuple[str, int], Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
 Settings = dict[tuple[str, str, str], Places]
 """By model, policy and, for ``fixed``, the λ as text."""
+_NO_SETTING = f"{math.nan:g}"
 
 
 def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
@@ -38,9 +39,8 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
         row |= {"n": len(correct), "accuracy": correct.mean(), "ci_low": low, "ci_high": high}
         for title, reference in _references(run, settings, decision.model).items():
             if place in reference:
-                other = reference[place].correct
-                row |= _difference(title, correct.astype(float) - other)
-                row[f"{title}_p"] = mcnemar(correct, other)
+                names = (title, f"{title}_low", f"{title}_high", f"{title}_p")
+                row |= zip(names, paired_answers(correct, reference[place].correct), strict=True)
         rows.append(row | {name: getattr(decision, name) for name in ("nll", "ece", "residual", "sparsity")})
     columns = ["perturbation", "severity", "model", "policy", "lam", "n", "accuracy", "ci_low", "ci_high"]
     columns += [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
@@ -125,14 +125,13 @@ def group_settings(decisions: list[Decision]) -> Settings:
 
 def find_baseline(run: Run, settings: Settings) -> Places:
     """The decisions of the baseline model, at its λ of training if it has one; empty if there is none."""
-    return next(
-        (p for (model, policy, _), p in settings.items() if model == run.baseline and policy in ("none", "trained")), {}
-    )
+    baseline = str(run.baseline)
+    return settings.get((baseline, "none", _NO_SETTING)) or settings.get((baseline, "trained", _NO_SETTING), {})
 
 
 def _references(run: Run, settings: Settings, model: str) -> dict[str, Places]:
     """What a model is compared with: itself at the λ of training (``gain``), the baseline model (``versus``)."""
-    trained = next((p for (name, policy, _), p in settings.items() if name == model and policy == "trained"), {})
+    trained = settings.get((model, "trained", _NO_SETTING), {})
     return {"gain": trained, "versus": find_baseline(run, settings) if model != run.baseline else {}}
 
 

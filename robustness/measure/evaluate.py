@@ -38,16 +38,19 @@ class Answers:
     residual: Tensor | None
     sparsity: Tensor | None
 
-    def room_for(self, n: int) -> Answers:
-        """Answers to ``n`` images, of the same kind and not yet written."""
-        rooms: dict[str, Any] = {name: v if v is None else v.new_empty(n) for name, v in vars(self).items()}
-        return Answers(**rooms)
+    @classmethod
+    def make_room(cls, count: int, n: int, *, has_code: bool, device: torch.device) -> Answers:
+        """Answers to ``n`` images at each of ``count`` λs, every value of shape (count, n), not yet written."""
+        types = {"predicted": torch.int64, "confidence": torch.float32, "nll": torch.float32}
+        room: dict[str, Any] = {name: torch.empty(count, n, dtype=kind, device=device) for name, kind in types.items()}
+        code = {name: torch.empty(count, n, device=device) if has_code else None for name in ("residual", "sparsity")}
+        return cls(**(room | code))
 
-    def write(self, batch: slice, part: Answers) -> None:
-        """Copy ``part`` to the positions ``batch``."""
+    def write(self, index: int, batch: slice, part: Answers) -> None:
+        """Copy ``part`` to the positions ``batch`` of the λ ``index``."""
         for name, value in vars(part).items():
             if value is not None:
-                getattr(self, name)[batch] = value
+                getattr(self, name)[index, batch] = value
 
 
 def answer(
@@ -95,7 +98,7 @@ def evaluate(
     """Outcomes per image, one frame for each of ``lambdas``.
 
     Every batch is moved to the device once and answered at every λ; answers stay on the device until the end. They are
-    copied into one array for all batches: small tensors that outlive their batch would keep the allocator from using
+    copied into arrays made before the first forward pass: small tensors that outlive one keep the allocator from using
     the memory around them again.
 
     Args:
@@ -115,7 +118,8 @@ def evaluate(
         EvaluationError: logits of the wrong shape, or not finite.
     """
     n = len(images.labels)
-    collected: list[Answers | None] = [None] * len(lambdas)
+    has_code = isinstance(network, Network) and network.has_code
+    answers = Answers.make_room(len(lambdas), n, has_code=has_code, device=device)
     for start in range(0, n, batch_size):
         batch = slice(start, start + batch_size)
         pixels = torch.from_numpy(np.array(images.pixels[batch])).to(device, non_blocking=True)
@@ -123,16 +127,14 @@ def evaluate(
         x = to_images(pixels)
         shared = network.correlate(x) if isinstance(network, Network) and len(lambdas) > 1 else None
         for index, lam in enumerate(lambdas):
-            part = answer(network, x, labels, lam, shared)
-            whole = collected[index] = collected[index] or part.room_for(n)
-            whole.write(batch, part)
+            answers.write(index, batch, answer(network, x, labels, lam, shared))
             progress(len(labels))
-    return [_to_frame(answers, images.labels, indices, lam) for answers, lam in zip(collected, lambdas) if answers]
+    return [_to_frame(answers, index, images.labels, indices, lam) for index, lam in enumerate(lambdas)]
 
 
-def _to_frame(answers: Answers, labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
+def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
     def gather(name: str, dtype: type[np.generic]) -> np.ndarray:
-        values: np.ndarray = getattr(answers, name).cpu().numpy().astype(dtype)
+        values: np.ndarray = getattr(answers, name)[index].cpu().numpy().astype(dtype)
         return values
 
     columns: dict[str, np.ndarray] = {

@@ -11,6 +11,7 @@ from robustness.analysis.statistics import (
     accuracy_interval,
     clustered_interval,
     mcnemar,
+    paired_answers,
     paired_interval,
     percentile_interval,
     resample_means,
@@ -95,3 +96,21 @@ def test_mcnemar_by_hand():
     assert mcnemar(first, first) == 1
     assert mcnemar([True, False], [False, True]) == 1
     assert mcnemar(np.ones(40, bool), np.zeros(40, bool)) == pytest.approx(2 / 2**40)
+
+
+def test_shared_draws_give_the_interval_of_draws_of_their_own():
+    """Means of five answers of 100 images: by shared resamples and, of three copies of each image, by others."""
+    rng = np.random.default_rng(0)
+    values = rng.choice([-0.4, -0.2, 0, 0.2, 0.4, 0.6], 100)
+    mean, low, high = paired_interval(values)
+    drawn = resample_means(values, draws=20_000, seed=1)
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx(percentile_interval(drawn), abs=0.1 * (high - low))
+    assert paired_interval(rng.permutation(values))[1:] == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_paired_answers_are_what_their_differences_and_mcnemar_say():
+    first, second = np.array([True] * 7 + [False] * 5), np.array([True] * 3 + [False] * 7 + [True] * 2)
+    difference = first.astype(float) - second
+    assert paired_answers(first, second) == (*paired_interval(difference), mcnemar(first, second))
+    assert paired_answers(first, first) == (0, 0, 0, 1)
