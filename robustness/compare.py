@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m robustness.compare",
         description="Accuracy of run B minus that of run A, paired image by image, with 95 %% bootstrap intervals. "
-        "Runs on other images, corruptions, seeds or protocols are refused. No model or data is needed.",
+        "Runs on other images, corruptions, seeds, speeds or protocols are refused; policies that chose from other λs "
+        "are left out by name. The column cells counts what went into a mean. No model or data is needed.",
         epilog="examples:\n  python -m robustness.compare results/runs/before results/runs/after\n"
         "  python -m robustness.compare runs/a runs/b --models sdnet18-cifar10,my-sdnet18 --out difference.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -37,18 +38,22 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.models and len(names) not in (1, 2):
         raise InputError(f"--models takes one name for both runs, or A,B; got {arguments.models!r}")
     first, second = (Run.open(RunDirectory(path)) for path in (arguments.first, arguments.second))
-    table = compare_runs(first, second, models=(names[0], names[-1]) if names else None)
+    comparison = compare_runs(first, second, models=(names[0], names[-1]) if names else None)
+    table = comparison.table
     if arguments.out is not None:
         write_csv(table, arguments.out)
     print(to_markdown(_show(table)))
     print(f"\nA: {arguments.first}; B: {arguments.second}; n = {int(table['n'].iloc[0])} images, paired.")
+    for reason in comparison.left_out:
+        print(f"{reason}.")
     return EXIT_DONE
 
 
 def _show(table: pd.DataFrame) -> pd.DataFrame:
     """The table as a reader wants it: percent, and the difference with its interval in one cell."""
     lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={value:g}")
-    shown = pd.DataFrame({"A (%)": 100 * table["first"], "B (%)": 100 * table["second"]})
+    cells = table["severities"].map(str)
+    shown = pd.DataFrame({"cells": cells, "A (%)": 100 * table["first"], "B (%)": 100 * table["second"]})
     parts = zip(100 * table["difference"], 100 * table["low"], 100 * table["high"])
     shown["B − A [95 %]"] = [f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−") for value, low, high in parts]
     shown.index = pd.Index(table["model"] + " " + table["policy"] + lam + ", " + table["perturbation"], name="accuracy")

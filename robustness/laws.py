@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import linregress
 
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
@@ -41,6 +44,43 @@ class NoiseLevel:
 
 
 @dataclass(frozen=True)
+class Family:
+    """The levels of one noise, and their own line of least squares, λ = slope · r + intercept, not clipped.
+
+    Args:
+        noise: its name.
+        points: its levels, fitted or not.
+        slope: of the line through the fitted levels; NaN where their residuals are not distinct.
+        intercept: as ``slope``.
+        r_squared: share of the variance of their best λs that the line explains; None where these are all equal, and
+            for two levels, which any line explains.
+    """
+
+    noise: str
+    points: tuple[NoiseLevel, ...]
+    slope: float
+    intercept: float
+    r_squared: float | None
+
+    @classmethod
+    def of(cls, noise: str, points: tuple[NoiseLevel, ...]) -> Family:
+        """Draw the line through the fitted ones of ``points``."""
+        residuals = [point.residual for point in points if point.fitted]
+        lambdas = [point.lam for point in points if point.fitted]
+        if len(set(residuals)) < 2:
+            return cls(noise, points, math.nan, math.nan, None)
+        line = linregress(residuals, lambdas)
+        r_squared = float(line.rvalue) ** 2 if len(set(lambdas)) > 1 and len(lambdas) > 2 else None
+        return cls(noise, points, float(line.slope), float(line.intercept), r_squared)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Smallest and largest residual of its fitted levels, between which its line means something."""
+        residuals = [point.residual for point in self.points if point.fitted]
+        return min(residuals), max(residuals)
+
+
+@dataclass(frozen=True)
 class FittedLaw:
     """A residual law and where it comes from; JSON on disk, ``<model>.law.json`` beside the checkpoint.
 
@@ -55,6 +95,11 @@ class FittedLaw:
     r_squared: float | None
     points: tuple[NoiseLevel, ...]
     provenance: dict[str, Any]
+
+    def families(self) -> list[Family]:
+        """The noises that the law was fitted on, in their order, each with the line through its own fitted levels."""
+        names = dict.fromkeys(point.noise for point in self.points)
+        return [Family.of(name, tuple(point for point in self.points if point.noise == name)) for name in names]
 
     def to_json(self) -> dict[str, Any]:
         """The law as JSON values."""

@@ -190,7 +190,10 @@ class Residual:
 
 @dataclass(frozen=True)
 class Oracle:
-    """The λ that is best on these very test images: an upper bound of every fixed λ, never a result."""
+    """The best fixed λ per cell, chosen with test labels: an upper bound on every fixed λ, never a result.
+
+    Its gain over the λ of training is ≥ 0 by construction, where the grid has that λ.
+    """
 
     name: ClassVar[str] = "oracle"
     uses_test_labels: ClassVar[bool] = True
@@ -203,6 +206,11 @@ class Oracle:
 
 POLICIES: tuple[Policy, ...] = (Trained(), Validated(), Residual(), Oracle())
 """Besides :class:`Fixed` at every λ of the grid."""
+
+
+def is_upper_bound(name: str) -> bool:
+    """Whether a policy of :data:`POLICIES` looks at test labels; it then stands in no headline, nor in its table."""
+    return any(policy.name == name and policy.uses_test_labels for policy in POLICIES)
 
 
 def extra_of_kind(corruption: str) -> str | None:

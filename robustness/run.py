@@ -21,7 +21,7 @@ from robustness.measure.foreign import runs_code
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
-from robustness.measure.subjects import load_subject, load_subjects
+from robustness.measure.subjects import Subject, load_subject, load_subjects
 from robustness.mirror import local_folder, mirrored
 from robustness.policies import ResidualLaw
 from robustness.report import exit_code, print_summary
@@ -234,6 +234,19 @@ def announce(measurement: Measurement) -> None:
         print(f"  shard {measurement.shard}: {len(own)} of the cells, {len(own & measurement.done)} of them done")
 
 
+def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
+    """A sentence for every model that was made for images of another size."""
+    height, width = images.pixels.shape[1:3]
+    sizes = {subject.name: getattr(subject.network, "input_size", None) for subject in subjects}
+    return [
+        f"{name}: its source evaluates it on images of {size[0]} × {size[1]} pixels, these have {height} × {width} and "
+        "are taken as they are, so it may do worse than its source says; python -m data_prep import --resize --crop "
+        "makes images of another size"
+        for name, size in sizes.items()
+        if size not in (None, (height, width))
+    ]
+
+
 def compare_with_exact(measurement: Measurement) -> None:
     """Measure, say and record what ``--speed fast`` changes in the predictions."""
     images, device = measurement.images, measurement.device
@@ -262,6 +275,9 @@ def main(argv: list[str] | None = None) -> int:
             measurement.directory.clear()
         measurement.find_done()
         announce(measurement)
+        measurement.events += (notes := find_other_sizes(measurement.subjects, measurement.images))
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         if arguments.speed == "fast":
             compare_with_exact(measurement)
         measurement.run(sys.argv[1:] if argv is None else argv)

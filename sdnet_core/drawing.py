@@ -17,7 +17,7 @@ _MOST_MAPS = 8
 
 
 def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
-    """The first 64 atoms (D, k, k, 3), each stretched to its own range, 16 in a row.
+    """The first 64 atoms (D, k, k, 3), each stretched to its own range, 16 in a row, with their numbers.
 
     Args:
         figure: a figure or a part of one, still empty.
@@ -26,8 +26,9 @@ def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
     shown = stretch(atoms[:_MOST_ATOMS], axes=(1, 2, 3))
     columns = min(len(shown), 16)
     axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flatten()
-    for axis, atom in zip(axes, shown):
+    for number, (axis, atom) in enumerate(zip(axes, shown)):
         axis.imshow(atom, interpolation="nearest")
+        axis.set_title(str(number), fontsize=7, pad=2)
     for axis in axes:
         hide_axis(axis)
 

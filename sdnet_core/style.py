@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -19,19 +20,28 @@ _STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7.5,
     "figure.dpi": 150,
-    "font.size": 9,
+    "figure.labelsize": 7,
+    "figure.titlesize": 8,
+    "font.size": 8,
     "grid.alpha": 0.3,
+    "legend.fontsize": 7,
     "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 3.5,
+    "legend.title_fontsize": 7,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3,
     "pdf.fonttype": 42,
+    "savefig.dpi": 300,
     "svg.fonttype": "none",
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
 }
+TEXT_WIDTH = 5.5
+"""Inches that a page has for text: a figure of this width is printed at its own size, its letters at least 7 points."""
+_CHARACTERS = 19
+"""Of a note, per inch."""
 
 
 def lam_colour(index: int, count: int) -> tuple[float, float, float, float]:
@@ -45,25 +55,27 @@ def figure_style() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE)
 
 
-def panel_grid(count: int, *, x: str, y: str, share_x: bool = True, height: float = 1.7) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` small panels with shared axes, labelled ``x`` and ``y`` on the outer ones."""
-    columns = count if count <= 3 else min(5, math.ceil(math.sqrt(count)) + (count > 9))
+def panel_grid(
+    count: int, *, x: str, y: str, share_x: bool = True, share_y: bool = True, height: float = 1.25
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, :data:`TEXT_WIDTH` wide, labelled ``x`` and ``y`` on the outer ones."""
+    columns = count if count <= 3 else min(4, 5, key=lambda columns: -count % columns)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(max(2.0 * columns, 4.5), height * rows + 0.7), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=True).flatten().tolist()
+    figure = Figure(figsize=(TEXT_WIDTH, max(height * rows, 1.6) + 0.7), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, sharey=share_y).flatten().tolist()
     for axis in axes[count:]:
         axis.remove()
     for position, axis in enumerate(axes[:count]):
         is_lowest = position + columns >= count
         axis.tick_params(labelbottom=is_lowest or not share_x)
-        axis.set_xlabel(x if is_lowest else "")
+        axis.set_xlabel(x if position // columns == rows - 1 else "")
         axis.set_ylabel("" if position % columns else y)
     return figure, axes[:count]
 
 
 def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     """Write ``name.png`` and ``name.pdf`` with ``note`` (what the numbers stand for) below the panels."""
-    figure.supxlabel(note, fontsize=6.5, color="0.35")
+    figure.supxlabel(fill(note, int(_CHARACTERS * figure.get_figwidth())), fontsize=7, color="0.35")
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
         with replacing(folder / as_file_name(f"{name}.{suffix}")) as temporary:
-            figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
+            figure.savefig(temporary, metadata=metadata)

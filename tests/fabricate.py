@@ -70,8 +70,8 @@ def fabricate_run(
                         answers = answer(model, name, severity, lam, split, n)
                         directory.write_outcome(key, _to_frame(answers, lam, n), {"seconds": 1.0})
     for cell in extra_cells:
-        made_up = {"data": "made-up", "split": "test", "source": "generated", "n": n, "status": "done", "reason": ""}
-        cells.append({**made_up, **cell})
+        common = {"data": "made-up", "split": "test", "source": "generated", "n": n, "status": "done", "reason": ""}
+        cells.append({**common, **cell})
         directory.write_outcome(cell["key"], _to_frame({"correct": np.arange(n) % 4 == 0}, None, n), {"seconds": 1.0})
     fields: dict[str, Any] = {
         "status": "complete",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,17 @@ from matplotlib.figure import Figure
 from robustness.analysis.attack_tables import name_setting, records
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import describe
+from robustness.analysis.tables import describe, thin_out
 from robustness.analysis.trust import OK
 from robustness.attack import NORMS, format_eps
-from sdnet_core.style import MODEL_MARKERS, figure_style, lam_colour, panel_grid, save_figure
+from sdnet_core.drawing import hide_axis
+from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, figure_style, lam_colour, panel_grid, save_figure
 
 _PLAIN_COLOURS = ("#D55E00", "#CC79A7", "#E69F00")
 _POLICY_COLOUR = "#000000"
+_MOST_CODES = 4
+_CELL = 0.18
+"""Inches that a number of the transfer matrix needs."""
 
 
 def write_attack_figures(run: Run, attacks: Attacks) -> None:
@@ -30,23 +33,23 @@ def write_attack_figures(run: Run, attacks: Attacks) -> None:
             f"{describe(run)}. Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy "
             "(adaptive). Bands: 95 % intervals. Crosses: marked SUSPECT or INVALID, not to be believed."
         )
-        save_figure(draw_accuracy_by_eps(run, attacks), folder, "accuracy_by_eps", fill(note, 110))
+        save_figure(draw_accuracy_by_eps(run, attacks), folder, "accuracy_by_eps", note)
         for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
             if group["shown"].nunique() > 1:
                 title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too."
                 figure = draw_transfer_matrix(group)
-                save_figure(figure, folder, f"transfer_{model}_{attack}_{norm}", fill(title, 80))
+                save_figure(figure, folder, f"transfer_{model}_{attack}_{norm}", title)
         samples = run.directory.read_samples("attack_samples")
         if samples:
             title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
-            save_figure(draw_adversarial_images(samples), folder, "adversarial_images", fill(title, 110))
+            save_figure(draw_adversarial_images(samples), folder, "adversarial_images", title)
 
 
 def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
     """A panel per attack and norm: accuracy against ε for every model and λ, from the natural accuracy at ε = 0."""
     rows = attacks.rows
     panels = [(str(attack), str(norm), g) for (attack, norm), g in rows.groupby(["perturbation", "norm"], sort=False)]
-    figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False, height=2.6)
+    figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False, height=2.4)
     natural = {name_setting(row): row for row in records(run.cells[run.cells["perturbation"] == "clean"])}
     lambdas = sorted(rows["lam"].dropna().unique())
     plain = [model for model in run.models if not rows[(rows["model"] == model)]["lam"].notna().any()]
@@ -67,7 +70,7 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
                     label = setting if threat == "whitebox" else None
                     _draw_line(axis, [natural[setting], *points], scale, colour, marker, line, label)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3), fontsize=7)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
     return figure
 
 
@@ -103,9 +106,12 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
     """A panel per ε: rows are the λ that the images were crafted for, columns the λ that they are shown at."""
     panels = list(transfers.groupby("eps", sort=True))
     choices = list(dict.fromkeys(transfers["crafted"]))
-    side = 0.62 * len(choices) + 0.9
-    figure = Figure(figsize=(side * len(panels) + 0.4, side + 0.7), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    columns = max(1, min(len(panels), int(TEXT_WIDTH / (_CELL * len(choices) + 0.35))))
+    rows, side = -(-len(panels) // columns), min(2.2, (TEXT_WIDTH - 0.5) / columns)
+    figure = Figure(figsize=(TEXT_WIDTH, rows * (side + 0.35) + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axis in axes[len(panels) :]:
+        axis.remove()
     names = [f"{choice:g}" if isinstance(choice, float) else str(choice) for choice in choices]
     for position, (axis, (eps, group)) in enumerate(zip(axes, panels)):
         table = group.pivot(index="crafted", columns="shown", values="accuracy")
@@ -117,9 +123,9 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
         axis.set_title(f"ε = {format_eps(float(str(eps)), str(group['norm'].iloc[0]))}")
         axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45)
-        axis.set_yticks(range(len(names)), names if position == 0 else [], fontsize=7)
-        axis.set_xlabel("shown at λ")
-        axis.set_ylabel("crafted for λ" if position == 0 else "")
+        axis.set_yticks(range(len(names)), [] if position % columns else names, fontsize=7)
+        axis.set_xlabel("shown at λ" if position // columns == rows - 1 else "")
+        axis.set_ylabel("" if position % columns else "crafted for λ")
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
     return figure
@@ -128,13 +134,16 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
 def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
     """A row per image: clean, adversarial, the perturbation with ±ε stretched to 0 and 1, the change of the code."""
     labels = json.loads(str(samples["answers"]))
-    lambdas, eps = samples["lambdas"], float(samples["eps"])
+    everywhere, eps = samples["lambdas"].tolist(), float(samples["eps"])
+    lambdas = thin_out(everywhere, _MOST_CODES, set())
+    columns = [everywhere.index(lam) for lam in lambdas]
     n_rows = len(labels)
-    titles = ["clean", "adversarial", f"perturbation × {0.5 / eps:.0f}", *(f"code, λ = {lam:g}" for lam in lambdas)]
-    figure = Figure(figsize=(1.15 * len(titles), 1.3 * n_rows + 0.5), layout="constrained")
+    titles = ["clean", "adversarial", f"perturbation\n× {0.5 / eps:.0f}", *(f"code,\nλ = {lam:g}" for lam in lambdas)]
+    side = (TEXT_WIDTH - 0.2) / len(titles)
+    figure = Figure(figsize=(TEXT_WIDTH, (side + 0.25) * n_rows + 0.6), layout="constrained")
     axes = figure.subplots(n_rows, len(titles), squeeze=False)
     for row in range(n_rows):
-        change = samples["code_change"][row]
+        change = samples["code_change"][row][columns]
         perturbation = (0.5 + samples["perturbation"][row] / (2 * eps)).clip(0, 1)
         for axis, picture in zip(axes[row], [samples["clean"][row], samples["adversarial"][row], perturbation]):
             axis.imshow(picture, interpolation="nearest")
@@ -144,9 +153,6 @@ def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
             axis.set_xlabel(text, fontsize=7)
     for axis, title in zip(axes[0], titles):
         axis.set_title(title, fontsize=7)
-    for axis in axes.flatten():
-        axis.spines[:].set_visible(False)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.grid(visible=False)
+    for axis in axes.flat:
+        hide_axis(axis)
     return figure

@@ -9,7 +9,8 @@ import pandas as pd
 from data_prep.files import write_text
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import describe, to_latex, to_markdown, write_csv
+from robustness.analysis.latex import to_latex
+from robustness.analysis.tables import describe, split_heads, to_markdown, write_csv
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 
@@ -33,7 +34,8 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
         caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {ATTACK_NOTE}"
         path: Path = tables / f"attacks_{norm}"
         write_text(path.with_suffix(".md"), f"{to_markdown(wide)}\n\n{caption}\n")
-        write_text(path.with_suffix(".tex"), to_latex(wide, caption))
+        heads = split_heads(list(wide.columns), [column.rpartition(" ")[0] for column in wide.columns[1:]])
+        write_text(path.with_suffix(".tex"), to_latex(wide, caption, path.name, heads=heads))
 
 
 def describe_attacks(run: Run) -> str:

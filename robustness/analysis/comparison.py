@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -10,15 +11,16 @@ from data_prep.errors import InputError
 from robustness.analysis.decisions import decide
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import paired_interval
-from robustness.analysis.summary import Settings, average, group_corruptions, group_settings
+from robustness.analysis.summary import Places, average, group_corruptions, group_settings, list_planned
+from robustness.policies import POLICIES, Validated
 
 
 def check_protocols(first: Run, second: Run) -> None:
     """Make sure that both runs saw the same images.
 
     Raises:
-        InputError: they differ in data, number of images, seed, source or parameters of the corruptions, or protocol
-            version; every difference is named.
+        InputError: they differ in data, number of images, seed, source or parameters of the corruptions, speed, or
+            protocol version; every difference is named.
     """
     ours, theirs = _protocol(first), _protocol(second)
     differing = [f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]]
@@ -36,58 +38,111 @@ def _protocol(run: Run) -> dict[str, Any]:
         "source of the corruptions": data["source"],
         "parameters of the corruptions": suite["profile"],
         "seed": suite["seed"],
+        "speed": "fast" if run.record.get("agreement") else "exact",
         "protocol version": run.record["protocol"],
     }
 
 
-def compare_runs(first: Run, second: Run, *, models: tuple[str, str] | None = None) -> pd.DataFrame:
+Models = tuple[str, str]
+"""A model of the first run, and the one of the second that it is held against."""
+_OF_ANY_GRID = ("none", "fixed", "trained")
+
+
+@dataclass(frozen=True)
+class Comparison:
     """Accuracy of the second run minus that of the first, paired image by image.
+
+    Args:
+        table: one row per perturbation (mean over the severities that both have), mean over the corruptions (where both
+            have every cell of the same ones), model, policy and fixed λ that both have. Columns ``perturbation, model,
+            policy, lam, n, severities, first, second`` (accuracies), ``difference, low, high`` (95 % bootstrap interval
+            over the images); ``severities`` counts the cells that went into the mean.
+        left_out: policies that choose among different things in the two runs, and why, a sentence for each model.
+    """
+
+    table: pd.DataFrame
+    left_out: tuple[str, ...]
+
+
+def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Comparison:
+    """Compare two runs on the same images.
 
     Args:
         first: a run.
         second: another run on the same images.
         models: the model of the first run and that of the second; None for every model that both have.
 
-    Returns:
-        One row per perturbation (mean over the severities that both have, and over the corruptions where both have all
-        cells), model, policy and fixed λ that both have. Columns ``perturbation, model, policy, lam, n, severities,
-        first, second`` (accuracies), ``difference, low, high`` (95 % bootstrap interval over the images).
-
     Raises:
         InputError: the protocols differ, or there is nothing to compare.
     """
     check_protocols(first, second)
-    mine, other = (group_settings(decide(run)) for run in (first, second))
     if models is not None:
         _check_models(models, first, second)
-        other = {(models[0], *rest): places for (name, *rest), places in other.items() if name == models[1]}  # type: ignore[misc]
-    common = [setting for setting in mine if setting in other]
-    if not common:
+    pairs = [models] if models is not None else [(name, name) for name in first.models if name in second.models]
+    mine, other = (group_settings(decide(run)) for run in (first, second))
+    rows, left_out = [], []
+    for ours, theirs in pairs:
+        reasons = _find_mismatch(first, second, (ours, theirs))
+        left_out += [f"{ours}: {reason}" for reason in dict.fromkeys(reasons.values())]
+        for (model, policy, lam), places in mine.items():
+            counterpart = other.get((theirs, policy, lam))
+            if model == ours and counterpart and policy not in reasons:
+                row = {"model": ours, "policy": policy, "lam": float(lam)}
+                rows += [{**group, **row} for group in _compare(first, second, places, counterpart)]
+    if not rows:
+        why = f" ({'; '.join(left_out)})" if left_out else ""
         raise InputError(
-            f"the runs have no model and policy in common ({', '.join(first.models)} and {', '.join(second.models)}): "
-            "say which models to compare with --models A,B"
+            f"the runs have no model and policy in common ({', '.join(first.models)} and {', '.join(second.models)})"
+            f"{why}: say which models to compare with --models A,B"
         )
-    rows = [row for setting in common for row in _compare(first, setting, mine, other)]
-    return pd.DataFrame(rows)
+    columns = ["perturbation", "model", "policy", "lam", "n", "severities", "first", "second"]
+    return Comparison(pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"]), tuple(left_out))
 
 
-def _check_models(models: tuple[str, str], first: Run, second: Run) -> None:
+def _check_models(models: Models, first: Run, second: Run) -> None:
     for name, run in zip(models, (first, second)):
         if name not in run.models:
             raise InputError(f"{run.directory.path} has no model {name!r}: choose from {', '.join(run.models)}")
 
 
-def _compare(run: Run, setting: tuple[str, str, str], mine: Settings, other: Settings) -> list[dict[str, Any]]:
-    ours, theirs = mine[setting], other[setting]
-    groups = {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}
+def _find_mismatch(first: Run, second: Run, models: Models) -> dict[str, str]:
+    """Why a policy cannot be paired, by its name: it chose from other λs, or on other training images, over there."""
+    grids = [_grid(run, model) for run, model in zip((first, second), models)]
+    if grids[0] != grids[1]:
+        names = [policy.name for policy in POLICIES if policy.name not in _OF_ANY_GRID]
+        shown = " and ".join(", ".join(f"{lam:g}" for lam in grid) or "none" for grid in grids)
+        return dict.fromkeys(names, f"{', '.join(names)} are left out, since the λ grids differ: {shown}")
+    selections = [_selection(run, model) for run, model in zip((first, second), models)]
+    if selections[0] != selections[1]:
+        shown = " and ".join(text or "none" for text in selections)
+        return {Validated.name: f"{Validated.name} is left out, since λ was chosen on other images: {shown}"}
+    return {}
+
+
+def _grid(run: Run, model: str) -> list[float]:
+    return sorted(run.corrupted.loc[run.corrupted["model"] == model, "lam"].dropna().unique().tolist())
+
+
+def _selection(run: Run, model: str) -> str:
+    """The training images that a model's λ was chosen on, in words."""
+    cells = [c for c in run.record["cells"] if c["split"] != run.record["data"]["split"] and c["model"] == model]
+    names = ", ".join(dict.fromkeys(cell["perturbation"] for cell in cells if cell["severity"]))
+    return f"{names}, n = {cells[0]['n']}" if cells else ""
+
+
+def _compare(first: Run, second: Run, ours: Places, theirs: Places) -> list[dict[str, Any]]:
+    groups = {**{name: [name] for name in ["clean", *first.corruptions]}, **group_corruptions(first)}
     rows = []
     for title, names in groups.items():
-        places = [place for place in ours if place in theirs and place[0] in names]
+        asked = list_planned(second, names)
+        planned = [place for place in list_planned(first, names) if place in asked]
+        places = [place for place in planned if place in ours and place in theirs]
         if {name for name, _ in places} != set(names):
             continue
+        if title not in names and (places != planned or set(names) != set(group_corruptions(second).get(title, []))):
+            continue
         one, two = average(ours, places), average(theirs, places)
-        row = {"perturbation": title, "model": setting[0], "policy": setting[1], "lam": float(setting[2])}
-        row |= {"n": len(one), "severities": len({level for _, level in places})}
+        row = {"perturbation": title, "n": len(one), "severities": len(places)}
         row |= {"first": one.mean(), "second": two.mean()}
         rows.append(row | dict(zip(("difference", "low", "high"), paired_interval(two - one), strict=True)))
     return rows

@@ -3,63 +3,68 @@
 from __future__ import annotations
 
 import json
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law
-from robustness.analysis.tables import describe
+from robustness.analysis.tables import describe, thin_out
+from sdnet_core.drawing import hide_axis
 from sdnet_core.style import (
     MODEL_COLOURS,
     MODEL_MARKERS,
+    TEXT_WIDTH,
     figure_style,
     lam_colour,
     panel_grid,
     save_figure,
 )
 
-_MOST_ROWS = 16
+_MOST_LINES = 5
+_MOST_IMAGES = 5
 
 
 def write_figures(findings: Findings) -> None:
     """Draw every figure that the run has outcomes for into its folder ``figures``."""
     run = findings.run
     folder = run.directory.path / "figures"
-    note = f"{describe(run)}. Bands: 95 % intervals."
+    about = f"{describe(run)}."
     with figure_style():
         if run.corrupted["lam"].nunique() > 1:
-            full_note = f"{note} Mean over the severities. Ring: λ of training."
-            save_figure(
-                draw_accuracy_by_lambda(run, findings.summary), folder, "accuracy_by_lambda", fill(full_note, 120)
-            )
+            note = f"{about} Mean over the severities; every panel has its own scale. Bands: 95 % intervals. "
+            note += "Ring: λ of training."
+            save_figure(draw_accuracy_by_lambda(run, findings.summary), folder, "accuracy_by_lambda", note)
         for model in run.models:
             measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
             if len(measured) and measured["lam"].notna().any():
-                name = f"accuracy_by_severity_{model}"
-                save_figure(draw_accuracy_by_severity(run, model), folder, name, fill(note, 120))
+                note = f"{about} 95 % intervals of all λs: cells.csv."
+                save_figure(draw_accuracy_by_severity(run, model), folder, f"accuracy_by_severity_{model}", note)
             figure = draw_against_baseline(run, findings.summary, model)
             if figure is not None:
-                save_figure(figure, folder, f"against_baseline_{model}", fill(f"{note} Paired by image.", 100))
+                note = f"{about} Mean over the severities, paired by image; error bars: 95 % bootstrap intervals."
+                save_figure(figure, folder, f"against_baseline_{model}", note)
         for model, law in run.laws.items():
             data = law.provenance.get("data", {})
-            fitted_on = f"Training images: {data.get('title')}, n = {data.get('n')}. Faint: not fitted."
-            save_figure(draw_law(law, model), folder, f"residual_law_{model}", fill(fitted_on, 90))
+            note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
+            note += "of an image. Lines: least squares through the full markers; faint ones were not fitted."
+            save_figure(draw_law(law, model), folder, f"residual_law_{model}", note)
         samples = run.directory.read_samples()
         if samples:
-            save_figure(draw_dictionary(samples), folder, "dictionary", fill(run.record["data"]["title"], 70))
-            title = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}"
-            save_figure(draw_samples(samples), folder, "samples", fill(title, 70))
+            save_figure(draw_dictionary(samples), folder, "dictionary", run.record["data"]["title"])
+            note = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}; "
+            note += "below it the root mean square of x − A z, in steps of 1/255, and x − A z, grey where it is 0."
+            save_figure(draw_samples(samples), folder, "samples", note)
 
 
 def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
     """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines."""
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
-    figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)")
+    figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)", share_y=False)
     for axis, name in zip(axes, names):
         axis.set_title(name.replace("_", " "))
         for index, model in enumerate(run.models):
@@ -83,51 +88,58 @@ def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, index: int) -> None:
 
 
 def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
-    """A panel per corruption: accuracy of ``model`` against severity, a line per λ; other models without λ dashed."""
+    """A panel per corruption: accuracy of ``model`` against severity at some λs; other models without λ dashed."""
     cells = run.corrupted[run.corrupted["severity"] > 0]
     figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)")
+    axes[0].set_xticks(sorted(cells["severity"].unique()))
     own = cells[cells["model"] == model]
-    lambdas = sorted(own["lam"].dropna().unique())
+    lambdas = thin_out(sorted(own["lam"].dropna().unique()), _MOST_LINES, set(own["trained_lam"]))
     for axis, name in zip(axes, run.corruptions):
         axis.set_title(name.replace("_", " "))
+        here = cells[cells["perturbation"] == name].sort_values("severity")
+        for index, (other, rows) in enumerate(here[here["lam"].isna()].groupby("model", sort=False)):
+            _draw_severities(axis, rows, str(other), MODEL_COLOURS[1 + index % 6], "--", "none")
         for index, lam in enumerate(lambdas):
-            rows = own[(own["perturbation"] == name) & (own["lam"] == lam)].sort_values("severity")
-            _draw_severities(axis, rows, f"λ = {lam:g}", lam_colour(index, len(lambdas)), "-")
-        plain = cells[(cells["perturbation"] == name) & cells["lam"].isna()]
-        for index, (other, rows) in enumerate(plain.groupby("model", sort=False)):
-            _draw_severities(axis, rows.sort_values("severity"), str(other), MODEL_COLOURS[1 + index], "--")
+            rows = here[(here["model"] == model) & (here["lam"] == lam)]
+            _draw_severities(axis, rows, f"λ = {lam:g}", lam_colour(index, len(lambdas)), "-", MODEL_MARKERS[index % 7])
     _add_legend(figure, axes[0], title=model)
     return figure
 
 
-def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object, line: str) -> None:
-    accuracy, low, high = (100 * rows[name].to_numpy() for name in ("accuracy", "ci_low", "ci_high"))
-    axis.fill_between(rows["severity"], low, high, color=colour, alpha=0.12, linewidth=0)
-    axis.plot(rows["severity"], accuracy, line, color=colour, marker=".", label=label)
+def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object, line: str, marker: str) -> None:
+    axis.plot(rows["severity"], 100 * rows["accuracy"], line, color=colour, marker=marker, label=label, linewidth=1)
 
 
 def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
-    """One image under several perturbations (rows), and its reconstruction A z at every λ (columns)."""
-    titles = json.loads(str(samples["titles"]))[:_MOST_ROWS]
-    perturbed, reconstructed = samples["perturbed"][:_MOST_ROWS, 0], samples["reconstructed"][:_MOST_ROWS, 0]
-    pictures = np.concatenate([perturbed[:, None], reconstructed], axis=1)
-    n_rows, n_columns, side = pictures.shape[:3]
-    gap = side // 12
-    framed = np.pad(pictures, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
-    mosaic = framed.transpose(0, 2, 1, 3, 4).reshape(n_rows * (side + gap), -1, 3)
-    figure = Figure(figsize=(0.95 * n_columns + 1.0, 0.95 * n_rows + 0.6), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(mosaic, interpolation="nearest")
-    centres = (side + gap) * np.arange(max(n_columns, n_rows)) + side / 2
-    axis.set_xticks(centres[:n_columns], ["input", *(f"A z, λ = {lam:g}" for lam in samples["lambdas"])], fontsize=7)
-    names = [f"{name} {severity or ''}".strip().replace("_", "\n") for name, severity in titles]
-    axis.set_yticks(centres[:n_rows], names, fontsize=7)
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    axis.spines[:].set_visible(False)
-    axis.grid(visible=False)
+    """One image under several perturbations, its reconstruction A z at several λs, and below what A z leaves out."""
+    titles = json.loads(str(samples["titles"]))
+    rows = np.linspace(0, len(titles) - 1, min(len(titles), _MOST_IMAGES)).round().astype(int)
+    lambdas = samples["lambdas"].tolist()
+    columns = [lambdas.index(lam) for lam in thin_out(lambdas, _MOST_LINES, set())]
+    perturbed, rebuilt = samples["perturbed"][rows, 0], samples["reconstructed"][rows, 0][:, columns]
+    rest = perturbed[:, None] / 255 - rebuilt / 255
+    n_columns = 1 + len(columns)
+    size = (TEXT_WIDTH, 2 * len(rows) * (TEXT_WIDTH - 0.9) / n_columns + 0.8)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.0))
+    axes = figure.subplots(2 * len(rows), n_columns, squeeze=False)
+    for place, row in enumerate(rows):
+        above, below = axes[2 * place], axes[2 * place + 1]
+        above[0].imshow(perturbed[place], interpolation="nearest")
+        name, severity = titles[row]
+        above[0].set_ylabel(f"{name} {severity or ''}".strip().replace("_", "\n"), fontsize=7)
+        below[0].text(0.5, 0.5, "x − A z", ha="center", va="center", fontsize=7)
+        for column in range(len(columns)):
+            above[column + 1].imshow(rebuilt[place, column], interpolation="nearest")
+            below[column + 1].imshow((0.5 + rest[place, column] / 2).clip(0, 1), interpolation="nearest")
+            error = 255 * float(np.sqrt(np.square(rest[place, column]).mean()))
+            above[column + 1].set_xlabel(f"{error:.1f}", fontsize=7, labelpad=1)
+    for axis, title in zip(axes[0], ["input x", *(f"A z, λ = {lambdas[column]:g}" for column in columns)]):
+        axis.set_title(title, fontsize=7)
+    for axis in axes.flat:
+        hide_axis(axis)
     return figure
 
 
 def _add_legend(figure: Figure, axis: Axes, title: str | None = None) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, title=title, loc="outside upper center", ncols=min(len(labels), 6), fontsize=8)
+    figure.legend(handles, labels, title=title, loc="outside upper center", ncols=min(len(labels), 6))

@@ -91,13 +91,15 @@ class Run:
     def selection_accuracy(self) -> dict[str, pd.DataFrame]:
         """Per model, accuracy on training images: a row per perturbation (mean over the severities), a column per λ.
 
-        NaN where the cell of any severity is missing.
+        NaN where a severity that was asked for is missing.
         """
-        tables = {}
-        for model, cells in self.selection.groupby("model"):
-            grid = cells.pivot_table(index=["perturbation", "severity"], columns="lam", values="accuracy")
-            tables[str(model)] = grid.groupby("perturbation").mean().mask(grid.isna().groupby("perturbation").any())
-        return tables
+        fields = ["key", "model", "perturbation", "severity", "lam"]
+        asked = [cell for cell in self.record["cells"] if cell["split"] != self.record["data"]["split"]]
+        planned = pd.DataFrame([[cell[name] for name in fields] for cell in asked], columns=fields)
+        cells = planned.merge(self.selection[["key", "accuracy"]], how="left", on="key")
+        groups = cells.groupby(["model", "perturbation", "lam"])["accuracy"]
+        means = groups.agg(lambda values: values.mean(skipna=False))
+        return {str(model): table.droplevel("model").unstack("lam") for model, table in means.groupby("model")}
 
     @cached_property
     def laws(self) -> dict[str, FittedLaw]:

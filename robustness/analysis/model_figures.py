@@ -10,82 +10,104 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustness.analysis.frames import Run
-from robustness.laws import FittedLaw
+from robustness.analysis.looks import family_look, policy_look
+from robustness.analysis.summary import group_corruptions
+from robustness.laws import Family, FittedLaw
+from robustness.policies import ResidualLaw, is_upper_bound
 from sdnet_core.drawing import draw_atoms, hide_axis
-from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS
+from sdnet_core.style import TEXT_WIDTH
 
-_POLICIES = ("trained", "validated", "residual")
+_NO_CHOICE = ("none", "fixed")
 
 
 def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure | None:
-    """Per corruption the paired difference of ``model`` to the baseline model, in points, under every honest policy."""
-    own = summary[(summary["model"] == model) & summary["versus"].notna() & summary["policy"].isin(_POLICIES)]
-    names = [name for name in run.corruptions if name in set(own["perturbation"])]
+    """The paired difference of ``model`` to the baseline model, in points: per corruption and in the mean.
+
+    Under the λ of training and every policy that uses no test labels.
+    """
+    own = summary[(summary["model"] == model) & summary["versus"].notna()]
+    policies = [name for name in own["policy"].unique() if name not in _NO_CHOICE and not is_upper_bound(name)]
+    own = own[own["policy"].isin(policies)]
+    names = [name for name in [*run.corruptions, *group_corruptions(run)] if name in set(own["perturbation"])]
     if not names:
         return None
-    policies = [policy for policy in _POLICIES if policy in set(own["policy"])]
-    figure = Figure(figsize=(6.0, 0.28 * len(names) + 1.2), layout="constrained")
+    figure = Figure(figsize=(TEXT_WIDTH, 0.24 * len(names) + 1.2), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color="0.3", linewidth=0.8)
     for index, policy in enumerate(policies):
         rows = own[own["policy"] == policy].set_index("perturbation").reindex(names)
-        places = np.arange(len(names)) + 0.22 * (index - (len(policies) - 1) / 2)
+        places = np.arange(len(names)) + 0.66 * (index - (len(policies) - 1) / 2) / len(policies)
         centre, low, high = (100 * rows[name].to_numpy() for name in ("versus", "versus_low", "versus_high"))
-        colour, marker = MODEL_COLOURS[index], MODEL_MARKERS[index]
-        bars = np.abs(np.stack([centre - low, high - centre]))
-        axis.errorbar(centre, places, xerr=bars, fmt=marker, color=colour, label=policy, elinewidth=1.2, markersize=4)
+        bars, look = np.abs(np.stack([centre - low, high - centre])), policy_look(policy)
+        axis.errorbar(
+            centre, places, xerr=bars, fmt=look.marker, color=look.colour, label=policy, elinewidth=1, markersize=3.5
+        )
+    if names[-1] not in run.corruptions:
+        axis.axhline(len([name for name in names if name in run.corruptions]) - 0.5, color="0.6", linewidth=0.6)
     axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axis.invert_yaxis()
     axis.set_xlabel(f"accuracy of {model} minus that of {run.baseline} (points)")
-    figure.legend(title="λ policy", loc="outside upper center", ncols=len(policies), fontsize=8)
+    figure.legend(title="λ policy", loc="outside upper center", ncols=len(policies))
     return figure
 
 
 def draw_law(fitted: FittedLaw, model: str) -> Figure:
-    """Best λ of every noise level against its mean residual, a marker per family, and the clipped line."""
-    figure = Figure(figsize=(6.6, 3.2), layout="constrained")
+    """Best λ of every noise level against its mean residual: a marker and a line per family, and the clipped law."""
+    figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
     axis = figure.subplots()
-    families = list(dict.fromkeys(point.noise for point in fitted.points))
-    for index, family in enumerate(families):
-        for is_fitted in (True, False):
-            points = [p for p in fitted.points if p.noise == family and p.fitted == is_fitted]
-            axis.scatter(
-                [p.residual for p in points],
-                [p.lam for p in points],
-                s=22,
-                alpha=0.9 if is_fitted else 0.2,
-                label=family.replace("_", " ") if is_fitted else None,
-                color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
-                marker=MODEL_MARKERS[index % len(MODEL_MARKERS)],
-            )
-    residuals = [point.residual for point in fitted.points] or [0.0, 1.0]
-    line = np.linspace(min(residuals), max(residuals), 400)
-    quality = "" if fitted.r_squared is None else f", R² = {fitted.r_squared:.2f}"
     law = fitted.law
-    axis.plot(
-        line, law.lam(line), color="0.2", label=f"λ = {law.slope:.2g} r {law.intercept:+.2g}{quality}".replace("-", "−")
-    )
-    axis.set_xlabel("mean residual r = ‖x − Az‖² at the λ of training")
+    residuals = [point.residual for point in fitted.points] or [0.0, 1.0]
+    pooled = np.linspace(min(residuals), max(residuals), 400)
+    axis.plot(pooled, law.lam(pooled), color="0.2", linewidth=2, label=f"all: {describe_line(law, fitted.r_squared)}")
+    for family in fitted.families():
+        look, label = family_look(family.noise), family.noise.replace("_", " ")
+        if np.isfinite(family.slope):
+            ends = np.array(family.span)
+            axis.plot(ends, family.slope * ends + family.intercept, color=look.colour, linewidth=1)
+            label += f": {describe_line(family, family.r_squared)}"
+        for is_fitted in (True, False):
+            points = [point for point in family.points if point.fitted == is_fitted]
+            axis.scatter(
+                [point.residual for point in points],
+                [point.lam for point in points],
+                s=16,
+                alpha=0.9 if is_fitted else 0.25,
+                color=look.colour,
+                marker=look.marker,
+                label=label if is_fitted else None,
+            )
+    axis.set_ylim(0, 1.08 * max([law.highest, *(point.lam for point in fitted.points)]))
+    axis.set_xlabel("mean residual r = ‖x − Az‖² at the λ of training (normalised pixels)")
     axis.set_ylabel("best λ")
     axis.set_title(model)
-    figure.legend(loc="outside right upper", fontsize=7)
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
+
+
+def describe_line(line: ResidualLaw | Family, r_squared: float | None) -> str:
+    """``λ = 0.00034 r − 0.37, R² = 0.24``."""
+    quality = "" if r_squared is None else f", R² = {r_squared:.2f}"
+    sign = "−" if line.intercept < 0 else "+"
+    return f"λ = {line.slope:.2g} r {sign} {abs(line.intercept):.2g}{quality}".replace("-", "−")
 
 
 def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
     """Atoms of the input layer, each stretched to its own range, and the code of one image at every λ."""
     codes, lambdas, numbers = samples["codes"].astype(np.float32), samples["lambdas"], samples["code_atoms"]
-    figure = Figure(figsize=(1.0 * (codes.shape[1] + 1) + 0.4, 1.0 * len(lambdas) + 2.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.4, len(lambdas)])[:, 0]
-    top.suptitle(f"atoms of {samples['model']}", fontsize=9)
+    side = (TEXT_WIDTH - 0.5) / (codes.shape[1] + 1)
+    atom_rows = -(-min(len(samples["atoms"]), 64) // 16)
+    heights = [0.55 * atom_rows + 0.3, (side + 0.05) * len(lambdas) + 0.5]
+    figure = Figure(figsize=(TEXT_WIDTH, sum(heights) + 0.2), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    top.suptitle(f"atoms of {samples['model']}, by their numbers", fontsize=8)
     draw_atoms(top, samples["atoms"])
     title = json.loads(str(samples["titles"]))[0][0]
-    bottom.suptitle(f"code of the first image ({title}): the atoms that answer it most", fontsize=9)
+    bottom.suptitle(f"code of the first image ({title}): the atoms that answer it most", fontsize=8)
     axes = bottom.subplots(len(lambdas), codes.shape[1] + 1, squeeze=False)
     colours = mpl.colormaps["magma"]
     for row, lam in enumerate(lambdas):
         axes[row, 0].imshow(samples["reconstructed"][0, 0, row], interpolation="nearest")
-        axes[row, 0].set_ylabel(f"λ = {lam:g}", fontsize=8)
+        axes[row, 0].set_ylabel(f"λ = {lam:g}", fontsize=7)
         for column, number in enumerate(numbers):
             axes[row, column + 1].imshow(codes[row, column], cmap=colours, vmin=0, vmax=codes[:, column].max())
             axes[row, column + 1].set_title(f"atom {number}" if row == 0 else "", fontsize=7)

@@ -6,6 +6,9 @@ import base64
 import dataclasses
 import io
 import json
+import math
+import shlex
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,29 +19,37 @@ from data_prep.corruptions.registry import CORRUPTIONS
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.looks import family_look
+from robustness.analysis.model_figures import describe_line
 from robustness.analysis.summary import MEAN
-from robustness.attack import format_eps
+from robustness.attack import NORMS, format_eps
+from robustness.laws import Family
+from robustness.policies import is_upper_bound
 
 _LARGE_SIDE = 64
 """Sample images of more pixels a side are shrunk and stored as JPEG."""
-_CITATION = """@misc{sdnet-robustness,
-  title = {How robust is an image classifier, really? A harness across the test-time sparsity of SDNet},
-  note = {OWN}
-}
+_TITLE = "How robust is an image classifier, really? A harness across the test-time sparsity of SDNet"
+_CITATION = f"""@misc{{sdnet-robustness,
+  author = {{{{The authors of sdnet-robustness}}}},
+  title = {{{_TITLE}}},
+  note = {{OWN}}
+}}
 
-@inproceedings{dai2022sdnet,
-  title = {Revisiting Sparse Convolutional Model for Visual Recognition},
-  author = {Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
-            Zhu, Zhihui and You, Chong and Ma, Yi},
-  booktitle = {NeurIPS},
-  year = {2022}
-}"""
+@inproceedings{{dai2022sdnet,
+  title = {{Revisiting Sparse Convolutional Model for Visual Recognition}},
+  author = {{Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
+            Zhu, Zhihui and You, Chong and Ma, Yi}},
+  booktitle = {{Advances in Neural Information Processing Systems}},
+  year = {{2022}}
+}}"""
+"""As ``CITATION.cff`` has it, which names no year and no address."""
 
 
 def collect(findings: Findings) -> dict[str, Any]:
     """Everything that the page shows, as JSON values; accuracies and differences in percent."""
     run = findings.run
     summary, policies = _to_percent(findings.summary), _to_percent(findings.policies)
+    shown = policies.assign(policy=policies["policy"].map(_title))
     lambdas = {model: _lambdas(run, model) for model in run.models}
     standard = [name for name in run.corruptions if not CORRUPTIONS[name].extra]
     baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
@@ -55,7 +66,7 @@ def collect(findings: Findings) -> dict[str, Any]:
         "count": len(standard),
         "summary": {model: _by_lam(summary, model, lambdas[model]) for model in run.models},
         "cells": {model: _by_severity(policies, model, lambdas[model]) for model in run.models},
-        "rows": policies.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
+        "rows": shown.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
         "policies": _policy_rows(findings, summary),
         "refused": sorted(set(findings.scores["refused"]) - {""}),
         "attacks": _attack_rows(findings.attacks),
@@ -65,6 +76,10 @@ def collect(findings: Findings) -> dict[str, Any]:
         "rerun": _rerun(run),
         "cite": _cite(run),
     }
+
+
+def _title(policy: str) -> str:
+    return f"{policy} (upper bound)" if is_upper_bound(policy) else policy
 
 
 def _to_percent(frame: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +103,7 @@ def _groups(run: Run) -> list[tuple[str, list[str]]]:
 
 def _value(row: pd.Series) -> dict[str, float]:
     names = {"accuracy": "accuracy", "low": "ci_low", "high": "ci_high"}
-    differences = [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
+    differences = [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
     return {**{short: row[name] for short, name in names.items()}, **{name: row[name] for name in differences}}
 
 
@@ -120,7 +135,7 @@ def _policy_rows(findings: Findings, summary: pd.DataFrame) -> list[dict[str, An
     means = summary[summary["perturbation"] == MEAN].drop(columns="n")
     rows = findings.scores.merge(means, how="left", on=["model", "policy", "lam"])
     clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
-    rows = rows.assign(**clean).rename(columns={"ci_low": "low", "ci_high": "high"})
+    rows = rows.assign(**clean, policy=rows["policy"].map(_title)).rename(columns={"ci_low": "low", "ci_high": "high"})
     return [dict(zip(map(str, rows.columns), values)) for values in rows.itertuples(index=False)]
 
 
@@ -132,6 +147,8 @@ def _attack_rows(attacks: Attacks | None) -> list[dict[str, Any]]:
         lam = "" if pd.isna(row["lam"]) else f"{row['lam']:g}"
         fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
         fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
+        fields |= {"title": f"{row['perturbation']} {NORMS[row['norm']]}"}
+        fields |= {"at": row["lam"], "policy": row["policy"], "budget": float(row["eps"])}
         fields |= {"accuracy": 100 * row["accuracy"], "low": 100 * row["ci_low"], "high": 100 * row["ci_high"]}
         rows.append(fields)
     return rows
@@ -140,13 +157,24 @@ def _attack_rows(attacks: Attacks | None) -> list[dict[str, Any]]:
 def _law(run: Run, model: str) -> dict[str, Any]:
     fitted = run.laws[model]
     law, data = fitted.law, fitted.provenance.get("data", {})
-    quality = "" if fitted.r_squared is None else f", R² = {fitted.r_squared:.2f}"
-    note = f"λ = {law.slope:.3g} · r + {law.intercept:.3g}, clipped to [{law.lowest:g}, {law.highest:g}]{quality}. "
-    note += f"A point is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. "
-    note += "Faint points were not fitted: there the model keeps less than half of its clean accuracy."
-    points = [dataclasses.asdict(point) for point in fitted.points]
+    note = f"All levels: {describe_line(law, fitted.r_squared)}, clipped to [{law.lowest:g}, {law.highest:g}]. A point "
+    note += f"is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. r is summed "
+    note += "over the normalised values of an image. Faint points were not fitted: the model keeps less than half "
+    note += "of its clean accuracy there."
     line = {"slope": f"{law.slope:.9g}", "intercept": law.intercept, "lowest": law.lowest, "highest": law.highest}
-    return {**line, "points": points, "note": note}
+    return {**line, "families": [_family(family) for family in fitted.families()], "note": note}
+
+
+def _family(family: Family) -> dict[str, Any]:
+    """A noise of the law: its points, its look, and the ends and the equation of its own line."""
+    look, has_line = family_look(family.noise), math.isfinite(family.slope)
+    return {
+        "noise": family.noise,
+        **dataclasses.asdict(look),
+        "points": [dataclasses.asdict(point) for point in family.points],
+        "line": [[r, family.slope * r + family.intercept] for r in family.span] if has_line else [],
+        "equation": describe_line(family, family.r_squared) if has_line else "",
+    }
 
 
 def _samples(run: Run) -> dict[str, Any] | None:
@@ -190,7 +218,8 @@ def _record(run: Run) -> list[tuple[str, str]]:
     done = len(record["cells"]) - len(run.missing)
     rows = [
         ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
-        ("measured", f"{record['started']} to {record['written']}"),
+        ("measured in", f"{_duration(run)} of computing, summed over the cells"),
+        ("last session", f"{record['started']} to {record['written']}"),
         ("data", f"{data['title']}, {data['split']} split, n = {data['n']}, {data['source']}"),
         ("fingerprint", data["fingerprint"]),
         ("seed", str(record["suite"]["seed"])),
@@ -204,6 +233,13 @@ def _record(run: Run) -> list[tuple[str, str]]:
     return rows
 
 
+def _duration(run: Run) -> str:
+    """The time that all cells took, in whatever sessions and on however many machines they were measured."""
+    seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
 def _describe_model(model: dict[str, Any]) -> str:
     width = f", width {model['width']}" if "width" in model else ""
     return f"{model['arch']}{width}, weights {model['weights']}"
@@ -214,12 +250,21 @@ def _describe_agreement(agreement: dict[str, Any]) -> str:
 
 
 def _rerun(run: Run) -> str:
-    return f"python -m robustness.run {' '.join(run.record['asked'])}".strip() + (
-        "\n\n# the tables, figures and this page again, without models or data:\npython -m robustness.report RUN_DIR"
+    asked = shlex.join(",".join(map(_to_relative, text.split(","))) for text in run.record["asked"])
+    return f"python -m robustness.run {asked}".strip() + (
+        "\n\n# the tables, figures and this page again, without models or data:\n"
+        f"python -m robustness.report {shlex.quote(_to_relative(str(run.directory.path)))}"
     )
+
+
+def _to_relative(text: str) -> str:
+    """An argument without the folders of this machine: of an absolute path the last name."""
+    option, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _cite(run: Run) -> str:
     suite, data = run.record["suite"]["name"], run.record["data"]
-    own = f"suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
+    version = run.record["environment"]["versions"].get("sdnet-robustness", "unknown")
+    own = f"version {version}; suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
     return _CITATION.replace("OWN", own)

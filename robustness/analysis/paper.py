@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from importlib.resources import files
 
 import pandas as pd
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.summary import find_direction
 
 COLUMNS = ("baseline", "trained", "adaptive")
-_PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "corruptions.csv"
-PUBLISHED_SOURCE = "as quoted by Qin et al. (ACSC); results/paper/corruptions.csv"
+_SOURCE = "as quoted by Qin et al. (ACSC)"
+PUBLISHED_SOURCE = f"{_SOURCE}; results/paper/"
 _TEST_IMAGES, _WIDTH = {"cifar10": 10_000, "imagenet": 50_000}, 64
 
 
@@ -20,22 +21,23 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
     """Accuracies in percent of the baseline, of ``model`` at its λ of training and under the policy ``residual``.
 
     Returns:
-        One row per corruption and severity, and one for their mean (severity ``mean``). Columns ``corruption, severity,
-        baseline, trained, adaptive``; ``best``: the column whose paired 95 % intervals against both others exclude
-        zero, empty if there is none; and, on the rows of means, ``published_baseline, published_trained,
-        published_tuned`` where the protocol is comparable (:func:`differences` says what differs).
+        One row for the clean images (severity 0), one per corruption and severity, and one for their mean (``mean``).
+        Columns ``corruption, severity, baseline, trained, adaptive``; ``best``: the column that is better than both
+        others beyond doubt (:func:`~robustness.analysis.summary.find_direction`), empty if there is none; and, on the
+        rows of clean images and of means, ``published_baseline, published_trained, published_tuned`` where the protocol
+        is comparable (:func:`differences` says what differs).
     """
     run = findings.run
     means = findings.summary.assign(severity="mean")
-    cells = findings.policies[findings.policies["severity"] > 0]
+    cells = findings.policies
     published = find_published(run, model)
     rows = []
-    for corruption in run.corruptions:
-        for table in (cells, means):
+    for corruption in ["clean", *run.corruptions]:
+        for table in (cells, means) if corruption != "clean" else (cells,):
             own = table[table["perturbation"] == corruption]
             for severity, group in own.groupby("severity", sort=False):
                 row = {"corruption": corruption, "severity": str(severity), **_compare(group, model, run.baseline)}
-                if severity == "mean" and corruption in published.index:
+                if severity in ("mean", 0) and corruption in published.index:
                     row |= {f"published_{name}": value for name, value in published.loc[corruption].items()}
                 rows.append(row)
     names = ["corruption", "severity", *COLUMNS, "best", *(f"published_{name}" for name in published.columns)]
@@ -59,37 +61,61 @@ def _compare(group: pd.DataFrame, model: str, baseline: str | None) -> dict[str,
         ("trained", "baseline", "versus"),
     ):
         if winner in row and loser in row:
-            low, high = found[winner][f"{title}_low"], found[winner][f"{title}_high"]
-            beaten[winner] += low > 0
-            beaten[loser] += high < 0
+            direction = find_direction(found[winner], title)
+            beaten[winner] += direction > 0
+            beaten[loser] += direction < 0
     best = [name for name, count in beaten.items() if count == len(row) - 1]
     return {**row, "best": best[0] if best and len(row) > 1 else ""}
 
 
 @functools.cache
-def _read_published() -> pd.DataFrame | None:
-    return pd.read_csv(_PUBLISHED) if _PUBLISHED.is_file() else None
+def _read_published(name: str) -> pd.DataFrame:
+    with (files("robustness") / "analysis" / "published" / f"{name}.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file)
 
 
 def find_published(run: Run, model: str) -> pd.DataFrame:
-    """The published means that a run may be held against, corruption × (baseline, trained, tuned); empty if none.
+    """The published accuracies that a run may be held against, perturbation × (baseline, trained, tuned), or none.
 
-    Comparable: the same data set and architectures, the parameters of the -C archives, all five severities.
+    Comparable: the same data set and architectures; under corruptions the parameters of the -C archives and all five
+    severities, too. On clean images there is no ``tuned``.
     """
-    none = pd.DataFrame()
-    table, suite = _read_published(), run.record["suite"]
-    arch = {m["name"]: m["arch"] for m in run.record["models"]}
-    if table is None or run.baseline is None or suite["profile"] == "sweep" or len(suite["severities"] or range(5)) < 5:
-        return none
+    if run.baseline is None:
+        return pd.DataFrame()
+    parts = [_find_clean(run, model), _find_corrupted(run, model)]
+    return pd.concat([part for part in parts if not part.empty]) if any(map(len, parts)) else pd.DataFrame()
+
+
+def _find_clean(run: Run, model: str) -> pd.DataFrame:
+    own = _read_published("clean").set_index("arch")
+    own = own[(own["data"] == run.record["data"]["name"]) & (own["source"] == _SOURCE)]
+    names = {"baseline": _arch(run, str(run.baseline)), "trained": _arch(run, model)}
+    if not set(names.values()) <= set(own.index):
+        return pd.DataFrame()
+    return pd.DataFrame({title: own.loc[arch, "accuracy"] for title, arch in names.items()}, index=["clean"])
+
+
+def _find_corrupted(run: Run, model: str) -> pd.DataFrame:
+    suite = run.record["suite"]
+    if suite["profile"] == "sweep" or len(suite["severities"] or range(5)) < 5:
+        return pd.DataFrame()
+    table = _read_published("corruptions")
     own = table[table["data"] == run.record["data"]["name"]]
     columns = {
-        "baseline": own[(own["arch"] == arch[run.baseline]) & (own["policy"] == "none")],
-        "trained": own[(own["arch"] == arch[model]) & (own["policy"] == "trained")],
-        "tuned": own[(own["arch"] == arch[model]) & (own["policy"] == "tuned")],
+        "baseline": own[(own["arch"] == _arch(run, str(run.baseline))) & (own["policy"] == "none")],
+        "trained": own[(own["arch"] == _arch(run, model)) & (own["policy"] == "trained")],
+        "tuned": own[(own["arch"] == _arch(run, model)) & (own["policy"] == "tuned")],
     }
     if any(rows.empty for rows in columns.values()):
-        return none
+        return pd.DataFrame()
     return pd.DataFrame({name: rows.set_index("corruption")["accuracy"] for name, rows in columns.items()})
+
+
+def _arch(run: Run, model: str) -> str:
+    """What the published tables call the network of a model."""
+    network = next(m for m in run.record["models"] if m["name"] == model)
+    is_plain = network["arch"].endswith("_all") and not network.get("shortcut", True)
+    return f"{network['arch']} without shortcut" if is_plain else str(network["arch"])
 
 
 def differences(run: Run, model: str) -> list[str]:
@@ -101,10 +127,12 @@ def differences(run: Run, model: str) -> list[str]:
         clauses.append(f"the images are {data['title']}")
     if data["n"] < _TEST_IMAGES[data["name"]]:
         clauses.append(f"{data['n']:,} of {_TEST_IMAGES[data['name']]:,} test images")
-    if data["source"] != "official":
+    corrupted = "tuned" in find_published(run, model)
+    if corrupted and data["source"] != "official":
         clauses.append("corruptions are generated here, not read from the official files")
     if width != _WIDTH:
         clauses.append(f"the networks have width {width} instead of {_WIDTH}")
     clauses.append("the models are of other trainings")
-    clauses.append("their tuned λ may have seen test labels (the attribution of the row is inferred); ours has not")
+    if corrupted:
+        clauses.append("their tuned λ may have seen test labels (the attribution of the row is inferred); ours has not")
     return clauses

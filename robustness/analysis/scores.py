@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.frames import Run
 from robustness.analysis.metrics import ALEXNET_ERRORS, mean_corruption_error, relative_corruption_error
-from robustness.analysis.statistics import clustered_interval, percentile_interval, resample_means
+from robustness.analysis.statistics import accuracy_interval, percentile_interval, resample_means
 from robustness.analysis.summary import MEAN, Places, Settings, average, find_baseline, group_corruptions, list_planned
 
 _DRAWS = 1000
 _SEVERITIES = 5
+_CLEAN = [("clean", 0)]
 _COLUMNS = ["model", "policy", "lam", "baseline", "n", "corruptions"]
 _COLUMNS += [
     f"{name}{suffix}"
@@ -28,7 +29,8 @@ def score(run: Run, settings: Settings) -> pd.DataFrame:
     Returns:
         Columns ``model, policy, lam, baseline, n, corruptions``; ``clean_accuracy`` and ``mean_error`` (fractions,
         intervals over the images); ``mce`` and ``relative_mce`` against the baseline model, and ``mce_alexnet``
-        (percent, bootstrap intervals); each with ``_low`` and ``_high``; and ``refused``: why an mCE is empty.
+        (percent, bootstrap intervals); each with ``_low`` and ``_high``; and ``refused``: why an mCE is empty. ``lam``
+        is the mean of the chosen λs over the corruptions; over the clean images if cells of corruptions are missing.
     """
     names = group_corruptions(run).get(MEAN, [])
     planned = list_planned(run, names)
@@ -36,14 +38,14 @@ def score(run: Run, settings: Settings) -> pd.DataFrame:
     rows = []
     for (model, policy, _), places in settings.items():
         measured = planned if planned and all(place in places for place in planned) else []
-        lams = [places[place].lam for place in measured]
+        lams = [places[place].lam for place in measured or _CLEAN if place in places]
         lam = round(float(np.mean(lams)), 10) if lams else np.nan
         row = {"model": model, "policy": policy, "lam": lam, "corruptions": len(names)}
         if ("clean", 0) in places:
             clean = places["clean", 0].correct
-            row |= {"n": len(clean), **_named("clean_accuracy", clustered_interval(clean))}
+            row |= {"n": len(clean), **_named("clean_accuracy", accuracy_interval(clean))}
         if measured:
-            row |= _named("mean_error", clustered_interval(1 - average(places, measured)))
+            row |= _named("mean_error", accuracy_interval(1 - average(places, measured)))
         refused = _refuse(places)
         if not refused:
             row |= _corruption_errors(places, baseline) | _alexnet_errors(places, run)

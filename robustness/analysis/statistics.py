@@ -56,6 +56,25 @@ def clustered_interval(values: ArrayLike, z: float = Z_95) -> tuple[float, float
     return mean, mean - half, mean + half
 
 
+def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
+    """Mean accuracy or error and its 95 % interval, in [0, 1].
+
+    Wilson's where every image counts 0 or 1, as in a single cell; otherwise :func:`clustered_interval`, cut off at 0
+    and 1.
+
+    Args:
+        values: (n,) one per image, its mean over what it was seen under, in [0, 1].
+
+    Returns:
+        Mean, lower and upper end.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if np.isin(array, (0.0, 1.0)).all():
+        return float(array.mean()), *wilson_interval(int(array.sum()), len(array))
+    mean, low, high = clustered_interval(array)
+    return mean, max(0.0, low), min(1.0, high)
+
+
 def resample_means(values: ArrayLike, *, draws: int = 2000, seed: int = 0) -> NDArray[np.float64]:
     """Bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
 

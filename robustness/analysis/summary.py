@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,8 +11,9 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.decisions import Decision
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import clustered_interval, mcnemar, paired_interval, wilson_interval
+from robustness.analysis.statistics import accuracy_interval, mcnemar, paired_interval, wilson_interval
 
+_LEVEL = 0.05
 MEAN, MEAN_OF_EXTRA = "mean of corruptions", "mean of extra corruptions"
 Places = dict[tuple[str, int], Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
@@ -48,13 +51,14 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     """Mean accuracy over the severities of every corruption, and over the corruptions, for every model and λ policy.
 
     Every image counts once, with its mean: the images are the independent units of the intervals
-    (:func:`~robustness.analysis.statistics.clustered_interval`; for differences a bootstrap over the images). A mean
+    (:func:`~robustness.analysis.statistics.accuracy_interval`; for differences a bootstrap over the images). A mean
     over corruptions is given only where none of their cells is missing; the extra corruptions have one of their own.
 
     Returns:
         Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``, ``gain, gain_low,
         gain_high`` (minus the accuracy at the λ of training) and ``versus, versus_low, versus_high`` (minus that of the
-        baseline model), both paired image by image. ``lam`` is the mean of the λs that the policy chose.
+        baseline model), both paired image by image; ``gain_p, versus_p``: McNemar's exact p where the mean is of one
+        cell only. ``lam`` is the mean of the λs that the policy chose.
     """
     rows = []
     for title, names in {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}.items():
@@ -67,14 +71,27 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
             row = {"perturbation": title, "model": model, "policy": policy, "n": len(values)}
             lam = float(np.mean([places[place].lam for place in measured]))
             row |= {"lam": round(lam, 10), "severities": len(measured)}
-            row |= zip(("accuracy", "ci_low", "ci_high"), clustered_interval(values), strict=True)
+            row |= zip(("accuracy", "ci_low", "ci_high"), accuracy_interval(values), strict=True)
             for name, reference in _references(run, settings, model).items():
                 if all(place in reference for place in measured):
-                    row |= _difference(name, values - average(reference, measured))
+                    other = average(reference, measured)
+                    row |= _difference(name, values - other)
+                    row[f"{name}_p"] = mcnemar(values, other) if len(measured) == 1 else math.nan
             rows.append(row)
     columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
-    columns += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
+    columns += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
     return pd.DataFrame(rows, columns=columns)
+
+
+def find_direction(row: pd.Series, name: str) -> int:
+    """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is beyond doubt, otherwise 0.
+
+    Its bootstrap interval must exclude zero and, in a single cell, McNemar's exact p be below 0.05: with a handful of
+    images that tell two models apart, the percentile interval alone is too narrow.
+    """
+    if row[f"{name}_p"] >= _LEVEL:
+        return 0
+    return int(row[f"{name}_low"] > 0) - int(row[f"{name}_high"] < 0)
 
 
 def group_corruptions(run: Run) -> dict[str, list[str]]:

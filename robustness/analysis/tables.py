@@ -11,8 +11,10 @@ import pandas as pd
 from data_prep.files import as_file_name, replacing, write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.summary import group_corruptions
+from robustness.policies import is_upper_bound
 
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
 
@@ -30,7 +32,8 @@ def write_tables(findings: Findings) -> None:
     wide = widen(findings.summary, run)
     caption = f"{describe(run)}. {SUMMARY_NOTE}"
     write_text(tables / "summary.md", f"{to_markdown(wide)}\n\n{caption}\n")
-    write_text(tables / "summary.tex", to_latex(wide, caption))
+    heads = split_heads(list(wide.columns), run.models)
+    write_text(tables / "summary.tex", to_latex(wide.map(_format), caption, "summary", heads=heads))
     for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
         write_severities(findings, model, tables)
 
@@ -42,13 +45,16 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
     write_csv(table, folder / f"{name}.csv")
     caption = (
         f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
-        "policy residual. Bold: better than both others, paired 95 % intervals exclude zero."
+        "policy residual. Bold: better than both others: paired 95 % intervals exclude zero and, in a single cell, "
+        "McNemar's p < 0.05."
     )
     if any(name.startswith("published_") for name in table.columns):
         caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."
-    markdown, latex = (embolden(table, mark) for mark in ("**{}**", r"\textbf{{{}}}"))
-    write_text(folder / f"{name}.md", f"{to_markdown(markdown)}\n\n{caption}\n")
-    write_text(folder / f"{name}.tex", to_latex(latex, caption))
+    texts, bold = lay_out_severities(table)
+    marked = texts.where(~bold, "**" + texts + "**")
+    write_text(folder / f"{name}.md", f"{to_markdown(marked)}\n\n{caption}\n")
+    heads = split_heads(list(texts.columns), ["published"])
+    write_text(folder / f"{name}.tex", to_latex(texts, caption, name, heads=heads, bold=bold))
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -57,21 +63,22 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
-def embolden(table: pd.DataFrame, mark: str) -> pd.DataFrame:
-    """The paper's table as text, one row per corruption and severity, the undoubted best in ``mark``."""
-    columns = {}
-    for name in [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]:
-        values = table[name].map(_format)
-        columns[name.replace("_", " ")] = values.where(table["best"] != name, values.map(mark.format))
-    wide = pd.DataFrame(columns)
-    wide.index = pd.Index(table["corruption"] + " " + table["severity"], name="accuracy (%)")
-    return wide
+def lay_out_severities(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The paper's table as texts, one row per corruption and severity; and which cell is the undoubted best."""
+    names = [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]
+    title = table["corruption"].where(table["severity"] == "0", table["corruption"] + " " + table["severity"])
+    index = pd.Index(title, name="accuracy (%)")
+    columns = [name.replace("_", " ") for name in names]
+    texts = pd.DataFrame({title: table[name].map(_format) for title, name in zip(columns, names)}).set_index(index)
+    bold = pd.DataFrame({title: table["best"] == name for title, name in zip(columns, names)}).set_index(index)
+    return texts, bold
 
 
 def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
     """One row per perturbation and for the means over the corruptions; a column per model, λ and policy, in percent.
 
-    ``oracle`` is left out: it is no result. The extra corruptions come after the mean of the others.
+    Policies that use test labels are left out: they are no results. The extra corruptions come after the mean of the
+    others.
 
     Args:
         summary: what :func:`~robustness.analysis.summary.summarise` returned.
@@ -87,11 +94,11 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
             columns[model] = of_policy["none"]["accuracy"] * 100
         if "fixed" in of_policy:
             fixed = of_policy["fixed"]
-            for lam in _thin_out(sorted(fixed["lam"].unique()), most, trained):
+            for lam in thin_out(sorted(fixed["lam"].unique()), most, trained):
                 title = f"{model} λ={lam:g}" + (" (trained)" if lam in trained else "")
                 columns[title] = fixed.loc[fixed["lam"] == lam, "accuracy"] * 100
         for policy in of_policy:
-            if policy not in ("none", "fixed", "trained", "oracle"):
+            if policy not in ("none", "fixed", "trained") and not is_upper_bound(policy):
                 columns[f"{model} {policy}"] = of_policy[policy]["accuracy"] * 100
     order = ["clean"]
     for title, names in group_corruptions(run).items():
@@ -101,7 +108,17 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
     return wide
 
 
-def _thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
+def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
+    """Columns called ``group title``, of the groups given, as (group, title): short titles below a common head."""
+    heads = []
+    for column in columns:
+        own = max((group for group in groups if column.startswith(f"{group} ")), key=len, default="")
+        heads.append((own, column.removeprefix(own).strip()))
+    return heads
+
+
+def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
+    """At most about ``most`` of the λs, evenly spread over the grid, with those to ``keep``; None for all."""
     if most is None or len(lambdas) <= most:
         return lambdas
     spread = np.linspace(0, len(lambdas) - 1, most).round().astype(int)
@@ -127,27 +144,6 @@ def to_markdown(wide: pd.DataFrame) -> str:
     lines = [header, ["---", *["---:"] * len(wide.columns)]]
     lines += [[str(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def to_latex(wide: pd.DataFrame, caption: str) -> str:
-    """A booktabs table with one decimal and the caption."""
-
-    def escape(text: object) -> str:
-        return (
-            str(text)
-            .replace("%", r"\%")
-            .replace("_", r"\_")
-            .replace("‖", r"$\|$")
-            .replace("λ=", r"$\lambda$=")
-            .replace("−", "--")
-        )
-
-    lines = [[escape(wide.index.name), *map(escape, wide.columns)]]
-    lines += [[escape(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
-    head, *body = [" & ".join(line) + r" \\" for line in lines]
-    rows = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * len(wide.columns)}}}", r"\toprule", head]
-    rows += [r"\midrule", *body, r"\bottomrule", r"\end{tabular}", rf"\caption{{{escape(caption)}}}", r"\end{table}"]
-    return "\n".join(rows) + "\n"
 
 
 def to_terminal(wide: pd.DataFrame, width: int) -> str:

@@ -27,21 +27,54 @@ def pair(tmp_path):
 
 
 def test_differences_are_paired_image_by_image(pair):
-    table = compare_runs(*pair)
+    table = compare_runs(*pair).table
     assert {"clean", "gaussian_noise", "contrast", "mean of corruptions"} == set(table["perturbation"])
     row = table[(table["perturbation"] == "contrast") & (table["policy"] == "trained")].iloc[0]
     assert (row["first"], row["second"], row["n"]) == (0.25, 0.4, 40)
     assert row["difference"] == pytest.approx(0.15)
     assert 0 < row["low"] < 0.15 < row["high"]
-    same = compare_runs(pair[0], pair[0])
+    same = compare_runs(pair[0], pair[0]).table
     assert (same[["difference", "low", "high"]] == 0).all(axis=None)
 
 
 def test_a_model_may_be_held_against_another_of_the_other_run(pair):
-    table = compare_runs(*pair, models=("plain", "plain"))
+    table = compare_runs(*pair, models=("plain", "plain")).table
     assert set(table["model"]) == {"plain"}
     with pytest.raises(InputError, match="has no model 'other'"):
         compare_runs(*pair, models=("plain", "other"))
+
+
+def test_policies_that_chose_from_other_lambdas_are_left_out_by_name(tmp_path, capsys):
+    """Residual, validated and oracle choose among the λs of a run: with other λs they answer another question."""
+    options = {"severities": (1,), "selection": ("speckle_noise", "saturate")}
+    first = fabricate_run(tmp_path / "a", **options)
+    second = fabricate_run(tmp_path / "b", **options, lambdas=(0.1, 0.3, 0.5))
+    comparison = compare_runs(first, second)
+    assert set(comparison.table["policy"]) == {"none", "fixed", "trained"}
+    assert comparison.left_out == (
+        "sparse: validated, residual, oracle are left out, since the λ grids differ: 0.1, 0.5 and 0.1, 0.3, 0.5",
+    )
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "since the λ grids differ" in capsys.readouterr().out
+    assert {"validated", "oracle"} < set(compare_runs(first, first).table["policy"])
+    third = fabricate_run(tmp_path / "c", severities=(1,), selection=("speckle_noise",))
+    comparison = compare_runs(first, third)
+    assert set(comparison.table["policy"]) == {"none", "fixed", "trained", "oracle"}
+    assert "validated is left out" in comparison.left_out[0]
+    assert "speckle_noise, saturate, n = 40 and speckle_noise, n = 40" in comparison.left_out[0]
+
+
+def test_means_are_of_cells_that_both_have_in_full(tmp_path):
+    whole = fabricate_run(tmp_path / "whole", severities=(1, 3))
+    few = fabricate_run(tmp_path / "few", severities=(3,))
+    rows = compare_runs(whole, few).table.query("policy == 'none'").set_index("perturbation")
+    assert rows["severities"].to_dict() == {"clean": 1, "gaussian_noise": 1, "contrast": 1, "mean of corruptions": 2}
+    gap = fabricate_run(tmp_path / "gap", severities=(1, 3), missing=lambda c: c["key"] == "test-contrast-3-plain-None")
+    rows = compare_runs(whole, gap).table.query("policy == 'none'").set_index("perturbation")
+    assert rows["severities"].to_dict() == {"clean": 1, "gaussian_noise": 2, "contrast": 1}
+    one = fabricate_run(tmp_path / "one", severities=(1, 3), corruptions=("contrast",))
+    for pair in ((whole, one), (one, whole)):
+        assert "mean of corruptions" not in set(compare_runs(*pair).table["perturbation"]), "means of other corruptions"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +85,7 @@ def test_a_model_may_be_held_against_another_of_the_other_run(pair):
         ({"data": {"source": "official"}}, "source of the corruptions generated and official"),
         ({"suite": {"seed": 1}}, "seed 0 and 1"),
         ({"suite": {"profile": "sweep"}}, "parameters of the corruptions cifar and sweep"),
+        ({"agreement": [{"model": "sparse", "same": 40, "n": 40}]}, "speed exact and fast"),
         ({"protocol": 2}, "protocol version 1 and 2"),
     ],
 )
@@ -66,7 +100,7 @@ def test_the_command_prints_and_writes_the_table(pair, tmp_path, capsys):
     paths = [str(run.directory.path) for run in pair]
     out = tmp_path / "difference.csv"
     assert run_command(lambda: main([*paths, "--models", "plain", "--out", str(out)])) == 0
-    assert "| plain none, contrast | 25.0 | 40.0 | +15.0 [" in capsys.readouterr().out
+    assert "| plain none, contrast | 1 | 25.0 | 40.0 | +15.0 [" in capsys.readouterr().out
     assert set(pd.read_csv(out)["policy"]) == {"none"}
     assert run_command(lambda: main([*paths, "--models", "other"])) == 2
     assert "has no model 'other'" in capsys.readouterr().err

@@ -5,21 +5,68 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fabricate import fabricate_run
+from matplotlib.text import Text
 
+from data_prep import corruption_names
+from robustness.analysis.figures import draw_accuracy_by_lambda, draw_accuracy_by_severity
 from robustness.analysis.findings import Findings
+from robustness.analysis.looks import policy_look
 from robustness.analysis.model_figures import draw_against_baseline, draw_law
+from robustness.analysis.summary import MEAN
 from robustness.laws import FittedLaw, NoiseLevel
-from robustness.policies import ResidualLaw
+from robustness.policies import POLICIES, ResidualLaw
+from sdnet_core.style import TEXT_WIDTH, figure_style
 
 
-def test_the_law_is_drawn_clipped_with_every_level_as_a_point():
-    points = [NoiseLevel("shot_noise", level, 10.0 * level, 0.1 * level, 0.8, 0.7, level < 4) for level in range(1, 6)]
-    figure = draw_law(FittedLaw(ResidualLaw(0.01, 0.0, 0.2, 0.4), 0.5, tuple(points), {}), "sparse")
+def test_the_law_is_drawn_clipped_with_every_level_as_a_point_and_a_line_per_family():
+    """Gaussian: λ = 0.01 r exactly; shot: one level apart from a line, R² = 3/4; impulse has two levels only."""
+    levels = {
+        "gaussian_noise": [(10, 0.1), (20, 0.2), (30, 0.3)],
+        "shot_noise": [(10, 0.1), (20, 0.1), (30, 0.4)],
+        "impulse_noise": [(5, 0.1), (9, 0.3)],
+    }
+    points = [
+        NoiseLevel(noise, level, float(residual), lam, 0.8, 0.7, fitted=True)
+        for noise, of_noise in levels.items()
+        for level, (residual, lam) in enumerate(of_noise)
+    ]
+    points.append(NoiseLevel("gaussian_noise", 9, 50.0, 0.9, 0.2, 0.1, fitted=False))
+    law = FittedLaw(ResidualLaw(0.01, 0.0, 0.2, 0.4), 0.5, tuple(points), {})
+    a, b, c = law.families()
+    assert (a.slope, a.intercept, a.r_squared) == (pytest.approx(0.01), pytest.approx(0, abs=1e-9), pytest.approx(1))
+    assert (b.slope, b.intercept, b.r_squared) == (pytest.approx(0.015), pytest.approx(-0.1), pytest.approx(0.75))
+    assert (a.span, c.slope, c.r_squared) == ((10, 30), pytest.approx(0.05), None)
+    figure = draw_law(law, "sparse")
     axis = figure.axes[0]
-    line = axis.lines[0].get_ydata()
-    assert (min(line), max(line)) == (pytest.approx(0.2), pytest.approx(0.4))
+    pooled, *own = (line.get_ydata() for line in axis.lines)
+    assert (min(pooled), max(pooled)) == (pytest.approx(0.2), pytest.approx(0.4))
+    np.testing.assert_allclose(own, [[0.1, 0.3], [0.05, 0.35], [0.1, 0.3]])
     shown = np.concatenate([np.asarray(c.get_offsets()) for c in axis.collections])
-    assert sorted(shown.tolist()) == pytest.approx(np.array([[p.residual, p.lam] for p in points]))
+    assert sorted(shown.tolist()) == pytest.approx(np.array(sorted([p.residual, p.lam] for p in points)))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[0] == "all: λ = 0.01 r + 0, R² = 0.50"
+    assert "shot noise: λ = 0.015 r − 0.1, R² = 0.75" in labels
+    assert len({line.get_color() for line in axis.lines}) == 4
+
+
+def test_a_figure_is_printed_at_its_own_size_with_letters_of_seven_points(tmp_path):
+    run = fabricate_run(tmp_path, corruptions=tuple(corruption_names("standard")), severities=(1,))
+    findings = Findings.of(run)
+    with figure_style():
+        figures = [
+            draw_accuracy_by_lambda(run, findings.summary),
+            draw_accuracy_by_severity(run, "sparse"),
+            draw_against_baseline(run, findings.summary, "sparse"),
+        ]
+        for figure in figures:
+            assert figure.get_figwidth() == TEXT_WIDTH
+            assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 7
+    assert [len(figure.axes) for figure in figures] == [16, 15, 1]
+
+
+def test_colours_belong_to_names():
+    assert policy_look("residual") == policy_look("residual") != policy_look("trained")
+    assert policy_look("my own").colour not in {policy_look(policy.name).colour for policy in POLICIES}
 
 
 def test_the_difference_to_the_baseline_is_drawn_per_corruption_and_policy(tmp_path):
@@ -28,9 +75,13 @@ def test_the_difference_to_the_baseline_is_drawn_per_corruption_and_policy(tmp_p
     figure = draw_against_baseline(run, summary, "sparse")
     assert figure is not None
     axis = figure.axes[0]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["gaussian noise", "contrast"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "gaussian noise",
+        "contrast",
+        "mean of corruptions",
+    ]
     drawn = {bars.get_label(): bars.lines[0].get_xdata() for bars in axis.containers}
     assert set(drawn) == {"trained", "validated"}
-    trained = summary[(summary["policy"] == "trained") & summary["perturbation"].isin(run.corruptions)]
+    trained = summary[(summary["policy"] == "trained") & summary["perturbation"].isin([*run.corruptions, MEAN])]
     np.testing.assert_allclose(drawn["trained"], 100 * trained["versus"])
     assert draw_against_baseline(run, summary, "plain") is None

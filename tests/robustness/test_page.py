@@ -14,9 +14,13 @@ import pandas as pd
 import pytest
 from fabricate import SPARSE, fabricate_run
 
+import robustness
+from data_prep import corrupt, corruption_names, load_images
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
+from robustness.analysis.looks import family_look
 from robustness.analysis.page import headline, to_embedded_json, write_page
+from robustness.analysis.page_data import collect
 
 HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
 
@@ -28,7 +32,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     law = {"format": "sdnet-robustness/residual-law/1", "r_squared": 0.5, "provenance": {"data": {"n": 9}}}
     law |= {"law": {"slope": 0.004, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
     point = {"noise": "shot_noise", "severity": 1, "residual": 50.0, "lam": 0.3, "fitted": True}
-    law |= {"points": [{**point, "accuracy": 0.8, "trained_accuracy": 0.7}]}
+    point |= {"accuracy": 0.8, "trained_accuracy": 0.7}
+    more = ({"severity": 2, "residual": 60.0, "lam": 0.4}, {"severity": 3, "residual": 70.0, "lam": 0.6})
+    points = [{**point, **change} for change in ({}, *more, {"noise": "gaussian_noise"})]
+    law |= {"points": points}
     data = {"name": "made-up", "title": HOSTILE, "split": "test", "n": 40, "fingerprint": "f", "source": "generated"}
     run = fabricate_run(folder, law=law, record={"data": {**data, "classes": list("abcd")}}, n=40)
     random = np.random.default_rng(0)
@@ -83,6 +90,7 @@ def test_the_slider_moves_every_chart_and_the_images(opened):
         "curves": "document.querySelector('#curves circle.moving').style.transform",
         "samples": "document.querySelectorAll('#samples .row')[2].querySelector('.frame').style.backgroundImage",
         "alternative text": "document.querySelector('#corruptions svg').getAttribute('aria-label')",
+        "law": "document.querySelector('#law line.cursor').style.transform",
         "value": "document.querySelector('#lam-value').textContent",
     }
     before = {name: run_script(opened, script) for name, script in watched.items()}
@@ -94,6 +102,16 @@ def test_the_slider_moves_every_chart_and_the_images(opened):
     assert [name for name in watched if before[name] == after[name]] == []
     opened.find_element("id", "trained").click()
     assert {name: run_script(opened, script) for name, script in watched.items()} == before
+
+
+def test_the_law_has_a_line_and_a_shape_per_noise(opened):
+    assert len(opened.find_elements("css selector", "#law path.line.family")) == 1, "one level makes no line"
+    points = opened.find_elements("css selector", "#law > svg > path[fill]")
+    assert len(points) == 4
+    assert len({(point.get_attribute("fill"), point.get_attribute("d")) for point in points}) == 2
+    legend = opened.find_element("css selector", "#law .legend").text
+    assert "shot noise: λ = 0.015 r − 0.47, R² = 0.96" in legend
+    assert family_look("shot_noise").colour in {point.get_attribute("fill") for point in points}
 
 
 def test_the_panels_turn_from_lambda_to_severity(opened):
@@ -115,6 +133,29 @@ def test_tables_sort_by_numbers_in_both_directions(opened):
     button.click()
     assert column(5) == sorted(column(5), reverse=True)
     assert len(set(column(5))) > 2
+
+
+def test_another_perturbation_keeps_the_order_of_both_tables(opened):
+    def heads(table):
+        return [head.get_attribute("aria-sort") for head in opened.find_elements("css selector", f"#{table} th")]
+
+    opened.find_element("css selector", "#policies th:nth-child(5) button").click()
+    opened.find_element("css selector", "details > summary").click()
+    opened.find_element("css selector", "#cells th:nth-child(6) button").click()
+    before = heads("policies"), heads("cells")
+    assert [table.count("ascending") for table in before] == [1, 1]
+    opened.find_element("css selector", "#cell-filter option[value='contrast']").click()
+    assert (heads("policies"), heads("cells")) == before
+    cells = opened.find_elements("css selector", "#cells tbody tr")
+    assert {row.find_element("css selector", "td").text for row in cells} == {"contrast"}
+    accuracies = [float(row.find_element("css selector", "td:nth-child(6)").text.split()[0]) for row in cells]
+    assert accuracies == sorted(accuracies)
+    assert len(set(accuracies)) > 2
+
+
+def test_the_time_is_that_of_all_cells(opened):
+    record = opened.find_element("id", "record").text
+    assert "measured in\n33 s of computing, summed over the cells" in record, "11 places × 3 settings of 1 s each"
 
 
 def test_nothing_is_fetched_and_the_console_stays_empty(opened):
@@ -143,23 +184,137 @@ def test_it_fits_a_phone_and_every_control_has_a_name(opened):
     opened.refresh()
     assert run_script(opened, "document.documentElement.scrollWidth") <= 390
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    unnamed = """[...document.querySelectorAll('button, select, input, svg, .frame')]
+    unnamed = """[...document.querySelectorAll('button, select, input, svg:not([aria-hidden]), .frame')]
         .filter(node => !(node.textContent.trim() || node.getAttribute('aria-label') || node.labels?.length))
         .map(node => node.outerHTML)"""
     assert run_script(opened, unnamed) == []
 
 
+def attack(model, threat, lam, accuracy, **changes):
+    """A row of the attack tables at 8/255, of 40 images."""
+    row = {"model": model, "perturbation": "pgd", "norm": "linf", "eps": 8 / 255, "threat": threat, "n": 40}
+    row |= {"lam": lam, "policy": "", "accuracy": accuracy, "ci_low": accuracy - 0.1, "ci_high": accuracy + 0.1}
+    row |= {"trust": "OK", "trust_reason": ""}
+    row |= {f"{name}{end}": np.nan for name in ("gain", "versus") for end in ("", "_low", "_high", "_p")}
+    return {**row, **changes}
+
+
+ATTACKS = [
+    attack("sparse", "whitebox", 0.1, 0.35),
+    attack("sparse", "whitebox", 0.5, 0.45),
+    attack("sparse", "adaptive", 0.1, 0.3, versus=0.05, versus_low=-0.05, versus_high=0.15, versus_p=0.6),
+    attack("sparse", "adaptive", 0.5, 0.4, gain=0.1, gain_low=0.02, gain_high=0.2, gain_p=0.1),
+    attack("sparse", "adaptive", 0.1, 0.0, eps=16 / 255),
+    attack("plain", "whitebox", np.nan, 0.25, trust="SUSPECT", trust_reason="Square beats it"),
+]
+
+
+def write_attacked(folder, rows=ATTACKS):
+    """The findings of a run of attacks only, with these rows; its report is written."""
+    findings = Findings.of(fabricate_run(folder, corruptions=()))
+    attacked = dataclasses.replace(findings, attacks=Attacks(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame()))
+    write_page(attacked)
+    return attacked
+
+
 def test_attacks_have_their_own_section_with_trust_marks(opened, tmp_path):
     assert run_script(opened, "document.querySelector('#attacks-section').hidden")
-    attack = {"model": "plain", "perturbation": "pgd", "norm": "linf", "eps": 8 / 255, "threat": "whitebox", "n": 40}
-    attack |= {"lam": np.nan, "policy": "", "accuracy": 0.25, "ci_low": 0.1, "ci_high": 0.4}
-    attack |= {"trust": "SUSPECT", "trust_reason": "Square beats it"}
-    attacks = Attacks(pd.DataFrame([attack]), pd.DataFrame(), pd.DataFrame())
-    write_page(dataclasses.replace(Findings.of(fabricate_run(tmp_path)), attacks=attacks))
+    write_attacked(tmp_path)
     opened.get((tmp_path / "report.html").as_uri())
-    row = opened.find_element("css selector", "#attacks tbody tr")
-    assert " ".join(row.text.split()) == "plain pgd linf 8/255 whitebox – 25.0 [10.0, 40.0] 40 SUSPECT Square beats it"
+    row = opened.find_elements("css selector", "#attacks tbody tr")[-1]
+    assert " ".join(row.text.split()) == "plain pgd linf 8/255 whitebox – 25.0 [15.0, 35.0] 40 SUSPECT Square beats it"
     assert row.find_element("css selector", ".mark.SUSPECT").is_displayed()
+
+
+def test_a_run_of_attacks_shows_its_curves_and_no_empty_section(opened, tmp_path):
+    write_attacked(tmp_path)
+    opened.get((tmp_path / "report.html").as_uri())
+    shown = {s.get_attribute("id") for s in opened.find_elements("css selector", "section[id]") if s.is_displayed()}
+    assert shown == {"control", "attacks-section"}
+    heads = [head.text for head in opened.find_elements("css selector", "#policies th")]
+    assert not [head for head in heads if "corrupted" in head or "mCE" in head]
+    curves = "document.querySelector('#budgets svg').getAttribute('aria-label')"
+    before = run_script(opened, curves)
+    assert "plain whitebox 25.0\u00a0% at 8/255" in before
+    assert "sparse adaptive 30.0\u00a0% at 8/255, 0.0\u00a0% at 16/255" in before
+    opened.find_element("id", "lam").send_keys("\ue014")
+    assert "sparse adaptive 40.0\u00a0% at 8/255" in run_script(opened, curves)
+    assert len(opened.find_elements("css selector", "#budgets .cross")) == 1
+    assert opened.get_log("browser") == []
+
+
+def test_the_headline_of_attacks_is_the_worst_case_at_the_largest_budget_that_anything_survives(tmp_path):
+    assert headline(write_attacked(tmp_path / "a")) == (
+        "Under pgd within L∞ 8/255 sparse keeps 30.0\u00a0% accuracy [20.0, 40.0], whatever λ the attacker assumes, "
+        "no measurable difference to plain; none of 1 other λs is measurably better (trust: OK)."
+    )
+    better = [{**row, "gain_p": 0.01} if row["gain"] == 0.1 else row for row in ATTACKS]
+    assert "; 1 of 1 other λs is measurably better" in headline(write_attacked(tmp_path / "b", better))
+    plain = headline(write_attacked(tmp_path / "c", [{**row, "model": "sparse"} for row in ATTACKS[-1:]]))
+    assert plain == "Under pgd within L∞ 8/255 sparse keeps 25.0\u00a0% accuracy [15.0, 35.0] (trust: SUSPECT)."
+
+
+def test_the_way_to_cite_is_that_of_the_citation_file(tmp_path):
+    cff = (Path(__file__).parents[2] / "CITATION.cff").read_text()
+    cite = collect(Findings.of(fabricate_run(tmp_path)))["cite"]
+    title, authors = re.search(r'^title: "(.*)"', cff, re.M)[1], re.findall(r'^  - name: "(.*)"', cff, re.M)
+    assert f"title = {{{title}}}" in cite
+    assert f"author = {{{{{' and '.join(authors)}}}}}" in cite
+    for name, given in re.findall(r"family-names: (.*?), given-names: (.*?)}", cff):
+        assert f"{name}, {given}" in re.sub(r"\s+", " ", cite)
+    for field in ("collection-title", "    title", "    year"):
+        assert re.search(rf'{field}: "?(.*?)"?$', cff, re.M)[1] in cite
+    assert not re.search(r"^(url|doi|date-released|repository-code):", cff, re.M), "then the report should cite it, too"
+
+
+def test_the_command_to_run_it_again_names_no_folder_of_this_machine(tmp_path):
+    asked = ["--suite", "/home/me/my suite.toml", "--out=/data/runs/a", "--data-dir", "/data", "--models", "/m/a.st,b"]
+    run = fabricate_run(tmp_path / "a", record={"asked": [*asked, "--eps", "2/255,8/255"]})
+    rerun = collect(Findings.of(run))["rerun"]
+    assert rerun.splitlines()[0] == (
+        "python -m robustness.run --suite 'my suite.toml' --out=a --data-dir data --models a.st,b --eps 2/255,8/255"
+    )
+    assert rerun.splitlines()[-1] == "python -m robustness.report a"
+
+
+def test_every_colour_of_text_can_be_read_on_both_backgrounds():
+    """WCAG 2: a contrast of 4.5 : 1 at least, in the light and in the dark."""
+    css = (Path(robustness.__file__).parent / "analysis/template/page.css").read_text()
+
+    def luminance(colour):
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return np.dot([0.2126, 0.7152, 0.0722], linear)
+
+    blocks = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
+        for name in ("ink", "soft", "faint", "model", "baseline", "good", "bad", "warn"):
+            for ground in ("paper", "card"):
+                high, low = sorted((luminance(colours[name]), luminance(colours[ground])), reverse=True)
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)
+
+
+def test_the_report_of_a_whole_cifar10c_run_is_below_five_megabytes(tmp_path):
+    """15 corruptions, 5 severities, 14 λs, and six sample images under everything, as noisy at every λ as they came."""
+    names, lambdas = corruption_names("standard"), tuple(round(0.1 * i, 1) for i in range(1, 15))
+    run = fabricate_run(tmp_path, corruptions=tuple(names), lambdas=lambdas, n=20)
+    images = load_images("shapes", split="test").subset(6)
+    noisy = [corrupt(images.pixels, name, severity=5, indices=images.indices) for name in names]
+    perturbed = np.stack([images.pixels, *noisy])
+    run.directory.write_samples(
+        {
+            "titles": np.array(json.dumps([["clean", 0], *([name, 5] for name in names)])),
+            "classes": np.array(json.dumps(list("abcdef"))),
+            "model": np.array(SPARSE),
+            "lambdas": np.array(lambdas),
+            "perturbed": perturbed,
+            "reconstructed": np.repeat(perturbed[:, :, None], len(lambdas), axis=2),
+        }
+    )
+    write_page(Findings.of(run))
+    assert 1e6 < (tmp_path / "report.html").stat().st_size < 5e6
 
 
 def test_embedded_json_cannot_end_its_element():
@@ -177,6 +332,6 @@ def test_the_headline_claims_only_what_its_interval_shows(tmp_path):
     law |= {"law": {"slope": 0.1, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
     text = headline(Findings.of(fabricate_run(tmp_path, answer=answer, law=law)))
     assert text == (
-        "Under 2 corruptions sparse keeps 75.0 % accuracy, 25.0 points more than plain; "
+        "Under 2 corruptions sparse keeps 75.0\u00a0% accuracy, 25.0 points more than plain; "
         "choosing λ image by image adds nothing measurable."
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ import torch
 from fabricate import answer_at_random, fabricate_run
 
 from data_prep import corruption_names
+from robustness import policies
 from robustness.analysis.decisions import decide
-from robustness.policies import POLICIES, Residual, ResidualLaw, Trained, Validated, View, extra_of_kind
+from robustness.analysis.summary import group_settings, summarise
+from robustness.analysis.tables import widen
+from robustness.policies import POLICIES, Oracle, Residual, ResidualLaw, Trained, Validated, View, extra_of_kind
 
 LAW = ResidualLaw(slope=0.01, intercept=0.1, lowest=0.2, highest=0.5)
 
@@ -103,6 +108,9 @@ def test_without_its_whole_lambda_grid_no_selection_counts(tmp_path):
     assert {d.perturbation for d in decide(whole) if d.policy == "validated"} == {"clean", "gaussian_noise", "contrast"}
     gap = fabricate_run(tmp_path / "gap", **options, missing=lambda c: c["key"] == "train-saturate-2-sparse-0.5")
     assert {d.perturbation for d in decide(gap) if d.policy == "validated"} == {"clean", "gaussian_noise"}
+    half = fabricate_run(tmp_path / "half", **options, missing=lambda c: c["key"].startswith("train-saturate-2-"))
+    assert {d.perturbation for d in decide(half) if d.policy == "validated"} == {"clean", "gaussian_noise"}
+    assert half.selection_accuracy["sparse"].loc["saturate"].isna().all()
 
 
 def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
@@ -133,6 +141,17 @@ def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
     assert [before[key] for key in oracles] != [after[key] for key in oracles]
 
 
+def test_a_policy_of_any_name_that_uses_test_labels_stays_out_of_the_headline_table(tmp_path, monkeypatch):
+    class Cheat(Oracle):
+        name = "cheat"
+
+    monkeypatch.setattr(policies, "POLICIES", (*POLICIES, Cheat()))
+    run = fabricate_run(tmp_path, severities=(1,))
+    summary = summarise(run, group_settings(decide(run, policies.POLICIES)))
+    assert {"oracle", "cheat"} < set(summary["policy"])
+    assert list(widen(summary, run)) == ["sparse λ=0.1 (trained)", "sparse λ=0.5", "plain"]
+
+
 def test_no_policy_but_the_oracle_is_shown_right_answers(tmp_path):
     seen = {}
 
@@ -148,3 +167,19 @@ def test_no_policy_but_the_oracle_is_shown_right_answers(tmp_path):
     assert seen["blind"] is None
     assert seen["seeing"] is not None
     assert [policy.name for policy in POLICIES if policy.uses_test_labels] == ["oracle"]
+
+
+def test_the_guides_policy_works_as_it_stands(tmp_path, monkeypatch):
+    """The example of docs/policies.md, in the place that it names: it decides, and every table shows it."""
+    guide = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names = dict(vars(policies))
+    exec(source, names)
+    cautious = names["Cautious"]()
+    assert isinstance(cautious, policies.Policy)
+    shy = make_view(confidence=np.array([[0.4, 0.6, 0.4, 0.9]] * 3))
+    np.testing.assert_allclose(cautious.choose(shy), [0.05, 0.1, 0.05, 0.1])
+    monkeypatch.setattr(policies, "POLICIES", (*POLICIES, cautious))
+    run = fabricate_run(tmp_path, severities=(1,))
+    summary = summarise(run, group_settings(decide(run, policies.POLICIES)))
+    assert "sparse cautious" in widen(summary, run)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robustness.analysis.statistics import (
+    accuracy_interval,
     clustered_interval,
     mcnemar,
     paired_interval,
@@ -36,6 +37,16 @@ def test_clustered_interval_by_hand():
     assert mean == 0.625
     assert high - mean == pytest.approx(2 * deviation / 2)
     assert low == pytest.approx(mean - (high - mean))
+
+
+def test_the_interval_of_an_accuracy_stays_within_its_range():
+    """All right: Wilson's, which is not a point; nearly all right: cut off at 1."""
+    assert accuracy_interval(np.ones(10)) == (1.0, *wilson_interval(10, 10))
+    assert accuracy_interval(np.arange(20) < 15) == (0.75, *wilson_interval(15, 20))
+    mean, low, high = accuracy_interval([1.0, 1.0, 1.0, 0.2])
+    assert (low, high) == (pytest.approx(clustered_interval([1.0, 1.0, 1.0, 0.2])[1]), 1.0)
+    assert accuracy_interval([0.0, 0.0, 0.0, 0.8])[1] == 0.0
+    assert mean == pytest.approx(0.8)
 
 
 def test_repeating_the_answers_of_an_image_does_not_narrow_the_interval():

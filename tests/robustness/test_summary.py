@@ -121,6 +121,14 @@ def test_a_named_baseline_takes_the_place_of_the_first_model_without_lambda(tmp_
     assert summary.loc[summary["model"] == "sparse", "versus"].isna().all()
 
 
+def test_without_corruptions_the_scores_still_tell_the_lambdas_apart(tmp_path):
+    scores = Findings.of(fabricate_run(tmp_path, corruptions=())).scores
+    fixed = scores[scores["policy"] == "fixed"]
+    assert list(fixed["lam"]) == [0.1, 0.5]
+    assert pick(scores, policy="trained")["lam"] == 0.1
+    assert pick(scores, policy="none")["lam"] != 0.1
+
+
 def test_attacks_stay_out_of_the_tables_of_corruptions(tmp_path):
     attack = {"key": "attack", "model": "plain", "perturbation": "pgd", "severity": 0, "lam": None, "trained_lam": None}
     attack |= {"norm": "linf", "eps": 8 / 255, "threat": "whitebox", "trust": "OK", "trust_reason": ""}
