@@ -20,7 +20,7 @@ from robustness.measure.stages import list_stages
 
 LONG_STEPS = 100
 SQUARE_QUERIES = 300
-VERSION = 2
+VERSION = 3
 """Raised whenever a probe changes; outcomes with older ones then no longer count as done."""
 _UNBOUNDED = Attack(name="pgd", norm="linf", eps=1.0, steps=20, step_size=0.1, random_start=False)
 """From the image itself: a random start at ε = 1 is a noise image, which fools any model without a gradient."""
@@ -63,8 +63,8 @@ class Prober:
         images: clean images float32 (N, 3, H, W) in [0, 1], on the CPU.
         labels: (N,).
         num_classes: of the victim.
-        limit: images for each attack that is tried; the first ones that qualify.
-        seed: of the random starts.
+        limit: images for each attack that is tried, drawn from those that qualify: data sets are sorted by class.
+        seed: of that draw and of the random starts.
         device: where the victim is.
     """
 
@@ -121,9 +121,10 @@ class Prober:
         return AttackProbes(long, square)
 
     def _withstand(self, attack: Attack, candidates: Tensor) -> NDArray[np.int8]:
-        """Which of the first candidates withstand ``attack``."""
+        """Which of ``limit`` candidates, drawn at random, withstand ``attack``."""
         answer = np.full(len(self.labels), NOT_TRIED, np.int8)
-        chosen = candidates[: self.limit]
+        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(self.seed))
+        chosen = candidates[order[: self.limit]]
         if len(chosen):
             crafted = craft(
                 self.victim,
