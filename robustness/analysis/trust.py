@@ -78,7 +78,7 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int) -> Verdict:
         num_classes: chance is one in so many.
     """
     n = len(frame)
-    zeros = float(frame.loc[frame["attacked"], "zero_gradient"].mean()) if frame["attacked"].any() else 0.0
+    zeros = float(frame["zero_gradient"].mean())
     stages = str(frame["stages"].iloc[0]).split(",")
     verdicts = [
         grade(zeros, ZERO_GRADIENT, f"{zeros:.0%} of the input gradient is exactly zero"),

@@ -37,3 +37,27 @@ def test_probes_take_images_of_many_classes_though_data_sets_are_sorted_by_class
     assert torch.equal(torch.from_numpy(prober.probe_model().unbounded >= 0), tried), "the same images every time"
     other = make_prober(Sorted(), seed=1).probe_model()
     assert not torch.equal(torch.from_numpy(other.unbounded >= 0), tried)
+
+
+class Silent(Sorted):
+    """Answers one class, whatever it sees: the gradient is there and is zero."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 0 * super().forward(images) + torch.eye(CLASSES)[0]
+
+
+class Strided(nn.Sequential):
+    """Every other row and column of the image goes nowhere; nothing else is hidden."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(3, 4, 1, stride=2), nn.Softplus(), nn.Flatten(), nn.Linear(4 * 16, CLASSES))
+
+
+def test_the_gradient_of_every_image_counts_also_of_those_that_are_answered_wrongly():
+    found = make_prober(Silent()).probe_model()
+    assert (found.zero_gradient == 1).all()
+
+
+def test_values_that_no_image_has_a_gradient_in_are_not_hidden():
+    assert (make_prober(Strided()).probe_model().zero_gradient == 0).all()
