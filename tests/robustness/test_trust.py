@@ -131,6 +131,7 @@ def test_every_check_raises_its_mark(changes, expected, reason):
         {"attacked": False, "correct": False, "unbounded": -1, "long": -1, "square": -1},
         {"stages": "apgd-ce,apgd-t,fab-t,square", "long": np.full(N, -1), "square": np.full(N, -1)},
         {"stages": "square", "long": np.where(np.arange(N) < 60, 1, -1), "square": np.full(N, -1)},
+        {"stages": "square,apgd-ce", "broken_by": np.where(np.arange(N) < 50, "square", "")},
         {"unstable": np.arange(N) < 1},
     ],
 )
