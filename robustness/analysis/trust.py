@@ -34,6 +34,8 @@ UNBOUNDED_INVALID = 0.5
 """Accuracy under PGD with ε = 1; SUSPECT as soon as its interval lies above chance."""
 REBATCH = (0.01, 0.1)
 """Share of images that are answered otherwise at another batch size, or by the attack and afterwards."""
+DROPPED = (0.01, 0.1)
+"""Share of images that withstood an attack of which an attempt left the budget that it was given, and did not count."""
 UNSTABLE = (0.01, 0.1)
 """Share of images that give other logits the second time."""
 DISTRIBUTION = (0.5, 1.0)
@@ -95,12 +97,14 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
     if not any(stage.startswith("apgd") for stage in stages):
         verdicts.append(_judge_probe(frame, left, "long", LONG, "PGD-100"))
     shares = {name: float(frame[name].mean()) for name in ("unstable", "distribution")}
+    dropped = float((frame["dropped"] & frame["correct"] & left).mean())
     lost = float(((frame["broken_by"] != "") & frame["correct"]).mean())
     verdicts += [
         grade(
             shares["unstable"], UNSTABLE, f"{shares['unstable']:.1%} of the images give other logits the second time"
         ),
         grade(shares["distribution"], DISTRIBUTION, "the model returns probabilities: attacks need logits"),
+        grade(dropped, DROPPED, f"attempts on {dropped:.1%} of the images left the budget or [0, 1] and do not count"),
         grade(lost, REBATCH, f"{lost:.1%} of the images that the attack turned are answered rightly afterwards"),
     ]
     outside = int((frame["distance"] > eps + BUDGET_TOLERANCE).sum())

@@ -6,6 +6,7 @@ PGD and its relatives are torchattacks', AutoAttack is pyautoattack's; nothing h
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -26,12 +27,23 @@ _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "
 """What torchattacks offers that bounds no L∞ or L2 norm, is no attack of its own, or is AutoAttack once more."""
 
 
+_BUDGET_NAMES = {"eps", "max_epsilon"}
+"""What torchattacks' classes call ε."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator."""
+    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
+
+    Args:
+        name: what marks and files call it.
+        perturb: the attempt.
+        knows_budget: it was given ε; False for one that looks for the smallest perturbation, whatever that is.
+    """
 
     name: str
     perturb: Callable[[Tensor, Tensor], Tensor]
+    knows_budget: bool = True
 
 
 def library_of(attack: Attack) -> str:
@@ -64,10 +76,10 @@ def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: in
         kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
         pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=attack.random_start)
         return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
-    return [Stage(attack.name, _find_torchattack(attack, victim))]
+    return [_find_torchattack(attack, victim)]
 
 
-def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _find_torchattack(attack: Attack, victim: nn.Module) -> Stage:
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
@@ -84,12 +96,11 @@ def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Te
     norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
         raise InputError(f"attack {attack.name} searches in {norms[0]}: write norm = {norms[0]!r} and an ε for it")
-    if "eps" in takes:
-        options["eps"] = attack.eps
+    budget = _BUDGET_NAMES & set(takes)
+    options |= dict.fromkeys(budget, attack.eps)
     if "norm" in takes:
         options["norm"] = {"linf": "Linf", "l2": "L2"}[attack.norm]
-    perturb: Callable[[Tensor, Tensor], Tensor] = kind(victim, **options)
-    return perturb
+    return Stage(attack.name, kind(victim, **options), knows_budget=bool(budget))
 
 
 def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> list[Stage]:
@@ -110,7 +121,7 @@ def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed
         version=attack.version,
         attacks=list(attack.parts) or None,
         seed=seed,
-        device=next(victim.parameters()).device,
+        device=_device_of(victim),
     )
     quiet = logging.Logger("quiet", logging.CRITICAL + 1)
     ensemble.logger = ensemble.apgd.logger = ensemble.apgd_targeted.logger = quiet
@@ -143,6 +154,12 @@ def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed
 
     parts = _possible_parts(ensemble.attacks_to_run, num_classes, given=attack.version == "custom")
     return [Stage(part, run(part)) for part in parts]
+
+
+def _device_of(victim: nn.Module) -> torch.device:
+    """Where its weights are; a model without any is wherever its input is, and the attack computes on the CPU."""
+    weights = next(itertools.chain(victim.parameters(), victim.buffers()), None)
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep import load_images
+from data_prep.arrays import write_arrays
 from data_prep.errors import InputError
 from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure import craft as craft_module
@@ -120,11 +121,17 @@ def test_attacks_that_break_disjoint_halves_leave_nothing():
     assert both.broken_by.tolist() == [0, 1] * 10
 
 
-def test_an_attempt_outside_the_budget_is_no_attempt():
+def test_an_attempt_outside_the_budget_is_no_attempt_and_is_recorded():
     images, labels = marked_problem()
-    crafted = craft(Marked(), [half_breaker(0)], images, labels, norm="linf", eps=0.5, batch_size=7, seed=0, device=CPU)
+    options = {"norm": "linf", "eps": 0.5, "batch_size": 7, "seed": 0, "device": CPU}
+    stage = half_breaker(0)
+    crafted = craft(Marked(), [stage, half_breaker(1)], images, labels, **options)
     assert crafted.robust.all()
     assert torch.equal(crafted.images, images)
+    assert crafted.dropped.all(), "by one stage or the other"
+    assert craft(Marked(), [stage], images, labels, **options).dropped.tolist() == [True, False] * 10
+    smallest = Stage("smallest", stage.perturb, knows_budget=False)
+    assert not craft(Marked(), [smallest], images, labels, **options).dropped.any()
 
 
 def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
@@ -292,6 +299,20 @@ def test_other_attacks_of_torchattacks_go_by_name():
         run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
 
 
+@pytest.mark.parametrize("name", ["PIFGSM", "PIFGSMPP"])
+def test_attacks_that_call_their_budget_otherwise_are_given_it_too(name):
+    victim, images, labels = small_victim()
+    crafted = run(victim, Attack(name=name, norm="linf", eps=2 / 255), images, labels, 10)
+    assert not crafted.dropped.any()
+    assert distance(crafted.images, images, "linf").max() == pytest.approx(2 / 255, abs=1e-6)
+
+
+def test_models_without_parameters_can_be_attacked():
+    images, labels = marked_problem(4)
+    attack = Attack(name="autoattack", norm="linf", eps=1.0, version="custom", parts=("square",), queries=300)
+    assert not run(Marked(), attack, images, labels).robust.all()
+
+
 def test_a_whitebox_attack_sees_the_evaluated_lambda_and_no_other(monkeypatch):
     """Trap 4."""
     victim, images, labels = small_victim("sdnet18", 0.3)
@@ -360,6 +381,16 @@ def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
     assert torch.equal(victim(decoded).argmax(1) == labels, crafted.robust)
     assert read.seconds == 1.0
     assert AdversarialSet.read(tmp_path / "a.npz", clean[:5]) is None
+    arrays = dict(np.load(tmp_path / "a.npz"))
+    for name, damage in {
+        "about": np.array("{"),
+        "scale": arrays["scale"][:3],
+        "broken_by": arrays["broken_by"] + np.int16(9),
+        "exact_index": np.array([99]),
+        "dropped": arrays["dropped"].astype(np.int8),
+    }.items():
+        write_arrays(tmp_path / "damaged.npz", {**arrays, name: damage})
+        assert AdversarialSet.read(tmp_path / "damaged.npz", clean) is None, name
     assert AdversarialSet.read(tmp_path / "absent.npz", clean) is None
 
 
@@ -375,7 +406,7 @@ def test_images_whose_answer_depends_on_the_last_bit_are_stored_exactly():
     moved = images.clone()
     moved[:, 0, 0, 0], moved[:, 0, 0, 1] = 0.3, 0.31
     truth = torch.ones(4, dtype=torch.bool)
-    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64))
+    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64), ~truth)
     labels = torch.zeros(4, dtype=torch.int64)
     options = {"victim": Touchy(), "stages": ("s",), "seconds": 0.0}
     clean = np.zeros((4, 8, 8, 3), np.uint8)

@@ -34,6 +34,7 @@ def outcomes(**changes: object) -> pd.DataFrame:
         "correct": ~broken & (np.arange(N) < 90),
         "broken_by": np.where(broken, "restart-0", ""),
         "stages": "restart-0",
+        "dropped": False,
         "predicted": 0,
         "predicted_again": 0,
         "distance": 0.03,
@@ -88,6 +89,8 @@ def test_an_ordinary_attack_is_believed():
         ({"long": np.full(N, -1)}, SUSPECT, "not checked by PGD-100"),
         ({"unbounded": np.full(N, -1)}, SUSPECT, "not checked by PGD at ε = 1"),
         ({"unstable": np.arange(N) < 5}, SUSPECT, "5.0% of the images give other logits"),
+        ({"dropped": (np.arange(N) >= 50) & (np.arange(N) < 55)}, SUSPECT, "attempts on 5.0% of the images left the"),
+        ({"dropped": np.arange(N) < 70}, INVALID, "attempts on 20.0% of the images left the budget"),
         ({"distribution": True}, SUSPECT, "the model returns probabilities"),
         (
             {"broken_by": np.where(np.arange(N) < 55, "restart-0", "")},
@@ -123,6 +126,7 @@ def test_every_check_raises_its_mark(changes, expected, reason):
     "changes",
     [
         {"zero_gradient": 0.05},
+        {"dropped": np.arange(N) < 50},
         {"square": tried(19, 20)},
         {"long": tried(19, 20)},
         {"unbounded": np.where(np.arange(N) < 20, np.arange(N) < 1, -1)},

@@ -31,6 +31,7 @@ def crafted(right: np.ndarray, **changes: object) -> pd.DataFrame:
         "attacked": True,
         "broken_by": np.where(right, "", "restart-0"),
         "stages": "restart-0",
+        "dropped": False,
         "distance": 0.03,
         "in_range": True,
         "zero_gradient": 0.0,
