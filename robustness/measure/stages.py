@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.fields import fits
 from robustness.attack import Attack
 
 _TARGETED_DLR_CLASSES = 4
@@ -25,8 +26,11 @@ _TARGETED_DLR_CLASSES = 4
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
 """What torchattacks offers that bounds no L∞ or L2 norm, is no attack of its own, or is AutoAttack once more."""
-
-
+_COUNTS = {
+    *("steps", "num_iter_set", "nb_iter", "max_iterations", "binary_search_steps", "n_restarts", "n_queries"),
+    *("eot_iter", "n_classes", "nb_sample", "noise_batch_size", "batch_max", "max_batch_size", "m", "N", "len_kernel"),
+}
+"""Options of torchattacks' classes that are whole numbers from 1."""
 _BUDGET_NAMES = {"eps", "max_epsilon"}
 """What torchattacks' classes call ε."""
 
@@ -76,10 +80,10 @@ def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: in
         kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
         pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=attack.random_start)
         return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
-    return [_find_torchattack(attack, victim)]
+    return [_find_torchattack(attack, victim, num_classes)]
 
 
-def _find_torchattack(attack: Attack, victim: nn.Module) -> Stage:
+def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int) -> Stage:
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
@@ -100,7 +104,30 @@ def _find_torchattack(attack: Attack, victim: nn.Module) -> Stage:
     options |= dict.fromkeys(budget, attack.eps)
     if "norm" in takes:
         options["norm"] = {"linf": "Linf", "l2": "L2"}[attack.norm]
-    return Stage(attack.name, kind(victim, **options), knows_budget=bool(budget))
+    _check_options(attack, {name: takes[name].default for name in attack.options}, num_classes)
+    if "n_classes" in takes:
+        options.setdefault("n_classes", min(takes["n_classes"].default, num_classes))
+    try:
+        perturb = kind(victim, **options)
+    except Exception as error:  # whatever the class makes of its arguments
+        raise InputError(f"attack {attack.label}: {attack.name} does not take these options: {error}") from error
+    return Stage(attack.name, perturb, knows_budget=bool(budget))
+
+
+def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -> None:
+    """Refuse what would end or mean nothing in the middle of the work: torchattacks checks no argument itself."""
+    for name, value in attack.options.items():
+        kind: Any = type(defaults[name])
+        if name in _COUNTS and not (fits(value, int) and value >= 1):
+            raise InputError(f"attack {attack.label}: option {name} must be a whole number ≥ 1; got {value!r}")
+        if kind in (bool, str) and not fits(value, kind):
+            raise InputError(f"attack {attack.label}: option {name} must be {kind.__name__}; got {value!r}")
+        if kind in (int, float) and not fits(value, float):
+            raise InputError(f"attack {attack.label}: option {name} must be a finite number; got {value!r}")
+    needed = _TARGETED_DLR_CLASSES if attack.name == "APGDT" else 3 if attack.options.get("loss") == "dlr" else 2
+    needed = max(needed, attack.options.get("n_classes", 0))
+    if num_classes < needed:
+        raise InputError(f"attack {attack.label}: its loss needs {needed} classes and the model has {num_classes}")
 
 
 def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> list[Stage]:

@@ -53,7 +53,7 @@ def measure(suite: Path, out: Path, *options: str) -> pd.DataFrame:
     return pd.read_csv(out / "cells.csv")
 
 
-def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures, capsys):
+def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures, capsys, monkeypatch):
     cells = measure(attack_suite, tmp_path / "run")
     assert list(cells.columns) == CELL_COLUMNS
     attacks = cells[cells["norm"].notna()]
@@ -96,6 +96,10 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
     np.testing.assert_allclose(compared["versus"], compared["accuracy"] - compared["eps"].map(plain))
     assert sparse.loc[sparse["threat"] == "transfer", "versus"].isna().all(), "the baseline has no such row"
     assert told.loc[told["model"] == "plain", "versus"].isna().all()
+
+    for options, code in ([], 0), (["--strict"], 1):
+        monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "run"), *options])
+        assert report.main() == code, "without probes every attack is SUSPECT"
 
     transfers = pd.read_csv(tmp_path / "run/tables/transfer.csv")
     assert len(transfers) == 2 * (9 + 1)
@@ -200,6 +204,9 @@ def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figu
     np.testing.assert_allclose(attacks["eps"].unique(), [4 / 255])
     with pytest.raises(InputError, match="was 8/255 meant"):
         run.main(["--suite", str(attack_suite), "--eps", "8"])
+    for eps, message in [("l2:128", "was l2:128/255 meant"), ("-1/255", "ε must be a number in .0, 1.*got -1/255")]:
+        with pytest.raises(InputError, match=message):
+            run.main(["--suite", str(attack_suite), "--eps", eps])
     with pytest.raises(InputError, match="no attack in l2"):
         run.main(["--suite", str(attack_suite), "--eps", "l2:0.5"])
 

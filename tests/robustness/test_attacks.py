@@ -295,6 +295,17 @@ def test_other_attacks_of_torchattacks_go_by_name():
         run(victim, Attack(name="PGDL2", norm="linf", eps=0.03), images, labels)
     with pytest.raises(InputError, match="FGSM searches in linf"):
         run(victim, Attack(name="FGSM", norm="l2", eps=0.3), images, labels)
+    two = Linear(torch.randn(SHAPE))
+    for name, options, message in [
+        ("MIFGSM", {"steps": 0}, "option steps must be a whole number ≥ 1; got 0"),
+        ("MIFGSM", {"decay": "much"}, "option decay must be a finite number; got 'much'"),
+        ("PGD", {"random_start": 1}, "option random_start must be bool"),
+        ("TIFGSM", {"kernel_name": "round"}, "TIFGSM does not take these options"),
+        ("APGDT", {}, "its loss needs 4 classes and the model has 2"),
+        ("APGD", {"loss": "dlr"}, "its loss needs 3 classes and the model has 2"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            list_stages(Attack(name=name, norm="linf", eps=0.1, options=options), two, num_classes=2, seed=0)
     with pytest.raises(InputError, match="FGSM has no option stepz"):
         run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
 
@@ -311,6 +322,14 @@ def test_models_without_parameters_can_be_attacked():
     images, labels = marked_problem(4)
     attack = Attack(name="autoattack", norm="linf", eps=1.0, version="custom", parts=("square",), queries=300)
     assert not run(Marked(), attack, images, labels).robust.all()
+
+
+def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
+    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    model = TinyConvolution()
+    labels = model(images).argmax(1).detach()
+    attack = Attack(name="APGDT", norm="linf", eps=0.3, options={"steps": 2})
+    assert not run(model, attack, images, labels, 5).robust.any()
 
 
 def test_a_whitebox_attack_sees_the_evaluated_lambda_and_no_other(monkeypatch):
@@ -419,6 +438,7 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
     attacks = read_attacks([{"name": "pgd"}, {"name": "autoattack", "norm": "l2"}], "cifar")
     assert [(a.norm, a.eps) for a in attacks] == [("linf", 8 / 255), ("l2", 0.5)]
     assert attacks[0].alpha == pytest.approx(1 / 255)
+    assert read_attacks([{"name": "pgd", "norm": "l2", "eps": 3.0}], "imagenet")[0].eps == 3, "a usual budget there"
     assert read_attacks([{"name": "pgd"}], "imagenet")[0].eps == 4 / 255
     assert [a.eps for a in read_attacks([{"name": "pgd", "eps": ["2/255", 0.5]}], "cifar")] == [2 / 255, 0.5]
 
@@ -427,6 +447,12 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
     ("table", "message"),
     [
         ({"name": "pgd", "eps": 8}, "was 8/255 meant"),
+        ({"name": "pgd", "norm": "l2", "eps": 128}, "was 128/255 meant"),
+        ({"name": "pgd", "restarts": 2, "random_start": False}, "all 2 restarts are one and the same"),
+        ({"name": "MIFGSM", "options": {"eps": 0.1}}, "eps in options: norm = … and eps = … are written beside"),
+        ({"name": "APGD", "options": {"norm": "L2"}}, "norm in options"),
+        ({"name": "PIFGSM", "options": {"max_epsilon": 0.1}}, "max_epsilon in options"),
+        ({"name": "pgd", "eps": math.inf}, "finite number > 0"),
         ({"name": "pgd", "eps": "x"}, "ε must be a number"),
         ({"name": "pgd", "eps": 0}, "finite number > 0"),
         ({"name": "pgd", "eps": math.nan}, "finite number > 0"),
@@ -452,6 +478,9 @@ def test_attacks_without_a_usual_budget_and_of_one_name_are_refused():
     with pytest.raises(InputError, match="no usual ε for l2 on imagenet"):
         read_attacks([{"name": "pgd", "norm": "l2"}], "imagenet")
     options = {"name": "s", "data": "shapes", "models": ("m",), "corruptions": ()}
+    for label in ("clean", "gaussian_noise"):
+        with pytest.raises(InputError, match=f"an attack is called {label}, as other images are"):
+            Suite(**options, attacks=read_attacks([{"name": "pgd", "label": label}], "cifar"))
     with pytest.raises(InputError, match="two attacks are called pgd L∞ 8/255"):
         Suite(**options, attacks=read_attacks([{"name": "pgd"}, {"name": "pgd", "steps": 100}], "cifar"))
     with pytest.raises(InputError, match="again L∞ 8/255 and pgd L∞ 8/255 are the same attack"):
