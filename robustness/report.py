@@ -37,7 +37,7 @@ def print_summary(findings: Findings) -> None:
         notes.append(SUMMARY_NOTE)
     if findings.attacks is not None:
         for norm in findings.attacks.rows["norm"].unique():
-            print(to_terminal(widen_attacks(run, findings.attacks, norm, intervals=False), width), end="\n\n")
+            print(to_terminal(widen_attacks(run, findings.attacks, norm, whole=False), width), end="\n\n")
         notes += [f"{describe_attacks(run)}.", ATTACK_NOTE]
     print("\n".join(fill(note, width) for note in notes))
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")

@@ -153,25 +153,36 @@ def _rows_of(duel: Duel) -> list[Row]:
     threats = duel.run.record["suite"]["threats"]
     for shown in duel.choices:
         elsewhere = duel.crafted_elsewhere(shown)
-        own, verdict = duel.right(shown, shown), duel.own_verdict(shown)
-        doubt = judge_transfer(own, {name_choice(choice): right for choice, right in elsewhere.items()})
-        rows.append(Row(duel, "whitebox", shown, own, unite([verdict, doubt])))
+        own = duel.right(shown, shown)
+        rows.append(Row(duel, "whitebox", shown, own, _judge_pair(duel, shown, shown)))
         if "transfer" in threats and duel.trained in elsewhere and duel.trained in duel.choices:
-            right = elsewhere[duel.trained]
-            doubt = judge_transfer(right, {name_choice(shown): own})
-            rows.append(Row(duel, "transfer", shown, right, unite([duel.own_verdict(duel.trained), verdict, doubt])))
+            verdict = _judge_pair(duel, duel.trained, shown)
+            rows.append(Row(duel, "transfer", shown, elsewhere[duel.trained], verdict))
         if "adaptive" in threats and elsewhere and duel.is_complete(shown):
             right = np.logical_and.reduce([own, *elsewhere.values()])
             rows.append(Row(duel, "adaptive", shown, right, duel.own_verdict(shown, elsewhere.values())))
     return rows
 
 
+def _judge_pair(duel: Duel, crafted: Choice, shown: Choice) -> Verdict:
+    """What marks the white-box attacks at both λs, and whether other images fool the model more often than these.
+
+    Others are, for a white-box attack, those of every other λ, and otherwise those that were crafted for ``shown``.
+    """
+    others = duel.crafted_elsewhere(shown)
+    if crafted != shown:
+        others = {shown: duel.right(shown, shown)} if (shown, shown) in duel.keys else {}
+    doubt = judge_transfer(duel.right(crafted, shown), {name_choice(choice): right for choice, right in others.items()})
+    own = [duel.verdicts[choice] for choice in dict.fromkeys((crafted, shown)) if choice in duel.verdicts]
+    return unite([*own, doubt])
+
+
 def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
     """Accuracy for every pair of λ: crafted for one, shown at the other.
 
     Returns:
-        Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high``; ``crafted`` and
-        ``shown`` are λs, ``residual`` for the policy, or empty for a model without λ.
+        Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high, trust, trust_reason``;
+        ``crafted`` and ``shown`` are λs, ``residual`` for the policy, or empty for a model without λ.
     """
     rows = []
     for duel in duels:
@@ -180,6 +191,7 @@ def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
                 continue
             right = duel.right(crafted, shown)
             low, high = wilson_interval(int(right.sum()), len(right))
+            verdict = _judge_pair(duel, crafted, shown)
             rows.append(
                 {
                     "model": duel.model,
@@ -192,6 +204,8 @@ def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
                     "accuracy": float(right.mean()),
                     "ci_low": low,
                     "ci_high": high,
+                    "trust": verdict.mark,
+                    "trust_reason": verdict.reason,
                 }
             )
     return pd.DataFrame(rows)

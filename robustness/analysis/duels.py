@@ -86,8 +86,13 @@ class Duel:
         """Right answers to the images crafted for every other choice."""
         return {crafted: self.right(crafted, at) for crafted, at in self.keys if at == shown and crafted != shown}
 
+    @cached_property
+    def verdicts(self) -> dict[Choice, Verdict]:
+        """What was measured beside every attack on its own, by the λ that it was crafted for."""
+        return {crafted: self.own_verdict(crafted) for crafted, shown in self.keys if crafted == shown}
+
     def own_verdict(self, choice: Choice, others: Iterable[np.ndarray] = ()) -> Verdict:
-        """What was measured beside the attack on ``choice``, one of several attempts if ``others`` are given.
+        """What speaks for and against the attack on ``choice``, one of several attempts if ``others`` are given.
 
         Args:
             choice: λ that the images were crafted for and are shown at.

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from fabricate import PLAIN, SPARSE, TRAINED, fabricate_run
 
+from robustness.analysis.attack_figures import draw_accuracy_by_eps, draw_transfer_matrix
+from robustness.analysis.attack_tables import list_reasons, widen_attacks
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.trust import INVALID, OK
@@ -44,7 +46,10 @@ def crafted(right: np.ndarray, **changes: object) -> pd.DataFrame:
     return pd.DataFrame({**columns, **changes})
 
 
-def analyse(folder: Path, *attempts: tuple[str, str, float | None, float | None, pd.DataFrame]) -> Attacks:
+Attempt = tuple[str, str, float | None, float | None, pd.DataFrame]
+
+
+def fabricate(folder: Path, *attempts: Attempt) -> Run:
     """A run with these attempts: model, attack, λ crafted for, λ shown at, outcomes; every clean image is right."""
     cells = [
         {"key": f"{model}-{attack}-{made}-{shown}", "model": model, "perturbation": attack, "severity": 0}
@@ -58,7 +63,11 @@ def analyse(folder: Path, *attempts: tuple[str, str, float | None, float | None,
     for cell, attempt in zip(cells, attempts, strict=True):
         run.directory.write_outcome(str(cell["key"]), attempt[-1], {"seconds": 1.0})
     run.record["suite"]["threats"] = ["whitebox", "transfer", "adaptive"]
-    attacks = Attacks.of(Run(run.directory, run.record))
+    return Run(run.directory, run.record)
+
+
+def analyse(folder: Path, *attempts: Attempt) -> Attacks:
+    attacks = Attacks.of(fabricate(folder, *attempts))
     assert attacks is not None
     return attacks
 
@@ -91,22 +100,46 @@ def test_square_in_an_ensemble_speaks_against_what_it_alone_broke(tmp_path):
     assert analyse(tmp_path / "2", (PLAIN, "auto", None, None, ensemble), pgd).worst["trust"].tolist() == [OK]
 
 
-def test_a_transfer_row_carries_what_marks_the_lambda_that_it_is_shown_at(tmp_path):
+def one_silent_lambda() -> list[Attempt]:
     """At λ = 0.5 the network is silent: transferred images leave as much as any, and that means nothing."""
-    silent = crafted(WEAK, zero_gradient=1.0)
-    attacks = analyse(
-        tmp_path,
+    return [
         (SPARSE, "pgd", 0.1, 0.1, crafted(STRONG)),
         (SPARSE, "pgd", 0.1, 0.5, crafted(WEAK)),
-        (SPARSE, "pgd", 0.5, 0.5, silent),
+        (SPARSE, "pgd", 0.5, 0.1, crafted(STRONG)),
+        (SPARSE, "pgd", 0.5, 0.5, crafted(WEAK, zero_gradient=1.0)),
         (PLAIN, "pgd", None, None, crafted(STRONG)),
-    )
+    ]
+
+
+def test_a_transfer_row_carries_what_marks_the_lambda_that_it_is_shown_at(tmp_path):
+    attacks = analyse(tmp_path, *one_silent_lambda())
     rows = attacks.rows.set_index(["model", "threat", "lam"]).sort_index()
     transfer = rows.loc[(SPARSE, "transfer", 0.5)]
     assert transfer["trust"] == INVALID
     assert "100% of the input gradient" in transfer["trust_reason"]
     assert np.isnan(transfer["versus"]), "the baseline was attacked by someone who knows it"
     assert rows.loc[(SPARSE, "whitebox", 0.1), "versus"] == 0
+    pairs = attacks.transfers[attacks.transfers["model"] == SPARSE].set_index(["crafted", "shown"])
+    assert pairs["trust"].to_dict() == {(0.1, 0.1): OK, (0.1, 0.5): INVALID, (0.5, 0.1): INVALID, (0.5, 0.5): INVALID}
+
+
+def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
+    run = fabricate(tmp_path, *one_silent_lambda())
+    attacks = Attacks.of(run)
+    assert attacks is not None
+    (matrix,) = draw_transfer_matrix(attacks.transfers[attacks.transfers["model"] == SPARSE]).axes
+    assert [text.get_text() for text in matrix.texts] == ["10", "90 ✗", "10 ✗", "90 ✗"]
+    (panel,) = draw_accuracy_by_eps(run, attacks).axes
+    marked = [line.get_ydata() for line in panel.lines if line.get_marker() == "x" and len(line.get_ydata())]
+    assert [list(values) for values in marked] == [[90.0], [10.0 + 80.0]]
+    wide = widen_attacks(run, attacks, "linf", whole=True)
+    assert wide.loc[f"{SPARSE} λ=0.5", "pgd 8/255 transfer"].endswith("✗")
+    assert not any("transfer" in column for column in widen_attacks(run, attacks, "linf", whole=False))
+    ((reason, places),) = list_reasons(attacks, "linf").items()
+    assert reason == "100% of the input gradient is exactly zero"
+    row = f"{SPARSE} λ=0.5"
+    names = ["pgd 8/255 whitebox", "pgd 8/255 transfer", "pgd 8/255 adaptive", "robust 8/255"]
+    assert places == [f"{row} {name}" for name in names]
 
 
 def test_images_of_another_lambda_that_break_more_count_in_the_worst_case_and_mark_the_whitebox_row(tmp_path):
