@@ -112,7 +112,15 @@ def _draw_line(
     axis.plot(x, accuracy, line, color=colour, marker=marker, label=label)
     for mark, symbol in _MARKERS.items():
         marked = (frame["trust"] == mark).to_numpy()
-        axis.plot(x[marked], accuracy[marked], "", marker=symbol, color="#C00000", markersize=8, markeredgewidth=1.4)
+        axis.plot(
+            x[marked],
+            accuracy[marked],
+            marker=symbol,
+            markersize=8,
+            markeredgewidth=1.4,
+            color="#C00000",
+            linestyle="none",
+        )
 
 
 def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:

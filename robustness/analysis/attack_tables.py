@@ -32,9 +32,11 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
         title = f"Accuracy under {NORMS[str(norm)]} attacks, 95 % intervals"
         caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {ATTACK_NOTE}"
         path: Path = tables / f"attacks_{norm}"
-        reasons = list_reasons(attacks, str(norm)).items()
-        notes = "".join(f"\n- {reason}: {', '.join(places)}" for reason, places in reasons)
-        write_text(path.with_suffix(".md"), f"{to_markdown(wide)}\n\n{caption}\n{notes}\n".rstrip() + "\n")
+        reasons = [
+            f"- {reason}: " + "; ".join(f"{setting} ({', '.join(columns)})" for setting, columns in places.items())
+            for reason, places in list_reasons(attacks, str(norm)).items()
+        ]
+        write_text(path.with_suffix(".md"), "\n".join([to_markdown(wide), "", caption, *reasons, ""]))
         write_text(path.with_suffix(".tex"), to_latex(wide, caption))
 
 
@@ -43,18 +45,18 @@ def describe_attacks(run: Run) -> str:
     return "; ".join(dict.fromkeys(attack["about"] for attack in run.record["suite"]["attacks"]))
 
 
-def list_reasons(attacks: Attacks, norm: str) -> dict[str, list[str]]:
-    """Every reason for a mark other than OK, with the numbers that it marks: ``model λ=0.1 pgd 8/255 whitebox``."""
+def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]:
+    """Every reason for a mark other than OK: the columns of :func:`widen_attacks` that it marks, by model and λ."""
     rows = attacks.rows[attacks.rows["norm"] == norm]
     worst = attacks.worst[attacks.worst["norm"] == norm].assign(perturbation="robust", threat="")
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, list[str]]] = {}
     for row in records(pd.concat([rows, worst])):
         if row["trust"] == OK:
             continue
-        place = f"{name_setting(row)} {row['perturbation']} {format_eps(float(str(row['eps'])), norm)} {row['threat']}"
+        column = f"{row['perturbation']} {format_eps(float(str(row['eps'])), norm)} {row['threat']}".strip()
         for reason in str(row["trust_reason"]).split("; "):
             if not reason.startswith(NOT_CHECKED):
-                places.setdefault(reason, []).append(place.strip())
+                places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
     return places
 
 

@@ -18,11 +18,13 @@ from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.craft import Crafted, craft, distance
 from robustness.measure.journal import Journal
 from robustness.measure.stages import Stage, list_stages
+from robustness.measure.subjects import load_subjects
 from robustness.measure.victims import Victim, choose_lam
 from robustness.policies import ResidualLaw
 from robustness.suite import Suite
 from sdnet_core import build_model, weights_fingerprint
 from sdnet_core.adversarial import frozen
+from sdnet_core.augment import to_images
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -235,6 +237,36 @@ def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
     robust = model(found).argmax(1) == labels
     assert torch.equal(ours.robust, robust)
     assert 2 < robust.sum() < 14, "the budget should break some images and not others"
+
+
+def test_attacks_on_a_shipped_model_agree_with_the_libraries_to_the_image():
+    """Through λ, the fused solver and the channels-last layout: light parts on a few images."""
+    import torchattacks
+    from pyautoattack import AutoAttack
+
+    (subject,) = load_subjects(("sdnet18-shapes",), num_classes=10, device=CPU)
+    shapes = load_images("shapes", split="test").subset(4)
+    images = to_images(torch.from_numpy(np.array(shapes.pixels))).contiguous()
+    labels = torch.from_numpy(np.array(shapes.labels))
+    victim, eps = Victim(subject.network, subject.lam), 2 / 255
+    with frozen(subject.network):
+        right = victim(images).argmax(1) == labels
+        images, labels = images[right], labels[right]
+        parts = ("apgd-ce", "square")
+        custom = Attack(name="autoattack", norm="linf", eps=eps, version="custom", parts=parts, queries=30)
+        ours = run(victim, custom, images, labels, 10).robust
+        theirs = AutoAttack(victim, norm="Linf", eps=eps, version="custom", attacks=list(parts), seed=0)
+        theirs.square.n_queries = 30
+        found, _ = theirs.run_standard_evaluation(images, labels, batch_size=100)
+        assert torch.equal(ours, victim(found).argmax(1) == labels)
+        assert 0 < ours.sum() < len(labels), "the budget should break some images and not others"
+
+        pgd = run(victim, Attack(name="pgd", norm="linf", eps=eps, steps=10), images, labels, 10)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            moved = torchattacks.PGD(victim, eps=eps, alpha=eps / 4, steps=10)(images, labels)
+        torch.testing.assert_close(pgd.images, moved)
+        assert torch.equal(pgd.robust, victim(moved).argmax(1) == labels)
 
 
 def test_standard_autoattack_has_its_four_parts_in_their_order():
