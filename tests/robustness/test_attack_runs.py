@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import report, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.laws import FittedLaw, law_path, write_law
+from robustness.measure.adversarial import AdversarialSet
 from robustness.policies import ResidualLaw
 from sdnet_core import load_model, weights_fingerprint
 
@@ -183,6 +185,19 @@ def test_adversarial_images_are_stored_once_for_all_lambdas_that_they_are_shown_
     assert len(list((tmp_path / "run/adversarial").iterdir())) == 2 * (3 + 1)
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert sum(cell.get("norm") is not None for cell in record["cells"]) == 2 * (9 + 1)
+
+
+def test_what_is_measured_is_what_was_stored(attack_suite, tmp_path, without_figures, monkeypatch):
+    """Perturbations that are lost on the way to the disk are missed at once, and not only by the next run."""
+    write = AdversarialSet.write
+
+    def write_clean(images: AdversarialSet, path: Path) -> None:
+        nothing = {"exact": images.exact[:0], "exact_index": images.exact_index[:0]}
+        write(dataclasses.replace(images, codes=np.zeros_like(images.codes), **nothing), path)
+
+    monkeypatch.setattr(AdversarialSet, "write", write_clean)
+    attacks = measure(attack_suite, tmp_path / "run").dropna(subset=["norm"])
+    assert attacks["trust_reason"].str.contains("that the attack turned are answered rightly afterwards").any()
 
 
 def test_whitebox_only_asks_for_no_other_pair(attack_suite, tmp_path, without_figures):
