@@ -16,7 +16,7 @@ from data_prep.files import replacing
 from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.mirror import fetch
-from robustness.report import exit_code, print_summary
+from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 
 _NAMES = ("name", "description")
@@ -158,12 +158,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Join the run directories of robustness.run --shard i/n into one, with its tables, figures and "
         "report. Shards of another grid, protocol, weights or data are refused. No model or data is needed.",
         epilog="example:\n  python -m robustness.merge results/runs/cifar10c results/runs/cifar10c-*-of-8\n\n"
-        "exit codes: 0 all cells are there, 1 some are missing, 2 bad input",
+        "exit codes: 0 all cells are there, 1 some are missing or --strict found a mark, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
     parser.add_argument("shards", nargs="+", metavar="SHARD", help="the --out of a shard; a URL is fetched")
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     arguments = parser.parse_args(argv)
     out = RunDirectory(arguments.out)
     merge(out, [fetch(place) for place in arguments.shards])
@@ -171,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_summary(findings)
     for gap in describe_gaps(out):
         print(f"missing: {gap}", file=sys.stderr)
-    return exit_code(findings)
+    return exit_code(findings, strict=arguments.strict)
 
 
 if __name__ == "__main__":

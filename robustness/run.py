@@ -13,7 +13,7 @@ from data_prep.sources import split_sizes
 from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
-from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_names, parse_severities
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
@@ -24,7 +24,7 @@ from robustness.measure.perturbations import check_generated, find_official
 from robustness.measure.subjects import Subject, load_subject, load_subjects
 from robustness.mirror import local_folder, mirrored
 from robustness.policies import ResidualLaw
-from robustness.report import exit_code, print_summary
+from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import shipped_models
@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="give up a model that takes longer for one perturbation at all its λs, or for one attack (default: never)",
     )
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
-    add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
+    add("--strict", action="store_true", help=STRICT_HELP)
     add("--dry-run", action="store_true", help="say what would be measured and what is already there; measure nothing")
     return parser
 
@@ -135,6 +135,8 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     if arguments.speed == "fast" and suite.attacks:
         raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else None
+    if shard is not None and arguments.strict:
+        raise InputError("--strict needs the whole run, and a shard is a part: give it to python -m robustness.merge")
     if arguments.timeout is not None and not 0 < arguments.timeout <= _LONGEST_TIMEOUT:
         raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {arguments.timeout:g}")
     executor = make_executor(arguments)
@@ -259,7 +261,8 @@ def compare_with_exact(measurement: Measurement) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    arguments = make_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = make_parser().parse_args(attach_negatives(given))
     suite = read_suite(arguments)
     measurement = prepare(suite, arguments)
     if arguments.dry_run:
@@ -280,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"note: {note}", file=sys.stderr)
         if arguments.speed == "fast":
             compare_with_exact(measurement)
-        measurement.run(sys.argv[1:] if argv is None else argv)
+        measurement.run(given)
         findings = write_analysis(measurement.directory) if measurement.shard is None else None
     if findings is None:
         for reason in sorted(set(measurement.failures.values())):

@@ -94,6 +94,8 @@ class Suite:
         if "whitebox" not in self.threats:
             raise InputError("threats must hold whitebox: the others are compared with it")
         check_distinct(self.attacks)
+        if taken := {attack.label for attack in self.attacks} & {"clean", *corruption_names("all")}:
+            raise InputError(f"an attack is called {taken.pop()}, as other images are: give it another label = …")
         if self.probe_images < 0:
             raise InputError(f"probe_images must be at least 0; got {self.probe_images}")
         if not self.models:

@@ -54,7 +54,7 @@ def measure(suite: Path, out: Path, *options: str) -> int:
     return run_command(lambda: run.main(arguments))
 
 
-def join(out: Path, *shards: Path) -> int:
+def join(out: Path, *shards: Path | str) -> int:
     return run_command(lambda: merge.main([str(out), *map(str, shards)]))
 
 
@@ -92,6 +92,11 @@ def test_shards_that_make_no_sense_are_refused(grid, text):
         plan(grid, f"--shard={text}")
 
 
+def test_a_shard_is_not_judged(grid):
+    with pytest.raises(InputError, match="--strict needs the whole run, and a shard is a part"):
+        plan(grid, "--shard", "1/1", "--strict")
+
+
 def test_merged_shards_are_the_run_of_one_machine(attack_grid, tmp_path):
     """Every table, those of attacks and policies included, and the samples of the figures."""
     serial, joined = tmp_path / "serial", tmp_path / "joined"
@@ -103,6 +108,7 @@ def test_merged_shards_are_the_run_of_one_machine(attack_grid, tmp_path):
     files = [{path.name for path in (shard / "outcomes").iterdir()} for shard in shards]
     assert sum(map(len, files)) == len(set.union(*files)) == len(list((serial / "outcomes").iterdir()))
     assert join(joined, *reversed(shards)) == 0
+    assert join(tmp_path / "judged", *shards, "--strict") == 1, "without probes every attack is SUSPECT"
     pd.testing.assert_frame_equal(read_cells(joined), read_cells(serial))
     for path in (serial / "tables").glob("*.csv"):
         ours, theirs = (pd.read_csv(folder / "tables" / path.name) for folder in (joined, serial))
