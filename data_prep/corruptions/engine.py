@@ -69,7 +69,7 @@ def corrupt(
 def _chunk(pixels: NDArray[np.uint8] | Tensor, start: int, stop: int) -> Pixels:
     """Some of the images as a contiguous tensor; of an array, which may be a read-only memory map, a copy."""
     part = pixels[start:stop]
-    return torch.from_numpy(np.array(part)) if isinstance(part, np.ndarray) else part.contiguous()
+    return torch.from_numpy(np.array(part, order="C")) if isinstance(part, np.ndarray) else part.contiguous()
 
 
 def _check_pixels(pixels: object) -> None:
