@@ -8,15 +8,11 @@ from collections.abc import Iterable
 
 from data_prep.errors import InputError
 from data_prep.fields import fits
+from data_prep.names import parse_names
 
 _LARGEST_GRID = 10_000
 _DECIMALS = 10
 """λs are rounded to this many decimals, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """``"a,b"`` to ``("a", "b")``, without repetitions and in the order given."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def parse_lambdas(text: str) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ import argparse
 
 from data_prep.commands.options import add_data_dir
 from data_prep.generate import SOURCES, generate_archive_c
+from data_prep.names import parse_names
 
 SUMMARY = "make a corrupted test set from the clean test images"
 EXAMPLES = """\
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corruptions",
         metavar="A,B",
         default="all",
-        help="names or all, standard, extra, noise, blur, weather, digital (default: all 19)",
+        help="names or all, standard, extra, noise, blur, weather, digital; all,-frost leaves one out (default: all)",
     )
     add("--n", type=int, metavar="N", help="images, drawn at random (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="of the corruptions (default: 0)")
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = generate_archive_c(
         arguments.name,
         data_dir=arguments.data_dir,
-        corruptions=arguments.corruptions.split(","),
+        corruptions=parse_names(arguments.corruptions),
         n=arguments.n,
         seed=arguments.seed,
         device=arguments.device,

@@ -81,6 +81,11 @@ def test_expand_names() -> None:
     assert expand_names(["fog", "noise", "shot_noise"]) == ("fog", "gaussian_noise", "shot_noise", "impulse_noise")
     with pytest.raises(InputError, match=r"unknown corruption 'fogg': did you mean fog"):
         expand_names(["fogg"])
+    assert expand_names(["-frost", "weather", "-digital", "contrast"]) == ("snow", "fog", "brightness")
+    with pytest.raises(InputError, match=r"unknown corruption 'frots': did you mean frost"):
+        expand_names(["standard", "-frots"])
+    with pytest.raises(InputError, match=r"expected corruptions to keep, as in standard,-frost, got fog,-weather"):
+        expand_names(["fog", "-weather"])
 
 
 def test_severities_of_every_profile() -> None:
@@ -167,6 +172,8 @@ def test_kinds_of_images(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensor.numpy(), before)
     strided = tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     np.testing.assert_array_equal(corrupt(strided, name, severity=2).numpy(), expected)
+    for array in (strided.numpy(), np.asfortranarray(pixels)):
+        np.testing.assert_array_equal(corrupt(array, name, severity=2), expected)
     np.save(tmp_path / "pixels.npy", pixels)
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     np.testing.assert_array_equal(corrupt(mapped, name, severity=2), expected)

@@ -165,7 +165,7 @@ def test_disk_space_is_checked_first(data_dir: Path, monkeypatch: pytest.MonkeyP
 
 def test_command_line(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["generate", "cifar10c", "--data-dir", str(data_dir)]
-    assert main([*words, "--corruptions", "digital", "--n", "2"]) == EXIT_DONE
+    assert main([*words, "--corruptions", "digital, contrast", "--n", "2"]) == EXIT_DONE
     captured = capsys.readouterr()
     assert "all that was asked for is in" in captured.out
     assert "jpeg_compression" in captured.err
