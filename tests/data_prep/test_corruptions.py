@@ -239,8 +239,14 @@ def test_blurs_leave_an_even_image_alone(name: str) -> None:
         ({"pixels": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, r"got torch.uint8 \(2, 3, 32, 32\)"),
         ({"pixels": np.zeros((32, 32, 3), np.uint8)}, r"got uint8 \(32, 32, 3\)"),
         ({"pixels": [[1]]}, r"expected images as a NumPy array or a tensor, got list"),
-        ({"indices": [1, 2, 3]}, r"expected indices as integers \(2,\), one per image, got torch.int64 \(3,\)"),
-        ({"indices": [0.5, 1.0]}, r"expected indices as integers \(2,\), one per image, got torch.float64"),
+        ({"severity": True}, r"expected severity as a whole number, got True"),
+        ({"severity": 1.0}, r"expected severity as a whole number, got 1\.0"),
+        ({"seed": 1.5}, r"expected seed as a whole number, got 1\.5"),
+        ({"seed": None}, r"expected seed as a whole number, got None"),
+        ({"indices": [1, 2, 3]}, r"expected indices as integers \(2,\), one per image, got int64 \(3,\)"),
+        ({"indices": [0.5, 1.0]}, r"expected indices as integers \(2,\), one per image, got float64"),
+        ({"indices": ["a", "b"]}, r"expected indices as integers \(2,\), one per image, got <U1"),
+        ({"indices": [[1], [2, 3]]}, r"expected indices as integers \(2,\), one per image, got \[\[1\]"),
     ],
 )
 def test_what_cannot_be_used_is_named(change: dict[str, object], message: str) -> None:
