@@ -223,7 +223,8 @@ def announce(measurement: Measurement) -> None:
     if suite.corruptions:
         levels = sum(len(suite.levels(name)) for name in suite.corruptions)
         source = measurement.tasks[0].perturbation.source
-        parts.append(f"{len(suite.corruptions)} {source} corruptions at {levels} levels")
+        kinds = len(suite.corruptions)
+        parts.append(f"{kinds} {source} corruption{'s' * (kinds != 1)} at {levels} level{'s' * (levels != 1)}")
     parts += [attack.title for attack in suite.attacks]
     print(f"  {', '.join(parts)}: {cells} cells, {done} of them done")
     for task in measurement.attacks:

@@ -8,6 +8,7 @@ from data_prep.commands.options import add_data_dir
 from data_prep.generate import SOURCES, generate_archive_c
 from data_prep.names import parse_names
 
+OFFICIAL_IMAGES = 10_000
 SUMMARY = "make a corrupted test set from the clean test images"
 EXAMPLES = """\
 examples:
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate what is missing and say where it is."""
+    if arguments.n is not None and arguments.n < OFFICIAL_IMAGES:
+        print(f"RobustBench cannot read a set of {arguments.n:,}: it wants all {OFFICIAL_IMAGES:,} images per severity")
     folder = generate_archive_c(
         arguments.name,
         data_dir=arguments.data_dir,

@@ -18,6 +18,12 @@ N_SEVERITIES = 5
 """Of every corruption in the published test sets."""
 
 
+def check_severity(severity: int) -> None:
+    """Raise InputError for a severity that the published test sets do not have."""
+    if severity not in range(1, N_SEVERITIES + 1):
+        raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A corruption: its name, its groups and the function that applies it.
