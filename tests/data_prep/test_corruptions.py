@@ -25,9 +25,10 @@ from data_prep.corruptions import (
     weather,
 )
 from data_prep.corruptions.contact_sheet import draw_sheet
+from data_prep.corruptions.contact_sheet import main as draw_contact_sheet
 from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.corruptions.registry import CORRUPTIONS
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, run_command
 
 OFFICIAL_ORDER = (
     "gaussian_noise",
@@ -263,7 +264,7 @@ def test_unknown_group() -> None:
 def test_frost_says_how_to_get_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     frost_pictures.cache_clear()
-    with pytest.raises(PrerequisiteError, match=r"pip install --no-deps imagecorruptions, or leave frost out"):
+    with pytest.raises(PrerequisiteError, match=r"--no-deps imagecorruptions, or .*: --corruptions standard,-frost"):
         corrupt(photographs(1), "frost", severity=1)
 
 
@@ -276,6 +277,25 @@ def test_contact_sheet_shows_every_corruption() -> None:
     np.testing.assert_array_equal(cells[::4, : 32 * 4 : 4][:32, :32], image)
     drawn = cells[::4, 130 : 130 + 128 : 4]
     np.testing.assert_array_equal(drawn, corrupt(image[None], names[0], severity=1, profile="sweep")[0])
+    assert draw_sheet(photographs(1, 256, 200)[0], "sweep").size == (150 + 11 * 102, len(names) * 130)
+
+
+def test_contact_sheet_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, sheet = tmp_path / "picture.png", tmp_path / "sheet.png"
+    Image.fromarray(photographs(1)[0]).save(picture)
+    assert run_command(lambda: draw_contact_sheet([str(picture), "--profile", "sweep", "--out", str(sheet)])) == 0
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (150 + 11 * 130, 4 * 130)
+    picture.write_bytes(picture.read_bytes()[:-200])
+    capsys.readouterr()
+    for words, message in (
+        ([str(picture)], "picture.png: expected a whole image file"),
+        ([str(tmp_path)], "which is none; check the path"),
+        ([str(tmp_path / "absent.png")], "absent.png, which is none; check the path"),
+        ([str(sheet), "--profile", "sweep", "--out", str(tmp_path / "sheet")], "expected --out to end in .png or .jpg"),
+    ):
+        assert run_command(lambda words=words: draw_contact_sheet(words)) == 2
+        assert message in capsys.readouterr().err
 
 
 GOLDEN = {
