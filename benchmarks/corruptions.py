@@ -41,8 +41,7 @@ SLOWEST = "glass_blur"
 
 def load_reference() -> ModuleType:
     if (reason := reference_module.unavailable()) is not None:
-        packages = "imagecorruptions opencv-python scikit-image"
-        raise PrerequisiteError(f"{reason}: pip install --no-deps {packages}")
+        raise PrerequisiteError(f"{reason}: in the project's folder, run pip install '.[test]'")
     return reference_module
 
 
