@@ -27,7 +27,7 @@ def map_array(path: Path) -> NDArray[Any]:
         raise
     except Exception as error:  # a damaged header raises a variety of errors
         raise InputError(
-            f"expected a whole array in {path}, got: {error}; import or download the data again"
+            f"expected a whole array in {path}, got a damaged or other file; import or download the data again"
         ) from error
     if not isinstance(array, np.memmap):
         raise InputError(f"expected a .npy array in {path}, got another format; import or download the data again")

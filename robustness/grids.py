@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from data_prep.errors import InputError
 from data_prep.fields import fits
+from data_prep.names import parse_names
 
 LARGEST_EPS = {"linf": 1.0, "l2": 32.0}
 """Above these a budget is refused: L∞ has the whole range of a pixel within 1; in L2, budgets of the literature end far
@@ -15,11 +16,6 @@ below 32 (ImageNet: 3), and a larger number is one of pixels from 0 to 255."""
 _LARGEST_GRID = 10_000
 _DECIMALS = 10
 """λs are rounded to this many decimals, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """``"a,b"`` to ``("a", "b")``, without repetitions and in the order given."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def parse_lambdas(text: str) -> tuple[float, ...]:

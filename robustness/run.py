@@ -9,11 +9,12 @@ from typing import Any
 
 from data_prep import ImageSet, load_images
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, run_command
+from data_prep.names import parse_names
 from data_prep.sources import split_sizes
 from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
-from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_names, parse_severities
+from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
@@ -61,7 +62,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="shipped names, .safetensors files, torchvision:NAME, timm:NAME, robustbench:NAME or module:function",
     )
-    add("--corruptions", metavar="A,B", help="names or all, standard, extra, noise, blur, weather, digital")
+    add(
+        "--corruptions",
+        metavar="A,B",
+        help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
+    )
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
@@ -220,7 +225,8 @@ def announce(measurement: Measurement) -> None:
     if suite.corruptions:
         levels = sum(len(suite.levels(name)) for name in suite.corruptions)
         source = measurement.tasks[0].perturbation.source
-        parts.append(f"{len(suite.corruptions)} {source} corruptions at {levels} levels")
+        kinds = len(suite.corruptions)
+        parts.append(f"{kinds} {source} corruption{'s' * (kinds != 1)} at {levels} level{'s' * (levels != 1)}")
     parts += [attack.title for attack in suite.attacks]
     print(f"  {', '.join(parts)}: {cells} cells, {done} of them done")
     for task in measurement.attacks:

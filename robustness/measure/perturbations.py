@@ -103,7 +103,7 @@ def perturb(
 
     Models wait for their images: on the CPU a thread that makes the next ones meanwhile has nothing to win, as both
     want the same cores. Making them took 5 % of the processor time of a run of one small SDNet-18 at one λ (32×32), and
-    that share falls with every further model and λ.
+    that share falls with every further model and λ. On a GPU nothing overlaps, either, and nothing was measured.
 
     Args:
         perturbation: what to do.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data_prep.errors import InputError
-from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_names, parse_severities
+from data_prep.names import parse_names
+from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 
 
 def test_a_range_and_a_list_name_the_same_values():
