@@ -85,15 +85,16 @@ class Attempt:
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """One job after the other in this process; after running out of memory again, with half the batch size."""
+    """One job after the other in this process; out of memory, it and all that follow take half the batch size."""
 
     name: str = "local"
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`Executor`."""
         worker = Worker(workplace.archive, workplace.directory, workplace.device, workplace.timeout)
+        batch_size = workplace.batch_size
         for job in jobs:
-            attempt = Attempt(job, workplace.batch_size)
+            attempt, failure = Attempt(job, batch_size), None
             while attempt.job is not None:
                 try:
                     for result in worker.measure(attempt.job, batch_size=attempt.batch_size, bar=workplace.bar):
@@ -104,3 +105,5 @@ class LocalExecutor:
                     if failure is not None:
                         attempt.accept(failure)
                         yield failure
+            if failure is None:  # what did not fit at any size says nothing of the others
+                batch_size = attempt.batch_size

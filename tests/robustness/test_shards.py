@@ -222,10 +222,25 @@ def test_out_of_memory_is_tried_again_with_smaller_batches_and_reported(grid, tm
     monkeypatch.setattr("robustness.measure.worker.evaluate", fit)
     assert measure(grid, tmp_path / "narrow", *narrowed) == 0
     assert sizes[:3] == [8, 4, 2]
+    assert set(sizes[3:]) == {2}, "the jobs that follow start at the size that fits"
     pd.testing.assert_frame_equal(read_cells(tmp_path / "narrow"), read_cells(tmp_path / "roomy"), rtol=1e-4)
     events = json.loads((tmp_path / "narrow" / "run.json").read_text())["events"]
     assert "out of memory; attempt 2 of 4 at batch size 4" in events[0]
     assert events[0] in capsys.readouterr().err
+
+    from robustness.measure.perturbations import corrupt
+
+    def fit_corrupted(images: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+        if len(images) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return corrupt(images, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("robustness.measure.worker.evaluate", evaluate)
+        patch.setattr("robustness.measure.perturbations.corrupt", fit_corrupted)
+        assert measure(grid, tmp_path / "making", *narrowed) == 0
+    pd.testing.assert_frame_equal(read_cells(tmp_path / "making"), read_cells(tmp_path / "roomy"), rtol=1e-4)
+    assert "out of memory; attempt 2 of 4" in json.loads((tmp_path / "making" / "run.json").read_text())["events"][0]
 
     monkeypatch.setattr("robustness.measure.worker.evaluate", lambda *_, **__: fit(batch_size=9))
     assert measure(grid, tmp_path / "hopeless", *narrowed[2:]) == 1
