@@ -43,8 +43,8 @@ def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
 def allocate_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...], option: str) -> NDArray[Any]:
     """A new array in the file ``path`` (``.npy``) with all of its disk space taken up before the first write.
 
-    A write into a mapped file without space behind it would end the process. Where the system cannot reserve space, only
-    the free space is compared. ``option`` is the one that chose the folder.
+    A write into a mapped file without space behind it would end the process. Where the system cannot reserve space,
+    only the free space is compared. ``option`` is the one that chose the folder.
 
     Raises: PrerequisiteError when the disk has too little space, OSError when it cannot be reserved (a quota).
     """

@@ -70,7 +70,9 @@ def fabricate_run(
                         answers = answer(model, name, severity, lam, split, n)
                         directory.write_outcome(key, _to_frame(answers, lam, n), {"seconds": 1.0})
     for cell in extra_cells:
-        cells.append({"data": "made-up", "split": "test", "source": "generated", "n": n, "status": "done", "reason": "", **cell})
+        cells.append(
+            {"data": "made-up", "split": "test", "source": "generated", "n": n, "status": "done", "reason": "", **cell}
+        )
         directory.write_outcome(cell["key"], _to_frame({"correct": np.arange(n) % 4 == 0}, None, n), {"seconds": 1.0})
     fields: dict[str, Any] = {
         "status": "complete",

@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from data_prep.errors import InputError
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.statistics import mcnemar, paired_interval, wilson_interval
 from robustness.analysis.trust import Verdict, judge, judge_rise, judge_transfer, unite
@@ -80,7 +81,7 @@ class Duel:
         key = self.keys[crafted, shown]
         right: np.ndarray = self.run.correct([key])[0] & self.clean[shown]
         if crafted == shown:  # an image that fooled the model during the attack is not robust, whatever came after
-            right = right & (self.run.outcome(key)["broken_by"] == "").to_numpy()
+            right = right & (self._attacked(key)["broken_by"] == "").to_numpy()
         return right
 
     def is_complete(self, shown: Choice) -> bool:
@@ -100,8 +101,14 @@ class Duel:
 
     def own_verdict(self, choice: Choice) -> Verdict:
         """What was measured beside the attack on ``choice``."""
-        frame = self.run.outcome(self.keys[choice, choice])
+        frame = self._attacked(self.keys[choice, choice])
         return judge(frame, eps=self.eps, num_classes=len(self.run.record["data"]["classes"]))
+
+    def _attacked(self, key: str) -> pd.DataFrame:
+        frame = self.run.outcome(key)
+        if "broken_by" not in frame:
+            raise InputError(f"{self.run.directory.path}: run.json calls the cell {key} an attack, and it is none")
+        return frame
 
 
 def list_duels(run: Run) -> list[Duel]:
