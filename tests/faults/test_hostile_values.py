@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import pickle
 import shutil
@@ -18,38 +19,49 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from disturbed import Undisturbed
 from fabricate import fabricate_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_prep.__main__ import main as prepare_data
 from data_prep.cifar_c import CifarC
 from data_prep.decode import decode_image
-from data_prep.errors import UsageError, run_command
+from data_prep.errors import PrerequisiteError, UsageError, check_words, run_command
+from data_prep.imagenet_c import ImageNetC
+from data_prep.imageset import ImageSet
 from data_prep.importing import import_tree
 from data_prep.sources import load_images
 from data_prep.unpickle import unpickle_batch
+from robustness.analysis.attack_tables import write_attack_tables
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.page import write_page
 from robustness.analysis.tables import write_tables
 from robustness.attack import read_attacks
 from robustness.compare import main as compare
+from robustness.fit import main as fit
 from robustness.grids import parse_eps, parse_lambdas, parse_severities
 from robustness.laws import FittedLaw
+from robustness.merge import main as merge
+from robustness.mirror import local_folder
 from robustness.run import main as run
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import ModelCard, import_official, load_model
 from sdnet_core.__main__ import convert
 from sdnet_core.recipes import read_recipe, shipped_recipes
+from sdnet_core.visualize import main as visualize
 
 PIXELS = load_images("shapes", "test").pixels[:4]
 OPTIONS = [
     *("lambdas", "models", "corruptions", "severities", "eps", "suite", "device"),
-    *("data-dir", "n", "seed", "batch-size", "shard", "timeout"),
+    *("data-dir", "n", "seed", "batch-size", "shard", "timeout", "executor", "speed", "out"),
+    *("ray-address", "gpus-per-task"),
 ]
 _FUZZ = settings.get_profile("fuzz")
+load_once = cache(load_images)
 
 
 def examples(share: float) -> settings:
@@ -68,6 +80,32 @@ def told_in_a_sentence() -> Iterator[None]:
         return
     assert 0 < len(told) < 3000
     assert "\n" not in told
+
+
+def check_command(main: Callable[[list[str]], int], words: list[str]) -> int:
+    """A command ends with a code that is documented, and with a sentence where that is 2."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            code = run_command(lambda: main(words))
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    assert code in (0, 1, 2)
+    assert "Traceback" not in said.getvalue()
+    assert code != 2 or "error: " in said.getvalue()
+    return code
+
+
+words = (
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+    | st.from_regex(r"[-+0-9.:,e/ a-z²٣]{0,16}", fullmatch=True)
+    | st.sampled_from(
+        ["a" * 5000, ":", "..", ".a:b", "os:getcwd", "json:loads", "meta", "/", ",", "-1", "1e9", "\udcff"]
+    )
+    | st.sampled_from(
+        ["nan", "inf", "0.5", str(10**20), "://", "s3://", "x://y", "127.0.0.1:1", "auto:1", "ray", "fast"]
+    )
+)
+"""What could be written after an option."""
 
 
 anything = st.recursive(
@@ -123,20 +161,91 @@ class TestTexts:
                 assert len(values) <= 10_000
 
     @examples(0.3)
+    @given(option=st.sampled_from(OPTIONS), value=words)
+    def test_options_of_a_run(self, option: str, value: str, small: Path, tmp_path: Path) -> None:
+        before = set(tmp_path.rglob("*"))
+        on_ray = ["--executor", "ray"] if option in ("ray-address", "gpus-per-task") else []
+        assert check_command(run, ["--suite", str(small), "--dry-run", *on_ray, f"--{option}={value}"]) in (0, 2)
+        assert set(tmp_path.rglob("*")) == before, "a dry run writes nothing"
+
+    @examples(1)
     @given(
-        option=st.sampled_from([f"--{name}" for name in OPTIONS]),
-        value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
-        | st.sampled_from(["a" * 5000, ":", "..", ".a:b", "os:getcwd", "json:loads", "meta", "/", ",", "-1", "1e9"]),
+        name=st.text(st.characters(exclude_characters="/\0"), max_size=300)
+        | st.text("a\udcff\ud800é", max_size=3)
+        | st.integers(200, 300).map(lambda n: "a" * n)
     )
-    def test_options_of_a_run(self, option: str, value: str, small: Path) -> None:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-            try:
-                code = run_command(lambda: run(["--suite", str(small), "--dry-run", f"{option}={value}"]))
-            except SystemExit as stop:
-                code = stop.code
-        assert code in (0, 2)
-        assert "Traceback" not in said.getvalue()
-        assert code == 0 or "error: " in said.getvalue()
+    def test_names_of_an_out(self, name: str, small: Path, tmp_path: Path) -> None:
+        """A new folder of any name, no step outside ``tmp_path``: made and locked, or refused."""
+        place = tmp_path / "outs" / ("x" if name in ("", ".", "..") else name)
+
+        def make(words: list[str]) -> int:
+            check_words(words)
+            directory = RunDirectory(local_folder(words[0]))
+            directory.create()
+            with directory.lock():
+                directory.write_record({"asked": words})
+            return 0
+
+        check_command(make, [str(place)])
+
+    @examples(0.4)
+    @given(st.text(max_size=30) | st.from_regex(r"[a-z0-9.]{0,9}:[0-9]{0,9}", fullmatch=True))
+    def test_addresses_of_ray(self, address: str) -> None:
+        executor = pytest.importorskip("robustness.measure.ray_executor")
+        with pytest.MonkeyPatch.context() as patch:  # nothing is looked up or called outside
+            patch.setattr(executor.socket, "create_connection", refuse_connection)
+            with pytest.raises(UsageError) as caught:
+                executor._check_address(address)
+        assert "\n" not in str(caught.value)
+
+    @examples(0.4)
+    @given(st.floats() | st.integers(-3, 3).map(float))
+    def test_shares_of_a_gpu(self, share: float) -> None:
+        executor = pytest.importorskip("robustness.measure.ray_executor")
+        with told_in_a_sentence():
+            assert 0 <= executor.RayExecutor(gpus_per_task=share).gpus_per_task < np.inf
+
+    @examples(0.2)
+    @given(
+        option=st.sampled_from(["data", "data-dir", "n", "lambdas", "seed", "device", "batch-size", ""]), value=words
+    )
+    def test_options_of_a_fit(self, option: str, value: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("robustness.fit.load_images", load_once)
+        monkeypatch.setattr("robustness.fit.fit_residual_law", enough)
+        named = [f"--{option}={value}"] if option else [value]
+        first = [f"{models}/sparse.safetensors"] if option else []
+        check_command(fit, [*first, "--data", "shapes", "--n", "2", *named])
+
+    @examples(0.2)
+    @given(option=st.sampled_from(["images", "lam", "layers", "split", "data-dir", "device", ""]), value=words)
+    def test_options_of_a_visualisation(
+        self, option: str, value: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sdnet_core.visualize.invert_codes", enough)
+        monkeypatch.setattr("data_prep.pictures.load_images", load_once)
+        named = [f"--{option}={value}"] if option else [value]
+        first = [f"{models}/sparse.safetensors"] if option else []
+        check_command(visualize, [*first, "--images", "shapes:0", "--out", str(tmp_path / "look"), *named])
+
+    @examples(0.4)
+    @given(data=st.data())
+    def test_options_of_data_prep(self, data: st.DataObject, tree: Path, tmp_path: Path) -> None:
+        """``download`` is left out: it would call outside."""
+        value = data.draw(words)
+        flags = ["name", "note", "resize", "crop"]
+        command = data.draw(
+            st.sampled_from(
+                [
+                    ["verify", value],
+                    ["generate", value],
+                    ["generate", "cifar10-c", value],
+                    ["import", value, "--name=x"],
+                ]
+                + [["import", str(tree), "--name=x", "--replace", f"--{flag}={value}"] for flag in flags]
+            )
+        )
+        check_command(prepare_data, [*command, f"--data-dir={tmp_path / 'data'}"])
+        assert {path.name for path in tmp_path.iterdir()} <= {"data"}
 
     @examples(1)
     @given(st.lists(st.text(max_size=12) | st.from_regex(r"[a-z_.]{1,12}=[-0-9a-z.\[\]{}\"']{0,8}", fullmatch=True)))
@@ -145,10 +254,19 @@ class TestTexts:
             read_recipe("shapes-sdnet18", overrides)
 
 
+def refuse_connection(*_: object, **__: object) -> None:
+    raise ConnectionRefusedError("nobody is called by a test")
+
+
+def enough(*_: object, **__: object) -> None:
+    """In place of the work that follows after everything was checked."""
+    raise PrerequisiteError("everything was accepted")
+
+
 @pytest.fixture
 def small(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A suite that is quickly prepared."""
-    monkeypatch.setattr("robustness.run.load_images", cache(load_images))
+    monkeypatch.setattr("robustness.run.load_images", load_once)
     path = tmp_path / "small.toml"
     path.write_text(f'data = "shapes"\ncorruptions = ["pixelate"]\nmodels = ["{models}/plain.safetensors"]\nn = 2\n')
     return path
@@ -302,7 +420,7 @@ class TestImages:
             decode_image(data.draw(damage(buffer.getvalue())))
 
     @pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
-    @examples(0.5)
+    @examples(0.3)
     @given(data=st.data())
     def test_damaged_archives(self, suffix: str, data: st.DataObject, tree: Path, tmp_path: Path) -> None:
         packed = tree.parent / f"tree.{suffix}"
@@ -357,6 +475,35 @@ class TestImages:
             found, labels = CifarC(tmp_path).load("fog", 2)
             assert len(found) == len(labels)
 
+    @examples(1)
+    @given(data=st.data())
+    def test_damaged_folders_of_imagenet_c(self, data: st.DataObject, tmp_path: Path) -> None:
+        buffer, archive = io.BytesIO(), tmp_path / "ImageNet-C"
+        Image.fromarray(PIXELS[0]).save(buffer, format="PNG")
+        shutil.rmtree(archive, ignore_errors=True)
+        for level, name in itertools.product(range(1, 6), ("0.JPEG", "1.JPEG")):
+            path = archive / "fog" / str(level) / "n01440764" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(buffer.getvalue())
+        chosen = data.draw(st.sampled_from(sorted(archive.rglob("*"))))
+        if chosen.is_file():
+            chosen.write_bytes(data.draw(damage(buffer.getvalue())))
+        else:
+            chosen.rename(chosen.with_name(f"x{data.draw(st.text('ab', max_size=3))}"))
+        images = ImageSet(
+            name="imagenet",
+            title="two images",
+            split="val",
+            classes=("n01440764",),
+            pixels=PIXELS[:2],
+            labels=np.zeros(2, np.int64),
+            indices=np.arange(2),
+            files=np.array(["0.JPEG", "1.JPEG"]),
+        )
+        with told_in_a_sentence():
+            assert ImageNetC(archive).count("fog") == 2
+            assert ImageNetC(archive).match(images, "fog", 3)[0:2].shape == (2, *PIXELS.shape[1:])
+
     @examples(10)
     @given(st.binary(max_size=60) | damage(pickle.dumps({"data": np.zeros((2, 4), np.uint8), "labels": [1, 2]}, 2)))
     def test_pickles(self, content: bytes) -> None:
@@ -381,7 +528,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestRunDirectories:
     """Records with any node changed: refused, or tables and a report that stay in their folder."""
 
-    @examples(1.5)
+    @examples(1)
     @given(data=st.data())
     def test_records(self, data: st.DataObject, fabricated: Path, tmp_path: Path) -> None:
         out = tmp_path / "run"
@@ -396,6 +543,52 @@ class TestRunDirectories:
                 write_tables(findings)
                 write_page(findings)
         assert set(tmp_path.iterdir()) == before
+
+    @examples(0.5)
+    @given(data=st.data())
+    def test_records_of_attacks(self, data: st.DataObject, undisturbed: Undisturbed, tmp_path: Path) -> None:
+        out = tmp_path / "run"
+        if not out.exists():
+            shutil.copytree(undisturbed.out, out)
+        record = json.loads((undisturbed.out / "run.json").read_text())
+        if data.draw(st.booleans()):  # a corruption that says that it is an attack
+            cell = record["cells"][data.draw(st.integers(0, len(record["cells"]) - 1))]
+            cell |= {"norm": "linf", "eps": 1 / 255, "crafted_lam": cell["lam"], "crafted_policy": ""}
+        else:
+            record = change_somewhere(data.draw, record)
+        (out / "run.json").write_text(json.dumps(record))
+        before = set(tmp_path.iterdir())
+        with told_in_a_sentence():
+            findings = Findings.of(Run.open(RunDirectory(out)))
+            if len(findings.run.cells):
+                write_tables(findings)
+                if findings.attacks is not None:
+                    write_attack_tables(findings.run, findings.attacks)
+                write_page(findings)
+        assert set(tmp_path.iterdir()) == before
+
+    @examples(0.2)
+    @given(data=st.data())
+    def test_merges(
+        self, data: st.DataObject, fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)
+        shard, out = tmp_path / "shard", tmp_path / "whole"
+        shutil.rmtree(out, ignore_errors=True)
+        if not shard.exists():
+            shutil.copytree(fabricated, shard)
+        record = json.loads((fabricated / "run.json").read_text())
+        if data.draw(st.booleans()):
+            record = change_somewhere(data.draw, record)
+        else:
+            outcomes = sorted((shard / "outcomes").iterdir())
+            path = outcomes[data.draw(st.integers(0, len(outcomes) - 1))]
+            path.write_bytes(data.draw(damage((fabricated / "outcomes" / path.name).read_bytes())))
+        (shard / "run.json").write_text(json.dumps(record))
+        order = data.draw(st.permutations([str(fabricated), str(shard)]))
+        before = set(tmp_path.iterdir())
+        check_command(merge, [str(out), *order])
+        assert set(tmp_path.iterdir()) - before <= {out}
 
     @examples(0.3)
     @given(data=st.data())
