@@ -129,7 +129,7 @@ def perturb(
     if images.pixels.nbytes <= _IN_MEMORY_BYTES:
         result = np.empty(shape, np.uint8)
     else:
-        result = allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out")
+        result = allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out (or TMPDIR)")
     step = min(batch_size, _BATCH)
     for start in range(0, len(images), step):
         batch = slice(start, start + step)
