@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import ImageSet, load_images
-from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, run_command
+from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, check_words, run_command
 from data_prep.names import parse_names
 from data_prep.sources import split_sizes
 from data_prep.version import add_version
@@ -267,8 +267,9 @@ def compare_with_exact(measurement: Measurement) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    given = sys.argv[1:] if argv is None else argv
-    arguments = make_parser().parse_args(attach_negatives(given))
+    words = sys.argv[1:] if argv is None else argv
+    check_words(words)
+    arguments = make_parser().parse_args(attach_negatives(words))
     suite = read_suite(arguments)
     measurement = prepare(suite, arguments)
     if arguments.dry_run:
@@ -289,7 +290,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"note: {note}", file=sys.stderr)
         if arguments.speed == "fast":
             compare_with_exact(measurement)
-        measurement.run(given)
+        measurement.run(words)
         findings = write_analysis(measurement.directory) if measurement.shard is None else None
     if findings is None:
         for reason in sorted(set(measurement.failures.values())):

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from data_prep.errors import InputError
 from robustness.analysis.frames import Run
 from robustness.analysis.trust import Verdict, judge
 
@@ -68,7 +69,7 @@ class Duel:
         key = self.keys[crafted, shown]
         right: np.ndarray = self.run.correct([key])[0] & self.clean[shown]
         if crafted == shown:  # an image that fooled the model during the attack is not robust, whatever came after
-            right = right & (self.run.outcome(key)["broken_by"] == "").to_numpy()
+            right = right & (self._attacked(key)["broken_by"] == "").to_numpy()
         return right
 
     def is_complete(self, shown: Choice) -> bool:
@@ -98,9 +99,15 @@ class Duel:
             choice: λ that the images were crafted for and are shown at.
             others: (N,) right answers to the images of every other attempt.
         """
-        frame = self.run.outcome(self.keys[choice, choice])
+        frame = self._attacked(self.keys[choice, choice])
         standing = np.logical_and.reduce([np.ones(len(frame), bool), *others])
         return judge(frame, eps=self.eps, num_classes=len(self.run.record["data"]["classes"]), standing=standing)
+
+    def _attacked(self, key: str) -> pd.DataFrame:
+        frame = self.run.outcome(key)
+        if "broken_by" not in frame:
+            raise InputError(f"{self.run.directory.path}: run.json calls the cell {key} an attack, and it is none")
+        return frame
 
 
 def list_duels(run: Run) -> list[Duel]:
