@@ -10,12 +10,15 @@ gives ours over the reference's, less one. Each entry is the worst of the severi
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
-from corruptions import SEVERITIES, load_images, load_reference  # the benchmark beside this file
+from corruptions import IMAGES, SEVERITIES, load_images, load_reference  # the benchmark beside this file
 
-from data_prep.corruptions import corrupt, corruption_names
+from data_prep.corruptions import corrupt, expand_names
 from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.errors import EXIT_DONE, run_command
+from data_prep.names import parse_names
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray) -> list[float]:
@@ -28,20 +31,20 @@ def compare(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray) -> list[flo
     return [(difference <= 1).mean(), difference.mean(), *ratios]
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", choices=("cifar", "imagenet"), default="cifar")
+    parser.add_argument("--profile", choices=IMAGES, default="cifar")
     parser.add_argument("--n", type=int, default=300)
-    parser.add_argument("--corruptions", default=",".join(corruption_names("all")))
+    parser.add_argument("--corruptions", default="all")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    images = load_images(arguments.profile, arguments.n)
-    reference = load_reference()(arguments.profile, seed=arguments.seed)
-    print(
-        f"{arguments.profile}, {len(images)} images of {images.shape[1]} x {images.shape[2]}, worst of 5 severities\n"
-    )
+    names = expand_names(parse_names(arguments.corruptions))
+    reference = load_reference().Reference(arguments.profile, seed=arguments.seed)
+    images, title = load_images(arguments.profile, arguments.n)
+    size = " x ".join(map(str, images.shape[1:3]))
+    print(f"{arguments.profile}, {len(images)} {title}, {size}, worst of 5 severities\n")
     print("| corruption | within 1 level | mean difference | RMSE | mean absolute |\n|---|--:|--:|--:|--:|")
-    for name in arguments.corruptions.split(","):
+    for name in names:
         rows = []
         for severity in SEVERITIES:
             theirs = np.stack([reference(image, name, severity) for image in images])
@@ -51,7 +54,8 @@ def main() -> None:
         ratios = " | ".join(f"{max(it, key=abs):+.2%}" for it in (squares, absolutes))
         direct = "random | random" if CORRUPTIONS[name].random else f"{min(within):.3%} | {max(difference):.4f}"
         print(f"| {name} | {direct} | {ratios} |", flush=True)
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

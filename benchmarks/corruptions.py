@@ -1,129 +1,137 @@
 """Time per image of every corruption, ours beside the package ``imagecorruptions``, in one run on the same cores.
 
-    python benchmarks/corruptions.py                  both sizes, all 19, both on two threads
+    python benchmarks/corruptions.py                  both sizes, all 19, both on two threads: four minutes
     python benchmarks/corruptions.py --device cuda    ours on the GPU
     python benchmarks/corruptions.py --quick          a few images: shows that it works, not what it takes
 
-Each figure is the mean over the five severities of the best of three runs (the reference is timed once). The
-reference is what ``tests/parity`` compares with: the package behind shims, one image at a time, with OpenCV on the same
-number of threads. Images are real where SDNET_SHARED_DATA (default: ../shared/data) has them, or else smooth noise.
+Each figure is the mean over the five severities of the best of three runs, theirs as well as ours. The reference is
+what ``tests/parity`` compares with: the package behind shims, one image at a time, with OpenCV on the same number of
+threads. Images are real where SDNET_SHARED_DATA (default: ../shared/data) has them, or else smooth noise.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
 import os
-import tarfile
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from PIL import Image
 
-from data_prep.corruptions import corrupt, corruption_names
+from data_prep.corruptions import corrupt, expand_names
+from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError, run_command
+from data_prep.names import parse_names
+from sdnet_core.environment import select_device
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = {  # profile: (side, images for us, images for the reference, archive, stride through it)
-    "cifar": (32, 2000, 40, "cifar10-jpeg.tar.xz", 29),
-    "imagenet": (224, 64, 2, "imagenet-sample.tar", 3),
-}
+sys.path.append(str(ROOT / "tests"))
+
+from parity import reference as reference_module  # noqa: E402
+from parity.real_images import ARCHIVES, archive_of, read_images  # noqa: E402
+
+IMAGES = {"cifar": (2000, 40), "imagenet": (64, 2)}  # for us, for the reference
 SEVERITIES = range(1, 6)
+SLOWEST = "glass_blur"
 
 
-def load_reference() -> Callable[..., object]:
-    path = ROOT / "tests" / "parity" / "reference.py"
-    spec = importlib.util.spec_from_file_location("reference", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if (reason := module.unavailable()) is not None:
-        raise SystemExit(f"error: {reason}; pip install imagecorruptions opencv-python scikit-image")
-    return module.Reference
+def load_reference() -> ModuleType:
+    if (reason := reference_module.unavailable()) is not None:
+        raise PrerequisiteError(f"{reason}: in the project's folder, run pip install '.[test]'")
+    return reference_module
 
 
-def load_images(profile: str, count: int) -> np.ndarray:
-    side, _, _, archive, stride = SETTINGS[profile]
-    path = Path(os.environ.get("SDNET_SHARED_DATA", ROOT.parent / "shared" / "data")) / archive
-    if not path.is_file():
-        coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-        pictures = (Image.fromarray(it).resize((side, side), Image.Resampling.BICUBIC) for it in coarse)
-        return np.stack([np.asarray(picture) for picture in pictures])
-    images = []
-    with tarfile.open(path) as tar:
-        files = (member for member in tar if member.isfile())
-        for number, member in enumerate(files):
-            if number % stride == 0:
-                picture = Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB")
-                left, top = (picture.width - side) // 2, (picture.height - side) // 2
-                images.append(np.asarray(picture.crop((left, top, left + side, top + side))))
-            if len(images) == count:
-                break
-    return np.stack(images)
+def load_images(profile: str, count: int) -> tuple[np.ndarray, str]:
+    """Images and what they are."""
+    folder = Path(os.environ.get("SDNET_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if (archive := archive_of(profile, folder)).is_file():
+        return read_images(profile, count, folder), f"images of {archive.name}"
+    side = ARCHIVES[profile][2]
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    pictures = (Image.fromarray(it).resize((side, side), Image.Resampling.BICUBIC) for it in coarse)
+    return np.stack([np.asarray(picture) for picture in pictures]), "images of smooth noise"
+
+
+def milliseconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """The shortest of some runs."""
+    runs = []
+    for _ in range(repeats):
+        synchronise(device)
+        start = time.perf_counter()
+        work()
+        synchronise(device)
+        runs.append(time.perf_counter() - start)
+    return min(runs) * 1e3
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def time_ours(pixels: torch.Tensor, name: str, profile: str, repeats: int) -> float:
     """Milliseconds per image, tables and kernels built before."""
     total = 0.0
     for severity in SEVERITIES:
-        corrupt(pixels[: min(8, len(pixels))], name, severity=severity, profile=profile)
-        runs = []
-        for _ in range(repeats):
-            synchronise(pixels)
-            start = time.perf_counter()
-            corrupt(pixels, name, severity=severity, profile=profile)
-            synchronise(pixels)
-            runs.append(time.perf_counter() - start)
-        total += min(runs)
-    return total / len(SEVERITIES) / len(pixels) * 1e3
+        options = {"severity": severity, "profile": profile}
+        corrupt(pixels[:8], name, **options)
+        total += milliseconds(lambda o=options: corrupt(pixels, name, **o), pixels.device, repeats)
+    return total / len(SEVERITIES) / len(pixels)
 
 
-def time_reference(images: np.ndarray, name: str, reference: Callable[..., object]) -> float:
+def time_reference(images: np.ndarray, name: str, reference: Callable[..., object], repeats: int) -> float:
+    """Milliseconds per image."""
     reference(images[0], name, 1)
-    start = time.perf_counter()
+    total = 0.0
     for severity in SEVERITIES:
-        for image in images:
-            reference(image, name, severity)
-    return (time.perf_counter() - start) / len(SEVERITIES) / len(images) * 1e3
+        work = lambda level=severity: [reference(image, name, level) for image in images]  # noqa: E731
+        total += milliseconds(work, torch.device("cpu"), repeats)
+    return total / len(SEVERITIES) / len(images)
 
 
-def synchronise(pixels: torch.Tensor) -> None:
-    if pixels.is_cuda:
-        torch.cuda.synchronize()
+def format_row(title: str, times: np.ndarray) -> str:
+    return f"| {title} | {times[0]:.4f} | {times[1]:.2f} | {times[1] / times[0]:.1f} |"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profiles", default="cifar,imagenet")
-    parser.add_argument("--corruptions", default=",".join(corruption_names("all")))
+    parser.add_argument("--profiles", default=",".join(IMAGES))
+    parser.add_argument("--corruptions", default="all")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
+    profiles, names = parse_names(arguments.profiles), expand_names(parse_names(arguments.corruptions))
+    if unknown := set(profiles) - IMAGES.keys():
+        raise InputError(f"expected --profiles of {', '.join(IMAGES)}, got {', '.join(sorted(unknown))}")
+    device = select_device(arguments.device)
+    reference_type = load_reference().Reference
     import cv2
 
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
-    reference_type = load_reference()
-    where = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{arguments.threads} threads"
-    for profile in arguments.profiles.split(","):
-        side, ours, theirs, *_ = SETTINGS[profile]
-        ours, theirs, repeats = (8, 1, 1) if arguments.quick else (ours, theirs, 3)
-        images = load_images(profile, ours)
-        pixels = torch.from_numpy(images).to(arguments.device)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} threads"
+    for profile in profiles:
+        ours, theirs, repeats = (8, 1, 1) if arguments.quick else (*IMAGES[profile], 3)
+        images, title = load_images(profile, ours)
+        pixels = torch.from_numpy(images).to(device)
         reference = reference_type(profile)
-        print(f"\n{side} x {side}, ms per image, {where}\n")
+        print(f"\n{' x '.join(map(str, images.shape[1:3]))}, {title}, ms per image, {where}\n")
         print("| corruption | ours | reference | ratio |\n|---|--:|--:|--:|")
-        sums = np.zeros(2)
-        for name in arguments.corruptions.split(","):
+        rows = {}
+        for name in names:
             mine = time_ours(pixels, name, profile, repeats)
-            times = np.array([mine, time_reference(images[:theirs], name, reference)])
-            sums += times
-            print(f"| {name} | {times[0]:.4f} | {times[1]:.2f} | {times[1] / times[0]:.0f} |", flush=True)
-        print(f"| **sum** | **{sums[0]:.3f}** | **{sums[1]:.1f}** | **{sums[1] / sums[0]:.0f}** |")
+            rows[name] = np.array([mine, time_reference(images[:theirs], name, reference, repeats)])
+            print(format_row(name, rows[name]), flush=True)
+        print(format_row("**sum**", sum(rows.values())))
+        if others := [times for name, times in rows.items() if name != SLOWEST]:
+            print(format_row(f"sum without {SLOWEST}", sum(others)))
+    return EXIT_DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -6,10 +6,12 @@ ICLR 2019.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from data_prep.cifar_c import CifarC
+from data_prep.cifar_c import MANIFEST_FILE, CifarC
+from data_prep.corruptions import corruption_names
 from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
 from data_prep.imageset import ImageSet
@@ -19,7 +21,7 @@ FOLDERS = {"cifar10c": "CIFAR-10-C", "cifar100c": "CIFAR-100-C", "imagenetc": "I
 """What each archive unpacks to."""
 
 
-@runtime_checkable
+@runtime_checkable  # for the type checker of the tests
 class ArchiveC(Protocol):
     """A corrupted test set on disk: a file of pixels, or a folder of image files, for every corruption."""
 
@@ -47,11 +49,30 @@ class ArchiveC(Protocol):
 def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
-    Raises: InputError for a ``name`` that is no key of ``FOLDERS``.
+    Raises: InputError for a ``name`` that is no key of ``FOLDERS``, and for a generated set under the official name.
     """
     if name not in FOLDERS:
         raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}), got {name!r}")
     folder = Path(data_dir) / FOLDERS[name]
     if not folder.is_dir():
         return None
+    if (folder / MANIFEST_FILE).is_file():
+        raise InputError(
+            f"expected official files in {folder}, got a set that was generated here, as its {MANIFEST_FILE} says; "
+            f"call it {folder.name}-generated: a run makes the same corruptions itself and says so"
+        )
     return ImageNetC(folder) if name == "imagenetc" else CifarC(folder)
+
+
+def count_all(archive: ArchiveC) -> Iterator[tuple[str, int]]:
+    """Go through an archive, which must hold all 19 corruptions.
+
+    Yields: each corruption and how many images it has at each severity.
+    Raises: InputError, by name, for what is missing or damaged.
+    """
+    if missing := set(corruption_names("all")).difference(archive.corruptions()):
+        raise InputError(
+            f"expected every corruption in {archive.folder}, got none of {', '.join(sorted(missing))}; "
+            "remove the folder and get it again"
+        )
+    yield from ((corruption, archive.count(corruption)) for corruption in archive.corruptions())

@@ -27,7 +27,7 @@ def map_array(path: Path) -> NDArray[Any]:
         raise
     except Exception as error:  # a damaged header raises a variety of errors
         raise InputError(
-            f"expected a whole array in {path}, got: {error}; import or download the data again"
+            f"expected a whole array in {path}, got a damaged or other file; import or download the data again"
         ) from error
     if not isinstance(array, np.memmap):
         raise InputError(f"expected a .npy array in {path}, got another format; import or download the data again")
@@ -55,3 +55,12 @@ def read_arrays(path: Path, *, most: int) -> dict[str, NDArray[Any]] | None:
             return dict(arrays)
     except Exception:  # a damaged archive raises a variety of errors; all of them mean that there is nothing to read
         return None
+
+
+def is_whole_archive(path: Path) -> bool:
+    """Whether ``path`` is a ``.npz`` (any ZIP) all of whose members have their checksums; nothing is kept in memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except Exception:  # a damaged archive raises a variety of errors
+        return False

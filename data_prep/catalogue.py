@@ -53,11 +53,14 @@ def format_data(entries: list[Entry]) -> str:
 
 
 def _official(data_dir: Path) -> Iterator[Entry]:
+    brought = {*imported_names(data_dir), *unimported_trees(data_dir)}
     for name, release in RELEASES.items():
         path = find_release(name, data_dir)
+        if path is None and name in brought:
+            continue
         where = how_to_get(name, data_dir) if path is None else str(path)
         yield Entry(name, "official", _counts(release.counts), where, None if path is None else _size(path))
-    if "imagenet" not in {*imported_names(data_dir), *unimported_trees(data_dir)}:
+    if "imagenet" not in brought:
         yield Entry("imagenet", "official", "val 50,000", how_to_get("imagenet", data_dir))
 
 
@@ -83,7 +86,11 @@ def _trees(data_dir: Path) -> Iterator[Entry]:
 
 def _corrupted(data_dir: Path) -> Iterator[Entry]:
     for name in FOLDERS:
-        archive = find_archive_c(name, data_dir)
+        try:
+            archive = find_archive_c(name, data_dir)
+        except InputError as error:
+            yield Entry(name, "corrupted", "not official", str(error))
+            continue
         if archive is None:
             count = "50,000" if name == "imagenetc" else "10,000"
             yield Entry(name, "corrupted", f"19 x 5 x {count}", how_to_get(name, data_dir))

@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.arrays import map_array
-from data_prep.corruptions import N_SEVERITIES
+from data_prep.corruptions import N_SEVERITIES, check_severity
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.pixel_rows import ChosenRows
 
 LABELS_FILE = "labels.npy"
+MANIFEST_FILE = "manifest.json"
+"""In a generated set only; see ``data_prep.generate``."""
+GET_AGAIN = "and get it again (python -m data_prep list says how)"
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,11 @@ class CifarC:
             not of the layout above.
         """
         if corruption not in (known := self.corruptions()):
-            listed = ", ".join(known) or "no corruption at all"
+            listed = f"only {', '.join(known)}" if known else "no corruption at all"
             raise InputError(
-                f"expected a file {corruption}.npy in {self.folder}, got only {listed}; download the archive again"
+                f"expected a file {corruption}.npy in {self.folder}, got {listed}; remove {self.folder} {GET_AGAIN}"
             )
-        if severity not in range(1, N_SEVERITIES + 1):
-            raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+        check_severity(severity)
         pixels = _map_pixels(self.folder / f"{corruption}.npy")
         n = len(pixels) // N_SEVERITIES
         labels = _read_labels(self.folder / LABELS_FILE, n)
@@ -73,8 +75,10 @@ class CifarC:
 
 def _map_pixels(path: Path) -> NDArray[np.uint8]:
     pixels = map_array(path)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (32, 32, 3) or len(pixels) % N_SEVERITIES:
-        raise InputError(f"expected uint8 (5N, 32, 32, 3) in {path}, got {_layout(pixels)}; download the archive again")
+    whole = pixels.ndim == 4 and pixels.shape[1:] == (32, 32, 3) and len(pixels) and not len(pixels) % N_SEVERITIES
+    if pixels.dtype != np.uint8 or not whole:
+        got = _layout(pixels)
+        raise InputError(f"expected uint8 (5N, 32, 32, 3) in {path}, got {got}; remove {path.parent} {GET_AGAIN}")
     return pixels
 
 
@@ -82,12 +86,14 @@ def _read_labels(path: Path, n: int) -> NDArray[np.int64]:
     labels = map_array(path)
     if labels.dtype.kind not in "iu" or labels.shape not in ((n,), (N_SEVERITIES * n,)):
         raise InputError(
-            f"expected {n} or {N_SEVERITIES * n} integers in {path}, got {_layout(labels)}; download it again"
+            f"expected {n} or {N_SEVERITIES * n} integers in {path}, got {_layout(labels)}; "
+            f"remove {path.parent} {GET_AGAIN}"
         )
     blocks = labels.astype(np.int64).reshape(-1, n)
     if (blocks != blocks[0]).any():
         raise InputError(
-            f"expected the same labels for every severity in {path}, got blocks that differ; download it again"
+            f"expected the same labels for every severity in {path}, got blocks that differ; "
+            f"remove {path.parent} {GET_AGAIN}"
         )
     return np.array(blocks[0])
 

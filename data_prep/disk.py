@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from data_prep.errors import InputError, PrerequisiteError
 
@@ -21,8 +26,8 @@ def check_md5(path: Path, expected: str) -> None:
         raise InputError(f"expected MD5 {expected} of {path}, got {got}; remove it and download it again")
 
 
-def check_space(folder: Path, n_bytes: int) -> None:
-    """Make ``folder`` and see that ``n_bytes`` fit into it.
+def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
+    """Make ``folder`` and see that ``n_bytes`` fit into it; ``option`` names the one that chose it.
 
     Raises: PrerequisiteError when they do not.
     """
@@ -31,5 +36,21 @@ def check_space(folder: Path, n_bytes: int) -> None:
     if n_bytes > free:
         raise PrerequisiteError(
             f"expected {n_bytes / 1e6:,.0f} MB of free disk in {folder}, got {free / 1e6:,.0f} MB; "
-            "free some space or choose another --data-dir"
+            f"free some space or choose another {option}"
         )
+
+
+def allocate_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...], option: str) -> NDArray[Any]:
+    """A new array in the file ``path`` (``.npy``) with all of its disk space taken up before the first write.
+
+    A write into a mapped file without space behind it would end the process. Where the system cannot reserve space,
+    only the free space is compared. ``option`` is the one that chose the folder.
+
+    Raises: PrerequisiteError when the disk has too little space, OSError when it cannot be reserved (a quota).
+    """
+    check_space(path.parent, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, option)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

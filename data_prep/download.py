@@ -19,12 +19,13 @@ TIMEOUT_SECONDS = 30.0
 BLOCK_BYTES = 1 << 20
 
 
-def fetch(url: str, target: Path, *, md5: str, progress: bool = False) -> None:
+def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress: bool = False) -> None:
     """Download ``url`` to ``target`` unless it is there.
 
     The bytes arrive in ``<target>.part``, which the next call goes on from; it is renamed once its checksum is right.
 
     md5: the published checksum (hex). progress: show a bar.
+    unpacked: whether it is an archive that will be unpacked beside it, which takes as much space again.
     Raises: PrerequisiteError without a network (with the steps to do by hand), when the connection ends early, and when
         the disk is too small; InputError for a file with another checksum.
     """
@@ -34,14 +35,14 @@ def fetch(url: str, target: Path, *, md5: str, progress: bool = False) -> None:
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     with _network_trouble_named(url, target, md5):
-        _receive(url, part, progress=progress)
+        _receive(url, part, unpacked=unpacked, progress=progress)
     if (got := digest_of(part, "md5")) != md5:
         part.unlink()
         raise InputError(f"expected MD5 {md5} of {url}, got {got}; what came was removed, run the same command again")
     part.replace(target)
 
 
-def _receive(url: str, part: Path, *, progress: bool) -> None:
+def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
     """Append what is missing to ``part``; a server that cannot resume sends everything again."""
     start = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
@@ -57,7 +58,7 @@ def _receive(url: str, part: Path, *, progress: bool) -> None:
             start = 0
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        check_space(part.parent, 0 if total is None else total - start)
+        check_space(part.parent, 0 if total is None else total - start + unpacked * total)
         bar = tqdm(initial=start, total=total, desc=part.stem, unit="B", unit_scale=True, disable=not progress)
         with part.open("ab" if start else "wb") as file, bar:
             while block := response.read(BLOCK_BYTES):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -23,6 +23,20 @@ class InputError(UsageError, ValueError):
 
 class PrerequisiteError(UsageError, RuntimeError):
     """Something that the work needs is missing: data, weights, a GPU, a package, disk space."""
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Make sure that a command line is text: records hold it, and they are UTF-8.
+
+    Raises:
+        InputError: one of ``words`` holds other bytes.
+    """
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="backslashreplace").decode()
+            raise InputError(f"{shown} is no UTF-8 text: give it another name") from None
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

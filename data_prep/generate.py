@@ -1,8 +1,8 @@
 """Write the corrupted test sets CIFAR-10-C and CIFAR-100-C from the clean test images, in the official layout.
 
-They go to a folder of another name, ``<data_dir>/CIFAR-10-C-generated``, and so never pass for the official files:
-``<corruption>.npy`` is uint8 (5N, 32, 32, 3), severities 1 to 5 in blocks of N; ``labels.npy`` is int64 (5N,);
-``manifest.json`` says from which images, with which seed and parameters, and holds the SHA-256 of every file.
+They go to a folder of another name, ``<data_dir>/CIFAR-10-C-generated``, and so never pass for the official files;
+``data_prep.cifar_c`` describes their layout. ``manifest.json`` says from which images, with which seed and parameters,
+and holds the SHA-256 of every file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep.archives_c import FOLDERS
-from data_prep.cifar_c import LABELS_FILE
+from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
 from data_prep.corruptions import N_SEVERITIES, corrupt, expand_names, parameters
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError
@@ -34,7 +34,6 @@ GENERATED = {f"{name}-generated": name for name in SOURCES}
 PROFILE = "cifar"
 IMAGE_SHAPE = (32, 32, 3)
 BLOCK_IMAGES = 1000
-MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 
 
@@ -42,7 +41,8 @@ SCHEMA_VERSION = 1
 class Manifest:
     """What ``manifest.json`` says.
 
-    title, fingerprint: of the clean images, as in ``ImageSet``. n: how many. seed: of the corruptions.
+    archive: name of its folder. title, fingerprint: of the clean images, as in ``ImageSet``. n: how many.
+    seed: of the corruptions.
     files: per file that is whole, its ``sha256`` and, for a corruption, the ``parameters`` of each severity.
     """
 
@@ -142,7 +142,7 @@ def _open_manifest(folder: Path, images: ImageSet, seed: int) -> Manifest:
             raise InputError(f"expected an empty folder or a {MANIFEST_FILE} in {folder}; move its files away")
         return wanted
     path = folder / MANIFEST_FILE
-    for key in ("schema_version", "title", "n", "seed", "fingerprint"):
+    for key in ("schema_version", "archive", "title", "n", "seed", "fingerprint"):
         expected, got = getattr(wanted, key), getattr(found, key)
         if expected != got:
             raise InputError(

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.corruptions import N_SEVERITIES
+from data_prep.corruptions import N_SEVERITIES, check_severity
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.pixel_rows import FileRows
@@ -30,13 +30,18 @@ class ImageNetC:
         return _folders_in(self.folder)
 
     def count(self, corruption: str) -> int:
-        """Count the image files at each severity. Raises: InputError where two severities do not hold the same ones."""
+        """Count the image files at each severity.
+
+        Raises: InputError where there are none, and where two severities do not hold the same ones.
+        """
         first, *others = (self._level(corruption, severity) for severity in range(1, N_SEVERITIES + 1))
         names = _files_in(first, _folders_in(first))
         for level in others:
             if different := names ^ _files_in(level, _folders_in(level)):
                 got = f"{min(different)} in one only"
                 raise InputError(f"expected the same files in {first} and {level}, got {got}; unpack both again")
+        if not names:
+            raise InputError(f"expected <wnid>/<file> in {first}, got no file at all; unpack its archive again")
         return len(names)
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> FileRows:
@@ -63,13 +68,12 @@ class ImageNetC:
         return FileRows(level, names, (height, width))
 
     def _level(self, corruption: str, severity: int) -> Path:
-        if severity not in range(1, N_SEVERITIES + 1):
-            raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+        check_severity(severity)
         folder = self.folder
         for name in (corruption, str(severity)):
             if name not in (known := _folders_in(folder)):
-                listed = ", ".join(known) or "no folder at all"
-                raise InputError(f"expected a folder {name} in {folder}, got only {listed}; unpack its archive")
+                listed = f"only {', '.join(known)}" if known else "no folder at all"
+                raise InputError(f"expected a folder {name} in {folder}, got {listed}; unpack its archive")
             folder /= name
         return folder
 

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep.archives_c import FOLDERS
+from data_prep.cifar import RELEASES
 from data_prep.decode import AS_IS, Geometry, decode_image
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError
@@ -25,7 +26,9 @@ from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels
 from data_prep.trees import TreeFile, walk_tree
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-RESERVED_NAMES = (*sorted(FOLDERS), *(f"{name}-generated" for name in sorted(FOLDERS)), "shapes")
+_ARCHIVES = (*sorted(FOLDERS), *sorted(FOLDERS.values()))
+_RELEASES = tuple(release.folder for release in RELEASES.values())
+RESERVED_NAMES = (*_ARCHIVES, *(f"{name}-generated" for name in _ARCHIVES), *_RELEASES, "shapes")
 
 
 @dataclass(frozen=True)

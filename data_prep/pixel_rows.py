@@ -14,7 +14,7 @@ from data_prep.decode import decode_image
 from data_prep.errors import InputError
 
 
-@runtime_checkable
+@runtime_checkable  # for the type checker of the tests
 class PixelRows(Protocol):
     """``rows[start:stop]`` is uint8 (n, H, W, 3), or float32 in [0, 1]; every array of pixels is one."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.archives_c import FOLDERS
+from data_prep.archives_c import FOLDERS, count_all, find_archive_c
 from data_prep.cifar import RELEASES
 from data_prep.download import fetch
 from data_prep.errors import InputError
@@ -55,15 +55,17 @@ REMOTES = {
 def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
     """Download a data set into ``data_dir``, and unpack it if it is read unpacked.
 
-    Returns: the file or folder that it is read from. What is there already is checked or, once unpacked, left alone.
-    Raises: InputError for an unknown name; what ``fetch`` and ``unpack_folder`` raise.
+    Returns: the file or folder that it is read from. What is there already is checked and left alone.
+    Raises: InputError for an unknown name and for a folder that is not what it would be unpacked to; what ``fetch`` and
+        ``unpack_folder`` raise.
     """
     if name not in REMOTES:
         raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}")
     remote = REMOTES[name]
-    if remote.folder is not None and (data_dir / remote.folder).is_dir():
-        return data_dir / remote.folder
-    fetch(remote.url, data_dir / remote.file, md5=remote.md5, progress=progress)
+    if name in FOLDERS and (archive := find_archive_c(name, data_dir)) is not None:
+        list(count_all(archive))
+        return archive.folder
+    fetch(remote.url, data_dir / remote.file, md5=remote.md5, unpacked=remote.folder is not None, progress=progress)
     if remote.folder is None:
         return data_dir / remote.file
     unpack_folder(data_dir / remote.file, data_dir / remote.folder)

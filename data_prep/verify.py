@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.archives_c import FOLDERS, find_archive_c
+from data_prep.archives_c import FOLDERS, count_all, find_archive_c
 from data_prep.cifar import find_release
 from data_prep.cifar_c import CifarC
-from data_prep.corruptions import N_SEVERITIES, corruption_names
+from data_prep.corruptions import N_SEVERITIES
 from data_prep.disk import digest_of
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.generate import GENERATED, generated_folder, read_manifest
@@ -48,12 +48,8 @@ def _verify_archive_c(name: str, data_dir: Path) -> Iterator[str]:
     if archive is None:
         expected = f"expected {FOLDERS[name]} in {data_dir}, got no such folder"
         raise PrerequisiteError(f"{expected}; {how_to_get(name, data_dir)}")
-    if missing := set(corruption_names("all")).difference(archive.corruptions()):
-        raise InputError(
-            f"expected every corruption in {archive.folder}, got none of {', '.join(sorted(missing))}; get it again"
-        )
-    for corruption in archive.corruptions():
-        yield f"{name} {corruption}: {N_SEVERITIES} x {archive.count(corruption):,} images"
+    for corruption, count in count_all(archive):
+        yield f"{name} {corruption}: {N_SEVERITIES} x {count:,} images"
 
 
 def _verify_generated(name: str, data_dir: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
-from robustness.grids import read_eps
+from robustness.grids import LARGEST_EPS, read_eps
 
 NORMS = {"linf": "L∞", "l2": "L2"}
 THREATS = ("whitebox", "transfer", "adaptive")
@@ -22,6 +22,8 @@ _KEYS = {
     "pgd": {"steps", "step_size", "restarts", "random_start"},
     "autoattack": {"version", "parts", "queries"},
 }
+_GIVEN_OPTIONS = {"eps", "max_epsilon", "norm"}
+"""Arguments of torchattacks' classes that are fields of an attack."""
 _DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("imagenet", "linf"): 4 / 255}
 
 
@@ -36,12 +38,12 @@ class Attack:
         label: what tables call the attack; default: its name.
         steps: gradient steps of PGD.
         step_size: α of a step of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
-        restarts: starts of PGD; an image is robust if it withstands all of them.
+        restarts: starts of PGD; an image is robust if it withstands all of them. More than one start at random.
         random_start: whether PGD starts at random in the ball, or at the image.
         version: of AutoAttack: ``standard``, ``plus``, ``rand`` or ``custom``.
         parts: the attacks of a ``custom`` AutoAttack.
         queries: of Square, in AutoAttack.
-        options: arguments of a ``torchattacks`` class, other than the model and ``eps``.
+        options: arguments of a ``torchattacks`` class, other than the model, the norm and ε.
         batch_size: images that are attacked together. The random starts are drawn for a whole batch, so it can change
             the result and belongs to the attack, unlike the batch size of evaluation.
 
@@ -67,16 +69,25 @@ class Attack:
         object.__setattr__(self, "label", self.label or self.name)
         if self.norm not in NORMS:
             raise InputError(f"attack {self.label}: norm must be one of {', '.join(NORMS)}; got {self.norm!r}")
-        largest = 1.0 if self.norm == "linf" else math.inf
-        if not (math.isfinite(self.eps) and 0 < self.eps <= largest):
+        if not 0 < self.eps < math.inf:
+            raise InputError(f"attack {self.label}: ε must be a finite number > 0; got {self.eps:g}")
+        if self.eps > LARGEST_EPS[self.norm]:
             raise InputError(
                 f"attack {self.label}: ε is in [0, 1] pixel units; got {self.eps:g}: was {self.eps:g}/255 meant?"
-                if self.eps > largest
-                else f"attack {self.label}: ε must be a finite number > 0; got {self.eps:g}"
             )
         for name in ("steps", "restarts", "queries", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"attack {self.label}: {name} must be at least 1; got {getattr(self, name)}")
+        if self.restarts > 1 and not self.random_start:
+            raise InputError(
+                f"attack {self.label}: with random_start = false all {self.restarts} restarts are one and the same: "
+                "leave restarts out"
+            )
+        if given := set(self.options) & _GIVEN_OPTIONS:
+            raise InputError(
+                f"attack {self.label}: {', '.join(sorted(given))} in options: norm = … and eps = … are written beside "
+                "the name"
+            )
         if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise InputError(f"attack {self.label}: step_size must be a finite number > 0; got {self.step_size}")
         if self.name == "autoattack":

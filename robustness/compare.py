@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.errors import EXIT_DONE, InputError, run_command
+from data_prep.names import parse_names
 from data_prep.version import add_version
 from robustness.analysis.comparison import compare_runs
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import to_markdown, write_csv
-from robustness.grids import parse_names
 from robustness.run_directory import RunDirectory
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from data_prep.errors import InputError
 from data_prep.fields import fits
+from data_prep.names import parse_names
 
+LARGEST_EPS = {"linf": 1.0, "l2": 32.0}
+"""Above these a budget is refused: L∞ has the whole range of a pixel within 1; in L2, budgets of the literature end far
+below 32 (ImageNet: 3), and a larger number is one of pixels from 0 to 255."""
 _LARGEST_GRID = 10_000
 _DECIMALS = 10
 """λs are rounded to this many decimals, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """``"a,b"`` to ``("a", "b")``, without repetitions and in the order given."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def parse_lambdas(text: str) -> tuple[float, ...]:
@@ -62,20 +61,19 @@ def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
     """``"2/255,8/255"`` or ``"8/255,l2:0.5"`` to pairs of norm and budget; the norm is empty where none is named.
 
     Raises:
-        InputError: text that is no number or fraction, a budget that is not positive, an L∞ budget above 1.
+        InputError: text that is no number or fraction, a budget that is not positive or above :data:`LARGEST_EPS`.
     """
     budgets = []
     for part in parse_names(text):
         norm, colon, number = part.rpartition(":")
         value = read_eps(number)
-        if value > 1 and norm in ("", "linf"):
-            raise InputError(
-                f"ε is in [0, 1] pixel units; got {part}: was {number}/255 meant? (An L2 budget is written l2:{number})"
-            )
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"ε must be a number in (0, 1], such as 8/255; got {part}")
-        if colon and norm not in ("linf", "l2"):
+        if colon and norm not in LARGEST_EPS:
             raise InputError(f"the norm of ε must be linf or l2, as in l2:0.5; got {part}")
+        if value > LARGEST_EPS[norm or "linf"]:
+            hint = "" if norm == "l2" else f" (An L2 budget is written l2:{number})"
+            raise InputError(f"ε is in [0, 1] pixel units; got {part}: was {part}/255 meant?{hint}")
         budgets.append((norm, value))
     if not budgets:
         raise InputError("the list of ε is empty: give at least one value, as in --eps 8/255")
@@ -89,6 +87,17 @@ def read_eps(value: object) -> float:
     numerator, _, denominator = str(value).partition("/")
     divisor = _number(denominator, "ε") if denominator else 1.0
     return _number(numerator, "ε") / divisor if divisor else math.nan
+
+
+def attach_negatives(arguments: Sequence[str]) -> list[str]:
+    """``["--eps", "-1/255"]`` to ``["--eps=-1/255"]``: argparse takes what begins with a minus for another option."""
+    attached: list[str] = []
+    for argument in arguments:
+        if attached and re.fullmatch(r"--[\w-]+", attached[-1]) and re.match(r"-[\d.]", argument):
+            attached[-1] += f"={argument}"
+        else:
+            attached.append(argument)
+    return attached
 
 
 def _read_whole(text: str) -> int | None:

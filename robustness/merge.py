@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from collections import Counter
@@ -11,12 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import InputError, run_command
+from data_prep.arrays import is_whole_archive
+from data_prep.errors import InputError, check_words, run_command
 from data_prep.files import replacing
 from data_prep.version import add_version
+from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
 from robustness.mirror import fetch
-from robustness.report import exit_code, print_summary
+from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 
 _NAMES = ("name", "description")
@@ -32,7 +35,7 @@ def check_alike(first: RunDirectory, second: RunDirectory) -> None:
     """
     ours, theirs = _describe(first.read_record()), _describe(second.read_record())
     differing = [
-        f"{name}: {_show(ours.get(name))} and {_show(theirs.get(name))}"
+        f"{name}: {_contrast(ours.get(name), theirs.get(name))}"
         for name in {**ours, **theirs}
         if ours.get(name) != theirs.get(name)
     ]
@@ -44,8 +47,8 @@ def check_alike(first: RunDirectory, second: RunDirectory) -> None:
 
 
 def _describe(record: dict[str, Any]) -> dict[str, Any]:
-    """What all shards of a grid have in common, by the name of it."""
-    suite = {f"{name} of the suite": value for name, value in record["suite"].items() if name not in _NAMES}
+    """What all shards of a grid have in common, by the name of it; the order in which they were asked for is free."""
+    suite = {f"{name} of the suite": _order(value) for name, value in record["suite"].items() if name not in _NAMES}
     data = {f"{name} of the data": value for name, value in record["data"].items() if name != "name"}
     models = {
         f"{field} of the model {model['name']}": value
@@ -57,16 +60,34 @@ def _describe(record: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "cells": sorted(cell["key"] for cell in record["cells"])}
 
 
+def _order(value: Any) -> Any:
+    return sorted(value, key=json.dumps) if isinstance(value, list) else value
+
+
+def _contrast(ours: Any, theirs: Any) -> str:
+    """The two values; of lists, what is in one of them only."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        seen = [{json.dumps(item) for item in items} for items in (ours, theirs)]
+        for items, others, which in ((ours, seen[1], "first"), (theirs, seen[0], "second")):
+            if only := [item for item in items if json.dumps(item) not in others]:
+                more = f" and {len(only) - 1} more" if len(only) > 1 else ""
+                return f"{_show(only[0])}{more} in the {which} only"
+    return f"{_show(ours)} and {_show(theirs)}"
+
+
 def _show(value: Any) -> str:
-    text = "nothing" if value is None else f"{len(value)} of them" if isinstance(value, list) else str(value)
+    text = "nothing" if value is None else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
+def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> Findings:
     """Bring everything that ``shards`` measured into ``out``, which afterwards is like the run of one machine.
 
-    A cell is copied if its file is whole; of two shards that have it the first one's counts. ``out`` may hold cells
-    already, of an earlier merge or a run of the same grid: they stay.
+    A file is copied if it is whole; of two shards that have it the first one's counts. ``out`` may hold cells already,
+    of an earlier merge or a run of the same grid: they stay.
+
+    Returns:
+        What its tables, figures and report say, which are written, too.
 
     Raises:
         PrerequisiteError: a shard is no run directory.
@@ -79,41 +100,58 @@ def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
     out.create()
     with out.lock():
         reasons = {cell["key"]: cell["reason"] for record in records for cell in record["cells"] if cell["reason"]}
-        cells = [_merge_cell(cell, out, shards, reasons.get(cell["key"], "")) for cell in records[0]["cells"]]
-        for shard in shards:
-            for path in shard.adversarial.glob("*.npz"):
-                _copy(path, out.adversarial / path.name)
+        missing = _merge_outcomes([cell["key"] for cell in records[0]["cells"]], out, shards)
+        cells = [
+            _describe_cell(cell, reasons.get(cell["key"], ""), is_done=cell["key"] not in missing)
+            for cell in records[0]["cells"]
+        ]
+        _merge_adversarial(out, shards)
         _merge_samples(out, shards)
         out.write_record(_join(records, cells, out))
+        return write_analysis(out)
 
 
-def _merge_cell(cell: dict[str, Any], out: RunDirectory, shards: Sequence[RunDirectory], reason: str) -> dict[str, Any]:
-    """Copy a cell from the first shard that has it; what the record says of it afterwards."""
-    key, n = cell["key"], cell["n"]
-    found = out.read_outcome(key, n=n) is not None
+def _merge_outcomes(keys: Sequence[str], out: RunDirectory, shards: Sequence[RunDirectory]) -> set[str]:
+    """Copy every cell from the first shard that has it whole; returns the keys of those that none has."""
+    missing = set(keys) - out.find_whole(keys)
     for shard in shards:
-        if not found and shard.read_outcome(key, n=n) is not None:
-            _copy(shard.outcomes / f"{key}.parquet", out.outcomes / f"{key}.parquet", replace=True)
-            found = True
-    if found:
+        found = shard.find_whole(missing)
+        for key in sorted(found):
+            _copy(shard.outcomes / f"{key}.parquet", out.outcomes / f"{key}.parquet")
+        missing -= found
+    return missing
+
+
+def _describe_cell(cell: dict[str, Any], reason: str, *, is_done: bool) -> dict[str, Any]:
+    """What the record says of a cell afterwards."""
+    if is_done:
         return {**cell, "status": "done", "reason": ""}
     return {**cell, "status": "failed" if reason else "missing", "reason": reason}
+
+
+def _merge_adversarial(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
+    """Copy every set of adversarial images from the first shard that has it whole."""
+    there = {path.name for path in out.adversarial.glob("*.npz") if is_whole_archive(path)}
+    for shard in shards:
+        for path in sorted(shard.adversarial.glob("*.npz")):
+            if path.name not in there and is_whole_archive(path):
+                _copy(path, out.adversarial / path.name)
+                there.add(path.name)
 
 
 def _merge_samples(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
     """Sample images are alike in all shards; of those of attacks the one of the first task is kept."""
     held = [shard.path / "samples.npz" for shard in (out, *shards)]
-    if (first := next((path for path in held if path.is_file()), None)) is not None:
+    if (first := next((path for path in held if is_whole_archive(path)), held[0])) != held[0]:
         _copy(first, held[0])
     samples = [arrays for shard in (out, *shards) if (arrays := shard.read_samples("attack_samples")) is not None]
     if samples:
         out.write_samples(min(samples, key=lambda arrays: int(arrays.get("rank", 0))), "attack_samples")
 
 
-def _copy(source: Path, target: Path, *, replace: bool = False) -> None:
-    if replace or not target.exists():
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: RunDirectory) -> dict[str, Any]:
@@ -158,20 +196,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Join the run directories of robustness.run --shard i/n into one, with its tables, figures and "
         "report. Shards of another grid, protocol, weights or data are refused. No model or data is needed.",
         epilog="example:\n  python -m robustness.merge results/runs/cifar10c results/runs/cifar10c-*-of-8\n\n"
-        "exit codes: 0 all cells are there, 1 some are missing, 2 bad input",
+        "exit codes: 0 all cells are there, 1 some are missing or --strict found a mark, 2 bad input",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("out", type=Path, metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
     parser.add_argument("shards", nargs="+", metavar="SHARD", help="the --out of a shard; a URL is fetched")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
+    words = sys.argv[1:] if argv is None else argv
+    check_words(words)
+    arguments = parser.parse_args(words)
     out = RunDirectory(arguments.out)
-    merge(out, [fetch(place) for place in arguments.shards])
-    findings = write_analysis(out)
+    findings = merge(out, [fetch(place) for place in arguments.shards])
     print_summary(findings)
     for gap in describe_gaps(out):
         print(f"missing: {gap}", file=sys.stderr)
-    return exit_code(findings)
+    return exit_code(findings, strict=arguments.strict)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from tqdm import tqdm
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
-from robustness.run_directory import RunDirectory
+from robustness.run_directory import MEASURED, SHOWN, RunDirectory
 
 PUSH_SECONDS = 60.0
 """While a run measures, what it finished is copied this often."""
 _MEASURED = re.compile(r"(outcomes/\w+\.parquet|adversarial/\w+\.npz|run\.json|(attack_)?samples\.npz)", re.ASCII)
 """What a run cannot rebuild, and so the only names that are fetched."""
+_URL = re.compile(r"[A-Za-z][\w+.:-]*://.*[^/:\s].*")
 
 
 def is_url(place: str) -> bool:
@@ -28,8 +32,17 @@ def is_url(place: str) -> bool:
 
 
 def local_folder(place: str) -> Path:
-    """The folder itself; of a URL the one that stands for it, in ``results/runs``."""
-    return Path("results/runs") / re.sub(r"[^\w.-]+", "-", place) if is_url(place) else Path(place)
+    """The folder itself; of a URL the one that stands for it, in ``results/runs``: no two URLs share one.
+
+    Raises:
+        InputError: a URL without a protocol or a path.
+    """
+    if not is_url(place):
+        return Path(place)
+    if not _URL.fullmatch(place):
+        raise InputError(f"{place!r} is no URL of a run directory: give PROTOCOL://PLACE, as in s3://bucket/run")
+    readable = re.sub(r"[^\w.-]+", "-", place)[:100]
+    return Path("results/runs") / f"{readable}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 @dataclass
@@ -92,16 +105,24 @@ class Mirror:
         self._pushed = time.monotonic()
 
     def push_if_due(self) -> None:
-        """Copy what is finished if the last time is a while ago."""
+        """Copy what is finished if the last time is a while ago; where that fails, later."""
         if time.monotonic() - self._pushed >= PUSH_SECONDS:
+            self.try_push()
+
+    def try_push(self) -> None:
+        """Copy what is finished, or say why that failed."""
+        try:
             self.push()
+        except PrerequisiteError as error:
+            self._pushed = time.monotonic()
+            tqdm.write(f"warning: {error}", file=sys.stderr)
 
     def clear(self) -> None:
-        """Forget everything that was measured."""
+        """Forget everything that was measured, and what was made of it."""
         with self._reaching():
-            for folder in ("outcomes", "adversarial"):
-                if self._files.exists(f"{self._root}/{folder}"):
-                    self._files.rm(f"{self._root}/{folder}", recursive=True)
+            for name in (*MEASURED, *SHOWN):
+                if self._files.exists(f"{self._root}/{name}"):
+                    self._files.rm(f"{self._root}/{name}", recursive=True)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -144,5 +165,7 @@ def mirrored(directory: RunDirectory, place: str | None, *, fresh: bool) -> Iter
         mirror.pull()
     try:
         yield mirror.push_if_due
-    finally:
-        mirror.push()
+    except BaseException:
+        mirror.try_push()
+        raise
+    mirror.push()

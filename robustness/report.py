@@ -19,6 +19,7 @@ from robustness.analysis.trust import OK
 from robustness.analysis.write import write_analysis
 from robustness.run_directory import RunDirectory
 
+STRICT_HELP = "exit with 1 if any number carries a trust mark other than OK"
 _MOST_LAMBDAS = 6
 
 
@@ -37,7 +38,7 @@ def print_summary(findings: Findings) -> None:
         notes.append(SUMMARY_NOTE)
     if findings.attacks is not None:
         for norm in findings.attacks.rows["norm"].unique():
-            print(to_terminal(widen_attacks(run, findings.attacks, norm, intervals=False), width), end="\n\n")
+            print(to_terminal(widen_attacks(run, findings.attacks, norm, whole=False), width), end="\n\n")
         notes += [f"{describe_attacks(run)}.", ATTACK_NOTE]
     if len(run.models) > MOST_MODELS:
         notes.append(
@@ -65,11 +66,13 @@ def main() -> int:
     )
     add_version(parser)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
+    parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
+    arguments = parser.parse_args()
     codes = []
-    for path in parser.parse_args().run_dirs:
+    for path in arguments.run_dirs:
         findings = write_analysis(RunDirectory(path))
         print_summary(findings)
-        codes.append(exit_code(findings))
+        codes.append(exit_code(findings, strict=arguments.strict))
     return max(codes)
 
 

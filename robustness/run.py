@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import ImageSet, load_images
-from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, run_command
+from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, check_words, run_command
+from data_prep.names import parse_names
 from data_prep.sources import split_sizes
 from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
-from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
@@ -21,10 +22,10 @@ from robustness.measure.foreign import runs_code
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
-from robustness.measure.subjects import load_subject, load_subjects
+from robustness.measure.subjects import Subject, load_subject, load_subjects
 from robustness.mirror import local_folder, mirrored
 from robustness.policies import ResidualLaw
-from robustness.report import exit_code, print_summary
+from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import shipped_models
@@ -61,7 +62,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="shipped names, .safetensors files, torchvision:NAME, timm:NAME, robustbench:NAME or module:function",
     )
-    add("--corruptions", metavar="A,B", help="names or all, standard, extra, noise, blur, weather, digital")
+    add(
+        "--corruptions",
+        metavar="A,B",
+        help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
+    )
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
@@ -97,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="give up a model that takes longer for one perturbation at all its λs, or for one attack (default: never)",
     )
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
-    add("--strict", action="store_true", help="exit with 1 if any number carries a trust mark other than OK")
+    add("--strict", action="store_true", help=STRICT_HELP)
     add("--dry-run", action="store_true", help="say what would be measured and what is already there; measure nothing")
     return parser
 
@@ -135,6 +140,8 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     if arguments.speed == "fast" and suite.attacks:
         raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
     shard = Shard.parse(arguments.shard) if arguments.shard is not None else None
+    if shard is not None and arguments.strict:
+        raise InputError("--strict needs the whole run, and a shard is a part: give it to python -m robustness.merge")
     if arguments.timeout is not None and not 0 < arguments.timeout <= _LONGEST_TIMEOUT:
         raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {arguments.timeout:g}")
     executor = make_executor(arguments)
@@ -218,7 +225,8 @@ def announce(measurement: Measurement) -> None:
     if suite.corruptions:
         levels = sum(len(suite.levels(name)) for name in suite.corruptions)
         source = measurement.tasks[0].perturbation.source
-        parts.append(f"{len(suite.corruptions)} {source} corruptions at {levels} levels")
+        kinds = len(suite.corruptions)
+        parts.append(f"{kinds} {source} corruption{'s' * (kinds != 1)} at {levels} level{'s' * (levels != 1)}")
     parts += [attack.title for attack in suite.attacks]
     print(f"  {', '.join(parts)}: {cells} cells, {done} of them done")
     for task in measurement.attacks:
@@ -234,6 +242,19 @@ def announce(measurement: Measurement) -> None:
         print(f"  shard {measurement.shard}: {len(own)} of the cells, {len(own & measurement.done)} of them done")
 
 
+def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
+    """A sentence for every model that was made for images of another size."""
+    height, width = images.pixels.shape[1:3]
+    sizes = {subject.name: getattr(subject.network, "input_size", None) for subject in subjects}
+    return [
+        f"{name}: its source evaluates it on images of {size[0]} × {size[1]} pixels, these have {height} × {width} and "
+        "are taken as they are, so it may do worse than its source says; python -m data_prep import --resize --crop "
+        "makes images of another size"
+        for name, size in sizes.items()
+        if size not in (None, (height, width))
+    ]
+
+
 def compare_with_exact(measurement: Measurement) -> None:
     """Measure, say and record what ``--speed fast`` changes in the predictions."""
     images, device = measurement.images, measurement.device
@@ -246,7 +267,9 @@ def compare_with_exact(measurement: Measurement) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    arguments = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    check_words(words)
+    arguments = make_parser().parse_args(attach_negatives(words))
     suite = read_suite(arguments)
     measurement = prepare(suite, arguments)
     if arguments.dry_run:
@@ -262,9 +285,12 @@ def main(argv: list[str] | None = None) -> int:
             measurement.directory.clear()
         measurement.find_done()
         announce(measurement)
+        measurement.events += (notes := find_other_sizes(measurement.subjects, measurement.images))
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         if arguments.speed == "fast":
             compare_with_exact(measurement)
-        measurement.run(sys.argv[1:] if argv is None else argv)
+        measurement.run(words)
         findings = write_analysis(measurement.directory) if measurement.shard is None else None
     if findings is None:
         for reason in sorted(set(measurement.failures.values())):

@@ -10,8 +10,10 @@ cells.csv, summary.*, figures/   written by the analysis
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +37,9 @@ _UNFINISHED = (".writing-", ".scratch-")
 """Prefixes of the temporary folders of a run."""
 _LOCK = ".lock"
 _LARGEST_SAMPLES = 1 << 30
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+MEASURED, SHOWN = ("outcomes", "adversarial"), ("tables", "figures", "cells.csv", "report.html")
+"""What was measured, and what the analysis makes of it: folders and files of a run directory."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,10 @@ class RunDirectory:
             raise InputError(
                 f"another run is writing to {self.path}: wait for its end, or choose another --out"
             ) from None
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            print(f"warning: {self.path} has no locks ({error}): let no other run write to it", file=sys.stderr)
         try:
             for folder in (self.path, self.outcomes, self.adversarial, self.path / "tables", self.path / "figures"):
                 for leftover in folder.glob(".*"):
@@ -94,10 +103,19 @@ class RunDirectory:
             lock.release()
 
     def clear(self) -> None:
-        """Forget everything that was measured here."""
-        shutil.rmtree(self.outcomes, ignore_errors=True)
-        shutil.rmtree(self.adversarial, ignore_errors=True)
+        """Forget everything that was measured here, and what was made of it."""
+        for folder in (self.outcomes, self.adversarial):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.clear_analysis()
         self.outcomes.mkdir(parents=True)
+
+    def clear_analysis(self) -> None:
+        """Remove tables, figures and report: they must not outlive the outcomes that they were made of."""
+        for path in (self.path / name for name in SHOWN):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def write_outcome(self, key: str, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
         """Store one finished cell: rows, and its identity and seconds as metadata, with a checksum over all of it."""

@@ -94,6 +94,8 @@ class Suite:
         if "whitebox" not in self.threats:
             raise InputError("threats must hold whitebox: the others are compared with it")
         check_distinct(self.attacks)
+        if taken := {attack.label for attack in self.attacks} & {"clean", *corruption_names("all")}:
+            raise InputError(f"an attack is called {taken.pop()}, as other images are: give it another label = …")
         if self.probe_images < 0:
             raise InputError(f"probe_images must be at least 0; got {self.probe_images}")
         if not self.models:
@@ -130,6 +132,8 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
         fields = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     tables = fields.pop("attacks", [])
     known = {field.name: field for field in dataclasses.fields(Suite)}
     if unknown := set(fields) - known.keys():

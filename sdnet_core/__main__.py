@@ -11,7 +11,16 @@ import torch
 
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from data_prep.version import add_version
-from sdnet_core.checkpoints import ModelCard, build_model, import_official, read_card, save_model, shipped_models
+from sdnet_core.checkpoints import (
+    LARGEST,
+    ModelCard,
+    build_model,
+    check_target,
+    import_official,
+    read_card,
+    save_model,
+    shipped_models,
+)
 from sdnet_core.networks import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 
 _DATASETS = {
@@ -42,6 +51,7 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
         PrerequisiteError: no such file.
         InputError: not a checkpoint, one that wants to execute code, or weights that do not fit ``arch``.
     """
+    check_target(out)
     if not path.is_file():
         raise PrerequisiteError(f"no file {path}: give the path of model_best.pth.tar or checkpoint.pth.tar")
     try:
@@ -73,8 +83,13 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
     """Write an untrained model, to time or try out the way that images go; its card says that it is untrained.
 
     Raises:
-        InputError: a width below 1.
+        InputError: a width or seed out of range, or an ``out`` that is something else.
     """
+    check_target(out)
+    if not 1 <= width <= LARGEST["width"]:
+        raise InputError(f"--width must be from 1 to {LARGEST['width']}; got {width}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {seed}")
     classes, size, mean, std = _DATASETS[dataset]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -24,7 +24,7 @@ from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
 
 _FORMAT = "sdnet-robustness/1"
 _SUFFIX = ".safetensors"
-_LARGEST = {"width": 1024, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
+LARGEST = {"width": 1024, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
 """What a card may ask for: a network is built before its weights are read."""
 
 
@@ -64,7 +64,7 @@ class ModelCard:
         if isinstance(config, dict):
             config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
         check_fields(config, NetworkConfig, where)
-        for name, largest in _LARGEST.items():
+        for name, largest in LARGEST.items():
             if config.get(name, 0) > largest:
                 raise InputError(f"{where}: {name} must be at most {largest}; got {config[name]}")
         fields["config"] = NetworkConfig(**config)
@@ -101,8 +101,27 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def check_target(path: Path) -> None:
+    """Make sure that a checkpoint may be written to ``path``: a new file, or one that replaces a checkpoint.
+
+    Raises:
+        InputError: another suffix, a folder, a device or anything else that is no plain file, or an overlong name.
+    """
+    try:
+        is_free = path.suffix == _SUFFIX and (path.is_file() or not (path.exists() or path.is_symlink()))
+    except OSError as error:
+        raise InputError(f"{str(path)[:100]}… cannot be written: {error.strerror}") from error
+    if not is_free:
+        raise InputError(f"{path} must be the name of a new or existing {_SUFFIX} file: choose another --out")
+
+
 def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = False) -> None:
-    """Write the weights and the card to ``path`` (safetensors), atomically; ``half`` stores float16."""
+    """Write the weights and the card to ``path`` (safetensors), atomically; ``half`` stores float16.
+
+    Raises:
+        InputError: ``path`` is something else (:func:`check_target`).
+    """
+    check_target(path)
     state = {
         name: value.detach()
         .to("cpu", torch.float16 if half and value.is_floating_point() else value.dtype)

@@ -119,6 +119,8 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         raise
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     fields = {"name": path.stem, **fields}
     check_fields(fields, Recipe, f"recipe {name_or_path}")
     return Recipe(**fields)

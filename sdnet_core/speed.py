@@ -22,8 +22,8 @@ def accelerate(network: Network, speed: str, device: torch.device) -> Network:
 
     ``"exact"``: float32 without TF32, BatchNorm folded into the convolutions before it, channels last. The logits are
     those of the network to rounding.
-    ``"fast"``: the same, and everything behind the sparse code compiled, on a GPU in bfloat16 and as CUDA graphs.
-    Predictions may change: measure how many.
+    ``"fast"``: the same, and everything behind the sparse code compiled, in bfloat16 on GPUs and on CPUs that have
+    instructions for it, on a GPU as CUDA graphs. Predictions may change: measure how many.
 
     Raises:
         PrerequisiteError: ``"fast"`` on the CPU without a C++ compiler.
@@ -72,9 +72,19 @@ def _compile(network: Network, device: torch.device) -> None:
             )
         compiled = torch.compile(network.classify, options={"freezing": True})
 
+    lowers = multiplies_bfloat16(device)
+
     def classify(code: Tensor, lam: Lambda | None = None) -> Tensor:
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=lowers):
             logits: Tensor = compiled(code, lam if network.config.lam_layers == "all" else None)
         return logits.float()
 
     network.classify = classify  # type: ignore[method-assign]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products in bfloat16; CPUs without them are slower in it."""
+    if device.type == "cuda":
+        return True
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public name for them yet
+    return any(getattr(torch.cpu, name, lambda: False)() for name in known)

@@ -30,7 +30,7 @@ from data_prep.files import replacing
 from data_prep.version import add_version
 from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.augment import crop_and_flip, to_images
-from sdnet_core.checkpoints import ModelCard, build_model, load_model, save_model, weights_fingerprint
+from sdnet_core.checkpoints import ModelCard, build_model, check_target, load_model, save_model, weights_fingerprint
 from sdnet_core.environment import describe_environment, select_device
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network
 from sdnet_core.processes import ALONE, Processes, join_processes, own_device
@@ -319,6 +319,7 @@ def main(argv: list[str] | None = None) -> int:
     splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]
     with join_processes(device) as processes:
         run = TrainingRun(recipe, arguments.seed, out, device, arguments.precision, arguments.init, processes)
+        check_target(out / "model.safetensors")
         if arguments.fresh and processes.is_first:
             (out / "state.pt").unlink(missing_ok=True)
         card = train(run, *splits)

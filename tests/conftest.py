@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 from PIL import Image
 
-from data_prep import load_images
-from data_prep.importing import import_tree
+CORRUPTIONS = Path(__file__).parents[1] / "data_prep" / "corruptions"
+ARITHMETIC = [path.stem for path in CORRUPTIONS.glob("*.py") if path.stem != "engine"]  # refuses wrong types itself
+CHECKED = ["sdnet_core", "robustness", *(f"data_prep.corruptions.{name}" for name in ARITHMETIC)]
+hook = install_import_hook(CHECKED, "typechecker.check")
 
-hook = install_import_hook(["sdnet_core", "robustness"], "typechecker.check")
+from data_prep import load_images  # noqa: E402  not before the hook is installed
+from data_prep.importing import import_tree  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,7 +6,9 @@ import argparse
 
 from data_prep.commands.options import add_data_dir
 from data_prep.generate import SOURCES, generate_archive_c
+from data_prep.names import parse_names
 
+OFFICIAL_IMAGES = 10_000
 SUMMARY = "make a corrupted test set from the clean test images"
 EXAMPLES = """\
 examples:
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corruptions",
         metavar="A,B",
         default="all",
-        help="names or all, standard, extra, noise, blur, weather, digital (default: all 19)",
+        help="names or all, standard, extra, noise, blur, weather, digital; all,-frost leaves one out (default: all)",
     )
     add("--n", type=int, metavar="N", help="images, drawn at random (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="of the corruptions (default: 0)")
@@ -33,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate what is missing and say where it is."""
+    if arguments.n is not None and arguments.n < OFFICIAL_IMAGES:
+        print(f"RobustBench cannot read a set of {arguments.n:,}: it wants all {OFFICIAL_IMAGES:,} images per severity")
     folder = generate_archive_c(
         arguments.name,
         data_dir=arguments.data_dir,
-        corruptions=arguments.corruptions.split(","),
+        corruptions=parse_names(arguments.corruptions),
         n=arguments.n,
         seed=arguments.seed,
         device=arguments.device,

@@ -3,6 +3,7 @@
 from data_prep.corruptions.engine import corrupt
 from data_prep.corruptions.registry import (
     N_SEVERITIES,
+    check_severity,
     corruption_names,
     expand_names,
     parameters,
@@ -10,4 +11,13 @@ from data_prep.corruptions.registry import (
     severities,
 )
 
-__all__ = ["N_SEVERITIES", "corrupt", "corruption_names", "expand_names", "parameters", "profiles", "severities"]
+__all__ = [
+    "N_SEVERITIES",
+    "check_severity",
+    "corrupt",
+    "corruption_names",
+    "expand_names",
+    "parameters",
+    "profiles",
+    "severities",
+]

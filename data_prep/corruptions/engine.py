@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ def corrupt(
     Returns: uint8 (N, H, W, 3), an array for an array, a tensor on the same device for a tensor.
     Raises: InputError for arguments other than these; PrerequisiteError where "frost" lacks its pictures.
     """
+    severity, seed = _whole(severity, "severity"), _whole(seed, "seed")
     corruption, entry = find(name), look_up(name, severity, profile)
     _check_pixels(pixels)
     identity = _identities(indices, len(pixels))
@@ -53,7 +55,7 @@ def corrupt(
         result = torch.empty(pixels.shape, dtype=torch.uint8)
     else:
         result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
-    key = f"{seed}/{name}/{int(severity)}"
+    key = f"{seed}/{name}/{severity}"
     values = CHUNK_VALUES.get(result.device.type, CHUNK_VALUES["cpu"])
     rows = max(1, values // max(1, result[0].numel() if len(result) else 1))
     for start in range(0, len(result), rows):
@@ -69,7 +71,13 @@ def corrupt(
 def _chunk(pixels: NDArray[np.uint8] | Tensor, start: int, stop: int) -> Pixels:
     """Some of the images as a contiguous tensor; of an array, which may be a read-only memory map, a copy."""
     part = pixels[start:stop]
-    return torch.from_numpy(np.array(part)) if isinstance(part, np.ndarray) else part.contiguous()
+    return torch.from_numpy(np.array(part, order="C")) if isinstance(part, np.ndarray) else part.contiguous()
+
+
+def _whole(value: object, what: str) -> int:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+        raise InputError(f"expected {what} as a whole number, got {value!r}")
+    return operator.index(value)
 
 
 def _check_pixels(pixels: object) -> None:
@@ -88,8 +96,12 @@ def _check_pixels(pixels: object) -> None:
 def _identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count: int) -> Tensor:
     if indices is None:
         return torch.arange(count)
-    identity = indices if isinstance(indices, Tensor) else torch.from_numpy(np.array(indices))
-    if identity.shape != (count,) or (count and (identity.is_floating_point() or identity.dtype == torch.bool)):
-        got = f"{identity.dtype} {tuple(identity.shape)}"
+    try:
+        identity = np.asarray(indices.cpu() if isinstance(indices, Tensor) else indices)
+        fits = identity.shape == (count,) and (count == 0 or identity.dtype.kind in "iu")
+        got = f"{identity.dtype} {identity.shape}"
+    except (TypeError, ValueError):  # lists of several lengths, and types that NumPy lacks
+        fits, got = False, repr(indices)
+    if not fits:
         raise InputError(f"expected indices as integers ({count},), one per image, got {got}")
-    return identity.to(torch.int64)
+    return torch.from_numpy(identity.astype(np.int64))

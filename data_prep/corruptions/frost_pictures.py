@@ -67,7 +67,7 @@ def _load(name: str) -> UInt8[Tensor, "y x 3"]:
     if path is None or not path.is_file():
         raise PrerequisiteError(
             f"frost needs the pictures in the package {PACKAGE}, which are not there: "
-            f"pip install --no-deps {PACKAGE}, or leave frost out"
+            f"pip install --no-deps {PACKAGE}, or leave frost out: --corruptions standard,-frost"
         )
     with Image.open(path) as picture:
         return torch.from_numpy(np.array(picture.convert("RGB")))

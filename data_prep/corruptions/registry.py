@@ -18,6 +18,12 @@ N_SEVERITIES = 5
 """Of every corruption in the published test sets."""
 
 
+def check_severity(severity: int) -> None:
+    """Raise InputError for a severity that the published test sets do not have."""
+    if severity not in range(1, N_SEVERITIES + 1):
+        raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A corruption: its name, its groups and the function that applies it.
@@ -81,13 +87,19 @@ def corruption_names(group: str = "standard") -> tuple[str, ...]:
 def expand_names(names: Sequence[str]) -> tuple[str, ...]:
     """Replace every group among ``names`` by its corruptions; in the given order, each once.
 
-    Raises: InputError for what is neither a group nor a corruption.
+    names: groups and corruptions; with a minus before it, one that is left out: ``("standard", "-frost")``.
+    Raises: InputError for what is neither a group nor a corruption, and where everything is left out.
     """
-    expanded: list[str] = []
+    chosen: list[str] = []
+    excluded: list[str] = []
     for name in names:
-        _expect(name, (*GROUPS, *CORRUPTIONS), "corruption")
-        expanded += corruption_names(name) if name in GROUPS else [name]
-    return tuple(dict.fromkeys(expanded))
+        plain = name.removeprefix("-")
+        _expect(plain, (*GROUPS, *CORRUPTIONS), "corruption")
+        (chosen if plain == name else excluded).extend(corruption_names(plain) if plain in GROUPS else [plain])
+    kept = tuple(dict.fromkeys(name for name in chosen if name not in excluded))
+    if excluded and not kept:
+        raise InputError(f"expected corruptions to keep, as in standard,-frost, got {','.join(names)}")
+    return kept
 
 
 def profiles() -> tuple[str, ...]:

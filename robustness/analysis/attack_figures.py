@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustness.analysis.attack_tables import name_setting, records
+from robustness.analysis.attack_tables import SYMBOLS, name_setting, records
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe, thin_out
-from robustness.analysis.trust import OK
+from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, figure_style, lam_colour, panel_grid, save_figure
@@ -23,6 +23,8 @@ _POLICY_COLOUR = "#000000"
 _MOST_CODES = 4
 _CELL = 0.18
 """Inches that a number of the transfer matrix needs."""
+_MARKERS = {SUSPECT: "$?$", INVALID: "x"}
+_MARK_NOTE = "?: SUSPECT, ✗: INVALID, not to be believed."
 
 
 def write_attack_figures(run: Run, attacks: Attacks) -> None:
@@ -31,18 +33,31 @@ def write_attack_figures(run: Run, attacks: Attacks) -> None:
     with figure_style():
         note = (
             f"{describe(run)}. Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy "
-            "(adaptive). Bands: 95 % intervals. Crosses: marked SUSPECT or INVALID, not to be believed."
+            f"(adaptive). Bands: 95 % intervals. {_MARK_NOTE}"
         )
         save_figure(draw_accuracy_by_eps(run, attacks), folder, "accuracy_by_eps", note)
         for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
             if group["shown"].nunique() > 1:
-                title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too."
+                title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too. "
+                title += _MARK_NOTE
                 figure = draw_transfer_matrix(group)
                 save_figure(figure, folder, f"transfer_{model}_{attack}_{norm}", title)
         samples = run.directory.read_samples("attack_samples")
         if samples:
             title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
+            title += _mark_of(run, attacks, str(samples["title"]))
             save_figure(draw_adversarial_images(samples), folder, "adversarial_images", title)
+
+
+def _mark_of(run: Run, attacks: Attacks, title: str) -> str:
+    """What marks the attack called ``title``, as ``model, pgd L∞ 8/255``, at the λ of training; empty for nothing."""
+    trained = {model["name"]: model["lam"] for model in run.record["models"]}
+    for row in records(attacks.rows[attacks.rows["threat"] == "whitebox"]):
+        norm, eps = str(row["norm"]), float(str(row["eps"]))
+        name = f"{row['model']}, {row['perturbation']} {NORMS[norm]} {format_eps(eps, norm)}"
+        if (name, row["lam"]) == (title, trained[str(row["model"])]) and row["trust"] != OK:
+            return f" Marked {row['trust']}: {row['trust_reason']}."
+    return ""
 
 
 def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
@@ -98,8 +113,17 @@ def _draw_line(
     if line == "-":
         axis.fill_between(x, low, high, color=colour, alpha=0.06, linewidth=0)
     axis.plot(x, accuracy, line, color=colour, marker=marker, label=label)
-    doubtful = frame["trust"].notna().to_numpy() & (frame["trust"] != OK).to_numpy()
-    axis.plot(x[doubtful], accuracy[doubtful], "x", color="#C00000", markersize=8, markeredgewidth=1.6)
+    for mark, symbol in _MARKERS.items():
+        marked = (frame["trust"] == mark).to_numpy()
+        axis.plot(
+            x[marked],
+            accuracy[marked],
+            marker=symbol,
+            markersize=8,
+            markeredgewidth=1.4,
+            color="#C00000",
+            linestyle="none",
+        )
 
 
 def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
@@ -114,12 +138,12 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
         axis.remove()
     names = [f"{choice:g}" if isinstance(choice, float) else str(choice) for choice in choices]
     for position, (axis, (eps, group)) in enumerate(zip(axes, panels)):
-        table = group.pivot(index="crafted", columns="shown", values="accuracy")
-        matrix = table.reindex(index=choices, columns=choices).to_numpy()
+        tables = {name: group.pivot(index="crafted", columns="shown", values=name) for name in ("accuracy", "trust")}
+        matrix, marks = (table.reindex(index=choices, columns=choices).to_numpy() for table in tables.values())
         axis.imshow(100 * matrix, vmin=0, vmax=100, cmap="viridis", aspect="auto")
         for (row, column), value in np.ndenumerate(matrix):
             colour = "white" if value < 0.6 else "black"
-            text = "" if np.isnan(value) else f"{100 * value:.0f}"
+            text = "" if np.isnan(value) else f"{100 * value:.0f}{SYMBOLS[str(marks[row, column])]}"
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
         axis.set_title(f"ε = {format_eps(float(str(eps)), str(group['norm'].iloc[0]))}")
         axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45)

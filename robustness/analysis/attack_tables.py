@@ -11,14 +11,14 @@ from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
 from robustness.analysis.tables import describe, split_heads, to_markdown, write_csv
-from robustness.analysis.trust import INVALID, OK, SUSPECT
+from robustness.analysis.trust import INVALID, NOT_CHECKED, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 
 SYMBOLS = {OK: "", SUSPECT: " ?", INVALID: " ✗"}
 ATTACK_NOTE = (
-    "Columns: attack, ε, threat model (whitebox: crafted at that λ; adaptive: the worst case over every λ and the "
-    "policy); robust: the worst case over everything tried within ε. ?: SUSPECT, ✗: INVALID, not to be believed; "
-    "tables/attacks.csv says why."
+    "Columns: attack, ε, threat model (whitebox: crafted at that λ; transfer: at the λ of training; adaptive: the "
+    "worst case over every λ and the policy); robust: the worst case over everything tried within ε. ?: SUSPECT, "
+    "✗: INVALID, not to be believed; tables/attacks.csv says why."
 )
 
 
@@ -29,11 +29,15 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
     write_csv(attacks.worst, tables / "worst_case.csv")
     write_csv(attacks.transfers, tables / "transfer.csv")
     for norm in attacks.rows["norm"].unique():
-        wide = widen_attacks(run, attacks, str(norm), intervals=True)
+        wide = widen_attacks(run, attacks, str(norm), whole=True)
         title = f"Accuracy under {NORMS[str(norm)]} attacks, 95 % intervals"
         caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {ATTACK_NOTE}"
         path: Path = tables / f"attacks_{norm}"
-        write_text(path.with_suffix(".md"), f"{to_markdown(wide)}\n\n{caption}\n")
+        reasons = [
+            f"- {reason}: " + "; ".join(f"{setting} ({', '.join(columns)})" for setting, columns in places.items())
+            for reason, places in list_reasons(attacks, str(norm)).items()
+        ]
+        write_text(path.with_suffix(".md"), "\n".join([to_markdown(wide), "", caption, *reasons, ""]))
         heads = split_heads(list(wide.columns), [column.rpartition(" ")[0] for column in wide.columns[1:]])
         write_text(path.with_suffix(".tex"), to_latex(wide, caption, path.name, heads=heads))
 
@@ -43,22 +47,37 @@ def describe_attacks(run: Run) -> str:
     return "; ".join(dict.fromkeys(attack["about"] for attack in run.record["suite"]["attacks"]))
 
 
-def widen_attacks(run: Run, attacks: Attacks, norm: str, *, intervals: bool) -> pd.DataFrame:
+def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]:
+    """Every reason for a mark other than OK: the columns of :func:`widen_attacks` that it marks, by model and λ."""
+    rows = attacks.rows[attacks.rows["norm"] == norm]
+    worst = attacks.worst[attacks.worst["norm"] == norm].assign(perturbation="robust", threat="")
+    places: dict[str, dict[str, list[str]]] = {}
+    for row in records(pd.concat([rows, worst])):
+        if row["trust"] == OK:
+            continue
+        column = f"{row['perturbation']} {format_eps(float(str(row['eps'])), norm)} {row['threat']}".strip()
+        for reason in str(row["trust_reason"]).split("; "):
+            if not reason.startswith(NOT_CHECKED):
+                places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
+    return places
+
+
+def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.DataFrame:
     """One row per model and λ or policy; natural accuracy, then a column per attack, ε and threat model, in percent.
 
     Args:
         run: gives the natural accuracies.
         attacks: the rows to lay out.
         norm: ``linf`` or ``l2``.
-        intervals: whether to write the 95 % intervals, too.
+        whole: with the 95 % intervals and the threat model ``transfer``, which leave no room on a terminal.
     """
-    rows = attacks.rows[(attacks.rows["norm"] == norm) & (attacks.rows["threat"] != "transfer")]
+    rows = attacks.rows[(attacks.rows["norm"] == norm) & (whole | (attacks.rows["threat"] != "transfer"))]
     natural = run.cells[(run.cells["perturbation"] == "clean") & run.cells["model"].isin(rows["model"].unique())]
-    columns: dict[str, pd.Series] = {"natural": _texts(natural, intervals)}
+    columns: dict[str, pd.Series] = {"natural": _texts(natural, whole)}
     for (attack, eps, threat), group in rows.groupby(["perturbation", "eps", "threat"], sort=False):
-        columns[f"{attack} {format_eps(float(str(eps)), norm)} {threat}"] = _texts(group, intervals)
+        columns[f"{attack} {format_eps(float(str(eps)), norm)} {threat}"] = _texts(group, whole)
     for eps, group in attacks.worst[attacks.worst["norm"] == norm].groupby("eps"):
-        columns[f"robust {format_eps(float(str(eps)), norm)}"] = _texts(group, intervals)
+        columns[f"robust {format_eps(float(str(eps)), norm)}"] = _texts(group, whole)
     wide = pd.DataFrame(columns).reindex([*columns["natural"].index]).fillna("–")
     wide.index.name = "accuracy (%)"
     return wide
@@ -82,7 +101,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, object]]:
 
 def name_setting(row: dict[str, object]) -> str:
     """``model``, ``model λ=0.1`` or ``model residual``."""
-    if row["policy"]:
-        return f"{row['model']} {row['policy']}"
-    lam = row["lam"]
+    policy, lam = row["policy"], row["lam"]
+    if isinstance(policy, str) and policy:
+        return f"{row['model']} {policy}"
     return f"{row['model']} λ={lam:g}" if isinstance(lam, float) and lam == lam else str(row["model"])

@@ -115,7 +115,7 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
         return None
     row = at_trained.iloc[0]
     budget = f"{row['perturbation']} within {NORMS[row['norm']]} {format_eps(row['eps'], row['norm'])}"
-    kept = f"{100 * row['accuracy']:.1f}{_NBSP}% [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+    kept = f"{100 * row['accuracy']:.1f}{_NBSP}% accuracy [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
     sentence = f"Under {budget} {model} keeps {kept}"
     if threat == "adaptive":
         sentence += ", whatever λ the attacker assumes"

@@ -116,7 +116,7 @@ def _find_corrupted(run: Run, model: str) -> pd.DataFrame:
 def _arch(run: Run, model: str) -> str:
     """What the published tables call the network of a model."""
     network = next(m for m in run.record["models"] if m["name"] == model)
-    is_plain = network["arch"].endswith("_all") and not network["shortcut"]
+    is_plain = network["arch"].endswith("_all") and not network.get("shortcut", True)
     return f"{network['arch']} without shortcut" if is_plain else str(network["arch"])
 
 

@@ -34,11 +34,15 @@ UNBOUNDED_INVALID = 0.5
 """Accuracy under PGD with ε = 1; SUSPECT as soon as its interval lies above chance."""
 REBATCH = (0.01, 0.1)
 """Share of images that are answered otherwise at another batch size, or by the attack and afterwards."""
+DROPPED = (0.01, 0.1)
+"""Share of images that withstood an attack of which an attempt left the budget that it was given, and did not count."""
 UNSTABLE = (0.01, 0.1)
 """Share of images that give other logits the second time."""
 DISTRIBUTION = (0.5, 1.0)
 """Share of images whose logits are a probability distribution."""
 BUDGET_TOLERANCE = 1e-6
+NOT_CHECKED = "not checked:"
+"""Begins what is said of a comparison that the run does not hold; it marks nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,31 +73,38 @@ def grade(value: float, limits: tuple[float, float], reason: str) -> Verdict:
     return Verdict(INVALID if value > limits[1] else SUSPECT, (reason,))
 
 
-def judge(frame: pd.DataFrame, *, eps: float, num_classes: int) -> Verdict:
+def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.ndarray | None = None) -> Verdict:
     """Judge a white-box cell by what was measured beside it.
+
+    Whether a further attack breaks more is asked of the images that nothing broke; whether the gradients, the budget
+    and the answers are sound, of all of them.
 
     Args:
         frame: its outcomes, with the columns of :meth:`robustness.measure.attacker.Attacker._verify`.
         eps: budget of the attack.
         num_classes: chance is one in so many.
+        standing: (N,) the images that withstand everything else that counts for the number; None for all of them.
     """
     n = len(frame)
-    zeros = float(frame.loc[frame["attacked"], "zero_gradient"].mean()) if frame["attacked"].any() else 0.0
+    left = np.ones(n, bool) if standing is None else standing
+    zeros = float(frame["zero_gradient"].mean())
     stages = str(frame["stages"].iloc[0]).split(",")
     verdicts = [
         grade(zeros, ZERO_GRADIENT, f"{zeros:.0%} of the input gradient is exactly zero"),
-        _judge_square(frame, stages),
+        _judge_square(frame, stages, left),
         _judge_unbounded(frame, num_classes),
     ]
     if not any(stage.startswith("apgd") for stage in stages):
-        verdicts.append(_judge_probe(frame, "long", LONG, "PGD-100"))
+        verdicts.append(_judge_probe(frame, left, "long", LONG, "PGD-100"))
     shares = {name: float(frame[name].mean()) for name in ("unstable", "distribution")}
+    dropped = float((frame["dropped"] & frame["correct"] & left).mean())
     lost = float(((frame["broken_by"] != "") & frame["correct"]).mean())
     verdicts += [
         grade(
             shares["unstable"], UNSTABLE, f"{shares['unstable']:.1%} of the images give other logits the second time"
         ),
         grade(shares["distribution"], DISTRIBUTION, "the model returns probabilities: attacks need logits"),
+        grade(dropped, DROPPED, f"attempts on {dropped:.1%} of the images left the budget or [0, 1] and do not count"),
         grade(lost, REBATCH, f"{lost:.1%} of the images that the attack turned are answered rightly afterwards"),
     ]
     outside = int((frame["distance"] > eps + BUDGET_TOLERANCE).sum())
@@ -106,25 +117,27 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int) -> Verdict:
     return unite(verdicts)
 
 
-def _judge_square(frame: pd.DataFrame, stages: list[str]) -> Verdict:
-    """Square in an ensemble comes after the white-box parts; elsewhere it was tried on what withstood the attack."""
-    if stages == ["square"]:
-        return Verdict(OK)
+def _judge_square(frame: pd.DataFrame, stages: list[str], left: np.ndarray) -> Verdict:
+    """Square in an ensemble counts after a white-box part; elsewhere it was tried on what withstood the attack."""
     if "square" not in stages:
-        return _judge_probe(frame, "square", SQUARE, "Square")
-    share = float((frame["broken_by"] == "square").mean())
+        return _judge_probe(frame, left, "square", SQUARE, "Square")
+    if stages[0] == "square":
+        return Verdict(OK)
+    share = float(((frame["broken_by"] == "square") & left).mean())
     return grade(share, SQUARE, f"Square breaks {share:.1%} that the parts before it did not")
 
 
-def _judge_probe(frame: pd.DataFrame, column: str, limits: tuple[float, float], name: str) -> Verdict:
+def _judge_probe(frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str) -> Verdict:
     """A further attack on some of the images that withstood; its success is scaled to all of them."""
-    tried = frame[frame[column] >= 0]
-    if not len(tried):
-        return Verdict(SUSPECT, (f"not checked by {name}",)) if frame["correct"].any() else Verdict(OK)
-    broken = int((tried[column] == 0).sum())
+    withstood = frame["correct"].to_numpy() & left
+    was_tried = (frame[column] >= 0).to_numpy()
+    if not was_tried.any():
+        return Verdict(SUSPECT, (f"not checked by {name}",)) if withstood.any() else Verdict(OK)
+    tried = frame.loc[was_tried & left, column]
+    broken = int((tried == 0).sum())
     if broken < 2:
         return Verdict(OK)
-    drop = broken / len(tried) * float(frame["correct"].mean())
+    drop = broken / len(tried) * float(withstood.mean())
     return grade(drop, limits, f"{name} breaks {broken} of {len(tried)} images that withstood the attack")
 
 
@@ -145,8 +158,10 @@ def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:
 
     Args:
         these: (N,) bool, right answers to the images of the row that is judged.
-        others: the same for images crafted at other λs, by the name of the λ.
+        others: the same for images crafted at other λs, by the name of the λ; if there are none, that is said.
     """
+    if not others:
+        return Verdict(OK, (f"{NOT_CHECKED} images crafted at another λ",))
     own = float(these.mean())
     verdicts = [
         grade(
@@ -164,8 +179,10 @@ def judge_rise(accuracy: float, smaller: dict[str, float]) -> Verdict:
 
     Args:
         accuracy: at this budget.
-        smaller: accuracy at smaller budgets, by the name of the budget.
+        smaller: accuracy at smaller budgets, by the name of the budget; if there are none, that is said.
     """
+    if not smaller:
+        return Verdict(OK, (f"{NOT_CHECKED} a smaller ε",))
     return unite(
         grade(accuracy - value, RISE, f"{accuracy:.1%} is more than the {value:.1%} at ε = {name}")
         for name, value in smaller.items()

@@ -13,13 +13,14 @@ from robustness.run_directory import RunDirectory
 
 
 def write_analysis(directory: RunDirectory) -> Findings:
-    """Write the tables, the figures and the report of a run directory; returns what they say.
+    """Write the tables, the figures and the report of a run directory anew; returns what they say.
 
     Raises:
         PrerequisiteError: no run directory.
         InputError: a damaged record.
     """
     findings = Findings.of(Run.open(directory))
+    directory.clear_analysis()
     if len(findings.run.cells):
         write_tables(findings)
         write_figures(findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_prep.arrays import read_arrays, write_arrays
+from data_prep.fields import fits
 from robustness.measure.craft import Crafted
 
 _LEVELS = 127
@@ -34,7 +36,8 @@ class AdversarialSet:
         exact: float32 (M, H, W, 3), the images stored exactly.
         exact_index: (M,) their positions, rising.
         attacked: (N,) the model was right on the clean image.
-        broken_by: int8 (N,) index into ``stages`` of what fooled the model; −1 for nothing.
+        broken_by: int16 (N,) index into ``stages`` of what fooled the model; −1 for nothing.
+        dropped: (N,) an attempt broke the budget that it was given, and did not count.
         stages: names of the attack's stages.
         seconds: that crafting took.
     """
@@ -45,7 +48,8 @@ class AdversarialSet:
     exact: NDArray[np.float32]
     exact_index: NDArray[np.int64]
     attacked: NDArray[np.bool_]
-    broken_by: NDArray[np.int8]
+    broken_by: NDArray[np.int16]
+    dropped: NDArray[np.bool_]
     stages: tuple[str, ...]
     seconds: float
 
@@ -70,13 +74,47 @@ class AdversarialSet:
     def read(cls, path: Path, clean: NDArray[np.uint8]) -> AdversarialSet | None:
         """Read a set of adversarial versions of ``clean``; None if it is absent, damaged or of other images."""
         arrays = read_arrays(path, most=_LARGEST_RATIO * clean.nbytes + _OVERHEAD)
-        if arrays is None or arrays.keys() != {*_ARRAYS, "about"} or arrays["codes"].shape != clean.shape:
+        about = _read_about(arrays.pop("about", None)) if arrays is not None else None
+        if arrays is None or about is None or not _fit_together(arrays, clean, len(about["stages"])):
             return None
-        about = json.loads(str(arrays.pop("about")))
-        return cls(clean=clean, stages=tuple(about["stages"]), seconds=float(about["seconds"]), **arrays)
+        return cls(clean=clean, stages=tuple(about["stages"]), seconds=about["seconds"], **arrays)
 
 
-_ARRAYS = ("codes", "scale", "exact", "exact_index", "attacked", "broken_by")
+class _About(TypedDict):
+    stages: list[str]
+    seconds: float
+
+
+def _read_about(array: NDArray[Any] | None) -> _About | None:
+    try:
+        about = json.loads(str(array))
+    except (ValueError, RecursionError):
+        return None
+    return about if fits(about, _About) else None
+
+
+def _fit_together(arrays: dict[str, NDArray[Any]], clean: NDArray[np.uint8], n_stages: int) -> bool:
+    """Whether these are the arrays of a set of versions of ``clean``, as :func:`encode` makes them."""
+    n, index = len(clean), arrays.get("exact_index")
+    if arrays.keys() != set(_ARRAYS) or index is None or index.ndim != 1:
+        return False
+    shapes = {"codes": clean.shape, "exact": (len(index), *clean.shape[1:]), "exact_index": index.shape}
+    is_whole = all(
+        array.dtype == _ARRAYS[name] and array.shape == shapes.get(name, (n,)) for name, array in arrays.items()
+    )
+    in_order = is_whole and bool((np.diff(index) > 0).all() and ((index >= 0) & (index < n)).all())
+    return in_order and bool(((arrays["broken_by"] >= -1) & (arrays["broken_by"] < n_stages)).all())
+
+
+_ARRAYS: dict[str, type[np.generic]] = {
+    "codes": np.int8,
+    "scale": np.float32,
+    "exact": np.float32,
+    "exact_index": np.int64,
+    "attacked": np.bool_,
+    "broken_by": np.int16,
+    "dropped": np.bool_,
+}
 
 
 @torch.no_grad()
@@ -123,7 +161,8 @@ def encode(
         exact=adversarial[changed],
         exact_index=changed,
         attacked=crafted.attacked.numpy(),
-        broken_by=crafted.broken_by.numpy().astype(np.int8),
+        broken_by=crafted.broken_by.numpy().astype(np.int16),
+        dropped=crafted.dropped.numpy(),
         stages=stages,
         seconds=seconds,
     )

@@ -13,6 +13,8 @@ from sdnet_core.augment import to_images
 
 AGREEMENT_N = 1000
 """Clean images that the two are compared on, at most."""
+_LEAST_AGREEMENT, _LARGEST_SHIFT = 0.998, 0.001
+"""Share of equal predictions, and difference in accuracy, between which the fast form stands for the exact one."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,18 @@ class Agreement:
     correct_exact: int
     correct_fast: int
 
+    @property
+    def is_close(self) -> bool:
+        """Whether at least 99.8 % of the predictions agree and the accuracies lie within 0.1 points."""
+        shift = abs(self.correct_fast - self.correct_exact) / self.n
+        return self.same / self.n >= _LEAST_AGREEMENT and shift <= _LARGEST_SHIFT
+
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.model}: fast and exact agree on {self.same} of {self.n} clean images ({self.same / self.n:.2%}); "
             f"accuracy {self.correct_fast / self.n:.2%} and {self.correct_exact / self.n:.2%}"
         )
+        return text if self.is_close else f"{text}: leave --speed fast out for results that count"
 
 
 @torch.inference_mode()

@@ -119,8 +119,9 @@ class Attacker:
         journal = Journal(path.with_suffix(".partial"))
         adversarial = AdversarialSet.read(path, pixels)
         if adversarial is None:
-            adversarial = self._craft(task, pixels, journal, bar)
-            adversarial.write(path)
+            self._craft(task, pixels, journal, bar).write(path)
+            adversarial = AdversarialSet.read(path, pixels)  # what is measured is what is stored
+            assert adversarial is not None, f"{path} was written and cannot be read"
         else:
             bar.update(len(self.images) * task.adversary.attack.passes)
         journal.clear()
@@ -180,8 +181,9 @@ class Attacker:
         """``frame`` with what the trust marks need, measured apart from the attack, on the images as they are stored.
 
         Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
-        ``stages`` (names of all, with commas), ``distance`` ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in
-        [0, 1]), ``predicted_again`` (at another batch size), and the fields of
+        ``stages`` (names of all, with commas), ``dropped`` (an attempt left the budget that it was given), ``distance``
+        ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in [0, 1]), ``predicted_again`` (at another batch size),
+        and the fields of
         :class:`~robustness.measure.probes.ModelProbes` and :class:`~robustness.measure.probes.AttackProbes`.
         """
         first_size = min(self.batch_size, len(adversarial))
@@ -200,6 +202,7 @@ class Attacker:
             attacked=adversarial.attacked,
             broken_by=names[adversarial.broken_by],
             stages=",".join(adversarial.stages),
+            dropped=adversarial.dropped,
             distance=np.concatenate(distances),
             in_range=np.concatenate(in_range),
             predicted_again=again["predicted"].to_numpy(),

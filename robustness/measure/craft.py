@@ -23,18 +23,20 @@ class Crafted:
     attacked: (N,) the model was right on the clean image.
     robust: (N,) it was, and no attempt has fooled it yet.
     broken_by: (N,) index of the stage that fooled the model; −1 for none.
+    dropped: (N,) an attempt broke the budget that it was given, and did not count.
     """
 
     images: Float[Tensor, "n 3 h w"]
     attacked: Bool[Tensor, " n"]
     robust: Bool[Tensor, " n"]
     broken_by: Int[Tensor, " n"]
+    dropped: Bool[Tensor, " n"]
 
     @classmethod
     def start(cls, images: Float[Tensor, "n 3 h w"], attacked: Bool[Tensor, " n"]) -> Crafted:
         """Before the first stage: the clean images, of which the model gets those ``attacked`` right."""
         nothing = torch.full((len(images),), -1, dtype=torch.int64)
-        return cls(images.clone(), attacked, attacked.clone(), nothing)
+        return cls(images.clone(), attacked, attacked.clone(), nothing, torch.zeros_like(attacked))
 
     def take(self, stage: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
         """Take over what a stage found for the images at the positions ``members``."""
@@ -42,6 +44,7 @@ class Crafted:
         self.images[members] = attempt.images
         self.robust[fooled] = False
         self.broken_by[fooled] = stage
+        self.dropped[members] |= attempt.dropped
 
 
 def craft(
@@ -60,7 +63,8 @@ def craft(
 ) -> Crafted:
     """Run the stages one after the other, each on the images that withstood those before it.
 
-    An attempt outside the budget ‖x′ − x‖ ≤ ε or outside [0, 1] is no attempt: the image stays as it was.
+    An attempt outside the budget ‖x′ − x‖ ≤ ε or outside [0, 1] is no attempt: the image stays as it was. It is
+    recorded as dropped if the stage was given the budget.
 
     Args:
         victim: images to logits, frozen and in eval mode, on ``device``.
@@ -98,12 +102,13 @@ def craft(
 
 def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str, eps: float) -> Attempt:
     """One stage on one batch."""
-    attempt = stage.perturb(x, y).detach()
+    attempt = stage.perturb(x, y).detach().to(x.device)
     valid = (distance(attempt, x, norm) <= eps * (1 + _BUDGET_TOLERANCE) + _BUDGET_TOLERANCE) & _in_range(attempt)
     attempt = torch.where(valid[:, None, None, None], attempt, x)
     with torch.no_grad():
         fooled = victim(attempt).max(1)[1] != y
-    return Attempt(attempt.cpu(), fooled.cpu())
+    dropped = ~valid if stage.knows_budget else torch.zeros_like(valid)
+    return Attempt(attempt.cpu(), fooled.cpu(), dropped.cpu())
 
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:

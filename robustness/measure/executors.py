@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -58,11 +59,13 @@ class Attempt:
     """A job that is being tried: what is left of it, and how.
 
     job: the cells that have no result yet. batch_size: of the forward passes. number: of attempts, this one included.
+    spent: how many failed for want of memory (True) and for anything else (False): each may ``ATTEMPTS`` times.
     """
 
     job: Job | None
     batch_size: int
     number: int = 1
+    spent: Counter[bool] = field(default_factory=Counter)
 
     def accept(self, result: Result) -> None:
         """Take off what has a result."""
@@ -73,27 +76,30 @@ class Attempt:
         """Prepare the next attempt and say why it is needed; the failure as a result if there will be none."""
         assert self.job is not None
         keys = tuple(cell.key for cell in self.job.cells)
-        if self.number == ATTEMPTS or (halve and self.batch_size == 1):
+        self.spent[halve] += 1
+        if self.spent[halve] == ATTEMPTS or (halve and self.batch_size == 1):
             reason = f"{reason} (attempt {self.number}, batch size {self.batch_size})"
             return Result(self.job.title, {}, keys, reason)
         self.number += 1
         if halve:
             self.batch_size = max(self.batch_size // 2, 1)
-        report(f"{self.job.title}: {reason}; attempt {self.number} of {ATTEMPTS} at batch size {self.batch_size}")
+        number = self.spent[halve] + 1
+        report(f"{self.job.title}: {reason}; attempt {number} of {ATTEMPTS} at batch size {self.batch_size}")
         return None
 
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """One job after the other in this process; after running out of memory again, with half the batch size."""
+    """One job after the other in this process; out of memory, it and all that follow take half the batch size."""
 
     name: str = "local"
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`Executor`."""
         worker = Worker(workplace.archive, workplace.directory, workplace.device, workplace.timeout)
+        batch_size = workplace.batch_size
         for job in jobs:
-            attempt = Attempt(job, workplace.batch_size)
+            attempt, failure = Attempt(job, batch_size), None
             while attempt.job is not None:
                 try:
                     for result in worker.measure(attempt.job, batch_size=attempt.batch_size, bar=workplace.bar):
@@ -104,3 +110,5 @@ class LocalExecutor:
                     if failure is not None:
                         attempt.accept(failure)
                         yield failure
+            if failure is None:  # what did not fit at any size says nothing of the others
+                batch_size = attempt.batch_size

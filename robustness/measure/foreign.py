@@ -40,6 +40,7 @@ class ForeignClassifier(nn.Module):
         origin: what the user called it, and the version of the library that it comes from.
         mean: channel means that the model wants taken off; None if it takes images in [0, 1].
         std: channel standard deviations; as ``mean``.
+        input_size: height and width of the images that its source evaluates it on; None if the source does not say.
     """
 
     has_code = False
@@ -52,9 +53,10 @@ class ForeignClassifier(nn.Module):
         origin: str,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.num_classes, self.origin = model, num_classes, origin
+        self.model, self.num_classes, self.origin, self.input_size = model, num_classes, origin, input_size
         self.normalise = nn.Identity() if mean is None or std is None else Normalise(mean, std)
         self.lam = _find_knob(model, origin)
         self.eval()
@@ -98,12 +100,13 @@ def _find_knob(model: nn.Module, origin: str) -> float | None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A module with the normalisation that its source asks for."""
+    """A module with the normalisation and the image size that its source asks for."""
 
     model: nn.Module
     version: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    input_size: tuple[int, int] | None = None
 
 
 def is_foreign(given: str) -> bool:
@@ -130,7 +133,8 @@ def load_foreign(given: str, *, num_classes: int) -> ForeignClassifier:
     source, _, name = given.partition(":")
     loaded = _SOURCES[source](name, num_classes) if source in _SOURCES else _call(source, name)
     origin = f"{given} ({loaded.version})" if loaded.version else given
-    return ForeignClassifier(loaded.model, num_classes=num_classes, origin=origin, mean=loaded.mean, std=loaded.std)
+    fields: dict[str, Any] = {"mean": loaded.mean, "std": loaded.std, "input_size": loaded.input_size}
+    return ForeignClassifier(loaded.model, num_classes=num_classes, origin=origin, **fields)
 
 
 def _from_torchvision(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
@@ -146,8 +150,9 @@ def _from_torchvision(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
         raise PrerequisiteError(
             f"the weights of torchvision:{name} cannot be downloaded ({error}): put {weights.url} into {folder}"
         ) from error
-    preset = weights.transforms()
-    return _Loaded(model, f"torchvision {metadata.version('torchvision')}", tuple(preset.mean), tuple(preset.std))
+    preset, version = weights.transforms(), f"torchvision {metadata.version('torchvision')}"
+    size = (int(preset.crop_size[0]), int(preset.crop_size[-1]))
+    return _Loaded(model, version, tuple(preset.mean), tuple(preset.std), size)
 
 
 def _from_timm(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
@@ -160,11 +165,20 @@ def _from_timm(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
     if not timm.is_model(name.partition(".")[0]):
         raise InputError(f"timm has no model {name!r}: see timm.list_models()")
     try:
-        model = timm.create_model(name, pretrained=True)
+        preset = timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise InputError(f"timm:{name}: {error}") from error
+    place = Path(torch.hub.get_dir()) / "timm" / f"{name}.safetensors"
+    at_hand = {"file": str(place)} if place.is_file() else None
+    try:
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=at_hand)
     except (*_NO_DOWNLOAD, RuntimeError) as error:  # RuntimeError: the package that downloads is not installed
-        raise PrerequisiteError(f"the weights of timm:{name} cannot be downloaded: {error}") from error
-    preset = model.pretrained_cfg
-    return _Loaded(model, f"timm {metadata.version('timm')}", tuple(preset["mean"]), tuple(preset["std"]))
+        raise PrerequisiteError(
+            f"the weights of timm:{name} cannot be downloaded ({error}): put model.safetensors of "
+            f"huggingface.co/{preset.hf_hub_id} as {place}"
+        ) from error
+    version = f"timm {metadata.version('timm')}"
+    return _Loaded(model, version, tuple(preset.mean), tuple(preset.std), tuple(preset.input_size[1:]))
 
 
 def _from_robustbench(name: str, num_classes: int) -> _Loaded:

@@ -20,10 +20,12 @@ class Attempt:
     """What one stage came to on one batch, on the CPU.
 
     images: float32 (M, 3, H, W) in [0, 1], within the budget. fooled: (M,) whether the model gets them wrong.
+    dropped: (M,) whether the attempt broke the budget that it was given and is the clean image instead.
     """
 
     images: Float[Tensor, "m 3 h w"]
     fooled: Bool[Tensor, " m"]
+    dropped: Bool[Tensor, " m"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,7 @@ class Journal:
 
     def write(self, stage: int, batch: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
         """Store the ``attempt`` of a stage's batch on the images at the positions ``members``."""
-        arrays = {"members": members, "images": attempt.images, "fooled": attempt.fooled}
-        named = {name: tensor.numpy() for name, tensor in arrays.items()}
+        named = {name: tensor.numpy() for name, tensor in {"members": members, **vars(attempt)}.items()}
         write_arrays(self._path(stage, batch), named, compressed=False)
 
     def read(self, stage: int, batch: int, members: Int[Tensor, " m"], shape: torch.Size) -> Attempt | None:
@@ -44,11 +45,13 @@ class Journal:
         shape: of the images, (M, 3, H, W).
         """
         arrays = read_arrays(self._path(stage, batch), most=4 * shape.numel() + _OVERHEAD)
-        if arrays is None or arrays.keys() != {"members", "images", "fooled"}:
+        if arrays is None or arrays.keys() != {"members", "images", "fooled", "dropped"}:
             return None
-        stored, images, fooled = (torch.from_numpy(arrays[name]) for name in ("members", "images", "fooled"))
-        fits = images.shape == shape and images.dtype == torch.float32 and fooled.dtype == torch.bool
-        return Attempt(images, fooled) if fits and torch.equal(stored, members) else None
+        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        stored, attempt = found.pop("members"), Attempt(**found)
+        fits = attempt.images.shape == shape and attempt.images.dtype == torch.float32
+        fits = fits and attempt.fooled.dtype == attempt.dropped.dtype == torch.bool
+        return attempt if fits and torch.equal(stored, members) else None
 
     def clear(self) -> None:
         """Remove the folder."""

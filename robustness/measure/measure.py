@@ -168,9 +168,8 @@ class Measurement:
         for rank, task in enumerate(sorted(self.attacks, key=lambda task: -task.adversary.attack.eps)):
             same = task.adversary.attack.norm == self.suite.attacks[0].norm
             if same and task.subject.network.has_code and task.adversary.crafted_for == task.subject.lam:
-                arrays = attacker.collect_samples(
-                    task, [lam for lam in task.subject.lambdas(self.suite.lambdas) if lam]
-                )
+                grid = task.subject.lambdas(self.suite.lambdas)
+                arrays = attacker.collect_samples(task, [lam for lam in grid if lam is not None])
                 if arrays is not None:
                     self.directory.write_samples({**arrays, "rank": np.array(rank)}, "attack_samples")
                     return

@@ -20,7 +20,7 @@ from robustness.measure.stages import list_stages
 
 LONG_STEPS = 100
 SQUARE_QUERIES = 300
-VERSION = 2
+VERSION = 3
 """Raised whenever a probe changes; outcomes with older ones then no longer count as done."""
 _UNBOUNDED = Attack(name="pgd", norm="linf", eps=1.0, steps=20, step_size=0.1, random_start=False)
 """From the image itself: a random start at ε = 1 is a noise image, which fools any model without a gradient."""
@@ -32,7 +32,8 @@ NOT_TRIED = -1
 class ModelProbes:
     """What does not depend on the attack, one value per image: measured once per model and λ.
 
-    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image; NaN where it was wrong.
+    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, be it right or wrong.
+        Values that have no gradient in any image (a stride that skips them) are left out, unless that is all of them.
     unstable: (N,) the same image gave other logits the second time. distribution: (N,) the logits are ≥ 0 and sum to 1.
     unbounded: int8 (N,): 1 the image withstood PGD with ε = 1, 0 it did not, −1 it was not tried.
     """
@@ -63,8 +64,8 @@ class Prober:
         images: clean images float32 (N, 3, H, W) in [0, 1], on the CPU.
         labels: (N,).
         num_classes: of the victim.
-        limit: images for each attack that is tried; the first ones that qualify.
-        seed: of the random starts.
+        limit: images for each attack that is tried, drawn from those that qualify: data sets are sorted by class.
+        seed: of that draw and of the random starts.
         device: where the victim is.
     """
 
@@ -79,7 +80,8 @@ class Prober:
     def probe_model(self) -> ModelProbes:
         """Look at every image's gradient and logits, and attack some of those that are right without a bound."""
         n = len(self.labels)
-        share = np.full(n, np.nan, np.float32)
+        zeros = torch.zeros(n)
+        matters = torch.zeros(self.images.shape[1:], dtype=torch.bool)
         unstable, distribution = np.zeros(n, bool), np.zeros(n, bool)
         right = []
         for chosen in torch.split(torch.arange(n), _BATCH):
@@ -91,15 +93,16 @@ class Prober:
                 loss = functional.cross_entropy(logits, y, reduction="sum")
                 (found,) = torch.autograd.grad(loss, x, allow_unused=True)
                 gradient = gradient if found is None else found
-            is_right = (logits.max(1)[1] == y).cpu()
-            zeros = (gradient == 0).flatten(1).float().mean(1).cpu()
-            share[chosen[is_right]] = zeros[is_right]
-            right.append(chosen[is_right])
+            zeros[chosen] = (gradient == 0).flatten(1).sum(1).float().cpu()
+            matters |= (gradient != 0).any(0).cpu()
+            right.append(chosen[(logits.max(1)[1] == y).cpu()])
             with torch.no_grad():
                 unstable[chosen] = (~torch.isclose(self.victim(x), logits, rtol=1e-3, atol=1e-4).all(1)).cpu()
                 sums_to_one = torch.isclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-5)
                 distribution[chosen] = (sums_to_one & (logits >= 0).all(1)).cpu()
-        return ModelProbes(share, unstable, distribution, self._withstand(_UNBOUNDED, torch.cat(right)))
+        n_matter = int(matters.sum())
+        share = (zeros - (matters.numel() - n_matter)) / n_matter if n_matter else torch.ones(n)
+        return ModelProbes(share.numpy(), unstable, distribution, self._withstand(_UNBOUNDED, torch.cat(right)))
 
     def probe_attack(self, attack: Attack, stages: tuple[str, ...], robust: Tensor) -> AttackProbes:
         """Try what ``attack`` did not on the images (N,) bool that withstood it."""
@@ -121,9 +124,10 @@ class Prober:
         return AttackProbes(long, square)
 
     def _withstand(self, attack: Attack, candidates: Tensor) -> NDArray[np.int8]:
-        """Which of the first candidates withstand ``attack``."""
+        """Which of ``limit`` candidates, drawn at random, withstand ``attack``."""
         answer = np.full(len(self.labels), NOT_TRIED, np.int8)
-        chosen = candidates[: self.limit]
+        order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(self.seed))
+        chosen = candidates[order[: self.limit]]
         if len(chosen):
             crafted = craft(
                 self.victim,

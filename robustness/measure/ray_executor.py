@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,10 @@ from robustness.measure.ray_worker import Arrival, Delivery, Plan, measure_remot
 from robustness.measure.worker import OutOfMemory
 
 _WAIT_SECONDS = 5.0
+_WORDS = ("auto", "local")
+"""What Ray takes for an address: the cluster that runs on this machine, and a new one."""
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What a client of HTTP/2 says first, and an empty frame of settings."""
 
 
 @dataclass
@@ -34,8 +39,8 @@ class RayExecutor:
     the cells name, and, for official corruptions, the -C archive at the same path.
 
     Args:
-        address: HOST:PORT of a running cluster; None for that of ``RAY_ADDRESS``, or else a Ray of this
-            machine alone.
+        address: HOST:PORT of a running cluster, ``auto`` for the one on this machine; None for that of ``RAY_ADDRESS``,
+            or else a Ray of this machine alone.
         gpus_per_task: share of a GPU for each job: 0.5 puts two on each GPU, 0 measures on CPUs, one core each. None:
             1 where the cluster has a GPU, otherwise 0.
 
@@ -50,7 +55,7 @@ class RayExecutor:
 
     def __post_init__(self) -> None:
         share = self.gpus_per_task
-        if share is not None and not (0 <= share <= 1 or (share > 1 and share == int(share))):
+        if share is not None and not (0 <= share <= 1 or (1 < share < math.inf and share == int(share))):
             raise InputError(f"--gpus-per-task must be from 0 to 1, or a whole number; got {share:g}")
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
@@ -76,10 +81,14 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if given := address or os.environ.get("RAY_ADDRESS"):
+    given = address or os.environ.get("RAY_ADDRESS")
+    if given and given not in _WORDS:
         _check_address(given)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home that nobody asked for
-    ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise PrerequisiteError(f"Ray cannot be reached at {given or 'this machine'}: {_first_line(error)}") from error
     # A memory-mapped array travels as a plain one: only those are shared by the processes of a node.
     ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)
     try:
@@ -89,18 +98,23 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Make sure that somebody answers: Ray itself would try for minutes and then end the process.
+    """Make sure that somebody answers in Ray's language, gRPC: Ray itself would try for minutes, then end the process.
 
     Raises:
         InputError: no HOST:PORT.
-        PrerequisiteError: nobody answers there.
+        PrerequisiteError: nobody answers there, or somebody else.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
-        raise InputError(f"--ray-address must be HOST:PORT, as ray start --head prints it; got {address!r}")
+        raise InputError(f"--ray-address must be HOST:PORT, as ray start --head prints it, or auto; got {address!r}")
     try:
-        socket.create_connection((host, int(port)), timeout=_WAIT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+        with socket.create_connection((host, int(port)), timeout=_WAIT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(_PREFACE)
+                answer = connection.recv(len(_PREFACE))
+                if answer[3:4] != b"\x04":  # a frame of settings
+                    raise OSError("what listens there is not Ray")
+    except (OSError, OverflowError, UnicodeError) as error:
         raise PrerequisiteError(
             f"no Ray cluster answers at {address} ({error}): start one with ray start --head"
         ) from error
@@ -131,14 +145,18 @@ class _Campaign:
             self._submit(index, Attempt(job, self._workplace.batch_size))
         is_waiting = False
         while self._running:
-            ready, _ = ray.wait(list(self._running), timeout=_WAIT_SECONDS, fetch_local=False)
+            streams = list(self._running)
+            ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0, fetch_local=False)
+            if not ready:  # wait for the next
+                ready, _ = ray.wait(streams, timeout=_WAIT_SECONDS, fetch_local=False)
             for stream in ready:
                 yield from self._receive(stream)
             if not ready:
                 self._workplace.bar.refresh()
-            if not ready and not is_waiting and not self._find_nodes():
-                is_waiting = True
+            is_lost = not ready and not self._find_nodes()
+            if is_lost and not is_waiting:
                 self._workplace.report("no node is left that a job fits on: waiting for one")
+            is_waiting = is_lost
 
     def _submit(self, index: int, attempt: Attempt, avoid: str | None = None) -> None:
         """Start a job, on another node than ``avoid`` if there is one."""
@@ -228,4 +246,8 @@ class _Campaign:
 
 def _summarise(error: RayError) -> str:
     """The first sentence of what Ray says."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].split('. ')[0].rstrip('.')}"
+    return f"{type(error).__name__}: {_first_line(error).split('. ')[0].rstrip('.')}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -17,7 +17,7 @@ from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.cells import AttackTask, hash_identity
 from robustness.measure.jobs import Job, Result
-from robustness.measure.worker import Worker
+from robustness.measure.worker import Worker, telling_out_of_memory
 from robustness.run_directory import RunDirectory
 from sdnet_core.environment import describe_environment
 
@@ -107,8 +107,9 @@ def _load(plan: ray.ObjectRef[Plan], device: str, address: str) -> Plan:
             "path on every node, as on a shared file system"
         )
     torch.backends.cudnn.allow_tf32 = False  # as where the models were loaded
-    for network in {id(task.subject): task.subject.network for job in content.jobs for task in job.tasks}.values():
-        network.to(device)
+    with telling_out_of_memory():
+        for network in {id(task.subject): task.subject.network for job in content.jobs for task in job.tasks}.values():
+            network.to(device)
     return content
 
 

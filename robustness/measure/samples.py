@@ -12,6 +12,7 @@ from torch import Tensor
 
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
+from data_prep.errors import InputError
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Subject
 from sdnet_core import Network
@@ -53,11 +54,15 @@ def collect_samples(
     shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
     some, network = _take_classes(images), subject.network
     assert isinstance(network, Network)
-    perturbed, reconstructed = [], []
+    titles, perturbed, reconstructed = [], [], []
     with tempfile.TemporaryDirectory() as scratch:
-        for perturbation in shown:
-            rows = perturb(perturbation, some, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
-            pixels = np.array(rows[: len(some)])
+        for p in shown:
+            try:
+                rows = perturb(p, some, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
+                pixels = np.array(rows[: len(some)])
+            except InputError:  # a damaged file of the archive: its cells have failed, and say so
+                continue
+            titles.append([p.name, p.severity])
             x = to_images(torch.from_numpy(pixels).to(device))
             rebuilt = torch.stack([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas], dim=1)
             perturbed.append(pixels)
@@ -66,7 +71,7 @@ def collect_samples(
     codes = torch.cat([network.encode(first, lam) for lam in lambdas])
     strongest = codes[0].flatten(1).sum(1).topk(min(_MAPS, codes.shape[1])).indices
     return {
-        "titles": np.array(json.dumps([[p.name, p.severity] for p in shown])),
+        "titles": np.array(json.dumps(titles)),
         "classes": np.array(json.dumps([images.classes[label] for label in some.labels])),
         "model": np.array(subject.name),
         "lambdas": np.array(lambdas, dtype=np.float64),

@@ -6,6 +6,7 @@ PGD and its relatives are torchattacks', AutoAttack is pyautoattack's; nothing h
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.fields import fits
 from robustness.attack import Attack
 
 _TARGETED_DLR_CLASSES = 4
@@ -24,14 +26,28 @@ _TARGETED_DLR_CLASSES = 4
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
 """What torchattacks offers that bounds no L∞ or L2 norm, is no attack of its own, or is AutoAttack once more."""
+_COUNTS = {
+    *("steps", "num_iter_set", "nb_iter", "max_iterations", "binary_search_steps", "n_restarts", "n_queries"),
+    *("eot_iter", "n_classes", "nb_sample", "noise_batch_size", "batch_max", "max_batch_size", "m", "N", "len_kernel"),
+}
+"""Options of torchattacks' classes that are whole numbers from 1."""
+_BUDGET_NAMES = {"eps", "max_epsilon"}
+"""What torchattacks' classes call ε."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator."""
+    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
+
+    Args:
+        name: what marks and files call it.
+        perturb: the attempt.
+        knows_budget: it was given ε; False for one that looks for the smallest perturbation, whatever that is.
+    """
 
     name: str
     perturb: Callable[[Tensor, Tensor], Tensor]
+    knows_budget: bool = True
 
 
 def library_of(attack: Attack) -> str:
@@ -64,10 +80,10 @@ def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: in
         kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
         pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=attack.random_start)
         return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
-    return [Stage(attack.name, _find_torchattack(attack, victim))]
+    return [_find_torchattack(attack, victim, num_classes)]
 
 
-def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int) -> Stage:
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
@@ -84,12 +100,34 @@ def _find_torchattack(attack: Attack, victim: nn.Module) -> Callable[[Tensor, Te
     norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
         raise InputError(f"attack {attack.name} searches in {norms[0]}: write norm = {norms[0]!r} and an ε for it")
-    if "eps" in takes:
-        options["eps"] = attack.eps
+    budget = _BUDGET_NAMES & set(takes)
+    options |= dict.fromkeys(budget, attack.eps)
     if "norm" in takes:
         options["norm"] = {"linf": "Linf", "l2": "L2"}[attack.norm]
-    perturb: Callable[[Tensor, Tensor], Tensor] = kind(victim, **options)
-    return perturb
+    _check_options(attack, {name: takes[name].default for name in attack.options}, num_classes)
+    if "n_classes" in takes:
+        options.setdefault("n_classes", min(takes["n_classes"].default, num_classes))
+    try:
+        perturb = kind(victim, **options)
+    except Exception as error:  # whatever the class makes of its arguments
+        raise InputError(f"attack {attack.label}: {attack.name} does not take these options: {error}") from error
+    return Stage(attack.name, perturb, knows_budget=bool(budget))
+
+
+def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -> None:
+    """Refuse what would end or mean nothing in the middle of the work: torchattacks checks no argument itself."""
+    for name, value in attack.options.items():
+        kind: Any = type(defaults[name])
+        if name in _COUNTS and not (fits(value, int) and value >= 1):
+            raise InputError(f"attack {attack.label}: option {name} must be a whole number ≥ 1; got {value!r}")
+        if kind in (bool, str) and not fits(value, kind):
+            raise InputError(f"attack {attack.label}: option {name} must be {kind.__name__}; got {value!r}")
+        if kind in (int, float) and not fits(value, float):
+            raise InputError(f"attack {attack.label}: option {name} must be a finite number; got {value!r}")
+    needed = _TARGETED_DLR_CLASSES if attack.name == "APGDT" else 3 if attack.options.get("loss") == "dlr" else 2
+    needed = max(needed, attack.options.get("n_classes", 0))
+    if num_classes < needed:
+        raise InputError(f"attack {attack.label}: its loss needs {needed} classes and the model has {num_classes}")
 
 
 def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> list[Stage]:
@@ -110,7 +148,7 @@ def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed
         version=attack.version,
         attacks=list(attack.parts) or None,
         seed=seed,
-        device=next(victim.parameters()).device,
+        device=_device_of(victim),
     )
     quiet = logging.Logger("quiet", logging.CRITICAL + 1)
     ensemble.logger = ensemble.apgd.logger = ensemble.apgd_targeted.logger = quiet
@@ -143,6 +181,12 @@ def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed
 
     parts = _possible_parts(ensemble.attacks_to_run, num_classes, given=attack.version == "custom")
     return [Stage(part, run(part)) for part in parts]
+
+
+def _device_of(victim: nn.Module) -> torch.device:
+    """Where its weights are; a model without any is wherever its input is, and the attack computes on the CPU."""
+    weights = next(itertools.chain(victim.parameters(), victim.buffers()), None)
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[str]:

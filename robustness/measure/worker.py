@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import UsageError, is_disk_error
+from data_prep.errors import InputError, UsageError, is_disk_error
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import AttackTask, Task
 from robustness.measure.evaluate import evaluate
@@ -65,14 +66,20 @@ class Worker:
         first = job.tasks[0]
         assert isinstance(first, Task)
         with tempfile.TemporaryDirectory(dir=self.directory.path, prefix=".scratch-") as scratch:
-            images = perturb(
-                first.perturbation,
-                first.images,
-                seed=first.cells[0].seed,
-                archive=self.archive,
-                device=self.device,
-                scratch=Path(scratch),
-            )
+            try:
+                with telling_out_of_memory():
+                    images = perturb(
+                        first.perturbation,
+                        first.images,
+                        seed=first.cells[0].seed,
+                        archive=self.archive,
+                        device=self.device,
+                        scratch=Path(scratch),
+                        batch_size=batch_size,
+                    )
+            except InputError as error:
+                yield from (_fail(task, first.perturbation.name, error) for task in job.tasks)
+                return
             for task in job.tasks:
                 assert isinstance(task, Task)
                 yield from self._evaluate(task, images, batch_size, bar)
@@ -93,7 +100,7 @@ class Worker:
                 )
         except Exception as error:
             failure = _fail(task, task.perturbation.name, error)
-            if len(task.cells) == 1 or isinstance(error, TimeLimitError):
+            if len(task.cells) == 1 or isinstance(error, TimeLimitError | InputError):
                 yield failure
             else:
                 for cell in task.cells:
@@ -131,13 +138,28 @@ class Worker:
 
 
 def _fail(task: Task | AttackTask, name: str, error: Exception) -> Result:
-    """The result of a task whose model failed; other errors are raised again."""
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    if isinstance(error, UsageError):
+    """The result of a task whose model failed, or one of whose images is damaged; other errors are raised again."""
+    if isinstance(error, UsageError) and not isinstance(error, InputError):
         raise error
+    reason = str(error) if isinstance(error, InputError) else _describe(error)
     if _is_out_of_memory(error):
         raise OutOfMemory(reason) from error
     return Result(f"{task.subject.name}, {name}", {}, tuple(cell.key for cell in task.cells), reason)
+
+
+@contextmanager
+def telling_out_of_memory() -> Iterator[None]:
+    """What is raised within the block for want of memory becomes :class:`OutOfMemory`."""
+    try:
+        yield
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise OutOfMemory(_describe(error)) from error
+        raise
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -45,6 +45,9 @@ def test_folders_are_found_by_name(folder: Path) -> None:
     assert find_archive_c("cifar10c", folder.parent) == CifarC(folder)
     assert find_archive_c("cifar100c", folder.parent) is None
     assert CifarC(folder).corruptions() == ("fog", "frost")
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"got a set that was generated here.*call it CIFAR-10-C-generated"):
+        find_archive_c("cifar10c", folder.parent)
     with pytest.raises(InputError, match=r"expected a -C archive \(cifar10c, cifar100c, imagenetc\), got 'cifar10'"):
         find_archive_c("cifar10", folder.parent)
 
@@ -53,6 +56,11 @@ def test_folders_are_found_by_name(folder: Path) -> None:
 def test_other_corruptions_are_refused(folder: Path, corruption: str) -> None:
     with pytest.raises(InputError, match=rf"expected a file {corruption}\.npy in .*, got only fog, frost"):
         CifarC(folder).load(corruption, 1)
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"fog\.npy in .*, got no corruption at all; remove .* and get it again"):
+        CifarC(tmp_path).load("fog", 1)
 
 
 @pytest.mark.parametrize("severity", [0, 6, -1])
@@ -68,6 +76,7 @@ def test_other_severities_are_refused(folder: Path, severity: int) -> None:
         np.zeros((5 * N, 3, 32, 32), np.uint8),
         np.zeros((5 * N - 1, 32, 32, 3), np.uint8),
         np.zeros((5 * N, 32, 32), np.uint8),
+        np.zeros((0, 32, 32, 3), np.uint8),
     ],
 )
 def test_pixels_of_another_layout_are_refused(folder: Path, pixels: np.ndarray) -> None:
@@ -108,8 +117,9 @@ class Hostile:
 
 def test_a_pickle_in_place_of_an_array_is_not_run(folder: Path) -> None:
     (folder / "fog.npy").write_bytes(pickle.dumps(Hostile(folder / "touched")))
-    with pytest.raises(InputError, match=r"expected a whole array in .*fog\.npy"):
+    with pytest.raises(InputError, match=r"expected a whole array in .*fog\.npy") as caught:
         CifarC(folder).load("fog", 1)
+    assert "allow_pickle" not in str(caught.value)
     assert not (folder / "touched").exists()
 
 

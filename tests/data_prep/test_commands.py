@@ -71,7 +71,9 @@ def test_generated_sets_are_listed_and_verified(make_tree, here: Path, capsys: p
     assert "run: python -m data_prep generate cifar10c" in err
     import_tree(make_tree(size=(32, 32), test=2), name="cifar10", note="toy", data_dir=here / "data")
     run(capsys, "generate", "cifar10c", "--corruptions", "contrast,saturate")
-    (listed,) = (line for line in run(capsys, "list")[1].splitlines() if line.startswith("cifar10c-generated"))
+    lines = run(capsys, "list")[1].splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("cifar10 ")] == ["imported"]
+    (listed,) = (line for line in lines if line.startswith("cifar10c-generated"))
     assert "generated  2 corruptions of 4 images, from cifar10 (toy)" in listed
     assert "data/CIFAR-10-C-generated" in listed
     code, out, _ = run(capsys, "verify", "cifar10c-generated")
@@ -79,6 +81,11 @@ def test_generated_sets_are_listed_and_verified(make_tree, here: Path, capsys: p
     assert "cifar10c-generated contrast: 5 x 4 images\ncifar10c-generated saturate: 5 x 4 images" in out
 
     folder = here / "data" / "CIFAR-10-C-generated"
+    official = folder.with_name("CIFAR-10-C")
+    official.symlink_to(folder.name)
+    (listed,) = (line for line in run(capsys, "list")[1].splitlines() if line.startswith("cifar10c "))
+    assert "not official" in listed
+    official.unlink()
     np.save(folder / "fog.npy", np.load(folder / "contrast.npy"))
     assert "got fog.npy, too; remove it" in run(capsys, "verify", "cifar10c-generated")[2]
     (folder / "fog.npy").unlink()

@@ -25,9 +25,10 @@ from data_prep.corruptions import (
     weather,
 )
 from data_prep.corruptions.contact_sheet import draw_sheet
+from data_prep.corruptions.contact_sheet import main as draw_contact_sheet
 from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.corruptions.registry import CORRUPTIONS
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, run_command
 
 OFFICIAL_ORDER = (
     "gaussian_noise",
@@ -81,6 +82,11 @@ def test_expand_names() -> None:
     assert expand_names(["fog", "noise", "shot_noise"]) == ("fog", "gaussian_noise", "shot_noise", "impulse_noise")
     with pytest.raises(InputError, match=r"unknown corruption 'fogg': did you mean fog"):
         expand_names(["fogg"])
+    assert expand_names(["-frost", "weather", "-digital", "contrast"]) == ("snow", "fog", "brightness")
+    with pytest.raises(InputError, match=r"unknown corruption 'frots': did you mean frost"):
+        expand_names(["standard", "-frots"])
+    with pytest.raises(InputError, match=r"expected corruptions to keep, as in standard,-frost, got fog,-weather"):
+        expand_names(["fog", "-weather"])
 
 
 def test_severities_of_every_profile() -> None:
@@ -167,6 +173,8 @@ def test_kinds_of_images(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensor.numpy(), before)
     strided = tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     np.testing.assert_array_equal(corrupt(strided, name, severity=2).numpy(), expected)
+    for array in (strided.numpy(), np.asfortranarray(pixels)):
+        np.testing.assert_array_equal(corrupt(array, name, severity=2), expected)
     np.save(tmp_path / "pixels.npy", pixels)
     mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
     np.testing.assert_array_equal(corrupt(mapped, name, severity=2), expected)
@@ -232,8 +240,14 @@ def test_blurs_leave_an_even_image_alone(name: str) -> None:
         ({"pixels": torch.zeros(2, 3, 32, 32, dtype=torch.uint8)}, r"got torch.uint8 \(2, 3, 32, 32\)"),
         ({"pixels": np.zeros((32, 32, 3), np.uint8)}, r"got uint8 \(32, 32, 3\)"),
         ({"pixels": [[1]]}, r"expected images as a NumPy array or a tensor, got list"),
-        ({"indices": [1, 2, 3]}, r"expected indices as integers \(2,\), one per image, got torch.int64 \(3,\)"),
-        ({"indices": [0.5, 1.0]}, r"expected indices as integers \(2,\), one per image, got torch.float64"),
+        ({"severity": True}, r"expected severity as a whole number, got True"),
+        ({"severity": 1.0}, r"expected severity as a whole number, got 1\.0"),
+        ({"seed": 1.5}, r"expected seed as a whole number, got 1\.5"),
+        ({"seed": None}, r"expected seed as a whole number, got None"),
+        ({"indices": [1, 2, 3]}, r"expected indices as integers \(2,\), one per image, got int64 \(3,\)"),
+        ({"indices": [0.5, 1.0]}, r"expected indices as integers \(2,\), one per image, got float64"),
+        ({"indices": ["a", "b"]}, r"expected indices as integers \(2,\), one per image, got <U1"),
+        ({"indices": [[1], [2, 3]]}, r"expected indices as integers \(2,\), one per image, got \[\[1\]"),
     ],
 )
 def test_what_cannot_be_used_is_named(change: dict[str, object], message: str) -> None:
@@ -250,7 +264,7 @@ def test_unknown_group() -> None:
 def test_frost_says_how_to_get_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     frost_pictures.cache_clear()
-    with pytest.raises(PrerequisiteError, match=r"pip install --no-deps imagecorruptions, or leave frost out"):
+    with pytest.raises(PrerequisiteError, match=r"--no-deps imagecorruptions, or .*: --corruptions standard,-frost"):
         corrupt(photographs(1), "frost", severity=1)
 
 
@@ -263,6 +277,25 @@ def test_contact_sheet_shows_every_corruption() -> None:
     np.testing.assert_array_equal(cells[::4, : 32 * 4 : 4][:32, :32], image)
     drawn = cells[::4, 130 : 130 + 128 : 4]
     np.testing.assert_array_equal(drawn, corrupt(image[None], names[0], severity=1, profile="sweep")[0])
+    assert draw_sheet(photographs(1, 256, 200)[0], "sweep").size == (150 + 11 * 102, len(names) * 130)
+
+
+def test_contact_sheet_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, sheet = tmp_path / "picture.png", tmp_path / "sheet.png"
+    Image.fromarray(photographs(1)[0]).save(picture)
+    assert run_command(lambda: draw_contact_sheet([str(picture), "--profile", "sweep", "--out", str(sheet)])) == 0
+    with Image.open(sheet) as drawn:
+        assert drawn.size == (150 + 11 * 130, 4 * 130)
+    picture.write_bytes(picture.read_bytes()[:-200])
+    capsys.readouterr()
+    for words, message in (
+        ([str(picture)], "picture.png: expected a whole image file"),
+        ([str(tmp_path)], "which is none; check the path"),
+        ([str(tmp_path / "absent.png")], "absent.png, which is none; check the path"),
+        ([str(sheet), "--profile", "sweep", "--out", str(tmp_path / "sheet")], "expected --out to end in .png or .jpg"),
+    ):
+        assert run_command(lambda words=words: draw_contact_sheet(words)) == 2
+        assert message in capsys.readouterr().err
 
 
 GOLDEN = {

@@ -15,6 +15,7 @@ import pytest
 
 from data_prep import remote
 from data_prep.cifar_c import CifarC
+from data_prep.corruptions import corruption_names
 from data_prep.download import fetch
 from data_prep.errors import InputError, PrerequisiteError
 
@@ -160,7 +161,7 @@ def test_a_small_disk_is_noticed_before_the_bytes_come(
 def archive_c(*extra: tarfile.TarInfo) -> bytes:
     """A small CIFAR-10-C.tar, and what else is to be in it."""
     buffer = io.BytesIO()
-    arrays: dict[str, np.ndarray] = {"fog": np.zeros((10, 32, 32, 3), np.uint8), "labels": np.arange(2)}
+    arrays = {name: np.zeros((10, 32, 32, 3), np.uint8) for name in corruption_names("all")} | {"labels": np.arange(2)}
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, array in arrays.items():
             data = io.BytesIO()
@@ -188,6 +189,23 @@ def test_a_corrupted_set_is_unpacked_once(server: Server, tmp_path: Path, monkey
     assert {path.name for path in tmp_path.iterdir()} == {"CIFAR-10-C", "CIFAR-10-C.tar"}
     assert remote.download_data("cifar10c", tmp_path) == folder
     assert len(server.asked) == 1
+    (folder / "fog.npy").unlink()
+    with pytest.raises(InputError, match=r"expected every corruption in .*, got none of fog; remove the folder"):
+        remote.download_data("cifar10c", tmp_path)
+    np.save(folder / "fog.npy", np.zeros((3, 32, 32, 3), np.uint8))
+    with pytest.raises(InputError, match=r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"):
+        remote.download_data("cifar10c", tmp_path)
+
+
+def test_an_archive_needs_room_to_be_unpacked_before_it_comes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = archive_c()
+    serve(server, content, monkeypatch)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * len(content) - 1))
+    with pytest.raises(PrerequisiteError, match="free some space"):
+        remote.download_data("cifar10c", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def hostile(name: str, *, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:

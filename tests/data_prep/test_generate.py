@@ -119,6 +119,10 @@ def test_a_folder_holds_one_set(data_dir: Path) -> None:
     with pytest.raises(InputError, match=r"expected seed 1 in .*, got 0"):
         generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("contrast",), n=6, seed=1)
     folder = data_dir / "CIFAR-10-C-generated"
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace("CIFAR-10-C", "CIFAR-100-C"))
+    with pytest.raises(InputError, match=r"expected archive CIFAR-10-C-generated in .*, got CIFAR-100-C-generated"):
+        generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("contrast",), n=6)
     (folder / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="got damaged text"):
         generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("contrast",), n=6)
@@ -165,8 +169,9 @@ def test_disk_space_is_checked_first(data_dir: Path, monkeypatch: pytest.MonkeyP
 
 def test_command_line(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["generate", "cifar10c", "--data-dir", str(data_dir)]
-    assert main([*words, "--corruptions", "digital", "--n", "2"]) == EXIT_DONE
+    assert main([*words, "--corruptions", "digital, contrast", "--n", "2"]) == EXIT_DONE
     captured = capsys.readouterr()
+    assert "RobustBench cannot read a set of 2" in captured.out
     assert "all that was asked for is in" in captured.out
     assert "jpeg_compression" in captured.err
     folder = data_dir / "CIFAR-10-C-generated"

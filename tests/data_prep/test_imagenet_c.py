@@ -131,6 +131,13 @@ def test_it_is_found_counted_listed_and_verified(archive: ImageNetC, capsys: pyt
     assert "imagenetc zoom_blur: 5 x 3 images" in capsys.readouterr().out
     main(["list", "--data-dir", data_dir])
     assert "19 corruptions" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"expected a folder fog in .*, got no folder at all; unpack its archive"):
+        ImageNetC(archive.folder / "fog" / "1" / "n02123045").count("fog")
+    for severity in range(1, 6):
+        shutil.rmtree(archive.folder / "fog" / str(severity))
+        (archive.folder / "fog" / str(severity) / "n02123045").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"expected <wnid>/<file> in .*fog/1, got no file at all"):
+        archive.count("fog")
     (archive.folder / "snow" / "5" / "n02123045" / "b.JPEG").unlink()
     with pytest.raises(InputError, match=r"the same files in .*snow/1 and .*snow/5, got n02123045/b\.JPEG in one only"):
         archive.count("snow")

@@ -133,7 +133,7 @@ def test_names_that_could_escape_are_refused(tree: Path, tmp_path: Path, name: s
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["shapes", "cifar10c"])
+@pytest.mark.parametrize("name", ["shapes", "cifar10c", "CIFAR-10-C", "ImageNet-C-generated", "cifar-100-python"])
 def test_names_of_other_sources_are_refused(tree: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="expected a name other than"):
         import_tree(tree, name=name, data_dir=tmp_path)

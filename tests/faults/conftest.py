@@ -42,3 +42,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Undis
     arguments = ("--suite", suite, "--data-dir", folder / "data")
     assert finish(start_run(*arguments, "--out", folder / "run", log=folder / "log")) == 0
     return Undisturbed.read(arguments, folder / "run")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four images of two classes."""
+    folder = tmp_path_factory.mktemp("tree") / "tree"
+    for index, pixels in enumerate(load_images("shapes", "test").pixels[:4]):
+        path = folder / "test" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return folder

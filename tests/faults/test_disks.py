@@ -6,8 +6,12 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from disturbed import finish, start_run
+
+from data_prep import disk as disks
+from data_prep.errors import PrerequisiteError
 
 Remount = Callable[[str], None]
 
@@ -74,3 +78,16 @@ def test_an_output_that_becomes_read_only_is_named_and_keeps_what_it_holds(undis
     assert undisturbed.check(disk / "run") == before
     assert finish(start_run(*arguments, log=tmp_path / "log")) == 0
     undisturbed.check_finished(disk / "run")
+
+
+def test_room_for_an_array_is_there_before_it_is_written_or_its_lack_is_told(small_disk, monkeypatch):
+    """A write into a file without room behind it would end the process by SIGBUS."""
+    disk, _ = small_disk
+    array = disks.allocate_array(disk / "fits.npy", np.uint8, (8, 1024), "--out")
+    assert array.shape == (8, 1024)
+    assert (disk / "fits.npy").stat().st_blocks * 512 >= array.nbytes
+    with pytest.raises(PrerequisiteError, match=r"free disk in .* choose another --out"):
+        disks.allocate_array(disk / "large.npy", np.uint8, (80, 1024), "--out")
+    monkeypatch.setattr(disks, "check_space", lambda *_: None)  # as where another program takes the room meanwhile
+    with pytest.raises(OSError, match="No space left"):
+        disks.allocate_array(disk / "large.npy", np.uint8, (80, 1024), "--out")

@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,10 @@ def run_campaign(undisturbed: Undisturbed, folder: Path, *, kills: int, seed: in
     moments, hits, kept = random.Random(seed), Counter[str](), set[str]()
     while hits.total() < kills:
         process = start_run(*arguments, log=log, figures=figures)
-        process.join(moments.uniform(0, length))
+        if hits.total() == 0:  # one at work for certain, however fast the machine is
+            wait_for_an_outcome(out, process)
+        else:
+            process.join(moments.uniform(0, length))
         was_killed = process.exitcode is None
         process.kill()
         process.join()
@@ -49,6 +53,11 @@ def run_campaign(undisturbed: Undisturbed, folder: Path, *, kills: int, seed: in
     assert finish(start_run(*arguments, log=log, figures=figures)) == 0
     undisturbed.check_finished(out)
     return hits
+
+
+def wait_for_an_outcome(out: Path, process: ForkServerProcess) -> None:
+    while process.is_alive() and not list(out.glob("outcomes/*.parquet")):
+        time.sleep(0.002)
 
 
 def test_a_few_kills(undisturbed, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import report, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.laws import FittedLaw, law_path, write_law
+from robustness.measure.adversarial import AdversarialSet
 from robustness.policies import ResidualLaw
 from sdnet_core import load_model, weights_fingerprint
 
@@ -53,7 +55,7 @@ def measure(suite: Path, out: Path, *options: str) -> pd.DataFrame:
     return pd.read_csv(out / "cells.csv")
 
 
-def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures, capsys):
+def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures, capsys, monkeypatch):
     cells = measure(attack_suite, tmp_path / "run")
     assert list(cells.columns) == CELL_COLUMNS
     attacks = cells[cells["norm"].notna()]
@@ -92,8 +94,14 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
         assert row["gain"] == pytest.approx(row["accuracy"] - reference)
         assert row["gain_low"] <= row["gain"] <= row["gain_high"]
     plain = told[told["model"] == "plain"].set_index("eps")["accuracy"]
-    np.testing.assert_allclose(sparse["versus"], sparse["accuracy"] - sparse["eps"].map(plain))
+    compared = sparse[sparse["threat"] != "transfer"]
+    np.testing.assert_allclose(compared["versus"], compared["accuracy"] - compared["eps"].map(plain))
+    assert sparse.loc[sparse["threat"] == "transfer", "versus"].isna().all(), "the baseline has no such row"
     assert told.loc[told["model"] == "plain", "versus"].isna().all()
+
+    for options, code in ([], 0), (["--strict"], 1):
+        monkeypatch.setattr("sys.argv", ["report", str(tmp_path / "run"), *options])
+        assert report.main() == code, "without probes every attack is SUSPECT"
 
     transfers = pd.read_csv(tmp_path / "run/tables/transfer.csv")
     assert len(transfers) == 2 * (9 + 1)
@@ -179,6 +187,19 @@ def test_adversarial_images_are_stored_once_for_all_lambdas_that_they_are_shown_
     assert sum(cell.get("norm") is not None for cell in record["cells"]) == 2 * (9 + 1)
 
 
+def test_what_is_measured_is_what_was_stored(attack_suite, tmp_path, without_figures, monkeypatch):
+    """Perturbations that are lost on the way to the disk are missed at once, and not only by the next run."""
+    write = AdversarialSet.write
+
+    def write_clean(images: AdversarialSet, path: Path) -> None:
+        nothing = {"exact": images.exact[:0], "exact_index": images.exact_index[:0]}
+        write(dataclasses.replace(images, codes=np.zeros_like(images.codes), **nothing), path)
+
+    monkeypatch.setattr(AdversarialSet, "write", write_clean)
+    attacks = measure(attack_suite, tmp_path / "run").dropna(subset=["norm"])
+    assert attacks["trust_reason"].str.contains("that the attack turned are answered rightly afterwards").any()
+
+
 def test_whitebox_only_asks_for_no_other_pair(attack_suite, tmp_path, without_figures):
     attack_suite.write_text('threats = ["whitebox"]\n' + attack_suite.read_text())
     attacks = measure(attack_suite, tmp_path / "run").dropna(subset=["norm"])
@@ -198,6 +219,9 @@ def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figu
     np.testing.assert_allclose(attacks["eps"].unique(), [4 / 255])
     with pytest.raises(InputError, match="was 8/255 meant"):
         run.main(["--suite", str(attack_suite), "--eps", "8"])
+    for eps, message in [("l2:128", "was l2:128/255 meant"), ("-1/255", "ε must be a number in .0, 1.*got -1/255")]:
+        with pytest.raises(InputError, match=message):
+            run.main(["--suite", str(attack_suite), "--eps", eps])
     with pytest.raises(InputError, match="no attack in l2"):
         run.main(["--suite", str(attack_suite), "--eps", "l2:0.5"])
 

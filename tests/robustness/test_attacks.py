@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep import load_images
+from data_prep.arrays import write_arrays
 from data_prep.errors import InputError
 from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure import craft as craft_module
@@ -17,11 +18,13 @@ from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.craft import Crafted, craft, distance
 from robustness.measure.journal import Journal
 from robustness.measure.stages import Stage, list_stages
+from robustness.measure.subjects import load_subjects
 from robustness.measure.victims import Victim, choose_lam
 from robustness.policies import ResidualLaw
 from robustness.suite import Suite
 from sdnet_core import build_model, weights_fingerprint
 from sdnet_core.adversarial import frozen
+from sdnet_core.augment import to_images
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -120,11 +123,17 @@ def test_attacks_that_break_disjoint_halves_leave_nothing():
     assert both.broken_by.tolist() == [0, 1] * 10
 
 
-def test_an_attempt_outside_the_budget_is_no_attempt():
+def test_an_attempt_outside_the_budget_is_no_attempt_and_is_recorded():
     images, labels = marked_problem()
-    crafted = craft(Marked(), [half_breaker(0)], images, labels, norm="linf", eps=0.5, batch_size=7, seed=0, device=CPU)
+    options = {"norm": "linf", "eps": 0.5, "batch_size": 7, "seed": 0, "device": CPU}
+    stage = half_breaker(0)
+    crafted = craft(Marked(), [stage, half_breaker(1)], images, labels, **options)
     assert crafted.robust.all()
     assert torch.equal(crafted.images, images)
+    assert crafted.dropped.all(), "by one stage or the other"
+    assert craft(Marked(), [stage], images, labels, **options).dropped.tolist() == [True, False] * 10
+    smallest = Stage("smallest", stage.perturb, knows_budget=False)
+    assert not craft(Marked(), [smallest], images, labels, **options).dropped.any()
 
 
 def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
@@ -230,6 +239,36 @@ def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
     assert 2 < robust.sum() < 14, "the budget should break some images and not others"
 
 
+def test_attacks_on_a_shipped_model_agree_with_the_libraries_to_the_image():
+    """Through λ, the fused solver and the channels-last layout: light parts on a few images."""
+    import torchattacks
+    from pyautoattack import AutoAttack
+
+    (subject,) = load_subjects(("sdnet18-shapes",), num_classes=10, device=CPU)
+    shapes = load_images("shapes", split="test").subset(4)
+    images = to_images(torch.from_numpy(np.array(shapes.pixels))).contiguous()
+    labels = torch.from_numpy(np.array(shapes.labels))
+    victim, eps = Victim(subject.network, subject.lam), 2 / 255
+    with frozen(subject.network):
+        right = victim(images).argmax(1) == labels
+        images, labels = images[right], labels[right]
+        parts = ("apgd-ce", "square")
+        custom = Attack(name="autoattack", norm="linf", eps=eps, version="custom", parts=parts, queries=30)
+        ours = run(victim, custom, images, labels, 10).robust
+        theirs = AutoAttack(victim, norm="Linf", eps=eps, version="custom", attacks=list(parts), seed=0)
+        theirs.square.n_queries = 30
+        found, _ = theirs.run_standard_evaluation(images, labels, batch_size=100)
+        assert torch.equal(ours, victim(found).argmax(1) == labels)
+        assert 0 < ours.sum() < len(labels), "the budget should break some images and not others"
+
+        pgd = run(victim, Attack(name="pgd", norm="linf", eps=eps, steps=10), images, labels, 10)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            moved = torchattacks.PGD(victim, eps=eps, alpha=eps / 4, steps=10)(images, labels)
+        torch.testing.assert_close(pgd.images, moved)
+        assert torch.equal(pgd.robust, victim(moved).argmax(1) == labels)
+
+
 def test_standard_autoattack_has_its_four_parts_in_their_order():
     victim, _, _ = small_victim()
     stages = list_stages(Attack(name="autoattack", norm="linf", eps=0.01), victim, num_classes=10, seed=0)
@@ -288,8 +327,41 @@ def test_other_attacks_of_torchattacks_go_by_name():
         run(victim, Attack(name="PGDL2", norm="linf", eps=0.03), images, labels)
     with pytest.raises(InputError, match="FGSM searches in linf"):
         run(victim, Attack(name="FGSM", norm="l2", eps=0.3), images, labels)
+    two = Linear(torch.randn(SHAPE))
+    for name, options, message in [
+        ("MIFGSM", {"steps": 0}, "option steps must be a whole number ≥ 1; got 0"),
+        ("MIFGSM", {"decay": "much"}, "option decay must be a finite number; got 'much'"),
+        ("PGD", {"random_start": 1}, "option random_start must be bool"),
+        ("TIFGSM", {"kernel_name": "round"}, "TIFGSM does not take these options"),
+        ("APGDT", {}, "its loss needs 4 classes and the model has 2"),
+        ("APGD", {"loss": "dlr"}, "its loss needs 3 classes and the model has 2"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            list_stages(Attack(name=name, norm="linf", eps=0.1, options=options), two, num_classes=2, seed=0)
     with pytest.raises(InputError, match="FGSM has no option stepz"):
         run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
+
+
+@pytest.mark.parametrize("name", ["PIFGSM", "PIFGSMPP"])
+def test_attacks_that_call_their_budget_otherwise_are_given_it_too(name):
+    victim, images, labels = small_victim()
+    crafted = run(victim, Attack(name=name, norm="linf", eps=2 / 255), images, labels, 10)
+    assert not crafted.dropped.any()
+    assert distance(crafted.images, images, "linf").max() == pytest.approx(2 / 255, abs=1e-6)
+
+
+def test_models_without_parameters_can_be_attacked():
+    images, labels = marked_problem(4)
+    attack = Attack(name="autoattack", norm="linf", eps=1.0, version="custom", parts=("square",), queries=300)
+    assert not run(Marked(), attack, images, labels).robust.all()
+
+
+def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
+    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    model = TinyConvolution()
+    labels = model(images).argmax(1).detach()
+    attack = Attack(name="APGDT", norm="linf", eps=0.3, options={"steps": 2})
+    assert not run(model, attack, images, labels, 5).robust.any()
 
 
 def test_a_whitebox_attack_sees_the_evaluated_lambda_and_no_other(monkeypatch):
@@ -360,6 +432,16 @@ def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
     assert torch.equal(victim(decoded).argmax(1) == labels, crafted.robust)
     assert read.seconds == 1.0
     assert AdversarialSet.read(tmp_path / "a.npz", clean[:5]) is None
+    arrays = dict(np.load(tmp_path / "a.npz"))
+    for name, damage in {
+        "about": np.array("{"),
+        "scale": arrays["scale"][:3],
+        "broken_by": arrays["broken_by"] + np.int16(9),
+        "exact_index": np.array([99]),
+        "dropped": arrays["dropped"].astype(np.int8),
+    }.items():
+        write_arrays(tmp_path / "damaged.npz", {**arrays, name: damage})
+        assert AdversarialSet.read(tmp_path / "damaged.npz", clean) is None, name
     assert AdversarialSet.read(tmp_path / "absent.npz", clean) is None
 
 
@@ -375,7 +457,7 @@ def test_images_whose_answer_depends_on_the_last_bit_are_stored_exactly():
     moved = images.clone()
     moved[:, 0, 0, 0], moved[:, 0, 0, 1] = 0.3, 0.31
     truth = torch.ones(4, dtype=torch.bool)
-    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64))
+    crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64), ~truth)
     labels = torch.zeros(4, dtype=torch.int64)
     options = {"victim": Touchy(), "stages": ("s",), "seconds": 0.0}
     clean = np.zeros((4, 8, 8, 3), np.uint8)
@@ -388,6 +470,7 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
     attacks = read_attacks([{"name": "pgd"}, {"name": "autoattack", "norm": "l2"}], "cifar")
     assert [(a.norm, a.eps) for a in attacks] == [("linf", 8 / 255), ("l2", 0.5)]
     assert attacks[0].alpha == pytest.approx(1 / 255)
+    assert read_attacks([{"name": "pgd", "norm": "l2", "eps": 3.0}], "imagenet")[0].eps == 3, "a usual budget there"
     assert read_attacks([{"name": "pgd"}], "imagenet")[0].eps == 4 / 255
     assert [a.eps for a in read_attacks([{"name": "pgd", "eps": ["2/255", 0.5]}], "cifar")] == [2 / 255, 0.5]
 
@@ -396,6 +479,12 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
     ("table", "message"),
     [
         ({"name": "pgd", "eps": 8}, "was 8/255 meant"),
+        ({"name": "pgd", "norm": "l2", "eps": 128}, "was 128/255 meant"),
+        ({"name": "pgd", "restarts": 2, "random_start": False}, "all 2 restarts are one and the same"),
+        ({"name": "MIFGSM", "options": {"eps": 0.1}}, "eps in options: norm = … and eps = … are written beside"),
+        ({"name": "APGD", "options": {"norm": "L2"}}, "norm in options"),
+        ({"name": "PIFGSM", "options": {"max_epsilon": 0.1}}, "max_epsilon in options"),
+        ({"name": "pgd", "eps": math.inf}, "finite number > 0"),
         ({"name": "pgd", "eps": "x"}, "ε must be a number"),
         ({"name": "pgd", "eps": 0}, "finite number > 0"),
         ({"name": "pgd", "eps": math.nan}, "finite number > 0"),
@@ -421,6 +510,9 @@ def test_attacks_without_a_usual_budget_and_of_one_name_are_refused():
     with pytest.raises(InputError, match="no usual ε for l2 on imagenet"):
         read_attacks([{"name": "pgd", "norm": "l2"}], "imagenet")
     options = {"name": "s", "data": "shapes", "models": ("m",), "corruptions": ()}
+    for label in ("clean", "gaussian_noise"):
+        with pytest.raises(InputError, match=f"an attack is called {label}, as other images are"):
+            Suite(**options, attacks=read_attacks([{"name": "pgd", "label": label}], "cifar"))
     with pytest.raises(InputError, match="two attacks are called pgd L∞ 8/255"):
         Suite(**options, attacks=read_attacks([{"name": "pgd"}, {"name": "pgd", "steps": 100}], "cifar"))
     with pytest.raises(InputError, match="again L∞ 8/255 and pgd L∞ 8/255 are the same attack"):

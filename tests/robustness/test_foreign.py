@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from data_prep import load_images
 from data_prep.errors import InputError, PrerequisiteError
 from robustness import run
 from robustness.measure.foreign import ForeignClassifier, load_foreign
-from robustness.measure.subjects import load_subjects
+from robustness.measure.subjects import Subject, load_subjects
 from sdnet_core import load_model
 
 CPU = torch.device("cpu")
@@ -36,7 +39,7 @@ def without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "torch"
 
 
-def test_the_guides_module_is_measured_as_the_guide_says(tmp_path, monkeypatch, without_figures):
+def test_the_guides_module_is_measured_as_the_guide_says(tmp_path, monkeypatch, without_figures, capsys):
     source = re.search(r"```python\n(# mymodel\.py.*?)```", GUIDE.read_text(), re.DOTALL)
     assert source is not None
     (tmp_path / "mymodel.py").write_text(source[1])
@@ -44,7 +47,10 @@ def test_the_guides_module_is_measured_as_the_guide_says(tmp_path, monkeypatch, 
     command = "--suite demo --models mymodel:build,resnet18-shapes --n 100"
     assert f"robustness.run {command}\n" in GUIDE.read_text()
     options = ["--corruptions", "contrast", "--severities", "1", "--n", "10", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(run, "find_other_sizes", lambda *_: ["of another size"])
     assert run.main([*command.split(), *options]) == 0
+    assert "note: of another size\n" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run/run.json").read_text())["events"] == ["of another size"]
     cells = pd.read_csv(tmp_path / "run/cells.csv")
     assert cells["model"].unique().tolist() == ["mymodel:build", "resnet18-shapes"]
     assert cells["lam"].isna().all()
@@ -122,8 +128,31 @@ def test_torchvisions_preset_normalises(without_network):
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     torch.testing.assert_close(subject.network(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    assert subject.network.input_size == (224, 224)
     assert subject.name == "torchvision:squeezenet1_1"
     assert subject.identity()["arch"].startswith("torchvision:squeezenet1_1 (torchvision ")
+
+
+def test_timms_weights_are_taken_from_the_place_that_is_asked_for(without_network):
+    """Normalised as its configuration says; a size that is not the data set's is said."""
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    name = "mobilenetv3_small_050"
+    plain = timm.create_model(name).eval()
+    place = without_network / "hub/timm" / f"{name}.safetensors"
+    place.parent.mkdir(parents=True)
+    save_file(plain.state_dict(), place)
+    model = load_foreign(f"timm:{name}", num_classes=1000)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
+    torch.testing.assert_close(model(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    assert model.input_size == (224, 224)
+
+    images, subjects = load_images("shapes", split="test").subset(4), [Subject(name, model, "", {})]
+    (note,) = run.find_other_sizes(subjects, images)
+    assert f"{name}: its source evaluates it on images of 224 × 224 pixels, these have 32 × 32" in note
+    model.input_size = (32, 32)
+    assert run.find_other_sizes(subjects, images) == []
 
 
 def test_robustbench_models_are_loaded_from_their_place(without_network):
@@ -148,7 +177,7 @@ def test_robustbench_models_are_loaded_from_their_place(without_network):
     [
         ("torchvision:resnet18", "weights of torchvision:resnet18 cannot be downloaded .* put https"),
         ("robustbench:Standard", "weights of robustbench:Standard cannot be downloaded .*Standard.pt"),
-        ("timm:resnet18", "weights of timm:resnet18 cannot be downloaded"),
+        ("timm:resnet18", "huggingface.co/timm/resnet18.a1_in1k as .*timm/resnet18.safetensors"),
     ],
 )
 def test_weights_that_cannot_be_had_are_asked_for(given, message, without_network):
@@ -162,6 +191,7 @@ def test_weights_that_cannot_be_had_are_asked_for(given, message, without_networ
     [
         ("torchvision:resnet19", "torchvision has no classifier 'resnet19'"),
         ("timm:resnet19x", "timm has no model 'resnet19x'"),
+        ("timm:resnet18.nobody", "timm:resnet18.nobody: Invalid pretrained tag"),
         ("robustbench:Nobody2020", "RobustBench has no model 'Nobody2020' for cifar10"),
         ("robustbench:Standard@L7", "under 'L7'"),
         ("nowhere.models:build", "no module nowhere.models can be imported"),

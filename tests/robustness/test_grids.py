@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data_prep.errors import InputError
-from robustness.grids import parse_eps, parse_lambdas, parse_names, parse_severities
+from data_prep.names import parse_names
+from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 
 
 def test_a_range_and_a_list_name_the_same_values():
@@ -36,6 +37,12 @@ def test_eps_takes_fractions_and_asks_about_255():
     for text in ("0", "-1/255", "nan", "1/0"):
         with pytest.raises(InputError, match="in \\(0, 1\\]"):
             parse_eps(text)
+
+
+def test_values_that_begin_with_a_minus_stay_with_their_option():
+    assert attach_negatives(["--eps", "-1/255", "--n", "3"]) == ["--eps=-1/255", "--n", "3"]
+    assert attach_negatives(["--lambdas", "-.1,0.2", "--strict"]) == ["--lambdas=-.1,0.2", "--strict"]
+    assert attach_negatives(["--n=3", "-1"]) == ["--n=3", "-1"]
 
 
 def test_names_and_severities():

@@ -87,13 +87,23 @@ def test_a_missing_file_is_refused_before_anything_is_measured(data_dir, model, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_damaged_file_ends_the_run_by_name_and_what_was_finished_is_kept(data_dir, model, tmp_path, capsys):
-    (data_dir / "ImageNet-C" / "pixelate" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
-    assert measure(data_dir, model, tmp_path / "run") == 2
-    error = capsys.readouterr().err
-    assert "pixelate/5/n02123045/ILSVRC2012_val_00000001.JPEG: expected a whole image file" in error
-    assert "Traceback" not in error
-    assert len(list((tmp_path / "run" / "outcomes").iterdir())) == 10
+def test_a_damaged_file_costs_its_own_cells_by_name_and_no_others(data_dir, model, tmp_path, capsys):
+    path = data_dir / "ImageNet-C" / "contrast" / "5" / "n02123045" / "ILSVRC2012_val_00000001.JPEG"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1000])
+    out, two = tmp_path / "run", ("--lambdas", "0.1,0.5")
+    assert measure(data_dir, model, out, *two) == 1
+    reason = "contrast/5/n02123045/ILSVRC2012_val_00000001.JPEG: expected a whole image file"
+    told = capsys.readouterr()
+    assert f"2 of 22 cells are missing: {path.parents[3]}/{reason}" in told.out + told.err
+    cells = json.loads((out / "run.json").read_text())["cells"]
+    failed = [cell for cell in cells if cell["status"] == "failed"]
+    assert {(cell["perturbation"], cell["severity"]) for cell in failed} == {("contrast", 5)}
+    assert all(reason in cell["reason"] for cell in failed)
+    assert len(pd.read_csv(out / "cells.csv")) == 20
+    path.write_bytes(whole)
+    assert measure(data_dir, model, out, *two) == 0
+    assert len(pd.read_csv(out / "cells.csv")) == 22
 
 
 def test_models_and_images_must_be_brought(model, tmp_path, capsys):

@@ -108,7 +108,7 @@ def test_names_from_a_url_stay_in_the_folder(store, tmp_path):
     assert fetched == {"a/b/run.json", "a/b/outcomes/x.parquet"}
 
 
-def test_urls_that_cannot_be_used_are_named(suite, store, monkeypatch):
+def test_urls_that_cannot_be_used_are_named(suite, store, monkeypatch, capsys):
     store.pipe_file("/bucket/run/thesis.tex", b"x")
     with pytest.raises(InputError, match="holds other files"):
         run.main(["--suite", str(suite), "--out", URL])
@@ -119,6 +119,49 @@ def test_urls_that_cannot_be_used_are_named(suite, store, monkeypatch):
         raise PermissionError("Access Denied")
 
     monkeypatch.setattr(type(store), "put_file", refuse)
+    monkeypatch.setattr(mirror, "PUSH_SECONDS", 0.0)
     with pytest.raises(PrerequisiteError, match=r"cannot be read or written .*Access Denied.*is kept in results/runs"):
         run.main(["--suite", str(suite), "--out", "memory://bucket/other"])
+    assert "warning: memory://bucket/other cannot be" in capsys.readouterr().err, "tried during the run, too"
     assert len(list((local_folder("memory://bucket/other") / "outcomes").iterdir())) == 15
+
+
+@pytest.mark.parametrize("place", ["://", "s3://", "memory:///", "://bucket", "1:2://x"])
+def test_urls_without_a_place_are_refused_before_any_work(place, suite):
+    with pytest.raises(InputError, match="no URL of a run directory"):
+        run.main(["--suite", str(suite), "--out", place, "--dry-run"])
+
+
+def test_no_two_urls_share_a_local_folder():
+    places = ["s3://bucket/run", "s3://bucket-run", "s3://bucket_run", "gs://bucket/run", "s3://bucket//run"]
+    assert len({local_folder(place) for place in places}) == len(places)
+
+
+def test_a_copy_that_fails_once_is_made_the_next_time_and_hides_no_other_error(store, tmp_path, monkeypatch, capsys):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    (directory.path / "run.json").write_text("{}")
+    monkeypatch.setattr(mirror, "PUSH_SECONDS", 0.0)
+    put, broken = type(store).put_file, [True]
+
+    def put_sometimes(*arguments: object, **options: object) -> None:
+        if broken[0]:
+            raise ConnectionError("the line is down")
+        put(*arguments, **options)
+
+    monkeypatch.setattr(type(store), "put_file", put_sometimes)
+    with mirror.mirrored(directory, URL, fresh=False) as push_if_due:
+        push_if_due()
+        assert "the line is down" in capsys.readouterr().err
+        broken[0] = False
+        push_if_due()
+        assert store.exists("/bucket/run/run.json")
+        (directory.path / "run.json").write_text("{ }")
+        broken[0] = True
+        push_if_due()
+        broken[0] = False
+    assert store.cat_file("/bucket/run/run.json") == b"{ }"
+    broken[0] = True
+    with pytest.raises(KeyError, match="the cause"), mirror.mirrored(directory, URL, fresh=False):  # noqa: PT012
+        (directory.path / "run.json").write_text("{  }")
+        raise KeyError("the cause")

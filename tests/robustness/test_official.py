@@ -59,6 +59,8 @@ def corrupt_archive(archive: Path, fault: str) -> None:
     if fault == "labels of other images":
         labels = np.load(archive / "labels.npy")
         np.save(archive / "labels.npy", (labels + 1) % 10)
+    elif fault == "generated":
+        (archive / "manifest.json").write_text("{}")
     elif fault == "missing":
         (archive / "pixelate.npy").unlink()
     elif fault == "truncated":
@@ -72,6 +74,7 @@ def corrupt_archive(archive: Path, fault: str) -> None:
     ("fault", "message"),
     [
         ("labels of other images", "one table never mixes sources"),
+        ("generated", "a set that was generated here"),
         ("missing", "pixelate.npy"),
         ("truncated", "pixelate.npy"),
         ("wrong type", "pixelate.npy"),

@@ -6,11 +6,13 @@ import json
 
 import numpy as np
 import pandas as pd
+from fabricate import fabricate_run
 from PIL import Image
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.tables import to_terminal, widen
+from robustness.analysis.write import write_analysis
 from robustness.run import main
 from robustness.run_directory import RunDirectory
 
@@ -103,3 +105,27 @@ def test_a_run_of_models_without_lambda_alone_has_its_table(suite, models, tmp_p
     assert summary["perturbation"].tolist() == ["clean", "contrast", "mean of corruptions"]
     assert set(summary["policy"]) == {"none"}
     assert "plain" in capsys.readouterr().out
+
+
+def test_nothing_outlives_the_outcomes_that_it_was_made_of(tmp_path, monkeypatch):
+    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)
+    directory = fabricate_run(tmp_path / "run", corruptions=("contrast",), severities=(1,), n=4).directory
+    shown = [directory.path / name for name in ("cells.csv", "report.html", "tables", "figures")]
+    old = [directory.path / folder / "severities_gone.csv" for folder in ("tables", "figures")]
+
+    def make_old() -> None:
+        for path in old:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("old")
+
+    make_old()
+    write_analysis(directory)
+    assert [path.exists() for path in (*shown[:3], *old)] == [True, True, True, False, False]
+    make_old()
+    for path in directory.outcomes.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    write_analysis(directory)
+    assert not any(path.exists() for path in shown)
+    make_old()
+    directory.clear()
+    assert not any(path.exists() for path in old)

@@ -245,13 +245,13 @@ def test_a_run_of_attacks_shows_its_curves_and_no_empty_section(opened, tmp_path
 
 def test_the_headline_of_attacks_is_the_worst_case_at_the_largest_budget_that_anything_survives(tmp_path):
     assert headline(write_attacked(tmp_path / "a")) == (
-        "Under pgd within L∞ 8/255 sparse keeps 30.0\u00a0% [20.0, 40.0], whatever λ the attacker assumes, "
+        "Under pgd within L∞ 8/255 sparse keeps 30.0\u00a0% accuracy [20.0, 40.0], whatever λ the attacker assumes, "
         "no measurable difference to plain; none of 1 other λs is measurably better (trust: OK)."
     )
     better = [{**row, "gain_p": 0.01} if row["gain"] == 0.1 else row for row in ATTACKS]
     assert "; 1 of 1 other λs is measurably better" in headline(write_attacked(tmp_path / "b", better))
     plain = headline(write_attacked(tmp_path / "c", [{**row, "model": "sparse"} for row in ATTACKS[-1:]]))
-    assert plain == "Under pgd within L∞ 8/255 sparse keeps 25.0\u00a0% [15.0, 35.0] (trust: SUSPECT)."
+    assert plain == "Under pgd within L∞ 8/255 sparse keeps 25.0\u00a0% accuracy [15.0, 35.0] (trust: SUSPECT)."
 
 
 def test_the_way_to_cite_is_that_of_the_citation_file(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +167,19 @@ def test_no_policy_but_the_oracle_is_shown_right_answers(tmp_path):
     assert seen["blind"] is None
     assert seen["seeing"] is not None
     assert [policy.name for policy in POLICIES if policy.uses_test_labels] == ["oracle"]
+
+
+def test_the_guides_policy_works_as_it_stands(tmp_path, monkeypatch):
+    """The example of docs/policies.md, in the place that it names: it decides, and every table shows it."""
+    guide = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names = dict(vars(policies))
+    exec(source, names)
+    cautious = names["Cautious"]()
+    assert isinstance(cautious, policies.Policy)
+    shy = make_view(confidence=np.array([[0.4, 0.6, 0.4, 0.9]] * 3))
+    np.testing.assert_allclose(cautious.choose(shy), [0.05, 0.1, 0.05, 0.1])
+    monkeypatch.setattr(policies, "POLICIES", (*POLICIES, cautious))
+    run = fabricate_run(tmp_path, severities=(1,))
+    summary = summarise(run, group_settings(decide(run, policies.POLICIES)))
+    assert "sparse cautious" in widen(summary, run)

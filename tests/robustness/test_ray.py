@@ -6,7 +6,9 @@ import inspect
 import json
 import os
 import re
+import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,7 @@ def test_a_node_with_other_versions_or_without_the_archive_is_refused(grid, mode
         (("--executor", "ray", "--gpus-per-task", "1.5"), r"must be from 0 to 1, or a whole number; got 1\.5"),
         (("--executor", "ray", "--gpus-per-task", "-1"), "must be from 0 to 1"),
         (("--executor", "ray", "--gpus-per-task", "nan"), "must be from 0 to 1"),
+        (("--executor", "ray", "--gpus-per-task", "inf"), "must be from 0 to 1"),
         (("--executor", "ray", "--device", "cpu"), "--device is for --executor local"),
     ],
 )
@@ -250,6 +253,43 @@ def test_addresses_without_a_cluster_are_named_at_once(grid, models, tmp_path, a
     options = ["--suite", str(grid), "--models", f"{models}/plain.safetensors", "--out", str(tmp_path / "run")]
     with pytest.raises(error, match=message):
         run.main([*options, "--executor", "ray", "--ray-address", address])
+
+
+def refuse(**options: object) -> None:
+    raise ConnectionError("no cluster here\nand more")
+
+
+def listen(answer: bytes, listener: socket.socket) -> None:
+    """Take one connection, answer it with ``answer`` and keep it open until the other side closes it."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.sendall(answer)
+        while connection.recv(100):
+            pass
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_a_listener_that_is_not_ray_is_named_within_seconds(answer, monkeypatch):
+    from robustness.measure import ray_executor
+
+    monkeypatch.setattr(ray_executor, "_WAIT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=listen, args=(answer, listener))
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(PrerequisiteError, match=rf"no Ray cluster answers at {address} \((what listens|timed out)"):
+            ray_executor._check_address(address)
+        thread.join()
+
+
+def test_a_cluster_answers_and_the_word_auto_is_left_to_ray(cluster, monkeypatch):
+    from robustness.measure import ray_executor
+
+    ray_executor._check_address(cluster.address)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(ray_executor.ray, "init", refuse)
+    with pytest.raises(PrerequisiteError, match="at auto: no cluster here"), ray_executor._connected(None):
+        pass
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from data_prep.arrays import is_whole_archive
 from data_prep.errors import InputError, run_command
 from robustness import merge, run
 from robustness.analysis.frames import CELL_COLUMNS
@@ -54,7 +57,7 @@ def measure(suite: Path, out: Path, *options: str) -> int:
     return run_command(lambda: run.main(arguments))
 
 
-def join(out: Path, *shards: Path) -> int:
+def join(out: Path, *shards: Path | str) -> int:
     return run_command(lambda: merge.main([str(out), *map(str, shards)]))
 
 
@@ -92,17 +95,28 @@ def test_shards_that_make_no_sense_are_refused(grid, text):
         plan(grid, f"--shard={text}")
 
 
+def test_a_shard_is_not_judged(grid):
+    with pytest.raises(InputError, match="--strict needs the whole run, and a shard is a part"):
+        plan(grid, "--shard", "1/1", "--strict")
+
+
 def test_merged_shards_are_the_run_of_one_machine(attack_grid, tmp_path):
     """Every table, those of attacks and policies included, and the samples of the figures."""
     serial, joined = tmp_path / "serial", tmp_path / "joined"
     shards = [tmp_path / str(index) for index in range(3)]
     assert measure(attack_grid, serial) == 0
     for index, shard in enumerate(shards):
-        assert measure(attack_grid, shard, "--shard", f"{index + 1}/3") == 0
+        order = ("--corruptions", "pixelate,gaussian_noise") if index == 1 else ()
+        assert measure(attack_grid, shard, "--shard", f"{index + 1}/3", *order) == 0
         assert not (shard / "cells.csv").exists(), "a part has no tables of its own"
     files = [{path.name for path in (shard / "outcomes").iterdir()} for shard in shards]
     assert sum(map(len, files)) == len(set.union(*files)) == len(list((serial / "outcomes").iterdir()))
-    assert join(joined, *reversed(shards)) == 0
+    cut = tmp_path / "cut"
+    shutil.copytree(shards[2], cut)
+    for path in (*(cut / "adversarial").iterdir(), *(cut / "outcomes").iterdir()):
+        path.write_bytes(path.read_bytes()[:-30])
+    assert join(joined, cut, *reversed(shards)) == 0
+    assert join(tmp_path / "judged", *shards, "--strict") == 1, "without probes every attack is SUSPECT"
     pd.testing.assert_frame_equal(read_cells(joined), read_cells(serial))
     for path in (serial / "tables").glob("*.csv"):
         ours, theirs = (pd.read_csv(folder / "tables" / path.name) for folder in (joined, serial))
@@ -114,9 +128,10 @@ def test_merged_shards_are_the_run_of_one_machine(attack_grid, tmp_path):
     for name in ("samples.npz", "attack_samples.npz"):
         assert (joined / name).exists() == (serial / name).exists(), name
     assert len(list((joined / "adversarial").iterdir())) == 6
+    assert all(is_whole_archive(path) for path in (joined / "adversarial").iterdir())
     record = json.loads((joined / "run.json").read_text())
     assert record["status"] == "complete"
-    assert sorted(part["shard"] for part in record["shards"]) == ["1/3", "2/3", "3/3"]
+    assert {part["shard"] for part in record["shards"]} == {"1/3", "2/3", "3/3"}
 
 
 def test_what_is_missing_is_named_and_measured_by_the_command_without_a_shard(grid, tmp_path, capsys):
@@ -143,9 +158,9 @@ def test_what_is_missing_is_named_and_measured_by_the_command_without_a_shard(gr
     ("options", "message"),
     [
         (("--seed", "1"), "seed of the suite: 0 and 1"),
-        (("--lambdas", "0.1"), r"lambdas of the suite: 2 of them and 1 of them"),
+        (("--lambdas", "0.1"), r"lambdas of the suite: 0\.5 in the first only"),
         (("--n", "7"), "n of the data: 8 and 7"),
-        (("--severities", "1"), "severities of the suite"),
+        (("--severities", "1"), "severities of the suite: 5 in the first only"),
     ],
 )
 def test_shards_of_another_grid_are_refused(grid, tmp_path, options, message):
@@ -222,11 +237,41 @@ def test_out_of_memory_is_tried_again_with_smaller_batches_and_reported(grid, tm
     monkeypatch.setattr("robustness.measure.worker.evaluate", fit)
     assert measure(grid, tmp_path / "narrow", *narrowed) == 0
     assert sizes[:3] == [8, 4, 2]
+    assert set(sizes[3:]) == {2}, "the jobs that follow start at the size that fits"
     pd.testing.assert_frame_equal(read_cells(tmp_path / "narrow"), read_cells(tmp_path / "roomy"), rtol=1e-4)
     events = json.loads((tmp_path / "narrow" / "run.json").read_text())["events"]
     assert "out of memory; attempt 2 of 4 at batch size 4" in events[0]
     assert events[0] in capsys.readouterr().err
 
+    from robustness.measure.perturbations import corrupt
+
+    def fit_corrupted(images: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+        if len(images) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return corrupt(images, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("robustness.measure.worker.evaluate", evaluate)
+        patch.setattr("robustness.measure.perturbations.corrupt", fit_corrupted)
+        assert measure(grid, tmp_path / "making", *narrowed) == 0
+    pd.testing.assert_frame_equal(read_cells(tmp_path / "making"), read_cells(tmp_path / "roomy"), rtol=1e-4)
+    assert "out of memory; attempt 2 of 4" in json.loads((tmp_path / "making" / "run.json").read_text())["events"][0]
+
     monkeypatch.setattr("robustness.measure.worker.evaluate", lambda *_, **__: fit(batch_size=9))
     assert measure(grid, tmp_path / "hopeless", *narrowed[2:]) == 1
     assert "out of memory (attempt 4, batch size 31)" in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks_is_warned_of_and_used(tmp_path, monkeypatch, capsys):
+    def fail(lock: object, **options: object) -> None:
+        raise OSError(number, "No locks available")
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    monkeypatch.setattr("robustness.run_directory.FileLock.acquire", fail)
+    number = errno.ENOLCK
+    with directory.lock():
+        assert "has no locks" in capsys.readouterr().err
+    number = errno.EIO
+    with pytest.raises(OSError, match="No locks"), directory.lock():
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, run_command
 from sdnet_core import (
     CSCConv2d,
     ModelCard,
@@ -209,5 +210,26 @@ def test_an_untrained_model_is_made_from_its_seed_and_says_so(tmp_path):
     logits = large(torch.rand(1, 3, 224, 224))
     assert logits.shape == (1, 1000)
     assert torch.isfinite(logits).all()
-    with pytest.raises(InputError, match="width must be at least 1"):
+    with pytest.raises(InputError, match="--width must be from 1 to 1024; got 0"):
         main(["init", "--arch", "sdnet18", "--width", "0", "--out", str(tmp_path / "x.safetensors")])
+
+
+def test_an_out_that_is_something_else_is_refused_and_stays(tmp_path, capsys):
+    """No device, folder or other file is replaced."""
+    thesis, fifo, folder = tmp_path / "thesis.tex", tmp_path / "fifo.safetensors", tmp_path / "folder.safetensors"
+    thesis.write_text("x")
+    os.mkfifo(fifo)
+    folder.mkdir()
+    (tmp_path / "link.safetensors").symlink_to(fifo)
+    before = sorted(path.lstat().st_ino for path in tmp_path.iterdir())
+    words = ["init", "--arch", "resnet18", "--width", "2"]
+    for out in (thesis, fifo, folder, tmp_path / "link.safetensors", tmp_path / ("a" * 300 + ".safetensors")):
+        for command in (words, ["convert", str(thesis), "--arch", "sdnet18"]):
+            assert run_command(lambda: main([*command, "--out", str(out)])) == 2  # noqa: B023
+            assert re.search(r"choose another --out|File name too long", capsys.readouterr().err)
+    assert sorted(path.lstat().st_ino for path in tmp_path.iterdir()) == before
+    for option in ("--width", "--seed"):
+        for value in ("-1", str(10**20)):
+            words_now = [*words, f"{option}={value}", "--out", str(tmp_path / "new.safetensors")]
+            assert run_command(lambda: main(words_now)) == 2  # noqa: B023
+            assert f"error: {option} must be" in capsys.readouterr().err

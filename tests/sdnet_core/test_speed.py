@@ -10,7 +10,7 @@ from torch import nn
 
 from data_prep.errors import PrerequisiteError
 from sdnet_core import Network, build_model
-from sdnet_core.speed import accelerate
+from sdnet_core.speed import accelerate, multiplies_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -71,6 +71,8 @@ def test_fast_computes_the_same_at_every_lam(arch):
     network = make_network(arch)
     fast = accelerate(network, "fast", CPU)
     images = torch.rand(8, 3, 32, 32)
+    tolerance = 0.03 if multiplies_bfloat16(CPU) else 1e-4
     with torch.inference_mode():
         for lam in (None, 0.3, torch.linspace(0, 1, 8)):
-            torch.testing.assert_close(fast(images, lam), network(images, lam), rtol=1e-3, atol=1e-4)
+            exact = network(images, lam)
+            assert (fast(images, lam) - exact).abs().max() <= tolerance * exact.abs().max()

@@ -1,0 +1,29 @@
+"""Real test images in the two sizes, for the tests beside this file and for the benchmarks of the corruptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.decode import Geometry, decode_image
+from data_prep.trees import walk_tree
+
+ARCHIVES = {"cifar": ("cifar10-jpeg.tar.xz", "test", 32), "imagenet": ("imagenet-sample.tar", "val", 224)}
+"""Of each profile: the archive, the split of it that is read, and the side of the images."""
+
+
+def archive_of(profile: str, folder: Path) -> Path:
+    """Where the images of a profile are, if they are in ``folder``."""
+    return folder / ARCHIVES[profile][0]
+
+
+def read_images(profile: str, count: int, folder: Path) -> np.ndarray:
+    """Read ``count`` images that are evenly spread over the split, and so over its classes.
+
+    Returns: uint8 (count, H, W, 3): CIFAR-10 test images, or the centres of ImageNet photographs.
+    """
+    _, split, side = ARCHIVES[profile]
+    files = [file.read() for file in walk_tree(archive_of(profile, folder)) if file.key[0] == split]
+    chosen = files[:: max(1, len(files) // count)][:count]
+    return np.stack([decode_image(file, Geometry(crop=side)) for file in chosen])

@@ -1,0 +1,164 @@
+"""Rows and robust accuracy of made-up attacks: what each of them is believed, alone and beside others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fabricate import PLAIN, SPARSE, TRAINED, fabricate_run
+
+from robustness.analysis.attack_figures import draw_accuracy_by_eps, draw_transfer_matrix
+from robustness.analysis.attack_tables import list_reasons, widen_attacks
+from robustness.analysis.attacks import Attacks
+from robustness.analysis.frames import Run
+from robustness.analysis.trust import INVALID, OK
+
+N = 100
+EPS = 8 / 255
+STRONG = np.arange(N) >= 90
+"""A strong attack breaks 90 of 100 images, a weak one 10 of them."""
+WEAK = np.arange(N) >= 10
+
+
+def crafted(right: np.ndarray, **changes: object) -> pd.DataFrame:
+    """Outcomes of an attack that leaves ``right``, with probes of 20 of them that break nothing."""
+    tried = np.where(right & (np.cumsum(right) <= 20), 1, -1)
+    columns = {
+        "index": np.arange(N),
+        "label": 0,
+        "predicted": np.where(right, 0, 1),
+        "predicted_again": np.where(right, 0, 1),
+        "correct": right,
+        "attacked": True,
+        "broken_by": np.where(right, "", "restart-0"),
+        "stages": "restart-0",
+        "dropped": False,
+        "distance": 0.03,
+        "in_range": True,
+        "zero_gradient": 0.0,
+        "unstable": False,
+        "distribution": False,
+        "unbounded": np.where(np.arange(N) < 20, 0, -1),
+        "long": tried,
+        "square": tried,
+    }
+    return pd.DataFrame({**columns, **changes})
+
+
+Attempt = tuple[str, str, float | None, float | None, pd.DataFrame]
+
+
+def fabricate(folder: Path, *attempts: Attempt) -> Run:
+    """A run with these attempts: model, attack, λ crafted for, λ shown at, outcomes; every clean image is right."""
+    cells = [
+        {"key": f"{model}-{attack}-{made}-{shown}", "model": model, "perturbation": attack, "severity": 0}
+        | {"lam": shown, "crafted_lam": made, "policy": "", "crafted_policy": "", "norm": "linf", "eps": EPS}
+        | {"trained_lam": TRAINED if model == SPARSE else None, "threat": "whitebox" if made == shown else "transfer"}
+        for model, attack, made, shown, _ in attempts
+    ]
+    run = fabricate_run(
+        folder, corruptions=(), n=N, answer=lambda *_: {"correct": np.ones(N)}, extra_cells=tuple(cells)
+    )
+    for cell, attempt in zip(cells, attempts, strict=True):
+        run.directory.write_outcome(str(cell["key"]), attempt[-1], {"seconds": 1.0})
+    run.record["suite"]["threats"] = ["whitebox", "transfer", "adaptive"]
+    return Run(run.directory, run.record)
+
+
+def analyse(folder: Path, *attempts: Attempt) -> Attacks:
+    attacks = Attacks.of(fabricate(folder, *attempts))
+    assert attacks is not None
+    return attacks
+
+
+def test_what_a_stronger_attack_took_does_not_speak_against_the_robust_accuracy(tmp_path):
+    weak = crafted(WEAK, long=np.where(WEAK & (np.arange(N) < 30), 0, -1))
+    strong = crafted(STRONG, stages="apgd-ce,square", long=-1, square=-1)
+    attacks = analyse(tmp_path, (PLAIN, "weak", None, None, weak), (PLAIN, "strong", None, None, strong))
+    assert attacks.rows.set_index("perturbation")["trust"].to_dict() == {"weak": INVALID, "strong": OK}
+    (robust,) = attacks.worst.to_dict("records")
+    assert robust["accuracy"] == 0.1
+    assert robust["trust"] == OK
+
+
+def test_what_nothing_else_took_and_unsound_gradients_speak_against_the_robust_accuracy(tmp_path):
+    weak = crafted(WEAK, long=np.where(np.arange(N) >= 80, 0, -1))
+    strong = crafted(STRONG, zero_gradient=1.0)
+    attacks = analyse(tmp_path, (PLAIN, "weak", None, None, weak), (PLAIN, "strong", None, None, strong))
+    (robust,) = attacks.worst.to_dict("records")
+    assert "PGD-100 breaks 10 of 10 images" in robust["trust_reason"]
+    assert "100% of the input gradient" in robust["trust_reason"]
+    assert robust["trust"] == INVALID
+
+
+def test_square_in_an_ensemble_speaks_against_what_it_alone_broke(tmp_path):
+    ensemble = crafted(STRONG, stages="apgd-ce,square", broken_by=np.where(STRONG, "", "square"))
+    alone = analyse(tmp_path / "1", (PLAIN, "auto", None, None, ensemble)).worst
+    assert alone["trust"].tolist() == [INVALID]
+    pgd = (PLAIN, "pgd", None, None, crafted(STRONG))
+    assert analyse(tmp_path / "2", (PLAIN, "auto", None, None, ensemble), pgd).worst["trust"].tolist() == [OK]
+
+
+def one_silent_lambda() -> list[Attempt]:
+    """At λ = 0.5 the network is silent: transferred images leave as much as any, and that means nothing."""
+    return [
+        (SPARSE, "pgd", 0.1, 0.1, crafted(STRONG)),
+        (SPARSE, "pgd", 0.1, 0.5, crafted(WEAK)),
+        (SPARSE, "pgd", 0.5, 0.1, crafted(STRONG)),
+        (SPARSE, "pgd", 0.5, 0.5, crafted(WEAK, zero_gradient=1.0)),
+        (PLAIN, "pgd", None, None, crafted(STRONG)),
+    ]
+
+
+def test_a_transfer_row_carries_what_marks_the_lambda_that_it_is_shown_at(tmp_path):
+    attacks = analyse(tmp_path, *one_silent_lambda())
+    rows = attacks.rows.set_index(["model", "threat", "lam"]).sort_index()
+    transfer = rows.loc[(SPARSE, "transfer", 0.5)]
+    assert transfer["trust"] == INVALID
+    assert "100% of the input gradient" in transfer["trust_reason"]
+    assert np.isnan(transfer["versus"]), "the baseline was attacked by someone who knows it"
+    assert rows.loc[(SPARSE, "whitebox", 0.1), "versus"] == 0
+    pairs = attacks.transfers[attacks.transfers["model"] == SPARSE].set_index(["crafted", "shown"])
+    assert pairs["trust"].to_dict() == {(0.1, 0.1): OK, (0.1, 0.5): INVALID, (0.5, 0.1): INVALID, (0.5, 0.5): INVALID}
+
+
+def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
+    run = fabricate(tmp_path, *one_silent_lambda())
+    attacks = Attacks.of(run)
+    assert attacks is not None
+    (matrix,) = draw_transfer_matrix(attacks.transfers[attacks.transfers["model"] == SPARSE]).axes
+    assert [text.get_text() for text in matrix.texts] == ["10", "90 ✗", "10 ✗", "90 ✗"]
+    (panel,) = draw_accuracy_by_eps(run, attacks).axes
+    marked = [line.get_ydata() for line in panel.lines if line.get_marker() == "x" and len(line.get_ydata())]
+    assert not any(line.get_color() == "#C00000" and line.get_linestyle() != "None" for line in panel.lines)
+    assert [list(values) for values in marked] == [[90.0], [10.0 + 80.0]]
+    wide = widen_attacks(run, attacks, "linf", whole=True)
+    assert wide.loc[f"{SPARSE} λ=0.5", "pgd 8/255 transfer"].endswith("✗")
+    assert not any("transfer" in column for column in widen_attacks(run, attacks, "linf", whole=False))
+    ((reason, places),) = list_reasons(attacks, "linf").items()
+    assert reason == "100% of the input gradient is exactly zero"
+    columns = ["pgd 8/255 whitebox", "pgd 8/255 transfer", "pgd 8/255 adaptive", "robust 8/255"]
+    assert places == {f"{SPARSE} λ=0.5": columns}
+    assert set(columns) <= set(wide.columns)
+
+
+def test_images_of_another_lambda_that_break_more_count_in_the_worst_case_and_mark_the_whitebox_row(tmp_path):
+    attacks = analyse(
+        tmp_path,
+        (SPARSE, "pgd", 0.1, 0.1, crafted(STRONG)),
+        (SPARSE, "pgd", 0.1, 0.5, crafted(STRONG)),
+        (SPARSE, "pgd", 0.5, 0.5, crafted(WEAK)),
+    )
+    rows = attacks.rows.set_index(["threat", "lam"])
+    assert rows.loc[("whitebox", 0.5), "trust"] == INVALID
+    assert rows.loc[("adaptive", 0.5), ["accuracy", "trust"]].tolist() == [0.1, OK]
+    assert attacks.worst.set_index("lam").loc[0.5, ["accuracy", "trust"]].tolist() == [0.1, OK]
+
+
+def test_comparisons_that_the_run_does_not_hold_are_told(tmp_path):
+    attacks = analyse(tmp_path, (PLAIN, "pgd", None, None, crafted(STRONG)))
+    (row,) = attacks.rows.to_dict("records")
+    assert row["trust"] == OK
+    assert row["trust_reason"] == "not checked: images crafted at another λ; not checked: a smaller ε"
+    assert attacks.worst["trust_reason"].tolist() == ["not checked: images crafted at another λ"]
