@@ -11,8 +11,9 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 demo: $(VENV)/.installed
 	$(RUN) -m robustness.run
 
+# One test process per core, of one thread each: more threads than cores spend their time waiting for each other.
 test: $(VENV)/.installed-development
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
 
 lint: $(VENV)/.installed-development
 	$(VENV)/bin/ruff check .
