@@ -69,8 +69,12 @@ def _pixel_grid(pixels: Pixels) -> tuple[Float[Tensor, "h 1"], Float[Tensor, " w
 
 
 def _sample(
-    values: Float[Tensor, "n c h w"], rows: Field, columns: Field, *, mirror: Literal["centre", "edge"]
-) -> Float[Tensor, "n c h w"]:
+    values: Float[Tensor, "n c h w"],
+    rows: Float[Tensor, "n oh ow"],
+    columns: Float[Tensor, "n oh ow"],
+    *,
+    mirror: Literal["centre", "edge"],
+) -> Float[Tensor, "n c oh ow"]:
     """Interpolate linearly at (rows, columns), in pixels; outside, the image is mirrored at its border pixels."""
     at_centre = mirror == "centre"  # of the border pixels, as in "2 1 0 1 2", or at their outer edge, "1 0 0 1"
     height, width = values.shape[-2:]
