@@ -93,7 +93,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
             loss = _train_epoch(run, model, parallel, optimiser, pixels, labels, epoch, progress)
-            correct = count_correct(model, test_set, run.device, run.processes)
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+                correct = count_correct(model, test_set, run.device, run.processes)
             log.append(
                 {
                     "epoch": epoch + 1,

@@ -15,6 +15,8 @@ from torch import Tensor
 from data_prep.corruptions.levels import Pixels, truncate
 
 COEFFICIENT_BITS = 22
+SMALL_IMAGE = 3 * 64 * 64
+"""Values of an image up to which its JPEG takes longer to ask for than to make: threads would wait for one another."""
 
 
 def contrast(pixels: Pixels, factor: float) -> Pixels:
@@ -64,7 +66,7 @@ def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
                 with Image.open(file, formats=("JPEG",)) as decoded:
                     result[:] = decoded
 
-    workers = torch.get_num_threads()
+    workers = torch.get_num_threads() if pixels[0].numel() > SMALL_IMAGE else 1
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(compress, (slice(start, None, workers) for start in range(workers))))
     return torch.from_numpy(results).to(pixels.device)
