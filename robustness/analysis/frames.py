@@ -42,31 +42,24 @@ class Run:
     @cached_property
     def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, Columns]]:
         """The finished cells, their right answers, and as many of their answers as are kept in memory."""
-        rows, correct, kept, room = [], {}, {}, _KEPT_BYTES
+        cells, values, correct, kept, room = [], [], {}, {}, _KEPT_BYTES
         for cell in self.record["cells"]:
             found = self.directory.read_columns(cell["key"], n=cell["n"], names=_ANSWERS)
             if found is None:
                 continue
             answers, metadata = found
             right = correct[cell["key"]] = answers["correct"]
-            room -= sum(values.nbytes for values in answers.values())
+            room -= sum(column.nbytes for column in answers.values())
             if room >= 0:
                 kept[cell["key"]] = answers
             count = int(right.sum())
-            low, high = wilson_interval(count, len(right))
-            rows.append(
-                {
-                    **cell,
-                    "accuracy": count / len(right),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "residual": float(answers["residual"].mean()) if "residual" in answers else math.nan,
-                    "sparsity": float(answers["sparsity"].mean()) if "sparsity" in answers else math.nan,
-                    "seconds": metadata["seconds"],
-                }
-            )
+            code = [float(answers[name].mean()) if name in answers else math.nan for name in ("residual", "sparsity")]
+            cells.append(cell)
+            values.append((count / len(right), *wilson_interval(count, len(right)), *code, metadata["seconds"]))
+        measured = pd.DataFrame(values, columns=["accuracy", "ci_low", "ci_high", "residual", "sparsity", "seconds"])
         columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
-        table = pd.DataFrame(rows).reindex(columns=columns).astype({"lam": float, "trained_lam": float})
+        table = pd.concat([pd.DataFrame(cells), measured], axis=1).reindex(columns=columns)
+        table = table.astype({"lam": float, "trained_lam": float})
         return table, correct, kept
 
     @cached_property

@@ -18,7 +18,7 @@ from data_prep.disk import allocate_array
 from data_prep.pixel_rows import PixelRows
 from robustness.suite import Suite
 
-_IN_MEMORY_BYTES = 64 << 20
+_IN_MEMORY_BYTES = 8 << 20
 _BATCH = 256
 
 
@@ -99,7 +99,7 @@ def perturb(
     scratch: Path,
     batch_size: int = _BATCH,
 ) -> PerturbedImages:
-    """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 64 MiB the result lies in a file.
+    """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 8 MiB the result lies in a file.
 
     An image's result depends on (seed, corruption, severity, its index, its pixels) only.
 
