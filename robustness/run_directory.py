@@ -144,9 +144,8 @@ class RunDirectory:
                 return None
             table = file.read(names, use_threads=False)  # threads take longer than a file of this size
         columns = {
-            name: np.array(
-                column.combine_chunks().to_numpy(zero_copy_only=False)
-            )  # without a hold on the file's buffers
+            # a copy: a view would hold the buffers of the whole file
+            name: np.array(column.combine_chunks().to_numpy(zero_copy_only=False))
             for name, column in zip(table.column_names, table.itercolumns())
         }
         return columns, json.loads(table.schema.metadata[b"cell"])

@@ -13,13 +13,13 @@ In every one of them an image counts as robust only if the model is right on the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.duels import Choice, Duel, list_duels, name_choice
+from robustness.analysis.duels import Choice, Duel, Target, list_duels, name_choice
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.statistics import mcnemar, paired_interval, wilson_interval
 from robustness.analysis.trust import Verdict, judge_rise, judge_transfer, unite
@@ -78,7 +78,10 @@ class Attacks:
 def list_rows(duels: Sequence[Duel]) -> list[Row]:
     """A row for every model, attack, budget, threat model and λ."""
     rows = [row for duel in duels for row in _rows_of(duel)]
-    return [_compare_budgets(row, rows) for row in rows]
+    alike: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((*row.duel.target[:3], row.threat, row.shown), []).append(row)
+    return [_compare_budgets(row, alike[*row.duel.target[:3], row.threat, row.shown]) for row in rows]
 
 
 def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
@@ -90,41 +93,34 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
         training under the same threat model; under ``transfer``, whose images were crafted there, under ``whitebox``)
         and ``versus, …`` (minus that of the baseline model; empty under ``transfer``, which the baseline has none of).
     """
+    trained = {(row.duel.target, row.threat): row for row in rows if row.shown == row.duel.trained}
     fields = [
         row.fields()
-        | _difference("gain", row, _find_trained(row, rows))
-        | _difference("versus", row, _find_baseline(run, row, rows))
+        | _difference("gain", row, _find_trained(row, trained))
+        | _difference("versus", row, _find_baseline(run.baseline, row, trained))
         for row in rows
     ]
     differences = [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
     return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *differences])
 
 
-def _find_trained(row: Row, rows: list[Row]) -> Row | None:
+def _find_trained(row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:
     """The row at the λ of training that ``row`` is compared with; None for that row itself and where there is none."""
     threat = "whitebox" if row.threat == "transfer" else row.threat
     if not isinstance(row.duel.trained, float) or row.shown == row.duel.trained:
         return None
-    wanted = (threat, row.duel.trained)
-    return next((other for other in rows if other.duel is row.duel and (other.threat, other.shown) == wanted), None)
+    return trained.get((row.duel.target, threat))
 
 
-def _find_baseline(run: Run, row: Row, rows: list[Row]) -> Row | None:
+def _find_baseline(baseline: str | None, row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:
     """The baseline model's row under the same attack: its worst case for a worst case, if it has a λ, too.
 
     Images that were crafted elsewhere are easier than those of a white-box attack on the baseline: no comparison.
     """
-    if row.duel.model == run.baseline or row.threat == "transfer":
+    if baseline is None or row.duel.model == baseline or row.threat == "transfer":
         return None
-    attack = (row.duel.attack, row.duel.norm, row.duel.eps)
-    candidates = [
-        other
-        for other in rows
-        if other.duel.model == run.baseline
-        and (other.duel.attack, other.duel.norm, other.duel.eps) == attack
-        and other.shown == other.duel.trained
-    ]
-    return next((other for other in candidates if other.threat == row.threat), next(iter(candidates), None))
+    target = (baseline, *row.duel.target[1:])
+    return trained.get((target, row.threat)) or trained.get((target, "whitebox"))
 
 
 def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object]:
@@ -135,15 +131,11 @@ def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object
     return {title: mean, f"{title}_low": low, f"{title}_high": high, f"{title}_p": p}
 
 
-def _compare_budgets(row: Row, rows: list[Row]) -> Row:
-    """``row`` with what its accuracy at smaller budgets says of it."""
+def _compare_budgets(row: Row, rows: Sequence[Row]) -> Row:
+    """``row`` with what its accuracy at smaller budgets says of it; ``rows`` differ from it in ε alone."""
     duel = row.duel
     smaller = {
-        format_eps(other.duel.eps, other.duel.norm): other.accuracy
-        for other in rows
-        if (other.threat, other.shown, other.duel.model, other.duel.attack, other.duel.norm)
-        == (row.threat, row.shown, duel.model, duel.attack, duel.norm)
-        and other.duel.eps < duel.eps
+        format_eps(other.duel.eps, other.duel.norm): other.accuracy for other in rows if other.duel.eps < duel.eps
     }
     return dataclasses.replace(row, verdict=unite([row.verdict, judge_rise(row.accuracy, smaller)]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +16,8 @@ from robustness.analysis.trust import Verdict, judge
 
 Choice = float | str
 """λ of the grid, ``"residual"`` for the policy, ``""`` for a model without λ."""
+Target = tuple[str, str, str, float]
+"""Model, attack, norm and ε."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,8 @@ class Duel:
         norm: of the budget.
         eps: the budget.
         cells: the rows of ``run.cells`` for it.
+        planned: the choices that images were to be crafted for, by the choice that they were to be shown at.
+        clean_keys: cell of the clean images, by the choice that they were shown at.
     """
 
     run: Run
@@ -37,6 +41,13 @@ class Duel:
     norm: str
     eps: float
     cells: pd.DataFrame
+    planned: Mapping[Choice, set[Choice]]
+    clean_keys: Mapping[Choice, str]
+
+    @property
+    def target(self) -> Target:
+        """Model, attack, norm and ε."""
+        return self.model, self.attack, self.norm, self.eps
 
     @cached_property
     def keys(self) -> dict[tuple[Choice, Choice], str]:
@@ -49,9 +60,7 @@ class Duel:
     @cached_property
     def clean(self) -> dict[Choice, np.ndarray]:
         """(N,) right on the clean images, by the λ they are shown at."""
-        cells = self.run.cells
-        rows = cells[(cells["perturbation"] == "clean") & (cells["model"] == self.model)]
-        return {_choice(row["lam"], row["policy"]): self.run.correct([row["key"]])[0] for _, row in rows.iterrows()}
+        return {choice: self.run.correct([key])[0] for choice, key in self.clean_keys.items()}
 
     @property
     def choices(self) -> list[Choice]:
@@ -74,14 +83,7 @@ class Duel:
 
     def is_complete(self, shown: Choice) -> bool:
         """Whether everything that was planned against ``shown`` is finished: only then is there a worst case."""
-        planned = {
-            _choice(cell["crafted_lam"], cell["crafted_policy"])
-            for cell in self.run.record["cells"]
-            if (cell["model"], cell["perturbation"], cell.get("norm"), cell.get("eps"))
-            == (self.model, self.attack, self.norm, self.eps)
-            and _choice(cell["lam"], cell["policy"]) == shown
-        }
-        return planned == {crafted for crafted, at in self.keys if at == shown}
+        return self.planned.get(shown, set()) == {crafted for crafted, at in self.keys if at == shown}
 
     def crafted_elsewhere(self, shown: Choice) -> dict[Choice, np.ndarray]:
         """Right answers to the images crafted for every other choice."""
@@ -112,12 +114,34 @@ class Duel:
 
 def list_duels(run: Run) -> list[Duel]:
     """Every model × attack × budget of a run, in the order asked."""
+    planned, clean = plan_of(run), _clean_keys(run)
     cells = run.cells[run.cells["norm"].notna()]
     duels = []
     for _, rows in cells.groupby(["perturbation", "norm", "eps", "model"], sort=False):
         first = rows.iloc[0]
-        duels.append(Duel(run, first["model"], first["perturbation"], first["norm"], float(first["eps"]), rows))
+        target = str(first["model"]), str(first["perturbation"]), str(first["norm"]), float(first["eps"])
+        duels.append(Duel(run, *target, rows, planned[target], clean.get(target[0], {})))
     return duels
+
+
+def plan_of(run: Run) -> dict[Target, dict[Choice, set[Choice]]]:
+    """What a run was to attack, finished or not: the choices to craft images for, by the choice to show them at."""
+    planned: dict[Target, dict[Choice, set[Choice]]] = {}
+    for cell in run.record["cells"]:
+        if cell.get("norm") is not None:
+            target = cell["model"], cell["perturbation"], cell["norm"], float(cell["eps"])
+            shown, crafted = (_choice(cell[f"{at}lam"], cell[f"{at}policy"]) for at in ("", "crafted_"))
+            planned.setdefault(target, {}).setdefault(shown, set()).add(crafted)
+    return planned
+
+
+def _clean_keys(run: Run) -> dict[str, dict[Choice, str]]:
+    """Cells of the clean images, by model and the choice that they were shown at."""
+    cells = run.cells[run.cells["perturbation"] == "clean"]
+    keys: dict[str, dict[Choice, str]] = {}
+    for model, lam, policy, key in zip(*(cells[name] for name in ("model", "lam", "policy", "key")), strict=True):
+        keys.setdefault(model, {})[_choice(lam, policy)] = key
+    return keys
 
 
 def name_choice(choice: Choice) -> str:

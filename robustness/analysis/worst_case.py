@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.duels import Choice, Duel
+from robustness.analysis.duels import Choice, Duel, plan_of
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import wilson_interval
 from robustness.analysis.trust import judge_transfer, unite
@@ -39,16 +39,16 @@ def worst_case(run: Run, duels: Sequence[Duel]) -> pd.DataFrame:
 
 def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
     """For every model, norm and ε the attacks within it, from the smallest ε; only where none is missing."""
-    for model, norm in dict.fromkeys((duel.model, duel.norm) for duel in duels):
-        mine = [duel for duel in duels if (duel.model, duel.norm) == (model, norm)]
-        planned = {
-            (cell["perturbation"], cell["eps"])
-            for cell in run.record["cells"]
-            if (cell["model"], cell.get("norm")) == (model, norm)
-        }
+    planned: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for model, attack, norm, eps in plan_of(run):
+        planned.setdefault((model, norm), []).append((attack, eps))
+    measured: dict[tuple[str, str], list[Duel]] = {}
+    for duel in duels:
+        measured.setdefault((duel.model, duel.norm), []).append(duel)
+    for target, mine in measured.items():
         for eps in sorted({duel.eps for duel in mine}):
             within = [duel for duel in mine if duel.eps <= eps]
-            if {(duel.attack, duel.eps) for duel in within} == {(name, e) for name, e in planned if e <= eps}:
+            if {(duel.attack, duel.eps) for duel in within} == {(name, e) for name, e in planned[target] if e <= eps}:
                 yield within
 
 
