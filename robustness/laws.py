@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import linregress
+import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
@@ -17,7 +18,7 @@ from data_prep.files import write_text
 from robustness.policies import ResidualLaw
 from sdnet_core.checkpoints import find_checkpoint
 
-_FORMAT = "sdnet-robustness/residual-law/1"
+_FORMAT = "sdnet-robustness/residual-law/2"
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,10 @@ class NoiseLevel:
         noise: ``clean`` or a noise of the sweep.
         severity: level of the sweep, from 1; 0 for clean.
         residual: mean r over the images at the λ of training.
-        lam: λ of the grid with the most right answers; of several the one nearest to the λ of training.
-        accuracy: share of right answers at ``lam``.
+        lam: the best λ, a mean over bootstrap samples of the images: in each the λ of the grid with the most right
+            answers, of several the one nearest to the λ of training.
+        spread: standard error of ``lam``: that of the bootstrap and that of a grid, step/√12, together.
+        accuracy: the largest share of right answers at any λ of the grid.
         trained_accuracy: share of right answers at the λ of training.
         fitted: whether the line was fitted to this point.
     """
@@ -38,14 +41,37 @@ class NoiseLevel:
     severity: int
     residual: float
     lam: float
+    spread: float
     accuracy: float
     trained_accuracy: float
     fitted: bool
 
 
+def fit_line(points: Sequence[NoiseLevel]) -> tuple[float, float, float | None]:
+    """Weighted least squares: slope and intercept of λ ≈ slope · r + intercept, and R² = 1 − Σw(λ − λ̂)²/Σw(λ − λ̄)².
+
+    w = 1/spread²: a level at which many λs do equally well says little of the best one.
+
+    Args:
+        points: at least one.
+
+    Returns:
+        Slope, intercept, R² (None where all λs are equal). The slope is 0 where all residuals are equal.
+    """
+    r, lam, spread = (
+        np.array([getattr(point, name) for point in points], dtype=np.float64) for name in ("residual", "lam", "spread")
+    )
+    w = spread**-2 / (spread**-2).sum()
+    dr, dlam = r - w @ r, lam - w @ lam
+    variance, total = float(w @ dr**2), float(w @ dlam**2)
+    slope = float(w @ (dr * dlam)) / variance if np.ptp(r) else 0.0
+    rest = float(w @ (dlam - slope * dr) ** 2)
+    return slope, float(w @ lam - slope * (w @ r)), 1 - rest / total if np.ptp(lam) else None
+
+
 @dataclass(frozen=True)
 class Family:
-    """The levels of one noise, and their own line of least squares, λ = slope · r + intercept, not clipped.
+    """The levels of one noise, and their own line (:func:`fit_line`), λ = slope · r + intercept, not clipped.
 
     Args:
         noise: its name.
@@ -65,13 +91,11 @@ class Family:
     @classmethod
     def of(cls, noise: str, points: tuple[NoiseLevel, ...]) -> Family:
         """Draw the line through the fitted ones of ``points``."""
-        residuals = [point.residual for point in points if point.fitted]
-        lambdas = [point.lam for point in points if point.fitted]
-        if len(set(residuals)) < 2:
+        fitted = [point for point in points if point.fitted]
+        if len({point.residual for point in fitted}) < 2:
             return cls(noise, points, math.nan, math.nan, None)
-        line = linregress(residuals, lambdas)
-        r_squared = float(line.rvalue) ** 2 if len(set(lambdas)) > 1 and len(lambdas) > 2 else None
-        return cls(noise, points, float(line.slope), float(line.intercept), r_squared)
+        slope, intercept, r_squared = fit_line(fitted)
+        return cls(noise, points, slope, intercept, r_squared if len(fitted) > 2 else None)
 
     @property
     def span(self) -> tuple[float, float]:

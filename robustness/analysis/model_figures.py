@@ -52,7 +52,7 @@ def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure
 
 
 def draw_law(fitted: FittedLaw, model: str) -> Figure:
-    """Best λ of every noise level against its mean residual: a marker and a line per family, and the clipped law."""
+    """Best λ of every noise level, ± its standard error, against its mean residual; the clipped law; family lines."""
     figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
     axis = figure.subplots()
     law = fitted.law
@@ -67,10 +67,13 @@ def draw_law(fitted: FittedLaw, model: str) -> Figure:
             label += f": {describe_line(family, family.r_squared)}"
         for is_fitted in (True, False):
             points = [point for point in family.points if point.fitted == is_fitted]
-            axis.scatter(
+            axis.errorbar(
                 [point.residual for point in points],
                 [point.lam for point in points],
-                s=16,
+                yerr=[point.spread for point in points],
+                linestyle="",
+                markersize=4,
+                elinewidth=0.6,
                 alpha=0.9 if is_fitted else 0.25,
                 color=look.colour,
                 marker=look.marker,

@@ -182,9 +182,10 @@ def _law(run: Run, model: str) -> dict[str, Any]:
     fitted = run.laws[model]
     law, data = fitted.law, fitted.provenance.get("data", {})
     note = f"All levels: {describe_line(law, fitted.r_squared)}, clipped to [{law.lowest:g}, {law.highest:g}]. A point "
-    note += f"is a noise level: the λ with the most right answers on {data.get('n', '?')} training images. r is summed "
-    note += "over the normalised values of an image. Faint points were not fitted: the model keeps less than half "
-    note += "of its clean accuracy there."
+    note += f"is a noise level: the λ with the most right answers on {data.get('n', '?')} training images, a mean over "
+    note += "bootstrap samples of them. The lines weigh a point by 1 over its squared standard error. r is summed over "
+    note += "the normalised values of an image. Faint points were not fitted: the model keeps less than half of its "
+    note += "clean accuracy there."
     line = {"slope": f"{law.slope:.9g}", "intercept": law.intercept, "lowest": law.lowest, "highest": law.highest}
     return {**line, "families": [_family(family) for family in fitted.families()], "note": note}
 

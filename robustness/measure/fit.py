@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 
 from data_prep import ImageSet
 from data_prep.corruptions import severities
 from data_prep.errors import InputError
-from robustness.laws import FittedLaw, NoiseLevel
+from robustness.laws import FittedLaw, NoiseLevel, fit_line
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Classifier
@@ -27,24 +26,9 @@ NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
 """The noise families of the reference implementation's sweep."""
 _LEAST_SHARE = 0.5
 """Of the clean accuracy, at the λ of training, that a level must leave to be fitted."""
-
-
-def fit_line(residuals: ArrayLike, lambdas: ArrayLike) -> tuple[float, float, float | None]:
-    """Least squares: slope and intercept of λ ≈ slope · r + intercept, and R² = 1 − Σ(λ − λ̂)²/Σ(λ − λ̄)².
-
-    Args:
-        residuals: (P,) mean residuals.
-        lambdas: (P,) best λs.
-
-    Returns:
-        Slope, intercept, R² (None where all λs are equal).
-    """
-    r, lam = np.asarray(residuals, dtype=np.float64), np.asarray(lambdas, dtype=np.float64)
-    centred, total = r - r.mean(), float(((lam - lam.mean()) ** 2).sum())
-    slope = float(centred @ lam / (centred @ centred)) if centred.any() else 0.0
-    intercept = float(lam.mean() - slope * r.mean())
-    rest = float(((lam - slope * r - intercept) ** 2).sum())
-    return slope, intercept, 1 - rest / total if total > 0 else None
+_BOOTSTRAPS = 1000
+_LEAST_STEP = 1e-3
+"""Of a grid of one λ, so that no point weighs infinitely."""
 
 
 @torch.inference_mode()
@@ -61,9 +45,9 @@ def fit_residual_law(
 ) -> FittedLaw:
     """Find the best λ of every noise level and draw a line through them over their mean residuals.
 
-    Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`. The law is the line of
-    least squares through those at which the λ of training keeps at least half of its clean accuracy (beyond, accuracy
-    hardly depends on λ and the best one is a matter of chance), clipped to the range of their best λs.
+    Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`. The law is the line
+    (:func:`robustness.laws.fit_line`) through those at which the λ of training keeps at least half of its clean
+    accuracy, clipped to the range of their best λs.
 
     Args:
         network: an SDNet in eval mode, on ``device``.
@@ -80,7 +64,8 @@ def fit_residual_law(
 
     Source: Dai et al., NeurIPS 2022, section 4.3; levels of the public reference implementation.
     Deviation: noise is drawn once for all λs, r is taken at the λ of training, clean images are one point, levels that
-        defeat the model are left out, and the images are training images instead of the test set.
+        defeat the model are left out, the others count by how well they know their best λ, and the images are training
+        images instead of the test set.
     """
     if images.split != "train":
         raise InputError(
@@ -116,9 +101,9 @@ def draw_line(points: Sequence[NoiseLevel], provenance: dict[str, Any]) -> Fitte
     """The law through ``points``, of which the first is that of the clean images."""
     least = _LEAST_SHARE * points[0].trained_accuracy
     marked = [dataclasses.replace(point, fitted=point.trained_accuracy >= least) for point in points]
-    residuals = [point.residual for point in marked if point.fitted]
-    lambdas = [point.lam for point in marked if point.fitted]
-    slope, intercept, r_squared = fit_line(residuals, lambdas)
+    fitted = [point for point in marked if point.fitted]
+    slope, intercept, r_squared = fit_line(fitted)
+    lambdas = [point.lam for point in fitted]
     return FittedLaw(ResidualLaw(slope, intercept, min(lambdas), max(lambdas)), r_squared, tuple(marked), provenance)
 
 
@@ -126,8 +111,19 @@ def _find_best(
     noise: str, severity: int, frames: dict[float, pd.DataFrame], lambdas: Sequence[float], trained_lam: float
 ) -> NoiseLevel:
     trained = frames[trained_lam]
-    right = {lam: int(frames[lam]["correct"].sum()) for lam in lambdas}
-    best = min(lambdas, key=lambda lam: (-right[lam], math.fabs(lam - trained_lam)))
-    n = len(trained)
-    residual, trained_right = float(trained["residual"].mean()), int(trained["correct"].sum())
-    return NoiseLevel(noise, severity, residual, best, right[best] / n, trained_right / n, fitted=False)
+    candidates = np.array(sorted(lambdas, key=lambda lam: math.fabs(lam - trained_lam)))  # argmax takes the first
+    right = np.stack([frames[lam]["correct"].to_numpy(dtype=np.float64) for lam in candidates])
+    n = right.shape[1]
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_BOOTSTRAPS)
+    best = candidates[(drawn @ right.T).argmax(axis=1)]
+    step = np.ptp(candidates) / max(len(candidates) - 1, 1)
+    return NoiseLevel(
+        noise,
+        severity,
+        residual=float(trained["residual"].mean()),
+        lam=float(best.mean()),
+        spread=math.sqrt(best.var() + max(step, _LEAST_STEP) ** 2 / 12),
+        accuracy=float(right.mean(axis=1).max()),
+        trained_accuracy=float(trained["correct"].mean()),
+        fitted=False,
+    )

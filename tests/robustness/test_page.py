@@ -29,10 +29,10 @@ HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a made-up run whose texts try to break out of it."""
     folder = tmp_path_factory.mktemp("run")
-    law = {"format": "sdnet-robustness/residual-law/1", "r_squared": 0.5, "provenance": {"data": {"n": 9}}}
+    law = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {"data": {"n": 9}}}
     law |= {"law": {"slope": 0.004, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
     point = {"noise": "shot_noise", "severity": 1, "residual": 50.0, "lam": 0.3, "fitted": True}
-    point |= {"accuracy": 0.8, "trained_accuracy": 0.7}
+    point |= {"spread": 0.05, "accuracy": 0.8, "trained_accuracy": 0.7}
     more = ({"severity": 2, "residual": 60.0, "lam": 0.4}, {"severity": 3, "residual": 70.0, "lam": 0.6})
     points = [{**point, **change} for change in ({}, *more, {"noise": "gaussian_noise"})]
     law |= {"points": points}
@@ -328,7 +328,7 @@ def test_the_headline_claims_only_what_its_interval_shows(tmp_path):
         right = {"plain": 20, 0.1: 30, 0.5: 31}[lam or model]
         return {"correct": np.arange(n) < right, "residual": np.full(n, 100.0)}
 
-    law = {"format": "sdnet-robustness/residual-law/1", "r_squared": 0.5, "provenance": {}, "points": []}
+    law = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {}, "points": []}
     law |= {"law": {"slope": 0.1, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
     text = headline(Findings.of(fabricate_run(tmp_path, answer=answer, law=law)))
     assert text == (

@@ -14,7 +14,7 @@ from robustness.analysis.paper import differences, find_published, tabulate_seve
 from robustness.analysis.tables import write_severities
 
 LAW = {
-    "format": "sdnet-robustness/residual-law/1",
+    "format": "sdnet-robustness/residual-law/2",
     "law": {"slope": 0.0, "intercept": 0.5, "lowest": 0.1, "highest": 0.5},
     "r_squared": None,
     "points": [],

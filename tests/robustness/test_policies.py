@@ -90,7 +90,7 @@ def test_decisions_take_the_answers_at_the_chosen_lambda(tmp_path):
         small = np.array([True, True, False, False])
         return {"correct": small if lam == 0.1 else ~small, "residual": np.array([0.0, 10.0, 60.0, 100.0])}
 
-    law = {"format": "sdnet-robustness/residual-law/1", "law": dataclasses.asdict(LAW)}
+    law = {"format": "sdnet-robustness/residual-law/2", "law": dataclasses.asdict(LAW)}
     law |= {"r_squared": 0.5, "points": [], "provenance": {}}
     run = fabricate_run(tmp_path, answer=answer, n=4, severities=(1,), law=law)
     decisions = {(d.policy, d.lam): d for d in decide(run) if d.perturbation == "contrast" and d.model == "sparse"}
@@ -126,7 +126,7 @@ def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
         moved = answers["correct"][order] & ~rare if split == "test" else answers["correct"]
         return {**answers, "correct": moved}
 
-    law = {"format": "sdnet-robustness/residual-law/1", "law": dataclasses.asdict(LAW)}
+    law = {"format": "sdnet-robustness/residual-law/2", "law": dataclasses.asdict(LAW)}
     law |= {"r_squared": 0.5, "points": [], "provenance": {}}
     options = {"law": law, "selection": ("speckle_noise", "saturate"), "lambdas": (0.1, 0.3, 0.5)}
     chosen = []
