@@ -17,6 +17,7 @@ from robustness.laws import law_path, write_law
 from robustness.measure.fit import NOISES, fit_residual_law
 from robustness.measure.subjects import load_subject
 from sdnet_core.environment import select_device
+from sdnet_core.speed import SPEEDS
 
 _LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in NOISES)
 
@@ -41,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--lambdas", default="0.1:1.4:14", metavar="GRID", help="λs to choose from (default 0.1:1.4:14)")
     add("--seed", type=int, default=0, metavar="N", help="of the subset and of the noise (default 0)")
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
+    add("--speed", choices=SPEEDS, default="exact", help="as in robustness.run; the residual is exact in both")
     add("--batch-size", type=int, default=250, metavar="N", help="per forward pass (default 250)")
     return parser
 
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     device = select_device(arguments.device)
     images = load_images(arguments.data, split="train", data_dir=arguments.data_dir)
     images = images.subset(arguments.n, seed=arguments.seed)
-    subject = load_subject(arguments.model, num_classes=len(images.classes), device=device)
+    subject = load_subject(arguments.model, num_classes=len(images.classes), device=device, speed=arguments.speed)
     count = _LEVELS * len({*lambdas, subject.lam}) * len(images)
     with tqdm(total=count, unit="img", unit_scale=True, smoothing=0.05) as bar:
         fitted = fit_residual_law(
@@ -62,6 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             images,
             lambdas,
             weights=subject.fingerprint,
+            precision=subject.precision,
             seed=arguments.seed,
             device=device,
             batch_size=arguments.batch_size,

@@ -1,4 +1,4 @@
-"""List the shipped models, convert official checkpoints, make untrained models: ``python -m sdnet_core``."""
+"""List and describe models, convert official checkpoints, make untrained or smaller ones: ``python -m sdnet_core``."""
 
 from __future__ import annotations
 
@@ -17,29 +17,17 @@ from sdnet_core.checkpoints import (
     build_model,
     check_target,
     import_official,
-    read_card,
     save_model,
-    shipped_models,
 )
+from sdnet_core.environment import select_device
 from sdnet_core.networks import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
+from sdnet_core.zoo import describe_model, halve, list_models
 
 _DATASETS = {
     "cifar10": (10, 32, CIFAR_MEAN, CIFAR_STD),
     "cifar100": (100, 32, CIFAR_MEAN, CIFAR_STD),
     "imagenet": (1000, 224, IMAGENET_MEAN, IMAGENET_STD),
 }
-
-
-def list_models() -> int:
-    """Print name, size and recorded accuracy of every shipped model."""
-    for name in shipped_models():
-        card = read_card(name)
-        accuracy = card.accuracy
-        measured = (
-            f"{accuracy['correct'] / accuracy['n']:.2%} of {accuracy['n']} {accuracy['data']}" if accuracy else "–"
-        )
-        print(f"{name:20} {card.config.arch:12} width {card.config.width:3}  {measured}")
-    return 0
 
 
 def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
@@ -104,7 +92,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sdnet_core", description=__doc__)
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the shipped models and what their cards record")
+    commands.add_parser("list", help="the shipped models and their accuracies")
+    shower = commands.add_parser("show", help="the card of a model: recipe, data, accuracy, weights, hardware")
+    shower.add_argument("model", metavar="NAME|FILE", help="a shipped name or a .safetensors file")
+    halver = commands.add_parser(
+        "halve",
+        help="a trained model in float16, if its accuracy stays within 0.05 points",
+        epilog="example:\n  python -m sdnet_core halve results/training/cifar10-sdnet18-w32-seed0/model.safetensors "
+        "--out sdnet18.safetensors",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    halver.add_argument("file", type=Path, help="the checkpoint of a training")
+    halver.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
+    halver.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
+    halver.add_argument("--device", metavar="cpu|cuda", help="default: cuda where it works")
     converter = commands.add_parser(
         "convert",
         help="an official SDNet checkpoint to .safetensors",
@@ -127,8 +128,15 @@ def main(argv: list[str] | None = None) -> int:
         )
         command.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     arguments = parser.parse_args(argv)
-    if arguments.command == "list":
-        return list_models()
+    if arguments.command in ("list", "show"):
+        print(list_models() if arguments.command == "list" else describe_model(arguments.model))
+        return 0
+    if arguments.command == "halve":
+        device = select_device(arguments.device)
+        card = halve(arguments.file, arguments.out, data_dir=arguments.data_dir, device=device)
+        print(f"written: {arguments.out} ({card.accuracy['correct']} of {card.accuracy['n']} right, ", end="")
+        print(f"{card.record['before_halving']['correct']} before)")
+        return 0
     if arguments.command == "init":
         return init(arguments.arch, arguments.dataset, arguments.width, arguments.seed, arguments.out)
     return convert(arguments.file, arguments.arch, arguments.dataset, arguments.out)

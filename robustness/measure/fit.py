@@ -38,6 +38,7 @@ def fit_residual_law(
     lambdas: Sequence[float],
     *,
     weights: str,
+    precision: str = "float32",
     seed: int,
     device: torch.device,
     batch_size: int,
@@ -54,6 +55,7 @@ def fit_residual_law(
         images: training images; test images are refused.
         lambdas: the λs to choose from.
         weights: fingerprint of the network's weights, stored with the law.
+        precision: of the network, stored with the law.
         seed: of the noise.
         device: where the network is.
         batch_size: images per forward pass.
@@ -90,6 +92,7 @@ def fit_residual_law(
         "data": {"name": images.name, "title": images.title, "split": images.split, "n": len(images)},
         "fingerprint": images.fingerprint,
         "seed": seed,
+        "precision": precision,
         "trained_lam": network.lam,
         "lambdas": sorted(lambdas),
         "profile": "sweep",

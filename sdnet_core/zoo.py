@@ -1,0 +1,121 @@
+"""The shipped models: their list, their cards as text, and the half-size form that they are shipped in."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from scipy.stats import binomtest
+
+from data_prep import load_images
+from data_prep.errors import InputError
+from sdnet_core.checkpoints import (
+    ModelCard,
+    check_target,
+    load_model,
+    read_card,
+    save_model,
+    shipped_models,
+    weights_fingerprint,
+)
+from sdnet_core.train import count_correct
+
+MOST_LOST = 5e-4
+"""Share of the test images by which the accuracy of the half-size form may differ."""
+
+
+def list_models() -> str:
+    """Name, architecture, width, seed, epochs and accuracy of every shipped model, a line each."""
+    lines = [f"{'name':24} {'architecture':12} {'width':>5} {'seed':>4} {'epochs':>6}  accuracy (95 %)"]
+    for name in shipped_models():
+        card = read_card(name)
+        seed, epochs = card.record.get("seed", "–"), card.recipe.get("epochs", "–")
+        lines.append(
+            f"{name:24} {card.config.arch:12} {card.config.width:5} {seed:>4} {epochs:>6}  {_state_accuracy(card)}"
+        )
+    return "\n".join(lines)
+
+
+def describe_model(name_or_path: str) -> str:
+    """The model card of a shipped name or a file as Markdown: what it is, how it was trained, what it is worth.
+
+    Raises:
+        PrerequisiteError: no such model.
+        InputError: a damaged file, or one without a card.
+    """
+    card = read_card(name_or_path)
+    record, recipe = dict(card.record), dict(card.recipe)
+    hardware = record.pop("hardware", {})
+    versions = record.pop("versions", {})
+    git = record.pop("git", {})
+    facts = {
+        "accuracy": _state_accuracy(card),
+        "test images": card.accuracy.get("fingerprint", "–"),
+        "network": _list_fields(dataclasses.asdict(card.config)),
+        "recipe": _list_fields({k: v for k, v in recipe.items() if k not in ("model", "description")}) or "–",
+        "training": _list_fields(record) or "–",
+        "hardware": _list_fields(hardware) or "–",
+        "versions": _list_fields(versions) or "–",
+        "commit": f"{git.get('commit', '–')}{' with changes' if git.get('dirty') else ''}",
+    }
+    lines = [f"# {name_or_path}", "", *([str(recipe["description"]), ""] if recipe.get("description") else [])]
+    return "\n".join([*lines, *(f"- {title}: {text}" for title, text in facts.items())])
+
+
+def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> ModelCard:
+    """Write a trained model in float16 to ``out``, with the accuracy of what was written measured anew.
+
+    Args:
+        path: a checkpoint that this project trained.
+        out: the .safetensors file to write.
+        data_dir: where data sets are.
+        device: that measures.
+
+    Returns:
+        The card of the written file: its accuracy and fingerprint are those of the rounded weights; those before are
+        kept as ``record["before_halving"]``.
+
+    Raises:
+        PrerequisiteError: no such model, or no data to measure it on.
+        InputError: a model without a recipe; other test images than those of its card; an accuracy that changes by more
+            than 0.05 points. ``out`` is not there then.
+    """
+    check_target(out)
+    card, model = read_card(path), load_model(path)
+    if "data" not in card.recipe or not card.accuracy:
+        raise InputError(f"{path} records no recipe and accuracy: only models that this project trained are halved")
+    images = load_images(card.recipe["data"], split="test", data_dir=data_dir)
+    if images.fingerprint != card.accuracy["fingerprint"]:
+        raise InputError(f"{images.title} in {data_dir} has other test images than those that {path} was measured on")
+    before = {"correct": card.accuracy["correct"], "weights": weights_fingerprint(model)}
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(value.half())
+    model.refresh()
+    correct = count_correct(model.to(device), images, device)
+    if abs(correct - before["correct"]) > MOST_LOST * len(images):
+        raise InputError(
+            f"in float16 {path} is right on {correct} of {len(images)} images instead of {before['correct']}, which is "
+            f"more than {100 * MOST_LOST:g} points apart: ship it as it is"
+        )
+    halved = dataclasses.replace(card, accuracy={**card.accuracy, "correct": correct})
+    save_model(model, out, halved, half=True)
+    fingerprint = weights_fingerprint(load_model(out))
+    halved = dataclasses.replace(halved, record={**card.record, "weights": fingerprint, "before_halving": before})
+    save_model(model, out, halved, half=True)
+    return halved
+
+
+def _state_accuracy(card: ModelCard) -> str:
+    if not card.accuracy:
+        return "–"
+    correct, n = card.accuracy["correct"], card.accuracy["n"]
+    interval = binomtest(correct, n).proportion_ci(method="wilson")
+    title = card.accuracy.get("data", "")
+    return f"{correct / n:.2%} [{interval.low:.2%}, {interval.high:.2%}] of {n:,} {title}"
+
+
+def _list_fields(fields: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items())

@@ -1,0 +1,72 @@
+"""The shipped models' list and cards, and the half-size form."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_prep.errors import InputError
+from data_prep.shapes import make_shapes
+from sdnet_core import ModelCard, build_model, load_model, read_card, save_model, weights_fingerprint
+from sdnet_core.__main__ import main
+from sdnet_core.checkpoints import shipped_models
+from sdnet_core.train import count_correct
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint whose card says what it gets right of 50 shapes."""
+    images = make_shapes("test", n=50)
+    monkeypatch.setattr("sdnet_core.zoo.load_images", lambda name, split, data_dir: images)
+    torch.manual_seed(0)
+    model = build_model("sdnet18", width=2).eval()
+    accuracy = {"correct": count_correct(model, images, CPU), "n": 50, "data": "shapes"}
+    accuracy |= {"fingerprint": images.fingerprint}
+    card = ModelCard(name="m", config=model.config, recipe={"data": "shapes", "epochs": 3}, accuracy=accuracy)
+    save_model(model, tmp_path / "model.safetensors", dataclasses.replace(card, record={"seed": 7}))
+    return tmp_path / "model.safetensors"
+
+
+def test_the_list_has_every_shipped_model(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == list(shipped_models())
+
+
+def test_a_card_is_shown_with_interval_recipe_and_hash(trained, capsys):
+    assert main(["show", str(trained)]) == 0
+    shown = capsys.readouterr().out
+    card = read_card(trained)
+    assert f"{card.accuracy['correct'] / 50:.2%} [" in shown
+    assert all(text in shown for text in ("of 50 shapes", "epochs 3", "seed 7", card.accuracy["fingerprint"]))
+
+
+def test_half_size_weights_say_what_they_are_worth(trained, tmp_path, capsys):
+    out = tmp_path / "half.safetensors"
+    assert main(["halve", str(trained), "--out", str(out), "--device", "cpu"]) == 0
+    assert "right" in capsys.readouterr().out
+    assert out.stat().st_size < 0.6 * trained.stat().st_size
+    card, model = read_card(out), load_model(out)
+    assert card.record["weights"] == weights_fingerprint(model) != card.record["before_halving"]["weights"]
+    assert card.accuracy["correct"] == count_correct(model, make_shapes("test", n=50), CPU)
+
+
+def test_weights_that_suffer_from_halving_or_that_were_measured_elsewhere_are_refused(trained, tmp_path, monkeypatch):
+    out = tmp_path / "half.safetensors"
+    right = read_card(trained).accuracy["correct"]
+    monkeypatch.setattr("sdnet_core.zoo.count_correct", lambda model, images, device: right + 1)
+    with pytest.raises(InputError, match=r"more than 0\.05 points apart"):
+        main(["halve", str(trained), "--out", str(out), "--device", "cpu"])
+    monkeypatch.setattr("sdnet_core.zoo.load_images", lambda name, split, data_dir: make_shapes("test", n=49))
+    with pytest.raises(InputError, match="other test images"):
+        main(["halve", str(trained), "--out", str(out), "--device", "cpu"])
+    untrained = tmp_path / "untrained.safetensors"
+    main(["init", "--arch", "sdnet18", "--width", "2", "--out", str(untrained)])
+    with pytest.raises(InputError, match="records no recipe"):
+        main(["halve", str(untrained), "--out", str(out), "--device", "cpu"])
+    assert not out.exists()
