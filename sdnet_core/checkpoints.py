@@ -92,9 +92,14 @@ def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256 (hex) over names, shapes and float32 values of the state dict; it does not depend on the device."""
+    """SHA-256 (hex) over names, shapes and float32 values of the state dict; it does not depend on the device.
+
+    BatchNorm's counts of batches, which training raises and no checkpoint keeps, are taken for 0.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            value = torch.zeros_like(value)
         array = value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous()
         digest.update(f"{name}{tuple(array.shape)}".encode())
         digest.update(array.numpy().tobytes())

@@ -97,6 +97,7 @@ def test_a_killed_training_goes_on_to_the_same_model(tmp_path, import_shapes):
     assert weights_fingerprint(models[0]) == weights_fingerprint(models[1])
 
     card = read_card(whole / "model.safetensors")
+    assert card.record["weights"] == weights_fingerprint(models[0])
     assert card.accuracy["n"] == 20
     assert card.recipe["epochs"] == 8
     assert card.config.lam == 0.1

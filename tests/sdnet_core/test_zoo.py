@@ -38,6 +38,14 @@ def test_the_list_has_every_shipped_model(capsys):
     assert [line.split()[0] for line in lines[1:]] == list(shipped_models())
 
 
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_is_the_one_that_its_card_describes(name):
+    card, model = read_card(name), load_model(name)
+    assert card.record["weights"] == weights_fingerprint(model)
+    assert {"seed", "seconds", "hardware", "versions"} <= card.record.keys()
+    assert card.accuracy["n"] >= 2000
+
+
 def test_a_card_is_shown_with_interval_recipe_and_hash(trained, capsys):
     assert main(["show", str(trained)]) == 0
     shown = capsys.readouterr().out
