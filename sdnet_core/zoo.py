@@ -19,6 +19,7 @@ from sdnet_core.checkpoints import (
     shipped_models,
     weights_fingerprint,
 )
+from sdnet_core.networks import Network
 from sdnet_core.train import count_correct
 
 MOST_LOST = 5e-4
@@ -26,14 +27,15 @@ MOST_LOST = 5e-4
 
 
 def list_models() -> str:
-    """Name, architecture, width, seed, epochs and accuracy of every shipped model, a line each."""
-    lines = [f"{'name':24} {'architecture':12} {'width':>5} {'seed':>4} {'epochs':>6}  accuracy (95 %)"]
+    """Name, architecture, width, parameters, seed, epochs and accuracy of every shipped model, a line each."""
+    lines = [
+        f"{'name':24} {'architecture':12} {'width':>5} {'parameters':>10} {'seed':>4} {'epochs':>6}  accuracy (95 %)"
+    ]
     for name in shipped_models():
         card = read_card(name)
-        seed, epochs = card.record.get("seed", "–"), card.recipe.get("epochs", "–")
-        lines.append(
-            f"{name:24} {card.config.arch:12} {card.config.width:5} {seed:>4} {epochs:>6}  {_state_accuracy(card)}"
-        )
+        size = f"{card.config.width:5} {_count_parameters(card):10,}"
+        training = f"{card.record.get('seed', '–'):>4} {card.recipe.get('epochs', '–'):>6}"
+        lines.append(f"{name:24} {card.config.arch:12} {size} {training}  {_state_accuracy(card)}")
     return "\n".join(lines)
 
 
@@ -52,6 +54,7 @@ def describe_model(name_or_path: str) -> str:
     facts = {
         "accuracy": _state_accuracy(card),
         "test images": card.accuracy.get("fingerprint", "–"),
+        "parameters": f"{_count_parameters(card):,}",
         "network": _list_fields(dataclasses.asdict(card.config)),
         "recipe": _list_fields({k: v for k, v in recipe.items() if k not in ("model", "description")}) or "–",
         "training": _list_fields(record) or "–",
@@ -106,6 +109,10 @@ def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> Mod
     halved = dataclasses.replace(halved, record={**card.record, "weights": fingerprint, "before_halving": before})
     save_model(model, out, halved, half=True)
     return halved
+
+
+def _count_parameters(card: ModelCard) -> int:
+    return sum(parameter.numel() for parameter in Network(card.config, converge=False).parameters())
 
 
 def _state_accuracy(card: ModelCard) -> str:
