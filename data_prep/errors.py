@@ -7,6 +7,7 @@ Anything else that is raised is a defect of this project and keeps its traceback
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -55,7 +56,12 @@ def _shorten(path: str) -> str:
 def run_command(command: Callable[[], int]) -> int:
     """Run ``command`` and turn a mendable error into one line on standard error and exit code 2."""
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,11 @@ def test_weights_that_suffer_from_halving_or_that_were_measured_elsewhere_are_re
     with pytest.raises(InputError, match="records no recipe"):
         main(["halve", str(untrained), "--out", str(out), "--device", "cpu"])
     assert not out.exists()
+
+
+def test_output_that_nobody_reads_is_no_error():
+    command = [sys.executable, "-m", "sdnet_core", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
