@@ -265,12 +265,8 @@ def compare_with_exact(measurement: Measurement) -> None:
         print(f"  {agreement}")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    check_words(words)
-    arguments = make_parser().parse_args(attach_negatives(words))
-    suite = read_suite(arguments)
+def measure(suite: Suite, arguments: argparse.Namespace, words: list[str]) -> int:
+    """Measure ``suite`` as the options ask, which were given as ``words``; returns the exit code."""
     measurement = prepare(suite, arguments)
     if arguments.dry_run:
         measurement.find_done()
@@ -299,6 +295,14 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_SOME_FAILED if measurement.failures else EXIT_DONE
     print_summary(findings)
     return exit_code(findings, strict=arguments.strict)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    check_words(words)
+    arguments = make_parser().parse_args(attach_negatives(words))
+    return measure(read_suite(arguments), arguments, words)
 
 
 if __name__ == "__main__":

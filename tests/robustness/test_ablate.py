@@ -1,0 +1,65 @@
+"""Ablations: what is trained, and what the table says of it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from data_prep.errors import InputError
+from robustness.ablate import BASE, list_variants, main
+from sdnet_core import read_card
+
+TINY = ["--set", "model.width=2", "--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "data=tiny"]
+
+
+def test_a_variant_changes_one_thing():
+    varied = ["model.n_steps=1,4", "lr=0.1"]
+    assert list_variants("cifar10-sdnet18-small", ["epochs=3"], varied) == {
+        BASE: ["epochs=3"],
+        "n_steps=1": ["epochs=3", "model.n_steps=1"],
+        "n_steps=4": ["epochs=3", "model.n_steps=4"],
+        "lr=0.1": ["epochs=3", "lr=0.1"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("varied", "message"),
+    [
+        ("model.n_steps=2", "changes nothing"),
+        ("model.n_steps", "KEY=A,B"),
+        ("model.n_steps=1,,4", "KEY=A,B"),
+        ("epoch=1", "unknown"),
+    ],
+)
+def test_what_cannot_be_varied(varied, message):
+    with pytest.raises(InputError, match=message):
+        list_variants("cifar10-sdnet18-small", [], [varied])
+
+
+def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path):
+    options = ["--recipe", "cifar10-sdnet18-small", "--vary", "model.lam=0.2", "--out", str(tmp_path)]
+    with pytest.raises(InputError, match="no suite"):
+        main([*options, "--suite", "nosuch"])
+    assert main([*options, "--dry-run"]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda(tmp_path, import_shapes, capsys):
+    suite = tmp_path / "s.toml"
+    suite.write_text('data = "x"\nprofile = "sweep"\ncorruptions = ["gaussian_noise"]\nseverities = [1, 2]\n')
+    data = import_shapes("tiny", train=130, test=20)
+    options = ["--recipe", "cifar10-sdnet18-small", *TINY, "--vary", "model.lam=0.3", "--data-dir", str(data)]
+    options += ["--suite", str(suite), "--n", "20", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(options) == 0
+    table = pd.read_csv(tmp_path / "out" / "ablation.csv").set_index("variant")
+    assert list(table.index) == [BASE, "lam=0.3"]
+    card = read_card(tmp_path / "out" / "lam=0.3" / "model.safetensors")
+    assert card.config.lam == 0.3
+    assert table.loc["lam=0.3", "clean"] == card.accuracy["correct"] / 20
+    summary = pd.read_csv(tmp_path / "out" / "run" / "tables" / "summary.csv")
+    trained = summary[(summary["policy"] == "trained") & (summary["perturbation"] == "mean of corruptions")]
+    assert table["mean"].to_dict() == pytest.approx(dict(zip(trained["model"], trained["accuracy"], strict=True)))
+    assert table.loc["lam=0.3", "versus"] == pytest.approx(table.loc["lam=0.3", "mean"] - table.loc[BASE, "mean"])
+    assert "to train" in capsys.readouterr().out
+    assert main(options) == 0
+    assert "to train" not in capsys.readouterr().out
