@@ -63,6 +63,7 @@ def decide(run: Run, policies: tuple[Policy, ...] = POLICIES) -> list[Decision]:
 
 def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
     grids = run.corrupted.groupby("model")["lam"].unique()
+    selected = {str(model): _select(run, str(model), np.sort(lambdas)) for model, lambdas in grids.items()}
     for (model, perturbation, severity), cells in run.corrupted.groupby(
         ["model", "perturbation", "severity"], sort=False
     ):
@@ -72,8 +73,8 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
         if np.isnan(answers.lambdas).all():
             yield answers.pick(0, policy="none", **where)
             continue
-        view = _look(run, cells, answers)
         able = policies if len(cells) == len(grids[str(model)]) else (Trained(),)
+        view = _look(run, cells, answers, selected[str(model)] if able is policies else {})
         for policy in (*map(Fixed, answers.lambdas), *able):
             seen = dataclasses.replace(view, correct=answers.correct) if policy.uses_test_labels else view
             chosen = policy.choose(seen)
@@ -124,11 +125,16 @@ class _Answers:
         return Decision(**fields, ece=ece, correct=taken["correct"], lam=lam)
 
 
-def _look(run: Run, cells: pd.DataFrame, answers: _Answers) -> View:
+def _select(run: Run, model: str, lambdas: NDArray[np.float64]) -> dict[str, np.ndarray]:
+    """Accuracy on training images at each of ``lambdas``, by perturbation; only where every one of them is there."""
+    accuracy = run.selection_accuracy.get(model, pd.DataFrame()).reindex(columns=lambdas).dropna()
+    return {str(name): row.to_numpy() for name, row in accuracy.iterrows()}
+
+
+def _look(run: Run, cells: pd.DataFrame, answers: _Answers, selection: dict[str, np.ndarray]) -> View:
     """What a policy may see of the cells of one model, perturbation and severity, at every λ."""
     first = cells.iloc[0]
     law = run.laws.get(first["model"])
-    chosen_on = run.selection_accuracy.get(first["model"], pd.DataFrame()).reindex(columns=answers.lambdas)
     return View(
         perturbation=first["perturbation"],
         severity=int(first["severity"]),
@@ -139,5 +145,5 @@ def _look(run: Run, cells: pd.DataFrame, answers: _Answers) -> View:
         residual=answers.get("residual"),
         sparsity=answers.get("sparsity"),
         law=law.law if law else None,
-        selection={str(name): row.to_numpy() for name, row in chosen_on.dropna().iterrows()},
+        selection=selection,
     )

@@ -18,6 +18,8 @@ from sdnet_core.drawing import draw_atoms, hide_axis
 from sdnet_core.style import TEXT_WIDTH
 
 _NO_CHOICE = ("none", "fixed")
+_MOST_ROWS = 8
+"""λs whose codes are drawn: of a finer grid as many, evenly apart."""
 
 
 def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure | None:
@@ -95,8 +97,10 @@ def describe_line(line: ResidualLaw | Family, r_squared: float | None) -> str:
 
 
 def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
-    """Atoms of the input layer, each stretched to its own range, and the code of one image at every λ."""
-    codes, lambdas, numbers = samples["codes"].astype(np.float32), samples["lambdas"], samples["code_atoms"]
+    """Atoms of the input layer, each stretched to its own range, and the code of one image at up to eight of the λs."""
+    rows = np.unique(np.linspace(0, len(samples["lambdas"]) - 1, _MOST_ROWS).round().astype(int))
+    lambdas, numbers = samples["lambdas"][rows], samples["code_atoms"]
+    codes, reconstructed = samples["codes"][rows].astype(np.float32), samples["reconstructed"][0, 0, rows]
     side = (TEXT_WIDTH - 0.5) / (codes.shape[1] + 1)
     atom_rows = -(-min(len(samples["atoms"]), 64) // 16)
     heights = [0.55 * atom_rows + 0.3, (side + 0.05) * len(lambdas) + 0.5]
@@ -109,7 +113,7 @@ def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
     axes = bottom.subplots(len(lambdas), codes.shape[1] + 1, squeeze=False)
     colours = mpl.colormaps["magma"]
     for row, lam in enumerate(lambdas):
-        axes[row, 0].imshow(samples["reconstructed"][0, 0, row], interpolation="nearest")
+        axes[row, 0].imshow(reconstructed[row], interpolation="nearest")
         axes[row, 0].set_ylabel(f"λ = {lam:g}", fontsize=7)
         for column, number in enumerate(numbers):
             axes[row, column + 1].imshow(codes[row, column], cmap=colours, vmin=0, vmax=codes[:, column].max())
