@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import sys
 from pathlib import Path
@@ -122,35 +123,41 @@ def main(argv: list[str] | None = None) -> int:
     out = arguments.out or Path("results/runs") / f"ablation-{recipe.name}"
     models = [str(out / name / "model.safetensors") for name in variants]
     lambdas = {read_recipe(arguments.recipe, changes).model.get("lam") for changes in variants.values()} - {None}
-    fields = {
-        **read_suite_file(arguments.suite),
-        "name": f"ablation-{recipe.name}",
-        "data": recipe.data,
-        "selection": "",
-    }
-    fields |= {"models": tuple(models), "lambdas": tuple(lambdas), "baseline": BASE, "n": arguments.n}
+    fields = read_suite_file(arguments.suite)
+    fields |= {"name": f"ablation-{recipe.name}", "data": recipe.data, "selection": "", "n": arguments.n}
+    fields |= {"models": tuple(models), "lambdas": tuple(lambdas), "baseline": BASE}
     suite = Suite(**fields)
+    trained = {name for name, changes in variants.items() if _is_trained(out / name, changes, arguments)}
     for name, changes in variants.items():
-        done = (out / name / "model.safetensors").exists()
-        print(f"{name:24} {'trained' if done else 'to train'}  {' '.join(changes)}")
+        print(f"{name:24} {'trained' if name in trained else 'to train'}  {' '.join(changes)}")
     if arguments.dry_run:
         return EXIT_DONE
     options = ["--recipe", arguments.recipe, "--seed", str(arguments.seed), "--precision", arguments.precision]
     shared = ["--data-dir", str(arguments.data_dir)]
     shared += ["--device", arguments.device] if arguments.device else []
     threads = ["--threads", str(arguments.threads)] if arguments.threads else []
-    for name, changes in variants.items():
-        overrides = list(itertools.chain.from_iterable(("--set", change) for change in changes))
-        if not (out / name / "model.safetensors").exists():
-            train.main([*options, *overrides, *threads, *shared, "--out", str(out / name)])
+    for name in [name for name in variants if name not in trained]:
+        overrides = itertools.chain.from_iterable(("--set", change) for change in variants[name])
+        train.main([*options, *overrides, *threads, *shared, "--out", str(out / name)])
     words = [*shared, "--out", str(out / "run")]
-    code = run.measure(suite, run.make_parser().parse_args(words), words)
+    if code := run.measure(suite, run.make_parser().parse_args(words), words):
+        return code
     table = compare_variants(out, variants)
     write_csv(table, out / "ablation.csv")
     text = to_markdown(lay_out(table))
     write_text(out / "ablation.md", f"{text}\n")
     print(f"{text}\nwritten: {out / 'ablation.csv'}")
-    return code
+    return EXIT_DONE
+
+
+def _is_trained(folder: Path, changes: list[str], arguments: argparse.Namespace) -> bool:
+    """Whether ``folder`` has the finished model of this training; of another one, the training refuses the folder."""
+    path = folder / "model.safetensors"
+    if not path.exists():
+        return False
+    card = read_card(path)
+    asked = dataclasses.asdict(read_recipe(arguments.recipe, changes)), arguments.seed, arguments.precision
+    return asked == (card.recipe, card.record.get("seed"), card.record.get("precision"))
 
 
 if __name__ == "__main__":

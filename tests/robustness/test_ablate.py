@@ -63,3 +63,5 @@ def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda
     assert "to train" in capsys.readouterr().out
     assert main(options) == 0
     assert "to train" not in capsys.readouterr().out
+    with pytest.raises(InputError, match="another recipe, seed or precision"):
+        main([*options, "--seed", "1"])
