@@ -59,7 +59,7 @@ def write_figures(findings: Findings) -> None:
                 continue
             data = law.provenance.get("data", {})
             note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
-            note += "of an image. Lines: least squares through the full markers; faint ones were not fitted."
+            note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
             save_figure(draw_law(law, model), folder, f"residual_law_{model}", note)
         samples = run.directory.read_samples()
         if samples:
