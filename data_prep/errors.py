@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 1, 2, 130, 141
 
 
 class UsageError(Exception):
@@ -53,15 +53,30 @@ def _shorten(path: str) -> str:
     return path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
 
 
+def _is_unread() -> bool:
+    """Whether nobody reads the output any more, as in ``… | head``; it goes nowhere from then on."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def run_command(command: Callable[[], int]) -> int:
-    """Run ``command`` and turn a mendable error into one line on standard error and exit code 2."""
+    """Run ``command`` and turn a mendable error into one line on standard error and exit code 2.
+
+    Where nobody reads the output any more the command ends without a word, with the exit code of a broken pipe: what it
+    had still to do is not done.
+    """
     try:
         code = command()
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read the output has seen enough, as in `… | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        return EXIT_UNREAD
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

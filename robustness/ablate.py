@@ -127,6 +127,11 @@ def main(argv: list[str] | None = None) -> int:
     fields |= {"name": f"ablation-{recipe.name}", "data": recipe.data, "selection": "", "n": arguments.n}
     fields |= {"models": tuple(models), "lambdas": tuple(lambdas), "baseline": BASE}
     suite = Suite(**fields)
+    if not suite.corruptions:
+        raise InputError(
+            f"the suite {arguments.suite} has no corruptions to compare variants by: choose another --suite"
+        )
+    run.find_images(suite, arguments.data_dir)  # what cannot be measured is refused before it is trained
     trained = {name for name, changes in variants.items() if _is_trained(out / name, changes, arguments)}
     for name, changes in variants.items():
         print(f"{name:24} {'trained' if name in trained else 'to train'}  {' '.join(changes)}")

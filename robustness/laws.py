@@ -61,12 +61,13 @@ def fit_line(points: Sequence[NoiseLevel]) -> tuple[float, float, float | None]:
     r, lam, spread = (
         np.array([getattr(point, name) for point in points], dtype=np.float64) for name in ("residual", "lam", "spread")
     )
-    w = spread**-2 / (spread**-2).sum()
+    w = (spread.min() / spread) ** 2
+    w /= w.sum()
     dr, dlam = r - w @ r, lam - w @ lam
     variance, total = float(w @ dr**2), float(w @ dlam**2)
-    slope = float(w @ (dr * dlam)) / variance if np.ptp(r) else 0.0
+    slope = float(w @ (dr * dlam)) / variance if np.ptp(r) and variance > 0 else 0.0
     rest = float(w @ (dlam - slope * dr) ** 2)
-    return slope, float(w @ lam - slope * (w @ r)), 1 - rest / total if np.ptp(lam) else None
+    return slope, float(w @ lam - slope * (w @ r)), 1 - rest / total if np.ptp(lam) and total > 0 else None
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ class FittedLaw:
         for point in fields["points"]:
             check_fields(point, NoiseLevel, "a point of it")
         points = tuple(NoiseLevel(**point) for point in fields["points"])
+        if any(point.spread <= 0 for point in points):
+            raise InputError("the spread of its points must be above 0")
         fields |= {"law": ResidualLaw(**fields["law"]), "points": points}
         check_fields(fields, cls, "it")
         return cls(**fields)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import ImageSet, load_images
+from data_prep.archives_c import ArchiveC
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, PrerequisiteError, check_words, run_command
 from data_prep.names import parse_names
 from data_prep.sources import split_sizes
@@ -146,17 +147,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {arguments.timeout:g}")
     executor = make_executor(arguments)
     device = select_device("cpu" if arguments.executor == "ray" else arguments.device)
-    try:
-        images = load_images(suite.data, split=suite.split, data_dir=arguments.data_dir)
-    except PrerequisiteError as error:
-        raise PrerequisiteError(f"{error}\nor try what needs no data: python -m robustness.run --suite demo") from error
-    if suite.n is not None and suite.n > len(images):
-        raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
-    if suite.n is not None:
-        images = images.subset(suite.n, seed=suite.seed)
-    archive = find_official(suite, images, arguments.data_dir.resolve())
-    if archive is None:
-        check_generated(suite, images)
+    images, archive = find_images(suite, arguments.data_dir)
     large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device, speed=arguments.speed)
     check_attacks(suite.attacks, subjects)
@@ -176,6 +167,27 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
         executor=executor,
         timeout=arguments.timeout,
     )
+
+
+def find_images(suite: Suite, data_dir: Path) -> tuple[ImageSet, ArchiveC | None]:
+    """The images that are measured, and the -C archive that is used; None where corruptions are generated.
+
+    Raises:
+        PrerequisiteError: the data set, or what its corruptions need, is missing.
+        InputError: fewer images than asked for, or a damaged archive.
+    """
+    try:
+        images = load_images(suite.data, split=suite.split, data_dir=data_dir)
+    except PrerequisiteError as error:
+        raise PrerequisiteError(f"{error}\nor try what needs no data: python -m robustness.run --suite demo") from error
+    if suite.n is not None and suite.n > len(images):
+        raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
+    if suite.n is not None:
+        images = images.subset(suite.n, seed=suite.seed)
+    archive = find_official(suite, images, data_dir.resolve())
+    if archive is None:
+        check_generated(suite, images)
+    return images, archive
 
 
 def make_executor(arguments: argparse.Namespace) -> Executor:

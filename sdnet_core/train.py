@@ -93,6 +93,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
             loss = _train_epoch(run, model, parallel, optimiser, pixels, labels, epoch, progress)
+            # in the precision of training; the accuracy on the card is that in float32
             with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
                 correct = count_correct(model, test_set, run.device, run.processes)
             log.append(

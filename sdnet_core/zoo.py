@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import torch
@@ -92,21 +93,22 @@ def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> Mod
     if images.fingerprint != card.accuracy["fingerprint"]:
         raise InputError(f"{images.title} in {data_dir} has other test images than those that {path} was measured on")
     before = {"correct": card.accuracy["correct"], "weights": weights_fingerprint(model)}
-    with torch.no_grad():
-        for value in model.state_dict().values():
-            if value.is_floating_point():
-                value.copy_(value.half())
-    model.refresh()
-    correct = count_correct(model.to(device), images, device)
+    with tempfile.TemporaryDirectory() as scratch:
+        stored = Path(scratch) / "half.safetensors"
+        save_model(model, stored, card, half=True)
+        rounded = load_model(stored)
+    after = weights_fingerprint(rounded)
+    correct = count_correct(rounded.to(device), images, device)
     if abs(correct - before["correct"]) > MOST_LOST * len(images):
         raise InputError(
             f"in float16 {path} is right on {correct} of {len(images)} images instead of {before['correct']}, which is "
             f"more than {100 * MOST_LOST:g} points apart: ship it as it is"
         )
-    halved = dataclasses.replace(card, accuracy={**card.accuracy, "correct": correct})
-    save_model(model, out, halved, half=True)
-    fingerprint = weights_fingerprint(load_model(out))
-    halved = dataclasses.replace(halved, record={**card.record, "weights": fingerprint, "before_halving": before})
+    accuracy, record = (
+        {**card.accuracy, "correct": correct},
+        {**card.record, "weights": after, "before_halving": before},
+    )
+    halved = dataclasses.replace(card, accuracy=accuracy, record=record)
     save_model(model, out, halved, half=True)
     return halved
 

@@ -116,9 +116,9 @@ def _find_best(
     trained = frames[trained_lam]
     candidates = np.array(sorted(lambdas, key=lambda lam: math.fabs(lam - trained_lam)))  # argmax takes the first
     right = np.stack([frames[lam]["correct"].to_numpy(dtype=np.float64) for lam in candidates])
-    n = right.shape[1]
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_BOOTSTRAPS)
-    best = candidates[(drawn @ right.T).argmax(axis=1)]
+    n, rng = right.shape[1], np.random.default_rng(0)
+    draws = (rng.multinomial(n, np.full(n, 1 / n)) for _ in range(_BOOTSTRAPS))  # one at a time: flat memory
+    best = candidates[[(right @ drawn).argmax() for drawn in draws]]
     step = np.ptp(candidates) / max(len(candidates) - 1, 1)
     return NoiseLevel(
         noise,

@@ -36,12 +36,18 @@ def test_what_cannot_be_varied(varied, message):
         list_variants("cifar10-sdnet18-small", [], [varied])
 
 
-def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path):
-    options = ["--recipe", "cifar10-sdnet18-small", "--vary", "model.lam=0.2", "--out", str(tmp_path)]
+def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path, import_shapes):
+    options = ["--recipe", "cifar10-sdnet18-small", "--vary", "model.lam=0.2", "--out", str(tmp_path / "out")]
     with pytest.raises(InputError, match="no suite"):
         main([*options, "--suite", "nosuch"])
-    assert main([*options, "--dry-run"]) == 0
-    assert not list(tmp_path.iterdir())
+    data = import_shapes("tiny", train=10, test=20)
+    options += [*TINY, "--data-dir", str(data)]
+    with pytest.raises(InputError, match="more images than"):
+        main([*options, "--n", "21"])
+    with pytest.raises(InputError, match="no corruptions to compare"):
+        main([*options, "--suite", "pgd", "--n", "20"])
+    assert main([*options, "--n", "20", "--dry-run"]) == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda(tmp_path, import_shapes, capsys):

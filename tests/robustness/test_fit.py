@@ -52,6 +52,8 @@ def test_a_level_counts_by_its_spread():
     weighed = fit_line([level(1, 0.2), level(2, 0.3, spread=0.05), level(3, 0.7)])
     assert weighed == pytest.approx(fit_line([level(1, 0.2), *[level(2, 0.3)] * 4, level(3, 0.7)]))
     bent = fit_line([level(1, 0.1), level(2, 0.2), level(3, 0.9, spread=1e4)])
+    extreme = fit_line([level(1, 0.1, spread=1e-300), level(2, 0.3, spread=1e300), level(3, 0.2)])
+    assert all(np.isfinite(extreme[:2]))
     assert bent[:2] == (pytest.approx(0.1), pytest.approx(0.0, abs=1e-6))
 
 
@@ -121,7 +123,14 @@ def test_a_law_of_other_weights_and_a_damaged_law_are_refused(model):
     assert read_law(model, weights="w") == law
     with pytest.raises(InputError, match=r"other weights .*python -m robustness\.fit"):
         read_law(model, weights="v")
-    for text in ("{", "[]", json.dumps({**law.to_json(), "format": "x"}), json.dumps({**law.to_json(), "law": {}})):
+    certain = dataclasses.asdict(level(1, 0.2, spread=0.0))
+    for text in (
+        json.dumps({**law.to_json(), "points": [certain]}),
+        "{",
+        "[]",
+        json.dumps({**law.to_json(), "format": "x"}),
+        json.dumps({**law.to_json(), "law": {}}),
+    ):
         law_path(model).write_text(text)
         with pytest.raises(InputError, match="is damaged"):
             read_law(model, weights="w")

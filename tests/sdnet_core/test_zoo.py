@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_prep.errors import InputError
+from data_prep.errors import EXIT_UNREAD, InputError, run_command
 from data_prep.shapes import make_shapes
 from sdnet_core import ModelCard, build_model, load_model, read_card, save_model, weights_fingerprint
 from sdnet_core.__main__ import main
@@ -82,9 +82,17 @@ def test_weights_that_suffer_from_halving_or_that_were_measured_elsewhere_are_re
     assert not out.exists()
 
 
-def test_output_that_nobody_reads_is_no_error():
+def test_output_that_nobody_reads_ends_the_command_without_a_word():
     command = [sys.executable, "-m", "sdnet_core", "list"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait() == 0
+        assert process.wait() == EXIT_UNREAD
+
+
+def test_another_broken_pipe_is_no_success():
+    def lose_a_worker() -> int:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run_command(lose_a_worker)
