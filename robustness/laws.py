@@ -53,10 +53,12 @@ def fit_line(points: Sequence[NoiseLevel]) -> tuple[float, float, float | None]:
     w = 1/spread²: a level at which many λs do equally well says little of the best one.
 
     Args:
-        points: at least one.
+        points: at least one; residuals r ≥ 0 in squared normalised-pixel units, spreads > 0.
 
     Returns:
         Slope, intercept, R² (None where all λs are equal). The slope is 0 where all residuals are equal.
+
+    Source: Dai et al., NeurIPS 2022, section 4.3, for the line. Deviation: the weights.
     """
     r, lam, spread = (
         np.array([getattr(point, name) for point in points], dtype=np.float64) for name in ("residual", "lam", "spread")
