@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +14,8 @@ from robustness.analysis.frames import Run
 from robustness.analysis.summary import find_direction
 
 COLUMNS = ("baseline", "trained", "adaptive")
+_Row = dict[Hashable, Any]
+"""A row of a table, by column."""
 _SOURCE = "as quoted by Qin et al. (ACSC)"
 PUBLISHED_SOURCE = f"{_SOURCE}; results/paper/"
 _TEST_IMAGES, _WIDTH = {"cifar10": 10_000, "imagenet": 50_000}, 64
@@ -28,46 +32,49 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
         is comparable (:func:`differences` says what differs).
     """
     run = findings.run
-    cells, means = (
-        table[table["model"].isin([model, run.baseline])]
-        for table in (findings.policies, findings.summary.assign(severity="mean"))
-    )
+    places: dict[str, dict[str, dict[str, _Row]]] = {}
+    means = findings.summary[findings.summary["perturbation"] != "clean"].assign(severity="mean")
+    for table in (findings.policies, means):
+        own = table[table["model"].isin([model, run.baseline])]
+        for found in own.to_dict("records"):
+            column = _find_column(found, model)
+            if column:
+                levels = places.setdefault(found["perturbation"], {})
+                levels.setdefault(str(found["severity"]), {})[column] = found
     published = find_published(run, model)
     rows = []
     for corruption in ["clean", *run.corruptions]:
-        for table in (cells, means) if corruption != "clean" else (cells,):
-            own = table[table["perturbation"] == corruption]
-            for severity, group in own.groupby("severity", sort=False):
-                row = {"corruption": corruption, "severity": str(severity), **_compare(group, model, run.baseline)}
-                if severity in ("mean", 0) and corruption in published.index:
-                    row |= {f"published_{name}": value for name, value in published.loc[corruption].items()}
-                rows.append(row)
+        for severity, candidates in places.get(corruption, {}).items():
+            row = {"corruption": corruption, "severity": severity, **_compare(candidates)}
+            if severity in ("mean", "0") and corruption in published.index:
+                row |= {f"published_{name}": value for name, value in published.loc[corruption].items()}
+            rows.append(row)
     names = ["corruption", "severity", *COLUMNS, "best", *(f"published_{name}" for name in published.columns)]
     return pd.DataFrame(rows, columns=names)
 
 
-def _compare(group: pd.DataFrame, model: str, baseline: str | None) -> dict[str, object]:
-    """Three accuracies of one row of the table, and which of them is best beyond doubt."""
-    own, others = (group[group["model"] == name] for name in (model, baseline))
-    candidates = {
-        "baseline": others[others["policy"].isin(["none", "trained"])],
-        "trained": own[own["policy"] == "trained"],
-        "adaptive": own[own["policy"] == "residual"],
-    }
-    found = {name: rows.iloc[0] for name, rows in candidates.items() if len(rows)}
-    row: dict[str, object] = {name: 100 * values["accuracy"] for name, values in found.items()}
-    beaten = dict.fromkeys(row, 0)
+def _find_column(row: _Row, model: str) -> str | None:
+    """The column that a row of a table belongs in, if any: of the model's own, or else of the baseline's."""
+    if row["model"] != model:
+        return "baseline" if row["policy"] in ("none", "trained") else None
+    return {"trained": "trained", "residual": "adaptive"}.get(row["policy"])
+
+
+def _compare(candidates: dict[str, _Row]) -> dict[str, Any]:
+    """The accuracies of one row of the table by column, and which of them is best beyond doubt."""
+    accuracies = {name: 100 * candidates[name]["accuracy"] for name in COLUMNS if name in candidates}
+    beaten = dict.fromkeys(accuracies, 0)
     for winner, loser, title in (
         ("adaptive", "trained", "gain"),
         ("adaptive", "baseline", "versus"),
         ("trained", "baseline", "versus"),
     ):
-        if winner in row and loser in row:
-            direction = find_direction(found[winner], title)
+        if winner in accuracies and loser in accuracies:
+            direction = find_direction(candidates[winner], title)
             beaten[winner] += direction > 0
             beaten[loser] += direction < 0
-    best = [name for name, count in beaten.items() if count == len(row) - 1]
-    return {**row, "best": best[0] if best and len(row) > 1 else ""}
+    best = [name for name, count in beaten.items() if count == len(accuracies) - 1]
+    return {**accuracies, "best": best[0] if best and len(accuracies) > 1 else ""}
 
 
 @functools.cache

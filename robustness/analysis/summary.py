@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -83,7 +85,7 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def find_direction(row: pd.Series, name: str) -> int:
+def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
     """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is beyond doubt, otherwise 0.
 
     Its bootstrap interval must exclude zero and, in a single cell, McNemar's exact p be below 0.05: with a handful of
