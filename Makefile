@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-oldest lint format clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m robustness.run
@@ -14,6 +14,13 @@ demo: $(VENV)/.installed
 # One test process per core, of one thread each: more threads than cores spend their time waiting for each other.
 test: $(VENV)/.installed-development
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
+
+# The oldest versions that pyproject.toml admits, in an environment of their own; uv can solve for those.
+test-oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip --disable-pip-version-check --quiet install uv
+	$(VENV)-oldest/bin/uv pip install --python $(VENV)-oldest/bin/python --resolution lowest-direct --editable '.[test]'
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest --numprocesses auto
 
 lint: $(VENV)/.installed-development
 	$(VENV)/bin/ruff check .
@@ -40,4 +47,4 @@ $(VENV)/.installed-development: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest build dist *.egg-info

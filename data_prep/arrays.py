@@ -38,7 +38,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: 
     """Store named arrays as ``.npz``, whole or not at all."""
     save = np.savez_compressed if compressed else np.savez
     with replacing(path) as temporary, temporary.open("wb") as file:
-        save(file, allow_pickle=False, **arrays)
+        save(file, **arrays)
 
 
 def read_arrays(path: Path, *, most: int) -> dict[str, NDArray[Any]] | None:

@@ -140,9 +140,13 @@ class SparseCoding(nn.Module, ABC):
 
     @torch.no_grad()
     def normalise_atoms(self) -> None:
-        """Scale every atom to unit ℓ2 norm, in place."""
+        """Scale every atom to unit ℓ2 norm, in place; one that has it to rounding stays as it is.
+
+        A stored dictionary is then loaded as it was stored, whatever order a version of PyTorch sums in.
+        """
         norms = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
-        self.weight.div_(norms.clamp_min(_TINY))
+        rounding = 4 * torch.finfo(norms.dtype).eps
+        self.weight.div_(torch.where((norms - 1).abs() <= rounding, 1.0, norms.clamp_min(_TINY)))
 
     def project(self, power_iterations: int = 1) -> None:
         """After an optimiser step: atoms to unit norm, and L followed by a few warm power iterations; no host sync."""

@@ -69,7 +69,7 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
     ):
         cells = cells.sort_values("lam")
         answers = _Answers(cells["lam"].to_numpy(), run.answers(list(cells["key"])))
-        where: dict[str, Any] = {"model": model, "perturbation": perturbation, "severity": severity}
+        where: dict[str, Any] = {"model": model, "perturbation": perturbation, "severity": int(severity)}
         if np.isnan(answers.lambdas).all():
             yield answers.pick(0, policy="none", **where)
             continue

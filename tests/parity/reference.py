@@ -124,6 +124,7 @@ class _Overlay(types.SimpleNamespace):
 
 
 def _load(profile: str, random: np.random.RandomState) -> types.ModuleType:
+    import cv2  # noqa: F401 - before the patch below, which forgets what it sees imported
     import scipy.ndimage
     import skimage.util
     from skimage.filters import gaussian
