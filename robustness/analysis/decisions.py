@@ -64,12 +64,15 @@ def decide(run: Run, policies: tuple[Policy, ...] = POLICIES) -> list[Decision]:
 def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
     grids = run.corrupted.groupby("model")["lam"].unique()
     selected = {str(model): _select(run, str(model), np.sort(lambdas)) for model, lambdas in grids.items()}
-    for (model, perturbation, severity), cells in run.corrupted.groupby(
-        ["model", "perturbation", "severity"], sort=False
-    ):
+    groups = run.corrupted.groupby(["model", "perturbation", "severity"], sort=False)
+    for (model, perturbation, _), cells in groups:
         cells = cells.sort_values("lam")
         answers = _Answers(cells["lam"].to_numpy(), run.answers(list(cells["key"])))
-        where: dict[str, Any] = {"model": model, "perturbation": perturbation, "severity": int(severity)}
+        where: dict[str, Any] = {
+            "model": model,
+            "perturbation": perturbation,
+            "severity": int(cells["severity"].iloc[0]),
+        }
         if np.isnan(answers.lambdas).all():
             yield answers.pick(0, policy="none", **where)
             continue
