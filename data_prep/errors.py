@@ -49,6 +49,12 @@ def is_disk_error(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (*_FULL, *_NOT_WRITABLE)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is Python's, the GPU's or, in PyTorch a plain RuntimeError, the allocator's of the CPU."""
+    is_torch = type(error).__name__ == "OutOfMemoryError"  # by name: not every command needs PyTorch
+    return isinstance(error, MemoryError) or is_torch or "can't allocate memory" in str(error)
+
+
 def _shorten(path: str) -> str:
     return path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
 
@@ -83,6 +89,16 @@ def run_command(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; the same command goes on from there", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        first = (str(error).splitlines() or ["no more of it"])[0]
+        print(
+            f"error: out of memory ({first}): free some, or choose smaller models, another --device or a smaller "
+            "--batch-size; what was finished is kept and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return EXIT_BAD_INPUT
     except OSError as error:
         if error.filename is None and not is_disk_error(error):
             raise

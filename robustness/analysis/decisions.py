@@ -68,11 +68,8 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
     for (model, perturbation, _), cells in groups:
         cells = cells.sort_values("lam")
         answers = _Answers(cells["lam"].to_numpy(), run.answers(list(cells["key"])))
-        where: dict[str, Any] = {
-            "model": model,
-            "perturbation": perturbation,
-            "severity": int(cells["severity"].iloc[0]),
-        }
+        level = int(cells["severity"].iloc[0])
+        where: dict[str, Any] = {"model": model, "perturbation": perturbation, "severity": level}
         if np.isnan(answers.lambdas).all():
             yield answers.pick(0, policy="none", **where)
             continue

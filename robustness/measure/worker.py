@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import InputError, UsageError, is_disk_error
+from data_prep.errors import InputError, UsageError, is_disk_error, is_out_of_memory
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import AttackTask, Task
 from robustness.measure.evaluate import evaluate
@@ -142,7 +142,7 @@ def _fail(task: Task | AttackTask, name: str, error: Exception) -> Result:
     if isinstance(error, UsageError) and not isinstance(error, InputError):
         raise error
     reason = str(error) if isinstance(error, InputError) else _describe(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         raise OutOfMemory(reason) from error
     return Result(f"{task.subject.name}, {name}", {}, tuple(cell.key for cell in task.cells), reason)
 
@@ -153,15 +153,10 @@ def telling_out_of_memory() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise OutOfMemory(_describe(error)) from error
         raise
 
 
 def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether ``error`` is the GPU's, Python's or, in torch a plain RuntimeError, the allocator's of the CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
