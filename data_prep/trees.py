@@ -119,7 +119,9 @@ def _check_end(archive: tarfile.TarFile) -> None:
 def _damage_named(source: Path) -> Iterator[None]:
     try:
         yield
-    except DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk; bzip2 and gzip raise it without
+            raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         expected = f"expected {source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive"
         raise InputError(f"{expected}, got: {reason}; fetch or pack it again") from error

@@ -325,6 +325,8 @@ def test_results_are_those_of_this_revision(name: str) -> None:
 
     Left out: JPEG, which depends on the version of its library, and the elastic transform, on the kind of processor.
     """
+    if name in ("defocus_blur", "frost") and torch.__version__ < (2, 14):
+        pytest.skip("their sums are of PyTorch 2.14; older ones round another value here and there")
     if name == "frost" and importlib.util.find_spec("imagecorruptions") is None:
         pytest.skip("frost needs the pictures of imagecorruptions")
     small = corrupt(photographs(2), name, severity=4, profile="cifar", seed=1)

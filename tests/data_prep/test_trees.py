@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import tarfile
@@ -107,6 +108,15 @@ def test_damaged_archives_are_refused(tree: Path, pack: Pack, suffix: str) -> No
     for position in range(len(data) // 3, len(data) // 3 + 40):
         data[position] ^= 0xFF
     archive.write_bytes(data)
+    with pytest.raises(InputError, match="fetch or pack it again"):
+        read_all(archive)
+
+
+def test_bzip2_damaged_behind_the_last_file_is_refused(tree: Path, pack: Pack) -> None:
+    archive = pack(tree, ".tar.bz2")
+    more = bytearray(bz2.compress(bytes(1 << 20)))
+    more[12] ^= 0xFF
+    archive.write_bytes(archive.read_bytes() + more)  # raises an OSError without a number
     with pytest.raises(InputError, match="fetch or pack it again"):
         read_all(archive)
 
