@@ -27,32 +27,34 @@ def find_misfits(value: Any, hint: Any, name: str) -> Iterator[str]:
     Types may be unions, tuples, lists, dictionaries and typed dictionaries, of which required keys must be there and
     others may be. A float may be written as a whole number and must be finite; truth values are no numbers.
     """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    wrong = f"{name} must be {_describe(hint)}; got {_show(value)}"
-    if hint is Any:
-        return
-    if origin in (typing.Union, types.UnionType):
-        if not any(fits(value, option) for option in arguments):
-            yield wrong
-    elif typing.is_typeddict(hint):
+    if typing.is_typeddict(hint):
         yield from _find_misfits_in_table(value, hint, name)
-    elif origin is tuple and arguments[-1] is not Ellipsis:
-        if not (isinstance(value, tuple) and len(value) == len(arguments) and all(map(fits, value, arguments))):
-            yield wrong
-    elif origin in (tuple, list):
-        if not isinstance(value, origin):
-            yield wrong
-            return
-        for index, item in enumerate(value):
-            yield from find_misfits(item, arguments[0], f"{name}[{index}]")
-    elif origin is dict:
-        if not (isinstance(value, dict) and all(fits(key, arguments[0]) for key in value)):
-            yield wrong
-            return
+    elif not _is_outwardly(value, hint):
+        yield f"{name} must be {_describe(hint)}; got {_show(value)}"
+    elif (origin := typing.get_origin(hint)) is dict:
         for key, item in value.items():
-            yield from find_misfits(item, arguments[1], f"{name}[{key!r}]")
-    elif not _is_plain(value, hint):
-        yield wrong
+            yield from find_misfits(item, typing.get_args(hint)[1], f"{name}[{key!r}]")
+    elif origin in (tuple, list) and not _has_length(hint):
+        for index, item in enumerate(value):
+            yield from find_misfits(item, typing.get_args(hint)[0], f"{name}[{index}]")
+
+
+def _has_length(hint: Any) -> bool:
+    return typing.get_origin(hint) is tuple and typing.get_args(hint)[-1] is not Ellipsis
+
+
+def _is_outwardly(value: Any, hint: Any) -> bool:
+    """Whether ``value`` has the type ``hint``, but for the items of a list and the values of a dictionary."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is None:
+        return hint is Any or _is_plain(value, hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in arguments)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(key, arguments[0]) for key in value)
+    if _has_length(hint):
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(fits, value, arguments))
+    return isinstance(value, origin)
 
 
 def _find_misfits_in_table(value: Any, hint: Any, name: str) -> Iterator[str]:
