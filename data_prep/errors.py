@@ -40,6 +40,16 @@ def check_words(words: Sequence[str]) -> None:
             raise InputError(f"{shown} is no UTF-8 text: give it another name") from None
 
 
+def check_seed(seed: int) -> None:
+    """Make sure that ``seed`` is one for NumPy and for PyTorch alike.
+
+    Raises:
+        InputError: below 0, or 2^63 and above.
+    """
+    if not 0 <= seed < 2**63:
+        raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {seed}")
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM)
 

@@ -22,7 +22,7 @@ from data_prep.archives_c import FOLDERS
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
 from data_prep.corruptions import N_SEVERITIES, corrupt, expand_names, parameters
 from data_prep.disk import check_space, digest_of
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_seed
 from data_prep.fields import check_fields
 from data_prep.files import replacing
 from data_prep.imageset import ImageSet
@@ -78,11 +78,13 @@ def generate_archive_c(
         ``ImageSet.subset``, all if left out; their noise is what they have in the full set. seed: of the corruptions.
     device: "cpu" or "cuda", where to compute. progress: show a bar.
     Returns: the folder.
-    Raises: InputError for unknown names, images of another size and a folder that holds another set; PrerequisiteError
+    Raises: InputError for unknown names, a seed out of range, images of another size and a folder that holds another
+        set; PrerequisiteError
         when the clean images, an asset, the device or the disk space is missing.
     """
     if name not in SOURCES:
         raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}), got {name!r}")
+    check_seed(seed)
     if device == "cuda" and not torch.cuda.is_available():
         raise PrerequisiteError("expected a CUDA device, got none; leave --device out to use the CPU")
     names = expand_names(corruptions)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.errors import EXIT_DONE, InputError, check_words, run_command
+from data_prep.errors import EXIT_DONE, InputError, check_seed, check_words, run_command
 from data_prep.files import as_file_name, write_text
 from data_prep.version import add_version
 from robustness import run
@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
     arguments = make_parser().parse_args(words)
+    check_seed(arguments.seed)
     variants = list_variants(arguments.recipe, arguments.set, arguments.vary)
     recipe = read_recipe(arguments.recipe, arguments.set)
     out = arguments.out or Path("results/runs") / f"ablation-{recipe.name}"

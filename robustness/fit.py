@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from data_prep import load_images
 from data_prep.corruptions import severities
-from data_prep.errors import EXIT_DONE, InputError, run_command
+from data_prep.errors import EXIT_DONE, InputError, check_seed, run_command
 from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 from robustness.laws import law_path, write_law
@@ -50,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
+    check_seed(arguments.seed)
     lambdas = parse_lambdas(arguments.lambdas)
     if arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")

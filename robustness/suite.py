@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.corruptions import corruption_names, expand_names, severities
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_seed
 from data_prep.fields import fits
 from data_prep.files import as_file_name
 from robustness.attack import THREATS, Attack, check_distinct, read_attacks
@@ -87,8 +87,7 @@ class Suite:
             raise InputError(f"selection must be 'extra', 'same' or empty; got {self.selection!r}")
         if self.selection_n < 1:
             raise InputError(f"selection_n must be at least 1 image; got {self.selection_n}")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {self.seed}")
+        check_seed(self.seed)
         if unknown := set(self.threats) - set(THREATS):
             raise InputError(f"unknown threat {', '.join(sorted(unknown))}: choose from {', '.join(THREATS)}")
         if "whitebox" not in self.threats:

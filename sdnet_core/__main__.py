@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from data_prep.errors import InputError, PrerequisiteError, run_command
+from data_prep.errors import InputError, PrerequisiteError, check_seed, run_command
 from data_prep.version import add_version
 from sdnet_core.checkpoints import (
     LARGEST,
@@ -76,8 +76,7 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
     check_target(out)
     if not 1 <= width <= LARGEST["width"]:
         raise InputError(f"--width must be from 1 to {LARGEST['width']}; got {width}")
-    if not 0 <= seed < 2**63:
-        raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {seed}")
+    check_seed(seed)
     classes, size, mean, std = _DATASETS[dataset]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

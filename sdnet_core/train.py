@@ -25,7 +25,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from data_prep import ImageSet, load_images
-from data_prep.errors import InputError, run_command
+from data_prep.errors import InputError, check_seed, run_command
 from data_prep.files import replacing
 from data_prep.version import add_version
 from sdnet_core.adversarial import craft_batch, random_start
@@ -312,6 +312,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
+    check_seed(arguments.seed)
     adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []
     recipe = read_recipe(arguments.recipe, arguments.set + adversarial)
     if arguments.threads:

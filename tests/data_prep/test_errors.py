@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from data_prep.errors import EXIT_BAD_INPUT, run_command
+from data_prep.errors import EXIT_BAD_INPUT, InputError, run_command
+from data_prep.generate import generate_archive_c
+from robustness import ablate, fit, run
+from sdnet_core import train
 
 SHORT = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has …"),
@@ -29,3 +32,25 @@ def test_another_error_of_the_runtime_is_raised():
 
     with pytest.raises(RuntimeError, match="shapes"):
         run_command(divide)
+
+
+COMMANDS = {
+    "run": (run.main, ["--dry-run"]),
+    "fit": (fit.main, ["sdnet18-shapes", "--data", "shapes", "--n", "2"]),
+    "ablate": (ablate.main, ["--recipe", "shapes-sdnet18", "--vary", "model.n_steps=1", "--dry-run"]),
+    "train": (train.main, ["--recipe", "shapes-sdnet18"]),
+}
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_seeds_out_of_range_are_refused_before_the_work(name, seed, tmp_path):
+    main, words = COMMANDS[name]
+    with pytest.raises(InputError, match=r"--seed must be a whole number from 0 to 2\^63"):
+        main([*words, "--seed", seed, *(["--out", str(tmp_path / "out")] if name != "fit" else [])])
+    assert not (tmp_path / "out").exists()
+
+
+def test_corruptions_of_a_negative_seed_are_refused(tmp_path):
+    with pytest.raises(InputError, match="--seed must be"):
+        generate_archive_c("cifar10c", data_dir=tmp_path, corruptions=["contrast"], n=1, seed=-1)
