@@ -79,8 +79,7 @@ def generate_archive_c(
     device: "cpu" or "cuda", where to compute. progress: show a bar.
     Returns: the folder.
     Raises: InputError for unknown names, a seed out of range, images of another size and a folder that holds another
-        set; PrerequisiteError
-        when the clean images, an asset, the device or the disk space is missing.
+        set; PrerequisiteError when the clean images, an asset, the device or the disk space is missing.
     """
     if name not in SOURCES:
         raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}), got {name!r}")
