@@ -6,7 +6,6 @@ Nothing is unpacked to disk, and member names serve as labels and messages only:
 from __future__ import annotations
 
 import contextlib
-import gzip
 import lzma
 import tarfile
 import zipfile
@@ -19,7 +18,7 @@ from data_prep.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
 MAX_FILE_BYTES = 1 << 28
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
 
 RawFile = tuple[str, int, Callable[[], bytes]]
 
@@ -120,7 +119,7 @@ def _damage_named(source: Path) -> Iterator[None]:
     try:
         yield
     except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk; bzip2 and gzip raise it without
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk; gzip and bzip2 raise it without
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         expected = f"expected {source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive"
