@@ -11,12 +11,14 @@ cells.csv, summary.*, figures/   written by the analysis
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,25 @@ _LARGEST_SAMPLES = 1 << 30
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 MEASURED, SHOWN = ("outcomes", "adversarial"), ("tables", "figures", "cells.csv", "report.html")
 """What was measured, and what the analysis makes of it: folders and files of a run directory."""
+_BATCH_ROWS = 1 << 17
+"""Rows of outcomes that are read together; those of a larger cell on their own."""
+Columns = dict[str, np.ndarray]
+"""Values per image by the name of their column."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Finished cells of as many images, with the same columns.
+
+    Args:
+        keys: of the cells.
+        columns: (cells, images) values by the name of their column.
+        metadata: of every cell, what :meth:`RunDirectory.write_outcome` stored with it.
+    """
+
+    keys: list[str]
+    columns: Columns
+    metadata: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +69,7 @@ class RunDirectory:
 
     path: Path
 
-    @property
+    @cached_property
     def outcomes(self) -> Path:
         """Folder of the outcome files."""
         return self.path / "outcomes"
@@ -126,29 +147,33 @@ class RunDirectory:
         with replacing(self._outcome(key)) as temporary:
             temporary.write_bytes(seal(buffer.getvalue().to_pybytes(), key))
 
-    def read_columns(
-        self, key: str, *, n: int, names: Sequence[str] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    def read_columns(self, key: str, *, n: int) -> tuple[Columns, dict[str, Any]] | None:
         """Columns and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's.
 
         Args:
             key: of the cell.
             n: images that it must have.
-            names: the columns to read, as far as the cell has them; None for all.
         """
-        content = self._read_whole(key)
-        if content is None:
-            return None
-        with pq.ParquetFile(pa.BufferReader(content)) as file:
-            if file.metadata.num_rows != n:
-                return None
-            table = file.read(names, use_threads=False)  # threads take longer than a file of this size
-        columns = {
-            # a copy: a view would hold the buffers of the whole file
-            name: np.array(column.combine_chunks().to_numpy(zero_copy_only=False))
-            for name, column in zip(table.column_names, table.itercolumns())
-        }
-        return columns, json.loads(table.schema.metadata[b"cell"])
+        table = self._read_table(key, n, None)
+        return None if table is None else (_to_arrays(table), _metadata_of(table))
+
+    def read_batches(self, sizes: Mapping[str, int], names: Sequence[str]) -> Iterator[Batch]:
+        """Finished cells, many at a time: a file takes half as long as with :meth:`read_columns`.
+
+        Args:
+            sizes: images that a cell must have, by its key.
+            names: the columns to read, as far as a cell has them.
+
+        Yields: the cells that are whole, in the order of ``sizes``, one after the other of the same kind together.
+        """
+        read = ((key, self._read_table(key, n, names)) for key, n in sizes.items())
+        whole = ((key, table) for key, table in read if table is not None)
+        for (n, _), cells in itertools.groupby(whole, key=lambda cell: (cell[1].num_rows, cell[1].schema)):
+            while some := list(itertools.islice(cells, max(1, _BATCH_ROWS // n))):
+                keys, tables = zip(*some)
+                columns = _to_arrays(pa.concat_tables(tables))
+                rows = {name: column.reshape(len(keys), n) for name, column in columns.items()}
+                yield Batch(list(keys), rows, [_metadata_of(table) for table in tables])
 
     def read_outcome(self, key: str, *, n: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         """:meth:`read_columns` as a frame."""
@@ -159,6 +184,14 @@ class RunDirectory:
         """Those of ``keys`` whose cells are there and whole."""
         there = {path.stem for path in self.outcomes.glob("*.parquet")}
         return {key for key in there.intersection(keys) if self._read_whole(key) is not None}
+
+    def _read_table(self, key: str, n: int, names: Sequence[str] | None) -> pa.Table | None:
+        content = self._read_whole(key)
+        if content is None:
+            return None
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            # threads take longer than a file of this size
+            return file.read(names, use_threads=False) if file.metadata.num_rows == n else None
 
     def _outcome(self, key: str) -> Path:
         return self.outcomes / f"{key}.parquet"
@@ -206,3 +239,14 @@ class RunDirectory:
     def read_samples(self, name: str = "samples") -> dict[str, np.ndarray] | None:
         """The sample images of ``<name>.npz``; None if the run stored none, or they are damaged."""
         return read_arrays(self.path / f"{name}.npz", most=_LARGEST_SAMPLES)
+
+
+def _to_arrays(table: pa.Table) -> Columns:
+    """Copies: views would hold the buffers of the whole file."""
+    columns = zip(table.column_names, table.itercolumns())
+    return {name: np.array(column.to_numpy(zero_copy_only=False)) for name, column in columns}
+
+
+def _metadata_of(table: pa.Table) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads(table.schema.metadata[b"cell"])
+    return metadata

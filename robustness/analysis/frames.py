@@ -13,7 +13,7 @@ import pandas as pd
 from data_prep.errors import InputError
 from robustness.analysis.statistics import wilson_interval
 from robustness.laws import FittedLaw
-from robustness.run_directory import RunDirectory
+from robustness.run_directory import Columns, RunDirectory
 
 CELL_COLUMNS = [
     *("model", "data", "source", "perturbation", "severity", "norm", "eps", "threat", "lam", "n"),
@@ -23,8 +23,6 @@ CELL_COLUMNS = [
 _ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity")
 _KEPT_BYTES = 1 << 29
 """Of answers; those of further cells are read a second time when λ policies are decided."""
-Columns = dict[str, np.ndarray]
-"""Values per image by the name of their column."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,31 @@ class Run:
         return cls(directory, directory.read_record())
 
     @cached_property
-    def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, Columns]]:
-        """The finished cells, their right answers, and as many of their answers as are kept in memory."""
-        cells, values, correct, kept, room = [], [], {}, {}, _KEPT_BYTES
-        for cell in self.record["cells"]:
-            found = self.directory.read_columns(cell["key"], n=cell["n"], names=_ANSWERS)
-            if found is None:
-                continue
-            answers, metadata = found
-            right = correct[cell["key"]] = answers["correct"]
+    def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, tuple[Columns, int]]]:
+        """The finished cells, their right answers, and of as many as are kept the answers: columns, and a row there."""
+        asked: dict[str, dict[str, Any]] = {cell["key"]: cell for cell in self.record["cells"]}
+        cells: list[dict[str, Any]] = []
+        values: list[tuple[float, ...]] = []
+        correct: dict[str, np.ndarray] = {}
+        kept: dict[str, tuple[Columns, int]] = {}
+        room = _KEPT_BYTES
+        for batch in self.directory.read_batches({key: cell["n"] for key, cell in asked.items()}, _ANSWERS):
+            answers = batch.columns
             room -= sum(column.nbytes for column in answers.values())
+            right = answers["correct"]
+            n, counts = right.shape[1], right.sum(axis=1).tolist()
+            code = [
+                answers[name].mean(axis=1).tolist() if name in answers else [math.nan] * len(right)
+                for name in ("residual", "sparsity")
+            ]
+            cells += (asked[key] for key in batch.keys)
+            values += (
+                (count / n, *wilson_interval(count, n), residual, sparsity, metadata["seconds"])
+                for count, residual, sparsity, metadata in zip(counts, *code, batch.metadata, strict=True)
+            )
+            correct |= zip(batch.keys, right, strict=True)
             if room >= 0:
-                kept[cell["key"]] = answers
-            count = int(right.sum())
-            code = [float(answers[name].mean()) if name in answers else math.nan for name in ("residual", "sparsity")]
-            cells.append(cell)
-            values.append((count / len(right), *wilson_interval(count, len(right)), *code, metadata["seconds"]))
+                kept |= {key: (answers, row) for row, key in enumerate(batch.keys)}
         measured = pd.DataFrame(values, columns=["accuracy", "ci_low", "ci_high", "residual", "sparsity", "seconds"])
         columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
         table = pd.concat([pd.DataFrame(cells), measured], axis=1).reindex(columns=columns)
@@ -142,23 +149,29 @@ class Run:
 
         ``predicted, confidence, nll, correct`` and, where the cells have them, ``residual, sparsity``.
         """
-        kept = self._measured[2]
-        cells = [kept[key] if key in kept else self._read_again(key, _ANSWERS) for key in keys]
-        return {name: np.stack([cell[name] for cell in cells]) for name in cells[0]}
+        cells = [self._find_answers(key) for key in keys]
+        return {name: np.stack([columns[name][row] for columns, row in cells]) for name in cells[0][0]}
 
     def outcome(self, key: str) -> pd.DataFrame:
         """Rows per image of one cell, with every column."""
         if key not in self._frames:
-            self._frames[key] = pd.DataFrame(self._read_again(key, None))
+            self._frames[key] = pd.DataFrame(self._read_again(key))
         return self._frames[key]
 
     @cached_property
     def _frames(self) -> dict[str, pd.DataFrame]:
         return {}
 
-    def _read_again(self, key: str, names: tuple[str, ...] | None) -> Columns:
+    def _find_answers(self, key: str) -> tuple[Columns, int]:
+        """Columns with the answers of a cell, and its row in them."""
+        if key in self._measured[2]:
+            return self._measured[2][key]
+        again = self._read_again(key)
+        return {name: again[name][None] for name in _ANSWERS if name in again}, 0
+
+    def _read_again(self, key: str) -> Columns:
         """Columns of a cell that was whole a moment ago; raises InputError if it is not any more."""
-        found = self.directory.read_columns(key, n=len(self._measured[1][key]), names=names)
+        found = self.directory.read_columns(key, n=len(self._measured[1][key]))
         if found is None:
             raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")
         return found[0]

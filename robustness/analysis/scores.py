@@ -12,7 +12,6 @@ from robustness.analysis.metrics import ALEXNET_ERRORS, mean_corruption_error, r
 from robustness.analysis.statistics import accuracy_interval, percentile_interval, resample_means
 from robustness.analysis.summary import MEAN, Places, Settings, average, find_baseline, group_corruptions, list_planned
 
-_DRAWS = 1000
 _SEVERITIES = 5
 _CLEAN = [("clean", 0)]
 _COLUMNS = ["model", "policy", "lam", "baseline", "n", "corruptions"]
@@ -96,7 +95,7 @@ def _corruption_errors(places: Places, baseline: Places) -> dict[str, float]:
         return np.stack([mean_corruption_error(errors, reference), relative])
 
     mce, relative = both(values.mean(axis=0)).tolist()
-    drawn = both(resample_means(values, draws=_DRAWS))
+    drawn = both(resample_means(values))
     return _named("mce", (mce, *percentile_interval(drawn[0]))) | _named(
         "relative_mce", (relative, *percentile_interval(drawn[1]))
     )
@@ -106,7 +105,7 @@ def _alexnet_errors(places: Places, run: Run) -> dict[str, float]:
     if _refuse_alexnet(run):
         return {}
     values, alexnet = _errors(places), np.array(list(ALEXNET_ERRORS.values()))[:, None]
-    drawn = mean_corruption_error(resample_means(values, draws=_DRAWS)[..., None], alexnet)
+    drawn = mean_corruption_error(resample_means(values)[..., None], alexnet)
     point = float(mean_corruption_error(values.mean(axis=0)[:, None], alexnet))
     return _named("mce_alexnet", (point, *percentile_interval(drawn)))
 

@@ -11,11 +11,11 @@ from scipy.stats import binom
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
-_RESAMPLE_VALUES = 1 << 22
-"""Counts that are drawn at once, to bound the memory."""
 _DRAWS = 2000
-_FEW_VALUES, _FEW_IMAGES = 3, 500
-"""Resamples of up to so many images with more distinct values than those of a single cell share their draws."""
+_DRAWN_AT_ONCE = 1 << 22
+"""Images of all resamples together that are averaged at once, to bound the memory."""
+_FEW_VALUES = 3
+"""Of the answers in a single cell, or of their difference."""
 
 
 def wilson_interval(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -78,16 +78,15 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
     return mean, max(0.0, low), min(1.0, high)
 
 
-def resample_means(values: ArrayLike, *, draws: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
     """Bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
 
-    Whole rows are drawn, so that columns stay paired. Equal rows are drawn together, from a multinomial distribution
-    over the distinct ones: the same distribution, and fast for the few distinct values of right and wrong answers.
+    Whole rows are drawn, so that columns stay paired.
 
     Args:
         values: (n,) or (n, k), a row per image.
         draws: resamples.
-        seed: of the resampling; the same seed gives the same intervals.
+        seed: of the resampling; for as many images the same seed draws the same rows.
 
     Returns:
         (draws,) or (draws, k) means.
@@ -95,59 +94,78 @@ def resample_means(values: ArrayLike, *, draws: int = 2000, seed: int = 0) -> ND
     Source: Efron, Annals of Statistics 7(1), 1979.
     """
     array = np.asarray(values, dtype=np.float64)
-    rows, counts = np.unique(array, axis=0 if array.ndim > 1 else None, return_counts=True)
-    return _resample(rows, counts, draws, seed)
+    counts, at_once = _draw_counts(len(array), draws, seed), max(1, _DRAWN_AT_ONCE // len(array))
+    return np.concatenate([counts[row : row + at_once] @ array for row in range(0, draws, at_once)]) / len(array)
 
 
-def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:
-    """Means of ``draws`` resamples of distinct ``rows``, each there ``counts`` times."""
-    n = int(counts.sum())
+@lru_cache(maxsize=2)
+def _draw_counts(n: int, draws: int, seed: int) -> NDArray[np.uint8]:
+    """(draws, n) how often every image is in each resample: drawn once for all intervals of as many images."""
     rng = np.random.default_rng(seed)
-    at_once = max(1, _RESAMPLE_VALUES // len(rows))
-    means = [
-        rng.multinomial(n, counts / n, size=min(at_once, draws - start)) @ rows / n
-        for start in range(0, draws, at_once)
-    ]
-    return np.concatenate(means)
+    return np.stack([rng.multinomial(n, np.full(n, 1 / n)).astype(np.uint8) for _ in range(draws)])
 
 
-def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of a bootstrap distribution (draws,): its 95 % percentile interval.
+def percentile_intervals(samples: ArrayLike) -> NDArray[np.float64]:
+    """The 2.5 % and 97.5 % quantiles of bootstrap distributions: 95 % percentile intervals.
+
+    Args:
+        samples: (draws, k), of k quantities.
+
+    Returns:
+        (k, 2) lower and upper ends.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
-    low, high = np.quantile(np.asarray(samples, dtype=np.float64), [0.025, 0.975])
-    return float(low), float(high)
+    ordered: NDArray[np.float64] = np.array(np.transpose(samples), dtype=np.float64, order="C")
+    ordered.sort()
+    last = ordered.shape[1] - 1
+    places = last * np.array([0.025, 0.975])
+    below = places.astype(int)
+    lower, upper = ordered[:, below], ordered[:, np.minimum(below + 1, last)]
+    between: NDArray[np.float64] = lower + (places - below) * (upper - lower)
+    return between
 
 
-def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
-    """Mean of paired differences and its 95 % bootstrap interval over the images.
+def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
+    """:func:`percentile_intervals` of one quantity, (draws,)."""
+    low, high = percentile_intervals(np.asarray(samples)[:, None])[0].tolist()
+    return low, high
+
+
+def paired_intervals(differences: ArrayLike) -> NDArray[np.float64]:
+    """Means of paired differences and their 95 % bootstrap intervals over the images, which are drawn once for all.
 
     Args:
-        differences: (n,) one per image, in [−1, 1]: a right answer counts 1, and an image that was seen at several
+        differences: (n, k), a row per image, in [−1, 1]: a right answer counts 1, and an image that was seen at several
             severities counts once, with its mean.
 
     Returns:
-        Mean, lower and upper end.
+        (k, 3) means, lower and upper ends.
     """
     array = np.asarray(differences, dtype=np.float64)
+    return np.column_stack([array.mean(axis=0), percentile_intervals(resample_means(array))])
+
+
+def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
+    """:func:`paired_intervals` of one quantity, (n,): mean, lower and upper end."""
+    array = np.asarray(differences, dtype=np.float64)
     values, counts = np.unique(array, return_counts=True)
-    if len(values) > _FEW_VALUES and len(array) <= _FEW_IMAGES:
-        return float(values @ counts / len(array)), *percentile_interval(_draw_weights(len(array)) @ array / len(array))
-    return _interval_of(tuple(values.tolist()), tuple(counts.tolist()))
+    if len(values) <= _FEW_VALUES:
+        return _interval_of(tuple(values.tolist()), tuple(counts.tolist()))
+    mean, low, high = paired_intervals(array[:, None])[0].tolist()
+    return mean, low, high
 
 
 @lru_cache(maxsize=1 << 16)
 def _interval_of(values: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float, float]:
-    """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often."""
+    """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often.
+
+    Equal values are drawn together, from a multinomial distribution over the distinct ones.
+    """
     rows, weights = np.array(values), np.array(counts)
-    return float(rows @ weights / weights.sum()), *percentile_interval(_resample(rows, weights, _DRAWS, 0))
-
-
-@lru_cache(maxsize=4)
-def _draw_weights(n: int) -> NDArray[np.float64]:
-    """(draws, n) how often every image is in each resample: drawn once for all intervals of as many images."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=_DRAWS).astype(np.float64)
+    n = int(weights.sum())
+    drawn = np.random.default_rng(0).multinomial(n, weights / n, size=_DRAWS) @ rows / n
+    return float(rows @ weights / n), *percentile_interval(drawn)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:

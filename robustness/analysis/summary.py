@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.decisions import Decision
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import accuracy_interval, mcnemar, paired_answers, paired_interval, wilson_interval
+from robustness.analysis.statistics import accuracy_interval, paired_answers, paired_intervals, wilson_interval
 
 _LEVEL = 0.05
 MEAN, MEAN_OF_EXTRA = "mean of corruptions", "mean of extra corruptions"
@@ -21,6 +21,8 @@ Places = dict[tuple[str, int], Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
 Settings = dict[tuple[str, str, str], Places]
 """By model, policy and, for ``fixed``, the λ as text."""
+_Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
+"""A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
 _NO_SETTING = f"{math.nan:g}"
 
 
@@ -41,8 +43,7 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
         row |= {"n": len(correct), "accuracy": correct.mean(), "ci_low": low, "ci_high": high}
         for title, reference in _references(run, settings, decision.model).items():
             if place in reference:
-                names = (title, f"{title}_low", f"{title}_high", f"{title}_p")
-                row |= zip(names, paired_answers(correct, reference[place].correct), strict=True)
+                row |= _compare_answers(title, decision, reference[place])
         rows.append(row | {name: getattr(decision, name) for name in ("nll", "ece", "residual", "sparsity")})
     columns = ["perturbation", "severity", "model", "policy", "lam", "n", "accuracy", "ci_low", "ci_high"]
     columns += [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
@@ -65,6 +66,7 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     rows = []
     for title, names in {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}.items():
         planned = list_planned(run, names)
+        differences: list[_Difference] = []
         for (model, policy, _), places in settings.items():
             measured = [place for place in planned if place in places]
             if not measured or (title in (MEAN, MEAN_OF_EXTRA) and measured != planned):
@@ -75,11 +77,12 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
             row |= {"lam": round(lam, 10), "severities": len(measured)}
             row |= zip(("accuracy", "ci_low", "ci_high"), accuracy_interval(values), strict=True)
             for name, reference in _references(run, settings, model).items():
-                if all(place in reference for place in measured):
-                    other = average(reference, measured)
-                    row |= _difference(name, values - other)
-                    row[f"{name}_p"] = mcnemar(values, other) if len(measured) == 1 else math.nan
+                if len(measured) == 1 and measured[0] in reference:
+                    row |= _compare_answers(name, places[measured[0]], reference[measured[0]])
+                elif all(place in reference for place in measured):
+                    differences.append((row, name, values - average(reference, measured)))
             rows.append(row)
+        _fill_in(differences)
     columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
     columns += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
     return pd.DataFrame(rows, columns=columns)
@@ -144,5 +147,16 @@ def average(places: Places, measured: list[tuple[str, int]]) -> NDArray[np.float
     return np.asarray(np.mean(means, axis=0))
 
 
-def _difference(name: str, differences: NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), paired_interval(differences), strict=True))
+def _compare_answers(name: str, decision: Decision, reference: Decision) -> dict[str, float]:
+    """The difference ``name`` to another decision on the same images, its interval and McNemar's p."""
+    values = paired_answers(decision.correct, reference.correct)
+    return dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), values, strict=True))
+
+
+def _fill_in(differences: list[_Difference]) -> None:
+    """Give rows the means of their differences and the intervals, of which the images are drawn once for all."""
+    if not differences:
+        return
+    intervals = paired_intervals(np.stack([values for _, _, values in differences], axis=1)).tolist()
+    for (row, name, _), interval in zip(differences, intervals, strict=True):
+        row |= zip((name, f"{name}_low", f"{name}_high"), interval, strict=True)

@@ -16,6 +16,7 @@ import torch
 from data_prep import ImageSet
 from data_prep.corruptions import severities
 from data_prep.errors import InputError
+from robustness.analysis.statistics import resample_means
 from robustness.laws import FittedLaw, NoiseLevel, fit_line
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import Perturbation, perturb
@@ -116,9 +117,7 @@ def _find_best(
     trained = frames[trained_lam]
     candidates = np.array(sorted(lambdas, key=lambda lam: math.fabs(lam - trained_lam)))  # argmax takes the first
     right = np.stack([frames[lam]["correct"].to_numpy(dtype=np.float64) for lam in candidates])
-    n, rng = right.shape[1], np.random.default_rng(0)
-    draws = (rng.multinomial(n, np.full(n, 1 / n)) for _ in range(_BOOTSTRAPS))  # one at a time: flat memory
-    best = candidates[[(right @ drawn).argmax() for drawn in draws]]
+    best = candidates[resample_means(right.T, draws=_BOOTSTRAPS).argmax(axis=1)]
     step = np.ptp(candidates) / max(len(candidates) - 1, 1)
     return NoiseLevel(
         noise,

@@ -24,13 +24,13 @@ CPU = torch.device("cpu")
 IMAGES = load_images("shapes", split="test").subset(23)
 
 
-def make_subject(seed: int = 0, **options: object) -> Subject:
+def make_subject(seed: int = 0, arch: str = "sdnet18", **options: object) -> Subject:
     torch.manual_seed(seed)
-    network = build_model("sdnet18", width=2, **options).eval()
+    network = build_model(arch, width=2, **options).eval()
     return Subject("s", network, weights_fingerprint(network), {})
 
 
-def run(network: torch.nn.Module, lambdas: list[float], batch_size: int = 8) -> list[pd.DataFrame]:
+def run(network: torch.nn.Module, lambdas: list[float] | list[None], batch_size: int = 8) -> list[pd.DataFrame]:
     images = PerturbedImages(IMAGES.pixels, IMAGES.labels)
     return evaluate(network, images, IMAGES.indices, lambdas, device=CPU, batch_size=batch_size)
 
@@ -144,6 +144,32 @@ def test_outcomes_come_back_and_damaged_ones_count_as_absent(tmp_path):
     flipped[40] ^= 0xFF
     path.write_bytes(bytes(flipped))
     assert directory.read_outcome("k", n=23) is None
+
+
+def test_cells_read_together_are_those_read_one_by_one(monkeypatch, tmp_path):
+    """Three kinds of cells, mixed, two of them damaged or absent, at most two cells of 23 images at a time."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    sparse = run(make_subject().network, [0.1, 0.2, 0.3, 0.4])
+    plain, few = run(make_subject(arch="resnet18").network, [None])[0], sparse[0].head(9)
+    frames = dict(zip("abcdefg", [*sparse[:3], plain, few, few[::-1], sparse[3]], strict=True))
+    for seconds, (key, frame) in enumerate(frames.items()):
+        directory.write_outcome(key, frame, {"seconds": seconds})
+    (directory.outcomes / "b.parquet").write_bytes(b"damaged")
+    sizes = {key: len(frame) for key, frame in frames.items()} | {"absent": 23, "c": 22}
+    monkeypatch.setattr("robustness.run_directory._BATCH_ROWS", 50)
+    for names in (["correct", "residual"], ["confidence"]):
+        batches = list(directory.read_batches(sizes, names))
+        assert [key for batch in batches for key in batch.keys] == ["a", "d", "e", "f", "g"]
+        for batch in batches:
+            for row, (key, metadata) in enumerate(zip(batch.keys, batch.metadata, strict=True)):
+                found = {name: values[row] for name, values in batch.columns.items()}
+                expected = frames[key][[name for name in names if name in frames[key]]].reset_index(drop=True)
+                pd.testing.assert_frame_equal(pd.DataFrame(found), expected)
+                assert metadata["seconds"] == list(frames).index(key)
+    sizes = dict.fromkeys("abc", 23)
+    directory.write_outcome("b", frames["b"], {"seconds": 1})
+    assert [batch.keys for batch in directory.read_batches(sizes, ["correct"])] == [["a", "b"], ["c"]]
 
 
 def test_models_are_checked_before_anything_is_measured(models, tmp_path):

@@ -13,7 +13,9 @@ from robustness.analysis.statistics import (
     mcnemar,
     paired_answers,
     paired_interval,
+    paired_intervals,
     percentile_interval,
+    percentile_intervals,
     resample_means,
     wilson_interval,
 )
@@ -70,7 +72,7 @@ def test_the_same_seed_draws_the_same_and_pieces_change_nothing_but_memory(monke
     whole = resample_means(values, draws=50)
     np.testing.assert_array_equal(whole, resample_means(values, draws=50))
     assert not np.array_equal(whole, resample_means(values, draws=50, seed=1))
-    monkeypatch.setattr("robustness.analysis.statistics._RESAMPLE_VALUES", 100)
+    monkeypatch.setattr("robustness.analysis.statistics._DRAWN_AT_ONCE", 100)
     assert resample_means(values, draws=50).shape == (50, 2)
     np.testing.assert_allclose(resample_means(values, draws=50), whole)
 
@@ -98,15 +100,24 @@ def test_mcnemar_by_hand():
     assert mcnemar(np.ones(40, bool), np.zeros(40, bool)) == pytest.approx(2 / 2**40)
 
 
-def test_shared_draws_give_the_interval_of_draws_of_their_own():
-    """Means of five answers of 100 images: by shared resamples and, of three copies of each image, by others."""
+def test_intervals_of_many_quantities_are_those_of_each():
+    """Means of five answers of 100 images; of up to three values equal images are drawn together: other draws."""
     rng = np.random.default_rng(0)
-    values = rng.choice([-0.4, -0.2, 0, 0.2, 0.4, 0.6], 100)
-    mean, low, high = paired_interval(values)
-    drawn = resample_means(values, draws=20_000, seed=1)
-    assert mean == pytest.approx(values.mean())
-    assert (low, high) == pytest.approx(percentile_interval(drawn), abs=0.1 * (high - low))
-    assert paired_interval(rng.permutation(values))[1:] == pytest.approx((low, high), abs=0.1 * (high - low))
+    values = rng.choice([-0.4, -0.2, 0, 0.2, 0.4, 0.6], (100, 4))
+    values[:, 3] = rng.choice([-1, 0, 1], 100)
+    intervals = paired_intervals(values)
+    for column, (mean, low, high) in zip(values.T, intervals, strict=True):
+        drawn = resample_means(column, draws=20_000, seed=1)
+        assert mean == pytest.approx(column.mean())
+        assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.1 * (high - low))
+        assert paired_interval(column) == pytest.approx((mean, low, high), abs=0.1 * (high - low))
+    assert paired_interval(values[:, 0]) == pytest.approx(tuple(intervals[0]), abs=1e-12)
+
+
+def test_percentiles_lie_between_the_draws_as_numpy_says():
+    samples = np.random.default_rng(0).random((57, 3))
+    np.testing.assert_allclose(percentile_intervals(samples), np.quantile(samples, [0.025, 0.975], axis=0).T)
+    assert percentile_interval([0.25]) == (0.25, 0.25)
 
 
 def test_paired_answers_are_what_their_differences_and_mcnemar_say():
