@@ -28,13 +28,13 @@ MOST_LOST = 5e-4
 
 
 def list_models() -> str:
-    """Name, architecture, width, parameters, seed, epochs and accuracy of every shipped model, a line each."""
-    lines = [
-        f"{'name':24} {'architecture':12} {'width':>5} {'parameters':>10} {'seed':>4} {'epochs':>6}  accuracy (95 %)"
-    ]
+    """Name, architecture, steps K, width, parameters, seed, epochs and accuracy of every shipped model, a line each."""
+    sizes = f"{'K':>2} {'width':>5} {'parameters':>10}"
+    lines = [f"{'name':24} {'architecture':12} {sizes} {'seed':>4} {'epochs':>6}  accuracy (95 %)"]
     for name in shipped_models():
         card = read_card(name)
-        size = f"{card.config.width:5} {_count_parameters(card):10,}"
+        steps = card.config.n_steps if card.config.arch.startswith("sdnet") else "–"
+        size = f"{steps:>2} {card.config.width:5} {_count_parameters(card):10,}"
         training = f"{card.record.get('seed', '–'):>4} {card.recipe.get('epochs', '–'):>6}"
         lines.append(f"{name:24} {card.config.arch:12} {size} {training}  {_state_accuracy(card)}")
     return "\n".join(lines)

@@ -66,7 +66,7 @@ def answer(
         code = network.encode(images, lam, correlation)
         logits = network.classify(code, lam)
         if network.has_code:
-            residual, sparsity = network.residual(images, code), (code == 0).flatten(1).float().mean(1)
+            residual, sparsity = network.residual(images, code), (code == 0).mean((1, 2, 3), dtype=torch.float32)
     else:
         logits = network(images, lam)
     if logits.shape != (len(images), network.num_classes):
