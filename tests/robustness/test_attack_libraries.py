@@ -1,0 +1,159 @@
+"""Agreement with torchattacks and pyautoattack, and what they are given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from attacked import CPU, SHAPE, Linear, Marked, TinyConvolution, marked_problem, run, small_victim
+
+from data_prep import load_images
+from data_prep.errors import InputError
+from robustness.attack import Attack
+from robustness.measure.craft import distance
+from robustness.measure.stages import list_stages
+from robustness.measure.subjects import load_subjects
+from robustness.measure.victims import Victim
+from sdnet_core.adversarial import frozen
+from sdnet_core.augment import to_images
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.12)])
+def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
+    from pyautoattack import AutoAttack
+
+    model = TinyConvolution()
+    images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(1))
+    labels = model(images).argmax(1).detach()
+    ours = run(model, Attack(name="autoattack", norm=norm, eps=eps, queries=50, batch_size=8), images, labels, 5)
+    theirs = AutoAttack(model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=0)
+    theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 50, 4, 4
+    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=8)
+    robust = model(found).argmax(1) == labels
+    assert torch.equal(ours.robust, robust)
+    assert 2 < robust.sum() < 14, "the budget should break some images and not others"
+
+
+def test_attacks_on_a_shipped_model_agree_with_the_libraries_to_the_image():
+    """Through λ, the fused solver and the channels-last layout: light parts on a few images."""
+    import torchattacks
+    from pyautoattack import AutoAttack
+
+    (subject,) = load_subjects(("sdnet18-shapes",), num_classes=10, device=CPU)
+    shapes = load_images("shapes", split="test").subset(4)
+    images = to_images(torch.from_numpy(np.array(shapes.pixels))).contiguous()
+    labels = torch.from_numpy(np.array(shapes.labels))
+    victim, eps = Victim(subject.network, subject.lam), 2 / 255
+    with frozen(subject.network):
+        right = victim(images).argmax(1) == labels
+        images, labels = images[right], labels[right]
+        parts = ("apgd-ce", "square")
+        custom = Attack(name="autoattack", norm="linf", eps=eps, version="custom", parts=parts, queries=30)
+        ours = run(victim, custom, images, labels, 10).robust
+        theirs = AutoAttack(victim, norm="Linf", eps=eps, version="custom", attacks=list(parts), seed=0)
+        theirs.square.n_queries = 30
+        found, _ = theirs.run_standard_evaluation(images, labels, batch_size=100)
+        assert torch.equal(ours, victim(found).argmax(1) == labels)
+        assert 0 < ours.sum() < len(labels), "the budget should break some images and not others"
+
+        pgd = run(victim, Attack(name="pgd", norm="linf", eps=eps, steps=10), images, labels, 10)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            moved = torchattacks.PGD(victim, eps=eps, alpha=eps / 4, steps=10)(images, labels)
+        torch.testing.assert_close(pgd.images, moved)
+        assert torch.equal(pgd.robust, victim(moved).argmax(1) == labels)
+
+
+def test_standard_autoattack_has_its_four_parts_in_their_order():
+    victim, _, _ = small_victim()
+    stages = list_stages(Attack(name="autoattack", norm="linf", eps=0.01), victim, num_classes=10, seed=0)
+    assert [stage.name for stage in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "parts"), [(2, ["apgd-ce", "fab-t", "square"]), (3, ["apgd-ce", "apgd-dlr", "fab-t", "square"])]
+)
+def test_autoattack_runs_with_fewer_classes_than_the_dlr_loss_needs(classes, parts):
+    """Trap 8."""
+    torch.manual_seed(0)
+    model = Linear(torch.randn(SHAPE), classes)
+    images = torch.rand(6, *SHAPE)
+    labels = model(images).argmax(1).detach()
+    attack = Attack(name="autoattack", norm="linf", eps=0.3, queries=20)
+    stages = list_stages(attack, model, num_classes=classes, seed=0)
+    assert [stage.name for stage in stages] == parts
+    assert not run(model, attack, images, labels, classes).robust.any()
+    custom = Attack(name="autoattack", norm="linf", eps=0.3, version="custom", parts=("apgd-t",))
+    with pytest.raises(InputError, match=f"apgd-t is not defined for {classes} classes"):
+        list_stages(custom, model, num_classes=classes, seed=0)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 2 / 255), ("l2", 0.2)])
+def test_pgd_agrees_with_torchattacks_to_the_image(norm, eps):
+    import torchattacks
+
+    victim, images, labels = small_victim()
+    ours = run(victim, Attack(name="pgd", norm=norm, eps=eps, steps=5, batch_size=12), images, labels)
+    kind = torchattacks.PGD if norm == "linf" else torchattacks.PGDL2
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = kind(victim, eps=eps, alpha=2.5 * eps / 5, steps=5)(images, labels)
+    torch.testing.assert_close(ours.images, theirs)
+    assert torch.equal(ours.robust, victim(theirs).argmax(1) == labels)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_networks_in_the_channels_last_layout_can_be_attacked(norm):
+    victim, images, labels = small_victim("sdnet18", 0.1)
+    victim.network.to(memory_format=torch.channels_last)
+    run(victim, Attack(name="pgd", norm=norm, eps=0.01, steps=2), images, labels)
+    parts = ("apgd-ce", "square")
+    attack = Attack(name="autoattack", norm=norm, eps=1e-3, version="custom", parts=parts, queries=3)
+    run(victim, attack, images[:2], labels[:2], 10)
+
+
+def test_other_attacks_of_torchattacks_go_by_name():
+    victim, images, labels = small_victim()
+    crafted = run(victim, Attack(name="FGSM", norm="linf", eps=8 / 255), images, labels)
+    assert distance(crafted.images, images, "linf").max() == pytest.approx(8 / 255, abs=1e-6)
+    with pytest.raises(InputError, match="no attack 'FGSMM'"):
+        run(victim, Attack(name="FGSMM", norm="linf", eps=0.1), images, labels)
+    with pytest.raises(InputError, match="PGDL2 searches in l2"):
+        run(victim, Attack(name="PGDL2", norm="linf", eps=0.03), images, labels)
+    with pytest.raises(InputError, match="FGSM searches in linf"):
+        run(victim, Attack(name="FGSM", norm="l2", eps=0.3), images, labels)
+    two = Linear(torch.randn(SHAPE))
+    for name, options, message in [
+        ("MIFGSM", {"steps": 0}, "option steps must be a whole number ≥ 1; got 0"),
+        ("MIFGSM", {"decay": "much"}, "option decay must be a finite number; got 'much'"),
+        ("PGD", {"random_start": 1}, "option random_start must be bool"),
+        ("TIFGSM", {"kernel_name": "round"}, "TIFGSM does not take these options"),
+        ("APGDT", {}, "its loss needs 4 classes and the model has 2"),
+        ("APGD", {"loss": "dlr"}, "its loss needs 3 classes and the model has 2"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            list_stages(Attack(name=name, norm="linf", eps=0.1, options=options), two, num_classes=2, seed=0)
+    with pytest.raises(InputError, match="FGSM has no option stepz"):
+        run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
+
+
+@pytest.mark.parametrize("name", ["PIFGSM", "PIFGSMPP"])
+def test_attacks_that_call_their_budget_otherwise_are_given_it_too(name):
+    victim, images, labels = small_victim()
+    crafted = run(victim, Attack(name=name, norm="linf", eps=2 / 255), images, labels, 10)
+    assert not crafted.dropped.any()
+    assert distance(crafted.images, images, "linf").max() == pytest.approx(2 / 255, abs=1e-6)
+
+
+def test_models_without_parameters_can_be_attacked():
+    images, labels = marked_problem(4)
+    attack = Attack(name="autoattack", norm="linf", eps=1.0, version="custom", parts=("square",), queries=300)
+    assert not run(Marked(), attack, images, labels).robust.all()
+
+
+def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
+    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
+    model = TinyConvolution()
+    labels = model(images).argmax(1).detach()
+    attack = Attack(name="APGDT", norm="linf", eps=0.3, options={"steps": 2})
+    assert not run(model, attack, images, labels, 5).robust.any()

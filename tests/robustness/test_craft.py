@@ -1,0 +1,124 @@
+"""Crafting: closed forms, budgets, the worst case image by image, resumption."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from attacked import CPU, Marked, half_breaker, linear_problem, marked_problem, run
+
+from robustness.attack import Attack
+from robustness.measure import craft as craft_module
+from robustness.measure.craft import craft, distance
+from robustness.measure.journal import Journal
+from robustness.measure.stages import Stage
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_pgd_breaks_a_linear_model_exactly_where_the_closed_form_says(norm):
+    """Trap 5: the smallest perturbation is |⟨w, x − ½⟩| / ‖w‖ in the dual norm."""
+    model, images, labels, margin = linear_problem()
+    weight = model.weight.detach().flatten()
+    smallest = margin / (weight.abs().sum() if norm == "linf" else weight.norm())
+    for eps in smallest.quantile(torch.tensor([0.2, 0.5, 0.8])).tolist():
+        attack = Attack(name="pgd", norm=norm, eps=eps, steps=40)
+        crafted = run(model, attack, images, labels)
+        clear = (smallest / eps - 1).abs() > 1e-3
+        assert torch.equal(crafted.robust[clear], (smallest > eps)[clear])
+        assert (distance(crafted.images, images, norm) <= eps + 1e-6).all()
+        assert crafted.images.min() >= 0
+        assert crafted.images.max() <= 1
+
+
+def test_images_that_are_wrong_from_the_start_are_not_attacked():
+    model, images, labels, _ = linear_problem()
+    labels[::4] = 1 - labels[::4]
+    crafted = run(model, Attack(name="pgd", norm="linf", eps=0.05), images, labels)
+    assert not crafted.attacked[::4].any()
+    assert not crafted.robust[::4].any()
+    assert torch.equal(crafted.images[::4], images[::4])
+
+
+def test_attacks_that_break_disjoint_halves_leave_nothing():
+    """Trap 8: the worst case is taken image by image, not attack by attack."""
+    images, labels = marked_problem()
+    options = {"norm": "linf", "eps": 1.0, "batch_size": 7, "seed": 0, "device": CPU}
+    one = craft(Marked(), [half_breaker(0)], images, labels, **options)
+    both = craft(Marked(), [half_breaker(0), half_breaker(1)], images, labels, **options)
+    assert one.robust.float().mean() == 0.5
+    assert both.robust.float().mean() == 0
+    assert both.broken_by.tolist() == [0, 1] * 10
+
+
+def test_an_attempt_outside_the_budget_is_no_attempt_and_is_recorded():
+    images, labels = marked_problem()
+    options = {"norm": "linf", "eps": 0.5, "batch_size": 7, "seed": 0, "device": CPU}
+    stage = half_breaker(0)
+    crafted = craft(Marked(), [stage, half_breaker(1)], images, labels, **options)
+    assert crafted.robust.all()
+    assert torch.equal(crafted.images, images)
+    assert crafted.dropped.all(), "by one stage or the other"
+    assert craft(Marked(), [stage], images, labels, **options).dropped.tolist() == [True, False] * 10
+    smallest = Stage("smallest", stage.perturb, knows_budget=False)
+    assert not craft(Marked(), [smallest], images, labels, **options).dropped.any()
+
+
+def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
+    """Every batch is kept; the resumed result is the undisturbed one, random starts included."""
+    model, images, labels, _ = linear_problem()
+    attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
+    expected: list[tuple[str, int]] = []
+    whole = run(model, attack, images, labels, progress=lambda *step: expected.append(step))
+    made: list[int] = []
+    attempt = craft_module._attempt
+    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
+
+    def stop(stage: str, n: int) -> None:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+
+    journal = Journal(tmp_path / "journal")
+    with pytest.raises(KeyboardInterrupt):
+        run(model, attack, images, labels, journal=journal, progress=stop)
+    seen: list[tuple[str, int]] = []
+    resumed = run(model, attack, images, labels, journal=journal, progress=lambda *step: seen.append(step))
+    assert torch.equal(resumed.images, whole.images)
+    assert torch.equal(resumed.robust, whole.robust)
+    assert torch.equal(resumed.broken_by, whole.broken_by)
+    assert seen == expected
+    assert len(made) == len(expected), "no batch was attacked twice"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "of other images"])
+def test_a_damaged_batch_is_attacked_again_and_no_other(damage, tmp_path, monkeypatch):
+    model, images, labels, _ = linear_problem()
+    attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
+    journal = Journal(tmp_path / "journal")
+    whole = run(model, attack, images, labels, journal=journal)
+    first, second, *_ = sorted(journal.folder.iterdir())
+    content = bytearray(first.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    first.write_bytes(
+        {"cut": first.read_bytes()[:100], "flipped": content, "of other images": second.read_bytes()}[damage]
+    )
+    made: list[int] = []
+    attempt = craft_module._attempt
+    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
+    assert torch.equal(run(model, attack, images, labels, journal=journal).images, whole.images)
+    assert len(made) == 1
+    assert len(list(journal.folder.iterdir())) > 1
+
+
+def test_what_a_journal_takes_grows_with_the_batches_and_not_with_their_number_squared(tmp_path, monkeypatch):
+    """Every image is written once per stage that attacks it."""
+    model, images, labels, _ = linear_problem()
+    run(model, Attack(name="pgd", norm="linf", eps=1e-4, batch_size=2), images, labels, journal=Journal(tmp_path / "j"))
+    files = list((tmp_path / "j").iterdir())
+    assert len(files) > 5
+    assert sum(file.stat().st_size for file in files) < images.numpy().nbytes + 2000 * len(files)
+
+
+def test_an_attack_leaves_the_global_generator_as_it_was():
+    model, images, labels, _ = linear_problem(4)
+    before = torch.random.get_rng_state()
+    run(model, Attack(name="pgd", norm="linf", eps=0.01), images, labels)
+    assert torch.equal(torch.random.get_rng_state(), before)
