@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m robustness.compare",
-        description="Accuracy of run B minus that of run A, paired image by image, with 95 %% bootstrap intervals. "
+        description="Accuracy of run B minus that of run A, paired image by image, with 95 % bootstrap intervals. "
         "Runs on other images, corruptions, seeds, speeds or protocols are refused; policies that chose from other λs "
         "are left out by name. The column cells counts what went into a mean. No model or data is needed.",
         epilog="examples:\n  python -m robustness.compare results/runs/before results/runs/after\n"

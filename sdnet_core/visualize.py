@@ -23,6 +23,7 @@ from torch import Tensor
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
 from data_prep.pictures import Picture, pick_pictures
+from data_prep.version import add_version
 from sdnet_core.augment import to_images
 from sdnet_core.checkpoints import load_model, read_card, shipped_models
 from sdnet_core.drawing import draw_atoms, draw_codes, draw_layers, draw_reconstructions
@@ -150,6 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
         " --out look",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_version(parser)
     parser.add_argument("model", metavar="MODEL", help="a shipped SDNet or the path of a checkpoint")
     parser.add_argument(
         "--images", nargs="+", required=True, metavar="IMAGE", help="image files, folders, or numbers: cifar10:0,5,7"
