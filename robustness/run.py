@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--speed",
         choices=SPEEDS,
         default="exact",
-        help="fast: compiled, in bfloat16 where the processor has it; the predictions that it changes are counted first",
+        help="fast: compiled, in bfloat16 where the processor has it; the predictions that it changes are counted",
     )
     add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
     add("--executor", choices=("local", "ray"), default="local", help="measure here (default) or on a Ray cluster")
