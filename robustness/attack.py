@@ -17,6 +17,7 @@ THREATS = ("whitebox", "transfer", "adaptive")
 AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
 _APGD_STEPS, _USUAL_STEPS = 100, 10
+_ROUNDING = 1e-6
 _COMMON_KEYS = {"name", "norm", "eps", "label", "batch_size"}
 _KEYS = {
     "pgd": {"steps", "step_size", "restarts", "random_start"},
@@ -25,6 +26,11 @@ _KEYS = {
 _GIVEN_OPTIONS = {"eps", "max_epsilon", "norm"}
 """Arguments of torchattacks' classes that are fields of an attack."""
 _DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("imagenet", "linf"): 4 / 255}
+
+
+def allowed_distance(eps: float) -> float:
+    """The largest ‖x′ − x‖ in float32 that counts as within the budget ``eps``."""
+    return eps * (1 + _ROUNDING) + _ROUNDING
 
 
 @dataclass(frozen=True, kw_only=True)

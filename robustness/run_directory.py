@@ -5,7 +5,7 @@ outcomes/<key>.parquet  one row per image of one finished cell
 adversarial/<key>.npz   the adversarial images of one attack on one model at one λ; <key>.partial/ while it runs
 samples.npz           a few perturbed images and their reconstructions, for the figures
 attack_samples.npz    a few adversarial images and what they do to the code
-cells.csv, summary.*, figures/   written by the analysis
+cells.csv, tables/, figures/, report.html   written by the analysis
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _LARGEST_SAMPLES = 1 << 30
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 MEASURED, SHOWN = ("outcomes", "adversarial"), ("tables", "figures", "cells.csv", "report.html")
 """What was measured, and what the analysis makes of it: folders and files of a run directory."""
+SAMPLES = ("samples", "attack_samples")
 _BATCH_ROWS = 1 << 17
 """Rows of outcomes that are read together; those of a larger cell on their own."""
 Columns = dict[str, np.ndarray]
@@ -128,7 +129,13 @@ class RunDirectory:
         for folder in (self.outcomes, self.adversarial):
             shutil.rmtree(folder, ignore_errors=True)
         self.clear_analysis()
+        self.clear_samples()
         self.outcomes.mkdir(parents=True)
+
+    def clear_samples(self) -> None:
+        """Remove the sample images: they are of the models that were measured last."""
+        for name in SAMPLES:
+            (self.path / f"{name}.npz").unlink(missing_ok=True)
 
     def clear_analysis(self) -> None:
         """Remove tables, figures and report: they must not outlive the outcomes that they were made of."""

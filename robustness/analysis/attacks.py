@@ -13,6 +13,7 @@ In every one of them an image counts as robust only if the model is right on the
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,13 +27,20 @@ from robustness.analysis.trust import Verdict, judge_rise, judge_transfer, unite
 from robustness.analysis.worst_case import worst_case
 from robustness.attack import format_eps
 
+_OF_ONE_SET = ("residual", "sparsity", "seconds")
+"""Columns of ``cells.csv`` that are of one set of images; empty where the worst of several is taken."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the attack tables: which images withstood, and whether that can be believed."""
+    """One line of the attack tables: which images withstood, and whether that can be believed.
+
+    ``crafted`` is the choice that the images were crafted for; None for those of every choice.
+    """
 
     duel: Duel
     threat: str
+    crafted: Choice | None
     shown: Choice
     right: np.ndarray
     verdict: Verdict
@@ -45,10 +53,12 @@ class Row:
     def fields(self) -> dict[str, object]:
         """The columns of ``cells.csv`` and ``policy``."""
         cells = self.duel.cells
-        cell = cells[cells["key"] == self.duel.keys[self.shown, self.shown]].iloc[0]
+        crafted = self.shown if self.crafted is None else self.crafted
+        cell = cells[cells["key"] == self.duel.keys[crafted, self.shown]].iloc[0]
         low, high = wilson_interval(int(self.right.sum()), len(self.right))
         return {
             **{name: cell[name] for name in [*CELL_COLUMNS, "policy"]},
+            **(dict.fromkeys(_OF_ONE_SET, math.nan) if self.crafted is None else {}),
             "threat": self.threat,
             "accuracy": self.accuracy,
             "ci_low": low,
@@ -146,13 +156,14 @@ def _rows_of(duel: Duel) -> list[Row]:
     for shown in duel.choices:
         elsewhere = duel.crafted_elsewhere(shown)
         own = duel.right(shown, shown)
-        rows.append(Row(duel, "whitebox", shown, own, _judge_pair(duel, shown, shown)))
+        rows.append(Row(duel, "whitebox", shown, shown, own, _judge_pair(duel, shown, shown)))
         if "transfer" in threats and duel.trained in elsewhere and duel.trained in duel.choices:
             verdict = _judge_pair(duel, duel.trained, shown)
-            rows.append(Row(duel, "transfer", shown, elsewhere[duel.trained], verdict))
+            rows.append(Row(duel, "transfer", duel.trained, shown, elsewhere[duel.trained], verdict))
         if "adaptive" in threats and elsewhere and duel.is_complete(shown):
             right = np.logical_and.reduce([own, *elsewhere.values()])
-            rows.append(Row(duel, "adaptive", shown, right, duel.own_verdict(shown, elsewhere.values())))
+            verdict = duel.own_verdict(shown, elsewhere.values())
+            rows.append(Row(duel, "adaptive", None, shown, right, verdict))
     return rows
 
 

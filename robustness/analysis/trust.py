@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from robustness.analysis.statistics import wilson_interval
+from robustness.attack import allowed_distance
 
 OK, SUSPECT, INVALID = "OK", "SUSPECT", "INVALID"
 _ORDER = (OK, SUSPECT, INVALID)
@@ -40,7 +41,6 @@ UNSTABLE = (0.01, 0.1)
 """Share of images that give other logits the second time."""
 DISTRIBUTION = (0.5, 1.0)
 """Share of images whose logits are a probability distribution."""
-BUDGET_TOLERANCE = 1e-6
 NOT_CHECKED = "not checked:"
 """Begins what is said of a comparison that the run does not hold; it marks nothing."""
 
@@ -107,7 +107,7 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
         grade(dropped, DROPPED, f"attempts on {dropped:.1%} of the images left the budget or [0, 1] and do not count"),
         grade(lost, REBATCH, f"{lost:.1%} of the images that the attack turned are answered rightly afterwards"),
     ]
-    outside = int((frame["distance"] > eps + BUDGET_TOLERANCE).sum())
+    outside = int((frame["distance"] > allowed_distance(eps)).sum())
     if outside:
         verdicts.append(Verdict(INVALID, (f"{outside} of {n} images are farther than ε from their original",)))
     if out_of_range := int((~frame["in_range"]).sum()):
@@ -130,10 +130,9 @@ def _judge_square(frame: pd.DataFrame, stages: list[str], left: np.ndarray) -> V
 def _judge_probe(frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str) -> Verdict:
     """A further attack on some of the images that withstood; its success is scaled to all of them."""
     withstood = frame["correct"].to_numpy() & left
-    was_tried = (frame[column] >= 0).to_numpy()
-    if not was_tried.any():
+    tried = frame.loc[(frame[column] >= 0).to_numpy() & left, column]
+    if not len(tried):
         return Verdict(SUSPECT, (f"not checked by {name}",)) if withstood.any() else Verdict(OK)
-    tried = frame.loc[was_tried & left, column]
     broken = int((tried == 0).sum())
     if broken < 2:
         return Verdict(OK)

@@ -125,7 +125,6 @@ def encode(
     *,
     victim: nn.Module,
     stages: tuple[str, ...],
-    seconds: float,
     batch_size: int,
     device: torch.device,
 ) -> AdversarialSet:
@@ -137,7 +136,6 @@ def encode(
         labels: (N,).
         victim: the model that was attacked, on ``device``.
         stages: names of the attack's stages.
-        seconds: that crafting took.
         batch_size: as in the attack.
         device: where the victim is.
     """
@@ -164,7 +162,7 @@ def encode(
         broken_by=crafted.broken_by.numpy().astype(np.int16),
         dropped=crafted.dropped.numpy(),
         stages=stages,
-        seconds=seconds,
+        seconds=crafted.seconds,
     )
 
 

@@ -132,7 +132,6 @@ class Attacker:
         attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
         victim = Victim(network, choice)
         stages = self._stages(task, victim)
-        started = time.perf_counter()
         images = _as_tensor(pixels)
         labels = torch.from_numpy(np.array(self.images.labels))
         before, weight = bar.n, attack.passes / len(stages)
@@ -151,6 +150,7 @@ class Attacker:
             batch_size=attack.batch_size,
             seed=self.seed,
             device=self.device,
+            for_wrong=self._stage_for_wrong(task, victim),
             journal=journal,
             progress=report,
         )
@@ -161,14 +161,25 @@ class Attacker:
             labels,
             victim=victim,
             stages=tuple(stage.name for stage in stages),
-            seconds=time.perf_counter() - started,
             batch_size=attack.batch_size,
             device=self.device,
         )
 
     def _stages(self, task: AttackTask, victim: Victim) -> list[Stage]:
-        classes = task.subject.network.num_classes
-        return list_stages(task.adversary.attack, victim, num_classes=classes, seed=self.seed)
+        return list_stages(
+            task.adversary.attack,
+            victim,
+            num_classes=task.subject.network.num_classes,
+            seed=self.seed,
+            leave_early=not task.adversary.shown_elsewhere,
+        )
+
+    def _stage_for_wrong(self, task: AttackTask, victim: Victim) -> Stage | None:
+        """PGD, which moves images that are wrong already, too, where they are shown at another λ."""
+        if not task.adversary.shown_elsewhere:
+            return None
+        pgd = Attack(name="pgd", norm=task.adversary.attack.norm, eps=task.adversary.attack.eps)
+        return list_stages(pgd, victim, num_classes=task.subject.network.num_classes, seed=self.seed)[0]
 
     def _evaluate(
         self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[LamChoice], batch_size: int

@@ -50,11 +50,13 @@ class Adversary:
         attack: what is done.
         crafted_for: λ, or the policy, that the attack differentiates through; None for a model without λ.
         probe_images: images that each trust probe takes.
+        shown_elsewhere: the images are shown to the model at other choices of λ, too.
     """
 
     attack: Attack
     crafted_for: LamChoice
     probe_images: int
+    shown_elsewhere: bool
     severity: ClassVar[int] = 0
     source: ClassVar[str] = "generated"
 
@@ -69,6 +71,7 @@ class Adversary:
             "attack": self.attack.identity(),
             "library": library_of(self.attack),
             "crafted_for": describe_choice(self.crafted_for),
+            **({"shown_elsewhere": True} if self.shown_elsewhere else {}),
         }
 
 

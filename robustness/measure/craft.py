@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from robustness.attack import allowed_distance
 from robustness.measure.journal import Attempt, Journal
 from robustness.measure.stages import Stage
-
-_BUDGET_TOLERANCE = 1e-6
 
 
 @dataclass
 class Crafted:
     """What an attack has come to; everything in the order of the images, on the CPU.
 
-    images: adversarial images float32 (N, 3, H, W) in [0, 1]; clean where the model was wrong from the start.
+    images: adversarial images float32 (N, 3, H, W) in [0, 1]; where the model was wrong from the start, clean ones or
+        those of the stage for them.
     attacked: (N,) the model was right on the clean image.
     robust: (N,) it was, and no attempt has fooled it yet.
     broken_by: (N,) index of the stage that fooled the model; −1 for none.
     dropped: (N,) an attempt broke the budget that it was given, and did not count.
+    seconds: of all attempts, those before a kill included.
     """
 
     images: Float[Tensor, "n 3 h w"]
@@ -31,6 +33,7 @@ class Crafted:
     robust: Bool[Tensor, " n"]
     broken_by: Int[Tensor, " n"]
     dropped: Bool[Tensor, " n"]
+    seconds: float = 0.0
 
     @classmethod
     def start(cls, images: Float[Tensor, "n 3 h w"], attacked: Bool[Tensor, " n"]) -> Crafted:
@@ -58,6 +61,7 @@ def craft(
     batch_size: int,
     seed: int,
     device: torch.device,
+    for_wrong: Stage | None = None,
     journal: Journal | None = None,
     progress: Callable[[str, int], object] = lambda _stage, _n: None,
 ) -> Crafted:
@@ -77,38 +81,49 @@ def craft(
         seed: the global generator has this seed, plus the stage's index, at the start of every batch; restored at the
             end.
         device: where to compute.
+        for_wrong: moves the images that the model gets wrong from the start, too. That makes no difference to this
+            model; at another λ, where it may be right on them, a clean image would pass for one that withstood.
         journal: where every batch is kept, and from which a killed attack goes on.
         progress: called with a stage's name and the number of images that it is through with.
     """
+
+    def attempt(index: int, stage: Stage, members: Int[Tensor, " m"]) -> Iterator[tuple[Tensor, Attempt]]:
+        for batch, chosen in enumerate(torch.split(members, batch_size) if len(members) else ()):
+            found = journal.read(index, batch, chosen, images[chosen].shape) if journal else None
+            if found is None:
+                torch.manual_seed(seed + index)
+                x, y = images[chosen].to(device), labels[chosen].to(device)
+                found = _attempt(victim, stage, x, y, norm=norm, eps=eps)
+                if journal:
+                    journal.write(index, batch, chosen, found)
+            crafted.seconds += float(found.seconds)
+            yield chosen, found
+
     images = images.contiguous()  # the libraries take views
     crafted = Crafted.start(images, _right(victim, images, labels, batch_size, device))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         for index, stage in enumerate(stages):
-            members = crafted.robust.nonzero()[:, 0]
-            for batch, chosen in enumerate(torch.split(members, batch_size) if len(members) else ()):
-                shape = images[chosen].shape
-                attempt = journal.read(index, batch, chosen, shape) if journal else None
-                if attempt is None:
-                    torch.manual_seed(seed + index)
-                    x, y = images[chosen].to(device), labels[chosen].to(device)
-                    attempt = _attempt(victim, stage, x, y, norm=norm, eps=eps)
-                    if journal:
-                        journal.write(index, batch, chosen, attempt)
-                crafted.take(index, chosen, attempt)
+            for chosen, found in attempt(index, stage, crafted.robust.nonzero()[:, 0]):
+                crafted.take(index, chosen, found)
                 progress(stage.name, len(chosen))
+        if for_wrong is not None:
+            for chosen, found in attempt(len(stages), for_wrong, (~crafted.attacked).nonzero()[:, 0]):
+                crafted.images[chosen] = found.images
     return crafted
 
 
 def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str, eps: float) -> Attempt:
     """One stage on one batch."""
+    started = time.perf_counter()
     attempt = stage.perturb(x, y).detach().to(x.device)
-    valid = (distance(attempt, x, norm) <= eps * (1 + _BUDGET_TOLERANCE) + _BUDGET_TOLERANCE) & _in_range(attempt)
+    valid = (distance(attempt, x, norm) <= allowed_distance(eps)) & _in_range(attempt)
     attempt = torch.where(valid[:, None, None, None], attempt, x)
     with torch.no_grad():
         fooled = victim(attempt).max(1)[1] != y
     dropped = ~valid if stage.knows_budget else torch.zeros_like(valid)
-    return Attempt(attempt.cpu(), fooled.cpu(), dropped.cpu())
+    images, fooled, dropped = attempt.cpu(), fooled.cpu(), dropped.cpu()
+    return Attempt(images, fooled, dropped, torch.tensor(time.perf_counter() - started, dtype=torch.float64))
 
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:

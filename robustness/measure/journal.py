@@ -21,11 +21,13 @@ class Attempt:
 
     images: float32 (M, 3, H, W) in [0, 1], within the budget. fooled: (M,) whether the model gets them wrong.
     dropped: (M,) whether the attempt broke the budget that it was given and is the clean image instead.
+    seconds: float64 (), what it took.
     """
 
     images: Float[Tensor, "m 3 h w"]
     fooled: Bool[Tensor, " m"]
     dropped: Bool[Tensor, " m"]
+    seconds: Float[Tensor, ""]
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Journal:
         shape: of the images, (M, 3, H, W).
         """
         arrays = read_arrays(self._path(stage, batch), most=4 * shape.numel() + _OVERHEAD)
-        if arrays is None or arrays.keys() != {"members", "images", "fooled", "dropped"}:
+        if arrays is None or arrays.keys() != {"members", "images", "fooled", "dropped", "seconds"}:
             return None
         found = {name: torch.from_numpy(array) for name, array in arrays.items()}
         stored, attempt = found.pop("members"), Attempt(**found)
         fits = attempt.images.shape == shape and attempt.images.dtype == torch.float32
-        fits = fits and attempt.fooled.dtype == attempt.dropped.dtype == torch.bool
+        fits = fits and attempt.fooled.dtype == attempt.dropped.dtype == torch.bool and attempt.seconds.ndim == 0
         return attempt if fits and torch.equal(stored, members) else None
 
     def clear(self) -> None:

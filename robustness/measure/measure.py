@@ -109,6 +109,7 @@ class Measurement:
         try:
             self._check_clean_accuracy(self.done)
             self._measure_jobs()
+            self.directory.clear_samples()
             self._keep_samples()
             self._keep_attack_samples()
         except BaseException:

@@ -66,9 +66,15 @@ def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> lis
     for attack in suite.attacks:
         for subject in subjects:
             choices = attacked_choices(suite, subject)
+            elsewhere = suite.threats != ("whitebox",) and subject.network.has_lam
             for crafted_for in choices:
-                adversary = Adversary(attack=attack, crafted_for=crafted_for, probe_images=suite.probe_images)
-                shown = [crafted_for] if suite.threats == ("whitebox",) else choices
+                adversary = Adversary(
+                    attack=attack,
+                    crafted_for=crafted_for,
+                    probe_images=suite.probe_images,
+                    shown_elsewhere=elsewhere,
+                )
+                shown = choices if elsewhere else [crafted_for]
                 cells = tuple(Cell(subject, choice, adversary, images, suite.seed) for choice in shown)
                 tasks.append(AttackTask(subject, adversary, cells))
     return tasks

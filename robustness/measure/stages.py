@@ -63,8 +63,18 @@ def library_of(attack: Attack) -> str:
         raise PrerequisiteError(f"attack {attack.label} needs the package {package}: pip install {package}") from None
 
 
-def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: int) -> list[Stage]:
+def list_stages(
+    attack: Attack, victim: nn.Module, *, num_classes: int, seed: int, leave_early: bool = True
+) -> list[Stage]:
     """The stages of ``attack`` on ``victim``, in their order.
+
+    Args:
+        attack: what is done.
+        victim: images to logits.
+        num_classes: of the victim.
+        seed: of AutoAttack's parts.
+        leave_early: AutoAttack's APGD may stop where every image of a batch was fooled once. The victim is fooled as
+            often either way; what just fools it fools another model less often than what further steps make of it.
 
     Raises:
         PrerequisiteError: the library of the attack is not installed.
@@ -73,7 +83,7 @@ def list_stages(attack: Attack, victim: nn.Module, *, num_classes: int, seed: in
     """
     library_of(attack)
     if attack.name == "autoattack":
-        return _autoattack_stages(attack, victim, num_classes, seed)
+        return _autoattack_stages(attack, victim, num_classes, seed, leave_early=leave_early)
     if attack.name == "pgd":
         import torchattacks
 
@@ -130,8 +140,13 @@ def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -
         raise InputError(f"attack {attack.label}: its loss needs {needed} classes and the model has {num_classes}")
 
 
-def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> list[Stage]:
-    """AutoAttack's parts with its own parameters; APGD ends as soon as every image of its batch was fooled once.
+def _autoattack_stages(
+    attack: Attack, victim: nn.Module, num_classes: int, seed: int, *, leave_early: bool
+) -> list[Stage]:
+    """AutoAttack's parts with its own parameters.
+
+    With ``leave_early`` APGD ends as soon as every image of its batch was fooled, but for the version for stochastic
+    models, ``rand``, where one wrong answer proves little.
 
     Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
         defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.
@@ -155,7 +170,7 @@ def _autoattack_stages(attack: Attack, victim: nn.Module, num_classes: int, seed
     targets = min(9, num_classes - 1)
     ensemble.apgd_targeted.n_target_classes = min(ensemble.apgd_targeted.n_target_classes, targets)
     ensemble.fab.n_target_classes = min(ensemble.fab.n_target_classes, targets)
-    for apgd in (ensemble.apgd, ensemble.apgd_targeted):
+    for apgd in (ensemble.apgd, ensemble.apgd_targeted) if leave_early and attack.version != "rand" else ():
         apgd.attack_single_run = _stopping_early(apgd.attack_single_run, watcher)
     ensemble.square.n_queries = attack.queries
     restarts = ensemble.fab.n_restarts
@@ -224,7 +239,10 @@ class Watcher(nn.Module):
             self.found = torch.where(wrong[:, None, None, None], images.detach(), self.found)
             self._fooled = self._fooled | wrong
             if bool(self._fooled.all()):
-                raise _EveryImageFooled
+                again = self.model(self.found).detach().max(1)[1] != self._labels  # a stochastic model may think again
+                self._fooled &= again
+                if bool(again.all()):
+                    raise _EveryImageFooled
         return logits
 
     @contextmanager

@@ -20,7 +20,7 @@ def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
     clean = (images.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     eps = 2 / 255 if norm == "linf" else 0.2
     crafted = run(victim, Attack(name="pgd", norm=norm, eps=eps, steps=5), images, labels)
-    options = {"victim": victim, "stages": ("restart-0",), "seconds": 1.0}
+    options = {"victim": victim, "stages": ("restart-0",)}
     stored = encode(crafted, clean, labels, batch_size=12, device=CPU, **options)
     stored.write(tmp_path / "a.npz")
     read = AdversarialSet.read(tmp_path / "a.npz", clean)
@@ -30,7 +30,7 @@ def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
     assert (distance(decoded, images, norm) <= distance(crafted.images, images, norm) + 1e-6).all()
     assert (decoded - crafted.images).abs().max() <= eps / 127 + 1e-6
     assert torch.equal(victim(decoded).argmax(1) == labels, crafted.robust)
-    assert read.seconds == 1.0
+    assert read.seconds == crafted.seconds > 0
     assert AdversarialSet.read(tmp_path / "a.npz", clean[:5]) is None
     arrays = dict(np.load(tmp_path / "a.npz"))
     for name, damage in {
@@ -59,7 +59,7 @@ def test_images_whose_answer_depends_on_the_last_bit_are_stored_exactly():
     truth = torch.ones(4, dtype=torch.bool)
     crafted = Crafted(moved, truth, ~truth, torch.zeros(4, dtype=torch.int64), ~truth)
     labels = torch.zeros(4, dtype=torch.int64)
-    options = {"victim": Touchy(), "stages": ("s",), "seconds": 0.0}
+    options = {"victim": Touchy(), "stages": ("s",)}
     clean = np.zeros((4, 8, 8, 3), np.uint8)
     stored = encode(crafted, clean, labels, batch_size=4, device=CPU, **options)
     assert list(stored.exact_index) == [0, 1, 2, 3]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from attacked import CPU, SHAPE, Linear, Marked, TinyConvolution, marked_problem, run, small_victim
+from torch import Tensor, nn
 
 from data_prep import load_images
 from data_prep.errors import InputError
 from robustness.attack import Attack
-from robustness.measure.craft import distance
-from robustness.measure.stages import list_stages
+from robustness.measure.craft import craft, distance
+from robustness.measure.stages import Watcher, list_stages
 from robustness.measure.subjects import load_subjects
 from robustness.measure.victims import Victim
 from sdnet_core.adversarial import frozen
@@ -62,6 +63,51 @@ def test_attacks_on_a_shipped_model_agree_with_the_libraries_to_the_image():
             moved = torchattacks.PGD(victim, eps=eps, alpha=eps / 4, steps=10)(images, labels)
         torch.testing.assert_close(pgd.images, moved)
         assert torch.equal(pgd.robust, victim(moved).argmax(1) == labels)
+
+
+def test_autoattack_that_is_not_left_early_fools_other_models_more_often():
+    """The same robust images on the victim itself; what only just fools it is harmless elsewhere."""
+    model = TinyConvolution()
+    images = torch.rand(24, *SHAPE, generator=torch.Generator().manual_seed(1))
+    labels = model(images).argmax(1).detach()
+    attack = Attack(name="autoattack", norm="linf", eps=0.1, version="custom", parts=("apgd-ce",))
+    found = {
+        early: craft(
+            model,
+            list_stages(attack, model, num_classes=5, seed=0, leave_early=early),
+            images,
+            labels,
+            **{"norm": "linf", "eps": 0.1, "batch_size": 24, "seed": 0, "device": CPU},
+        )
+        for early in (True, False)
+    }
+    assert not found[True].robust.any()
+    assert not found[False].robust.any()
+    other = TinyConvolution()
+    with torch.no_grad():
+        other.linear.weight += 0.05 * torch.randn(other.linear.weight.shape, generator=torch.Generator().manual_seed(2))
+    standing = {early: int((other(crafted.images).argmax(1) == labels).sum()) for early, crafted in found.items()}
+    assert standing[False] < standing[True]
+
+
+def test_one_lucky_wrong_answer_of_a_stochastic_model_does_not_end_an_attack():
+    """The model is wrong every third time that it is asked, whatever it is shown."""
+
+    class Moody(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked = 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.asked += 1
+            return torch.tensor([[0.0, 1.0] if self.asked % 3 == 0 else [1.0, 0.0]]).repeat(len(images), 1)
+
+    watcher, labels = Watcher(Moody()), torch.zeros(4, dtype=torch.int64)
+    images = torch.rand(4, *SHAPE)
+    with watcher.watching(images, labels):
+        for _ in range(7):
+            watcher(images)
+    assert watcher.model.asked > 7, "it was asked again, and not left"
 
 
 def test_standard_autoattack_has_its_four_parts_in_their_order():

@@ -21,6 +21,7 @@ from robustness.analysis.frames import CELL_COLUMNS
 from robustness.laws import FittedLaw, law_path, write_law
 from robustness.measure.adversarial import AdversarialSet
 from robustness.policies import ResidualLaw
+from robustness.run_directory import RunDirectory
 from sdnet_core import load_model, weights_fingerprint
 
 
@@ -105,6 +106,31 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
 
     transfers = pd.read_csv(tmp_path / "run/tables/transfer.csv")
     assert len(transfers) == 2 * (9 + 1)
+
+    assert attacks.loc[attacks["threat"] == "adaptive", ["residual", "sparsity", "seconds"]].isna().all(axis=None)
+    of_training = attacks[(attacks["model"] == "sparse") & (attacks["eps"] > 0.03)].set_index(["threat", "lam"])
+    transferred, own = of_training.loc[("transfer", 0.5)], of_training.loc[("whitebox", 0.5)]
+    assert transferred["residual"] != own["residual"], "of the images that were shown, not of those crafted there"
+
+
+def test_every_image_is_moved_where_it_is_shown_at_another_lambda(attack_suite, tmp_path, without_figures):
+    """Images that are wrong at the λ they are crafted for, too; nothing is moved that is shown at one λ only."""
+    measure(attack_suite, tmp_path / "run")
+    moved = {}
+    for cell in json.loads((tmp_path / "run/run.json").read_text())["cells"]:
+        outcome = RunDirectory(tmp_path / "run").read_outcome(cell["key"], n=8)[0]
+        if "distance" in outcome:
+            moved.setdefault(cell["model"], []).append(outcome.loc[~outcome["attacked"], "distance"])
+    assert (pd.concat(moved["sparse"]) > 0).all()
+    assert (pd.concat(moved["plain"]) == 0).all()
+    assert len(pd.concat(moved["sparse"])) > 0 < len(pd.concat(moved["plain"]))
+
+
+def test_samples_of_models_that_are_not_measured_any_more_are_gone(attack_suite, tmp_path, without_figures):
+    measure(attack_suite, tmp_path / "run")
+    assert len(list((tmp_path / "run").glob("*samples.npz"))) == 2
+    measure(attack_suite, tmp_path / "run", "--models", f"{tmp_path}/plain.safetensors")
+    assert not list((tmp_path / "run").glob("*samples.npz"))
 
 
 def test_a_second_run_measures_nothing_and_a_lost_outcome_only_is_measured_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from attacked import CPU, Marked, half_breaker, linear_problem, marked_problem, run
@@ -10,7 +11,7 @@ from robustness.attack import Attack
 from robustness.measure import craft as craft_module
 from robustness.measure.craft import craft, distance
 from robustness.measure.journal import Journal
-from robustness.measure.stages import Stage
+from robustness.measure.stages import Stage, list_stages
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -62,6 +63,22 @@ def test_an_attempt_outside_the_budget_is_no_attempt_and_is_recorded():
     assert not craft(Marked(), [smallest], images, labels, **options).dropped.any()
 
 
+def test_images_that_are_wrong_from_the_start_can_be_moved_without_counting():
+    """Trap 4: shown at another λ, where the model may be right on them, they would pass for images that withstood."""
+    model, images, labels, _ = linear_problem()
+    labels[::4] = 1 - labels[::4]
+    pgd = Attack(name="pgd", norm="linf", eps=0.01, steps=3, batch_size=9)
+    alone = run(model, pgd, images, labels)
+    (stage,) = list_stages(pgd, model, num_classes=2, seed=0)
+    moved = run(model, pgd, images, labels, for_wrong=stage)
+    assert torch.equal(alone.images[::4], images[::4])
+    distances = distance(moved.images, images, "linf")
+    assert ((distances > 0.009) & (distances < 0.01 + 1e-6)).all()
+    for name in ("attacked", "robust", "broken_by", "dropped"):
+        assert torch.equal(getattr(moved, name), getattr(alone, name))
+    assert torch.equal(moved.images[alone.attacked], alone.images[alone.attacked])
+
+
 def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
     """Every batch is kept; the resumed result is the undisturbed one, random starts included."""
     model, images, labels, _ = linear_problem()
@@ -79,11 +96,13 @@ def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "journal")
     with pytest.raises(KeyboardInterrupt):
         run(model, attack, images, labels, journal=journal, progress=stop)
+    kept = sorted(journal.folder.iterdir())
     seen: list[tuple[str, int]] = []
     resumed = run(model, attack, images, labels, journal=journal, progress=lambda *step: seen.append(step))
     assert torch.equal(resumed.images, whole.images)
     assert torch.equal(resumed.robust, whole.robust)
     assert torch.equal(resumed.broken_by, whole.broken_by)
+    assert resumed.seconds > sum(float(read["seconds"]) for read in map(np.load, kept))
     assert seen == expected
     assert len(made) == len(expected), "no batch was attacked twice"
 

@@ -143,6 +143,16 @@ def test_what_chance_and_rounding_do_raises_none(changes):
     assert mark(**changes) == Verdict(OK)
 
 
+def test_a_probe_counts_only_for_what_it_was_tried_on():
+    """Of the images that stand in the worst case none was probed: the probe says nothing of them."""
+    standing = np.arange(N) >= 70
+    verdict = judge(outcomes(), eps=0.03, num_classes=10, standing=standing)
+    assert verdict.mark == SUSPECT
+    assert verdict.reasons == ("not checked by Square", "not checked by PGD-100")
+    standing[69] = True
+    assert judge(outcomes(), eps=0.03, num_classes=10, standing=standing).mark == OK
+
+
 def test_transfers_that_beat_the_whitebox_attack_are_told():
     own = np.arange(N) < 40
     assert judge_transfer(own, {"λ = 0.1": np.arange(N) < 39}).mark == OK
