@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from data_prep import corruption_names
 from data_prep.errors import EXIT_DONE, InputError, check_seed, check_words, run_command
 from data_prep.files import as_file_name, write_text
 from data_prep.version import add_version
 from robustness import run
+from robustness.analysis.page_data import ABLATION
 from robustness.analysis.statistics import wilson_interval
 from robustness.analysis.summary import MEAN
 from robustness.analysis.tables import to_markdown, write_csv
@@ -128,9 +130,10 @@ def main(argv: list[str] | None = None) -> int:
     fields |= {"name": f"ablation-{recipe.name}", "data": recipe.data, "selection": "", "n": arguments.n}
     fields |= {"models": tuple(models), "lambdas": tuple(lambdas), "baseline": BASE}
     suite = Suite(**fields)
-    if not suite.corruptions:
+    if not set(suite.corruptions) - set(corruption_names("extra")):
         raise InputError(
-            f"the suite {arguments.suite} has no corruptions to compare variants by: choose another --suite"
+            f"the suite {arguments.suite} has none of the standard corruptions, by whose mean variants are compared: "
+            "choose another --suite"
         )
     run.find_images(suite, arguments.data_dir)  # what cannot be measured is refused before it is trained
     trained = {name for name, changes in variants.items() if _is_trained(out / name, changes, arguments)}
@@ -145,8 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     for name in [name for name in variants if name not in trained]:
         overrides = itertools.chain.from_iterable(("--set", change) for change in variants[name])
         train.main([*options, *overrides, *threads, *shared, "--out", str(out / name)])
-    words = [*shared, "--out", str(out / "run")]
-    if code := run.measure(suite, run.make_parser().parse_args(words), words):
+    measuring = run.make_parser().parse_args([*shared, "--out", str(out / "run")])
+    if code := run.measure(suite, measuring, [*ABLATION, *words]):
         return code
     table = compare_variants(out, variants)
     write_csv(table, out / "ablation.csv")

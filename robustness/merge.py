@@ -157,8 +157,11 @@ def _copy(source: Path, target: Path) -> None:
 def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: RunDirectory) -> dict[str, Any]:
     """The record of the whole: that of the first shard, with what every shard ran on."""
     states = {cell["status"] for cell in cells}
-    parts = [part for record in records for part in record.get("shards", [record])]
     kept = ("shard", "status", "started", "written", "environment", "events")
+    parts: list[dict[str, Any]] = []
+    for part in (part for record in records for part in record.get("shards", [record])):
+        if (described := {name: part[name] for name in kept if name in part}) not in parts:
+            parts.append(described)
     return {
         **{name: value for name, value in records[0].items() if name != "schema_version"},
         "status": "failed" if "failed" in states else "incomplete" if "missing" in states else "complete",
@@ -166,17 +169,21 @@ def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: R
         "started": min(record["started"] for record in records),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "shard": None,
-        "shards": [{name: part[name] for name in kept if name in part} for part in parts],
+        "shards": parts,
         "cells": cells,
     }
 
 
 def _ask_for_all(asked: Sequence[str], out: RunDirectory) -> list[str]:
-    """The command line that measures what is missing: a shard's, without ``--shard`` and with ``--out OUT``."""
-    kept = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    kept.add_argument("--shard")
-    kept.add_argument("--out")
-    return [*kept.parse_known_args(list(asked))[1], "--out", str(out.path)]
+    """The command line that measures what is missing: a shard's with ``--out OUT``, no ``--shard`` and no ``--fresh``.
+
+    Like :mod:`robustness.run` it takes abbreviations of them; those that fit other options were refused there.
+    """
+    dropped = argparse.ArgumentParser(add_help=False)
+    dropped.add_argument("--shard")
+    dropped.add_argument("--out")
+    dropped.add_argument("--fresh", action="store_true")
+    return [*dropped.parse_known_args(list(asked))[1], "--out", str(out.path)]
 
 
 def describe_gaps(out: RunDirectory) -> list[str]:

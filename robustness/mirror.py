@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import fsspec
 from tqdm import tqdm
 
+from data_prep.arrays import is_whole_archive
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
-from robustness.run_directory import MEASURED, SHOWN, RunDirectory
+from robustness.run_directory import MEASURED, SAMPLES, SHOWN, RunDirectory
+from robustness.seal import is_whole
 
 PUSH_SECONDS = 60.0
 """While a run measures, what it finished is copied this often."""
@@ -49,8 +52,8 @@ def local_folder(place: str) -> Path:
 class Mirror:
     """A run directory and its copy at a URL of any file system that fsspec knows.
 
-    A file that arrives there in part, where a store has no whole writes, is recognised as damaged when it is fetched,
-    and measured again.
+    A file that arrives there in part, where a store has no whole writes, is recognised as damaged when it is fetched:
+    a whole one that is here stays and is copied once more, what is nowhere whole is measured again.
 
     Args:
         directory: the local one.
@@ -78,31 +81,60 @@ class Mirror:
         self._pushed = time.monotonic()
 
     def pull(self) -> None:
-        """Fetch what was measured and is not here yet."""
+        """Fetch what was measured and is not here yet; a file that is whole here never gives way to a damaged one.
+
+        Raises:
+            InputError: the URL holds something else than a run, or than what a first copy left that broke off.
+        """
+        names = self._list()
+        if "run.json" not in names:
+            names = {name: size for name, size in names.items() if _is_cell(name)}  # the run makes the rest anew
+        for name, size in names.items():
+            if _MEASURED.fullmatch(name) and self._fetch(name, size):
+                self._same[name] = _stamp(self.directory.path / name)
+
+    def _list(self) -> dict[str, int]:
+        """Names and sizes of the files there; raises InputError if they are not of a run."""
         with self._reaching():
             there = self._files.find(self._root, detail=True)
-        names = {path.removeprefix(self._root).lstrip("/"): entry["size"] for path, entry in there.items()}
-        if names and "run.json" not in names:
+        names = {path.removeprefix(self._root).lstrip("/"): int(entry["size"]) for path, entry in there.items()}
+        if names and "run.json" not in names and not _is_begun(names):
             raise InputError(f"{self.url} holds other files and no run.json: choose another --out")
-        for name, size in names.items():
-            path = self.directory.path / name
-            if _MEASURED.fullmatch(name):
-                if not path.exists() or path.stat().st_size != size or name == "run.json":
-                    with self._reaching(), replacing(path) as temporary:
-                        self._files.get_file(f"{self._root}/{name}", str(temporary))
-                self._same[name] = _stamp(path)
+        return names
+
+    def _fetch(self, name: str, size: int) -> bool:
+        """Fetch a file of ``size`` bytes if it is not here; returns whether the two are now the same."""
+        path = self.directory.path / name
+        if name != "run.json" and path.exists() and path.stat().st_size == size:
+            return True
+        if _is_cell(name) and _is_whole(path):
+            return False
+        with suppress(_DamagedError), replacing(path) as temporary:
+            with self._reaching():
+                self._files.get_file(f"{self._root}/{name}", str(temporary))
+            if not _is_whole(temporary):
+                raise _DamagedError
+            return True
+        return False
 
     def push(self) -> None:
-        """Copy what is new or changed to the URL, ``run.json`` last."""
+        """Copy what is new or changed to the URL: what was measured first, ``run.json`` last."""
         found = [path for path in self.directory.path.rglob("*") if path.is_file()]
         names = {path.relative_to(self.directory.path).as_posix(): path for path in found}
-        for name in sorted(names, key=lambda name: (name == "run.json", name)):
-            is_finished = not name.endswith(".partial.npz") and not any(part[0] == "." for part in name.split("/"))
-            if is_finished and self._same.get(name) != (stamp := _stamp(names[name])):
+        for name in sorted(names, key=lambda name: (name == "run.json", not _is_cell(name), name)):
+            if _is_finished(name) and self._same.get(name) != (stamp := _stamp(names[name])):
                 with self._reaching():
-                    self._files.put_file(str(names[name]), f"{self._root}/{name}")
+                    self._put(names[name], f"{self._root}/{name}")
                 self._same[name] = stamp
         self._pushed = time.monotonic()
+
+    def _put(self, path: Path, place: str) -> None:
+        """Copy a file; a store of folders first gets the one that is missing."""
+        try:
+            self._files.put_file(str(path), place)
+        except FileNotFoundError:
+            self._files.makedirs(place.rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(path), place)
 
     def push_if_due(self) -> None:
         """Copy what is finished if the last time is a while ago; where that fails, later."""
@@ -118,9 +150,10 @@ class Mirror:
             tqdm.write(f"warning: {error}", file=sys.stderr)
 
     def clear(self) -> None:
-        """Forget everything that was measured, and what was made of it."""
+        """Forget everything that was measured, and what was made of it; raises InputError if it is not of a run."""
+        self._list()
         with self._reaching():
-            for name in (*MEASURED, *SHOWN):
+            for name in (*MEASURED, *SHOWN, *SAMPLES):
                 if self._files.exists(f"{self._root}/{name}"):
                     self._files.rm(f"{self._root}/{name}", recursive=True)
 
@@ -139,6 +172,37 @@ class Mirror:
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size
+
+
+class _DamagedError(Exception):
+    """What was fetched is not whole."""
+
+
+def _is_cell(name: str) -> bool:
+    """Whether a file belongs to a single cell or attack, and so is whole or of no use."""
+    return name.split("/")[0] in MEASURED
+
+
+def _is_begun(names: Iterable[str]) -> bool:
+    """Whether ``names`` are what a copy leaves that breaks off before ``run.json``: cells, and files of a run."""
+    own = (*MEASURED, *SHOWN)
+    return any(map(_is_cell, names)) and all(name.split("/")[0] in own or _MEASURED.fullmatch(name) for name in names)
+
+
+def _is_finished(name: str) -> bool:
+    """Whether nothing hides a file or says that an attack is still under way: ``<key>.partial/00-00000.npz``."""
+    return not any(part.startswith(".") or part.endswith(".partial") for part in name.split("/"))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file that a run measured is there and as it was written."""
+    if path.suffix == ".npz":
+        return is_whole_archive(path)
+    try:
+        content = path.read_bytes()
+        return is_whole(content, path.stem) if path.suffix == ".parquet" else isinstance(json.loads(content), dict)
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def fetch(place: str) -> RunDirectory:

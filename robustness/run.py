@@ -69,6 +69,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
     )
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
+    add(
+        "--selection",
+        choices=("extra", "same", "none"),
+        help="corruptions of training images that `validated` chooses λ on; none: leave their cells out",
+    )
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
@@ -125,6 +130,8 @@ def read_suite(arguments: argparse.Namespace) -> Suite:
     if not asked["models"] and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
         raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
     fields |= {key: value for key, value in asked.items() if value is not False}
+    if arguments.selection is not None:
+        fields["selection"] = "" if arguments.selection == "none" else arguments.selection
     fields |= {key: getattr(arguments, key) for key in ("n", "seed") if getattr(arguments, key) is not None}
     return Suite(**fields)
 
@@ -150,7 +157,7 @@ def prepare(suite: Suite, arguments: argparse.Namespace) -> Measurement:
     images, archive = find_images(suite, arguments.data_dir)
     large = max(images.pixels.shape[1:3]) > _LARGE_SIDE
     subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device, speed=arguments.speed)
-    check_attacks(suite.attacks, subjects)
+    check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:
         raise InputError(f"the baseline {suite.baseline!r} is none of the models: choose from {', '.join(names)}")
@@ -185,8 +192,7 @@ def find_images(suite: Suite, data_dir: Path) -> tuple[ImageSet, ArchiveC | None
     if suite.n is not None:
         images = images.subset(suite.n, seed=suite.seed)
     archive = find_official(suite, images, data_dir.resolve())
-    if archive is None:
-        check_generated(suite, images)
+    check_generated(suite, images, {*suite.selection_corruptions, *(() if archive else suite.corruptions)})
     return images, archive
 
 

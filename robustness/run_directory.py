@@ -42,7 +42,7 @@ _LARGEST_SAMPLES = 1 << 30
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 MEASURED, SHOWN = ("outcomes", "adversarial"), ("tables", "figures", "cells.csv", "report.html")
 """What was measured, and what the analysis makes of it: folders and files of a run directory."""
-SAMPLES = ("samples", "attack_samples")
+SAMPLES = ("samples.npz", "attack_samples.npz")
 _BATCH_ROWS = 1 << 17
 """Rows of outcomes that are read together; those of a larger cell on their own."""
 Columns = dict[str, np.ndarray]
@@ -135,7 +135,7 @@ class RunDirectory:
     def clear_samples(self) -> None:
         """Remove the sample images: they are of the models that were measured last."""
         for name in SAMPLES:
-            (self.path / f"{name}.npz").unlink(missing_ok=True)
+            (self.path / name).unlink(missing_ok=True)
 
     def clear_analysis(self) -> None:
         """Remove tables, figures and report: they must not outlive the outcomes that they were made of."""

@@ -26,6 +26,8 @@ from robustness.attack import NORMS, format_eps
 from robustness.laws import Family
 from robustness.policies import is_upper_bound
 
+ABLATION = ("-m", "robustness.ablate")
+"""How ``asked`` of a run begins that :mod:`robustness.ablate` made: its own options follow, not those of the run."""
 _LARGE_SIDE = 64
 """Sample images of more pixels a side are shrunk and stored as JPEG."""
 _MOST_ROWS = 8_000
@@ -275,8 +277,10 @@ def _describe_agreement(agreement: dict[str, Any]) -> str:
 
 
 def _rerun(run: Run) -> str:
-    asked = shlex.join(",".join(map(_to_relative, text.split(","))) for text in run.record["asked"])
-    return f"python -m robustness.run {asked}".strip() + (
+    """The command that makes the run again, and the one that makes this page again."""
+    asked = run.record["asked"]
+    words = asked if tuple(asked[:2]) == ABLATION else ["-m", "robustness.run", *asked]
+    return shlex.join(["python", *(",".join(map(_to_relative, text.split(","))) for text in words)]) + (
         "\n\n# the tables, figures and this page again, without models or data:\n"
         f"python -m robustness.report {shlex.quote(_to_relative(str(run.directory.path)))}"
     )

@@ -23,7 +23,7 @@ from robustness.measure.craft import craft, distance
 from robustness.measure.evaluate import evaluate
 from robustness.measure.journal import Journal
 from robustness.measure.perturbations import PerturbedImages
-from robustness.measure.probes import ModelProbes, Prober
+from robustness.measure.probes import ModelProbes, Prober, check_libraries
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.subjects import Subject
 from robustness.measure.victims import LamChoice, Victim
@@ -239,14 +239,18 @@ class Attacker:
         return vars(self._model_probes[subject.name, choice]) | vars(own)
 
 
-def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject]) -> None:
+def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, probed: bool) -> None:
     """Set every attack up on every model, so that what cannot run shows before the work.
 
+    ``probed``: the trust probes run, too, which are attacks of both libraries.
+
     Raises:
-        PrerequisiteError: the library of an attack is not installed.
+        PrerequisiteError: the library of an attack or of the probes is not installed.
         InputError: there is no such attack, or it does not fit the model.
     """
     for attack in attacks:
+        if probed:
+            check_libraries(attack)
         for subject in subjects:
             network = subject.network
             list_stages(attack, Victim(network, subject.lam), num_classes=network.num_classes, seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,14 @@ def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveC | 
     return archive
 
 
-def check_generated(suite: Suite, images: ImageSet) -> None:
-    """Corrupt one image by everything that the suite will generate, so that what is missing shows before the work.
+def check_generated(suite: Suite, images: ImageSet, corruptions: Iterable[str]) -> None:
+    """Corrupt one image by everything that will be generated, so that what is missing shows before the work.
 
     Raises:
         PrerequisiteError: a corruption needs pictures that are not installed.
         InputError: the images are too small for a corruption.
     """
-    for corruption in suite.corruptions:
+    for corruption in corruptions:
         corrupt(images.pixels[:1], corruption, severity=suite.levels(corruption)[0], profile=suite.profile)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from robustness.attack import Attack
 from robustness.measure.craft import craft
-from robustness.measure.stages import list_stages
+from robustness.measure.stages import library_of, list_stages
 
 LONG_STEPS = 100
 SQUARE_QUERIES = 300
@@ -26,6 +26,12 @@ _UNBOUNDED = Attack(name="pgd", norm="linf", eps=1.0, steps=20, step_size=0.1, r
 """From the image itself: a random start at ε = 1 is a noise image, which fools any model without a gradient."""
 _BATCH = 100
 NOT_TRIED = -1
+
+
+def check_libraries(attack: Attack) -> None:
+    """Make sure that what is tried beside ``attack`` is installed; raises PrerequisiteError if it is not."""
+    for name in ("pgd", "autoattack"):
+        library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=f"{attack.label} (with its probes)"))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ import pytest
 
 from data_prep.errors import InputError
 from robustness.ablate import BASE, list_variants, main
+from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
+from robustness.analysis.page_data import collect
+from robustness.run_directory import RunDirectory
 from sdnet_core import read_card
 
 TINY = ["--set", "model.width=2", "--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "data=tiny"]
@@ -44,8 +48,12 @@ def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path, import
     options += [*TINY, "--data-dir", str(data)]
     with pytest.raises(InputError, match="more images than"):
         main([*options, "--n", "21"])
-    with pytest.raises(InputError, match="no corruptions to compare"):
+    with pytest.raises(InputError, match="none of the standard corruptions"):
         main([*options, "--suite", "pgd", "--n", "20"])
+    suite = tmp_path / "extra.toml"
+    suite.write_text('data = "x"\nprofile = "sweep"\ncorruptions = ["speckle_noise"]\nseverities = [1]\n')
+    with pytest.raises(InputError, match="none of the standard corruptions"):
+        main([*options, "--suite", str(suite), "--n", "20", "--dry-run"])
     assert main([*options, "--n", "20", "--dry-run"]) == 0
     assert not (tmp_path / "out").exists()
 
@@ -69,5 +77,10 @@ def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda
     assert "to train" in capsys.readouterr().out
     assert main(options) == 0
     assert "to train" not in capsys.readouterr().out
+    run = Run.open(RunDirectory(tmp_path / "out" / "run"))
+    command = collect(Findings.of(run))["rerun"].splitlines()[0]
+    assert command.startswith("python -m robustness.ablate --recipe cifar10-sdnet18-small --set model.width=2")
+    assert "--vary model.lam=0.3" in command
+    assert run.record["asked"] == ["-m", "robustness.ablate", *options]
     with pytest.raises(InputError, match="another recipe, seed or precision"):
         main([*options, "--seed", "1"])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pandas as pd
 import pytest
 
+from data_prep.arrays import write_arrays
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import merge, mirror, run
 from robustness.analysis.frames import CELL_COLUMNS
@@ -92,6 +95,63 @@ def test_a_truncated_copy_is_measured_again_and_fresh_forgets_all(suite, store):
     assert len(list_outcomes(store)) == 10
 
 
+@pytest.mark.parametrize("name", ["outcomes/k.parquet", "adversarial/k.npz", "samples.npz", "run.json"])
+def test_a_truncated_copy_never_replaces_a_whole_file_and_is_mended(store, tmp_path, name):
+    directory = RunDirectory(tmp_path / "run")
+    directory.write_outcome("k", pd.DataFrame({"correct": [True, False]}), {"seconds": 1.0})
+    write_arrays(directory.adversarial / "k.npz", {"images": np.arange(9)})
+    directory.write_samples({"images": np.arange(9)})
+    directory.write_record({"cells": []})
+    Mirror(directory, URL).push()
+    whole = store.cat_file(f"/bucket/run/{name}")
+    store.pipe_file(f"/bucket/run/{name}", whole[:-10])
+    again = Mirror(directory, URL)
+    again.pull()
+    assert (directory.path / name).read_bytes() == whole
+    again.push()
+    assert store.cat_file(f"/bucket/run/{name}") == whole
+    (directory.path / name).write_bytes(whole[:-9])
+    Mirror(directory, URL).pull()
+    assert (directory.path / name).read_bytes() == whole, "a whole copy mends what is damaged here"
+    assert not list(directory.path.rglob(".writing-*"))
+
+
+def test_a_run_goes_on_after_a_first_copy_that_broke_off(suite, store, monkeypatch, capsys):
+    put = type(store).put_file
+
+    def lose_the_line(self: object, path: str, place: str) -> None:
+        if place.endswith("report.html"):
+            raise ConnectionError("the line is down")
+        put(self, path, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "put_file", lose_the_line)
+        assert measure(suite, URL) == 2
+    assert store.exists("/bucket/run/cells.csv")
+    assert not store.exists("/bucket/run/run.json")
+    forget_local_copy()
+    assert measure(suite, URL) == 0
+    assert "15 cells, 15 of them done" in capsys.readouterr().out
+    assert store.exists("/bucket/run/run.json")
+
+
+def test_what_an_attack_under_way_has_written_stays_here(store, tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    write_arrays(directory.adversarial / "k.partial" / "00-00000.npz", {"images": np.arange(9)})
+    directory.write_record({"cells": []})
+    Mirror(directory, URL).push()
+    assert store.find("/bucket/run") == ["/bucket/run/run.json"]
+
+
+def test_a_file_url_gets_its_folders(suite, store, tmp_path, capsys):
+    url = (tmp_path / "far" / "away").as_uri()
+    assert measure(suite, url, "--lambdas", "0.1") == 0
+    assert {"run.json", "outcomes", "report.html"} <= {path.name for path in (tmp_path / "far" / "away").iterdir()}
+    local_folder(url).rename("forgotten")
+    assert measure(suite, url, "--lambdas", "0.1") == 0
+    assert "10 cells, 10 of them done" in capsys.readouterr().out
+
+
 def test_shards_at_urls_are_fetched_and_joined(suite, store, tmp_path):
     for index in (1, 2):
         assert measure(suite, f"memory://bucket/{index}", "--shard", f"{index}/2") == 0
@@ -101,8 +161,11 @@ def test_shards_at_urls_are_fetched_and_joined(suite, store, tmp_path):
 
 
 def test_names_from_a_url_stay_in_the_folder(store, tmp_path):
-    for name in ("run.json", "outcomes/../../../evil.npz", "outcomes/x.parquet", "report.html", "outcomes/.hidden"):
+    for name in ("run.json", "outcomes/../../../evil.npz", "report.html", "outcomes/.hidden"):
         store.pipe_file(f"/bucket/run/{name}", json.dumps({}).encode())
+    RunDirectory(tmp_path / "c").write_outcome("x", pd.DataFrame({"correct": [True]}), {})
+    store.put_file(str(tmp_path / "c" / "outcomes" / "x.parquet"), "/bucket/run/outcomes/x.parquet")
+    shutil.rmtree(tmp_path / "c")
     Mirror(RunDirectory(tmp_path / "a" / "b"), URL).pull()
     fetched = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert fetched == {"a/b/run.json", "a/b/outcomes/x.parquet"}

@@ -277,6 +277,19 @@ def test_the_command_to_run_it_again_names_no_folder_of_this_machine(tmp_path):
     assert rerun.splitlines()[-1] == "python -m robustness.report a"
 
 
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        ([], "python -m robustness.run"),
+        (["-m", "robustness.ablate", "--recipe", "/m/r.toml"], "python -m robustness.ablate --recipe r.toml"),
+        (["-m", "antigravity"], "python -m robustness.run -m antigravity"),
+    ],
+)
+def test_an_ablation_is_repeated_by_its_own_command_and_a_record_names_no_other_module(tmp_path, asked, command):
+    run = fabricate_run(tmp_path / "a", record={"asked": asked})
+    assert collect(Findings.of(run))["rerun"].splitlines()[0] == command
+
+
 def test_every_colour_of_text_can_be_read_on_both_backgrounds():
     """WCAG 2: a contrast of 4.5 : 1 at least, in the light and in the dark."""
     css = (Path(robustness.__file__).parent / "analysis/template/page.css").read_text()

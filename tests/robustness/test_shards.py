@@ -149,9 +149,25 @@ def test_what_is_missing_is_named_and_measured_by_the_command_without_a_shard(gr
     assert "in no shard that was given" in told
     kept = {path.name: path.stat().st_mtime_ns for path in (joined / "outcomes").iterdir()}
     assert join(joined, shards[2]) == 1, "a later merge brings the rest of the shards, and one cell is damaged"
+    once = json.loads((joined / "run.json").read_text())["shards"]
+    assert sorted(part["shard"] for part in once) == ["1/3", "2/3", "3/3"]
+    assert join(joined, *shards) == 1
+    assert json.loads((joined / "run.json").read_text())["shards"] == once, "merging again says nothing twice"
     assert measure(grid, joined) == 0
     assert {name: (joined / "outcomes" / name).stat().st_mtime_ns for name in kept} == kept
     pd.testing.assert_frame_equal(read_cells(joined), read_cells(serial))
+
+
+@pytest.mark.parametrize("fresh", ["--fresh", "--fre"])
+def test_the_command_that_measures_what_is_missing_forgets_nothing(grid, tmp_path, fresh):
+    joined = tmp_path / "joined"
+    measure(grid, tmp_path / "1", "--shard", "1/2", fresh, "--lambdas", "0.1")
+    assert join(joined, tmp_path / "1") == 1
+    kept = {path: path.stat().st_mtime_ns for path in (joined / "outcomes").iterdir()}
+    asked = json.loads((joined / "run.json").read_text())["asked"]
+    assert asked == ["--suite", str(grid), "--device", "cpu", "--lambdas", "0.1", "--out", str(joined)]
+    assert run.main(asked) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 @pytest.mark.parametrize(
