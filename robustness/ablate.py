@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep import corruption_names
+from data_prep import corruption_names, load_images
 from data_prep.errors import EXIT_DONE, InputError, check_seed, check_words, run_command
 from data_prep.files import as_file_name, write_text
 from data_prep.version import add_version
@@ -136,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
             "choose another --suite"
         )
     run.find_images(suite, arguments.data_dir)  # what cannot be measured is refused before it is trained
-    trained = {name for name, changes in variants.items() if _is_trained(out / name, changes, arguments)}
+    images = load_images(recipe.data, split="train", data_dir=arguments.data_dir).fingerprint
+    trained = {name for name, changes in variants.items() if _is_trained(out / name, changes, arguments, images)}
     for name, changes in variants.items():
         print(f"{name:24} {'trained' if name in trained else 'to train'}  {' '.join(changes)}")
     if arguments.dry_run:
@@ -159,14 +160,17 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def _is_trained(folder: Path, changes: list[str], arguments: argparse.Namespace) -> bool:
-    """Whether ``folder`` has the finished model of this training; of another one, the training refuses the folder."""
+def _is_trained(folder: Path, changes: list[str], arguments: argparse.Namespace, images: str) -> bool:
+    """Whether ``folder`` has the finished model of this training, on images with this fingerprint.
+
+    Where it has that of another one, the training refuses the folder.
+    """
     path = folder / "model.safetensors"
     if not path.exists():
         return False
     card = read_card(path)
-    asked = dataclasses.asdict(read_recipe(arguments.recipe, changes)), arguments.seed, arguments.precision
-    return asked == (card.recipe, card.record.get("seed"), card.record.get("precision"))
+    asked = dataclasses.asdict(read_recipe(arguments.recipe, changes)), arguments.seed, arguments.precision, images
+    return asked == (card.recipe, *(card.record.get(name) for name in ("seed", "precision", "train_fingerprint")))
 
 
 if __name__ == "__main__":

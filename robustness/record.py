@@ -12,6 +12,8 @@ from data_prep.fields import find_misfits
 from robustness.attack import NORMS
 
 _FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
+_OF_ATTACKS = ("eps", "policy", "crafted_lam", "crafted_policy")
+"""Keys that a cell of an attack cannot do without."""
 
 
 class CellRecord(TypedDict):
@@ -62,6 +64,8 @@ class SuiteRecord(TypedDict):
     profile: str
     corruptions: list[str]
     seed: int
+    severities: NotRequired[list[int]]
+    lambdas: NotRequired[list[float]]
     baseline: NotRequired[str]
     attacks: NotRequired[list[AttackRecord]]
     threats: NotRequired[list[str]]
@@ -122,10 +126,13 @@ def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
         if len(set(names)) < len(names):
             yield f"two of the {title} are called alike"
     yield from (f"there is no model {cell['model']!r}" for cell in cells if cell["model"] not in models)
-    attacked = [cell for cell in cells if cell.get("norm")]
-    named = {*suite["corruptions"], *(cell["perturbation"] for cell in cells if not cell.get("norm"))}
+    if (baseline := suite.get("baseline")) and baseline not in models:
+        yield f"the baseline {baseline!r} is none of the models"
+    attacked = [cell for cell in cells if cell.get("norm") is not None]
+    named = {*suite["corruptions"], *(cell["perturbation"] for cell in cells if cell.get("norm") is None)}
     yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys())
     yield from (f"a cell has n = {cell['n']}" for cell in cells if cell["n"] < 1)
     if attacked and not (suite.get("attacks") and suite.get("threats")):
         yield "its suite lists no attacks and threats, and its cells are of some"
-    yield from ("an attacked cell has no eps" for cell in attacked if "eps" not in cell or cell["norm"] not in NORMS)
+    yield from (f"an attacked cell has no {name}" for cell in attacked for name in _OF_ATTACKS if name not in cell)
+    yield from (f"an attacked cell has the norm {cell['norm']!r}" for cell in attacked if cell["norm"] not in NORMS)

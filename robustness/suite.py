@@ -85,6 +85,10 @@ class Suite:
             raise InputError(f"--n must be at least 1 image; got {self.n}")
         if self.selection not in ("", "extra", "same"):
             raise InputError(f"selection must be 'extra', 'same' or empty; got {self.selection!r}")
+        if self.selection and self.split == "train":
+            raise InputError(
+                "selection chooses λ on the split train, which is measured: leave it out or measure another split"
+            )
         if self.selection_n < 1:
             raise InputError(f"selection_n must be at least 1 image; got {self.selection_n}")
         check_seed(self.seed)
@@ -95,8 +99,10 @@ class Suite:
         check_distinct(self.attacks)
         if taken := {attack.label for attack in self.attacks} & {"clean", *corruption_names("all")}:
             raise InputError(f"an attack is called {taken.pop()}, as other images are: give it another label = …")
-        if self.probe_images < 0:
-            raise InputError(f"probe_images must be at least 0; got {self.probe_images}")
+        if self.probe_images < 0 or self.probe_images == 1:
+            raise InputError(
+                f"probe_images must be 0 or at least 2 (one image proves nothing); got {self.probe_images}"
+            )
         if not self.models:
             raise InputError(f"the suite {self.name} names no models: give some with --models NAME|FILE[,...]")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +13,29 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
+from data_prep.files import as_file_name
+from sdnet_core.checkpoints import LARGEST
+from sdnet_core.networks import NetworkConfig
+
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "epochs": ("epochs ≥ 1", lambda value: value >= 1),
+    "batch_size": ("batch_size ≥ 2", lambda value: value >= 2),
+    "lr": ("a finite lr > 0", lambda value: 0 < value < math.inf),
+    "min_lr": ("a finite min_lr ≥ 0", lambda value: 0 <= value < math.inf),
+    "warmup_epochs": ("finite warmup_epochs ≥ 0", lambda value: 0 <= value < math.inf),
+    "momentum": ("0 ≤ momentum < 1", lambda value: 0 <= value < 1),
+    "weight_decay": ("a finite weight_decay ≥ 0", lambda value: 0 <= value < math.inf),
+    "label_smoothing": ("0 ≤ label_smoothing < 1", lambda value: 0 <= value < 1),
+    "crop_padding": (
+        f"0 ≤ crop_padding ≤ {LARGEST['image_size']}",
+        lambda value: 0 <= value <= LARGEST["image_size"],
+    ),
+    "adversarial_eps": ("adversarial_eps in (0, 1] pixel units", lambda value: 0 < value <= 1),
+    "adversarial_steps": ("adversarial_steps ≥ 1", lambda value: value >= 1),
+    "adversarial_step_size": ("adversarial_step_size in (0, 1] pixel units", lambda value: 0 < value <= 1),
+}
+_OF_THE_DATA = ("num_classes", "image_size")
+_LARGEST = {"width": LARGEST["width"], "n_dict": LARGEST["width"], "n_steps": LARGEST["n_steps"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +53,7 @@ class Recipe:
         min_lr: learning rate at the end of the cosine.
         warmup_epochs: linear rise from 0 to ``lr``.
         momentum: of SGD, in [0, 1).
-        nesterov: whether the momentum is Nesterov's.
+        nesterov: whether the momentum is Nesterov's, which must then be above 0.
         weight_decay: on all parameters.
         label_smoothing: in [0, 1).
         crop_padding: pixels of padding before the random crop; 0 is no crop.
@@ -37,6 +62,9 @@ class Recipe:
         adversarial_eps: radius ε of their L∞ ball, in [0, 1] pixel units.
         adversarial_steps: gradient steps for each of them.
         adversarial_step_size: α of a step, in [0, 1] pixel units.
+
+    Raises:
+        InputError: a value out of range, a model that cannot be built.
     """
 
     name: str
@@ -60,24 +88,18 @@ class Recipe:
     adversarial_step_size: float = 2 / 255
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2 or self.crop_padding < 0:
+        if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
+            raise InputError(f"the name of a recipe names a folder: letters, digits and . _ - only; got {self.name!r}")
+        for name, (needed, holds) in _RANGES.items():
+            if not holds(getattr(self, name)):
+                raise InputError(f"recipe {self.name}: {needed} is needed; got {getattr(self, name)}")
+        if self.nesterov and not self.momentum:
             raise InputError(
-                f"recipe {self.name}: epochs ≥ 1, batch_size ≥ 2 and crop_padding ≥ 0 are needed; got "
-                f"{self.epochs}, {self.batch_size}, {self.crop_padding}"
-            )
-        if not (math.isfinite(self.lr) and self.lr > 0 and 0 <= self.label_smoothing < 1 and 0 <= self.momentum < 1):
-            raise InputError(
-                f"recipe {self.name}: lr > 0, 0 ≤ momentum < 1 and 0 ≤ label_smoothing < 1 are needed; got "
-                f"{self.lr}, {self.momentum}, {self.label_smoothing}"
+                f"recipe {self.name}: Nesterov's momentum must be above 0: for plain SGD give nesterov=false, too"
             )
         if self.adversarial not in ("", "pgd"):
             raise InputError(f"recipe {self.name}: adversarial must be 'pgd' or empty; got {self.adversarial!r}")
-        if not (0 < self.adversarial_eps <= 1 and 0 < self.adversarial_step_size <= 1 and self.adversarial_steps >= 1):
-            raise InputError(
-                f"recipe {self.name}: adversarial_eps and adversarial_step_size in (0, 1] pixel units and "
-                f"adversarial_steps ≥ 1 are needed; got {self.adversarial_eps}, {self.adversarial_step_size}, "
-                f"{self.adversarial_steps}"
-            )
+        _check_model(self.model, f"the model of recipe {self.name}")
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate after ``progress`` epochs: linear warm-up, then half a cosine from ``lr`` to ``min_lr``."""
@@ -85,6 +107,25 @@ class Recipe:
             return self.lr * progress / self.warmup_epochs
         phase = (progress - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
         return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1.0 + math.cos(math.pi * min(phase, 1.0)))
+
+
+def _check_model(model: dict[str, Any], where: str) -> None:
+    """Make sure that ``model``, called ``where``, makes a NetworkConfig once the data set has given its sizes."""
+    choices = [f.name for f in dataclasses.fields(NetworkConfig) if f.name not in _OF_THE_DATA]
+    if unknown := sorted(repr(name) for name in model if name not in choices):
+        raise InputError(
+            f"{where} has the unknown key {', '.join(unknown)}: choose from {', '.join(choices)} "
+            f"({' and '.join(_OF_THE_DATA)} are those of the data set)"
+        )
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in model.items()}
+    check_fields(fields, NetworkConfig, where)
+    for name, largest in _LARGEST.items():
+        if fields.get(name, 0) > largest:
+            raise InputError(f"{where}: {name} must be at most {largest}; got {fields[name]}")
+    try:
+        NetworkConfig(**fields)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -97,7 +138,7 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     """The recipe called ``name_or_path``, with ``key=value`` overrides such as ``epochs=3`` or ``model.width=16``.
 
     Raises:
-        InputError: unknown recipe or key, a value of the wrong type, text that is not TOML.
+        InputError: unknown recipe or key, a value of the wrong type or out of range, text that is not TOML.
     """
     path = shipped_recipes().get(name_or_path, Path(name_or_path))
     if not path.is_file():

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from sdnet_core.processes import ALONE, Processes, join_processes, own_device
 from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
 
 _EVALUATION_BATCH = 500
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,28 @@ class TrainingRun:
     init: str | None = None
     processes: Processes = ALONE
 
-    def identity(self) -> str:
+    def identity(self, train_set: ImageSet, test_set: ImageSet) -> str:
         """What must not change between the start of a run and its resumption."""
-        return json.dumps([dataclasses.asdict(self.recipe), self.seed, self.precision, self.init], sort_keys=True)
+        images = [train_set.fingerprint, test_set.fingerprint]
+        return json.dumps(
+            [dataclasses.asdict(self.recipe), self.seed, self.precision, self.init, images], sort_keys=True
+        )
 
 
 def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCard:
     """Train to the last epoch, resuming from ``state.pt`` if the run directory has one, and write the model.
 
     Raises:
-        InputError: the run directory belongs to another recipe, seed, precision or start; the model of ``init`` has
-            another configuration; the loss is not finite; a batch cannot be divided among the processes.
+        InputError: the run directory belongs to another recipe, seed, precision or start, or to other images, or its
+            ``state.pt`` is damaged; the model of ``init`` has another configuration; the loss is not finite; a batch is
+            larger than the training set or cannot be divided among the processes.
     """
     recipe = run.recipe
+    if recipe.batch_size > len(train_set):
+        raise InputError(
+            f"batch_size must be at most {len(train_set)}, the images of {train_set.title} in {train_set.split}; "
+            f"got {recipe.batch_size}"
+        )
     torch.manual_seed(run.seed)
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
     sizes = {"num_classes": len(train_set.classes), "image_size": train_set.pixels.shape[1]}
@@ -81,7 +92,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     parallel = run.processes.parallelise(model)
     pixels = torch.from_numpy(np.array(train_set.pixels)).to(run.device)
     labels = torch.from_numpy(np.array(train_set.labels)).to(run.device)
-    log = _resume(run, model, optimiser)
+    identity = run.identity(train_set, test_set)
+    log = _resume(run, identity, model, optimiser)
     steps = len(pixels) // recipe.batch_size
     with tqdm(
         total=recipe.epochs * steps,
@@ -107,7 +119,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             )
             progress.set_postfix(loss=f"{loss:.3f}", test=f"{100 * log[-1]['test_accuracy']:.2f}%")
             if run.processes.is_first:
-                _write_state(run, model, optimiser, log)
+                _write_state(run, identity, model, optimiser, log)
                 _write_log(run.out, log)
     model.refresh()
     accuracy = {
@@ -154,7 +166,7 @@ def _train_epoch(
     trained by all processes.
     """
     recipe, share = run.recipe, run.processes.share
-    generator = torch.Generator(run.device).manual_seed((run.seed << 20) + epoch)
+    generator = torch.Generator(run.device).manual_seed(((run.seed << 20) + epoch) % 2**64)
     order = torch.randperm(len(pixels), generator=generator, device=run.device)
     steps = len(pixels) // recipe.batch_size
     total = torch.zeros((), device=run.device)
@@ -240,16 +252,18 @@ def _start_from(model: Network, trained: Network) -> None:
     model.load_state_dict(trained.state_dict())
 
 
-def _resume(run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer) -> list[dict[str, float]]:
+def _resume(
+    run: TrainingRun, identity: str, model: Network, optimiser: torch.optim.Optimizer
+) -> list[dict[str, float]]:
     """Restore ``state.pt`` where there is one and return the rows of the finished epochs; the first process reads."""
     path = run.out / "state.pt"
-    found = run.processes.is_first and path.exists()
-    state = run.processes.send(torch.load(path, map_location="cpu", weights_only=True) if found else None)
+    state = run.processes.send(_read_state(path) if run.processes.is_first and path.exists() else None)
     if state is None:
         return []
-    if state["identity"] != run.identity():
+    if state["identity"] != identity:
         raise InputError(
-            f"{run.out} holds a run of another recipe, seed or precision: choose another --out or give --fresh"
+            f"{run.out} holds a training of another recipe, seed or precision, from another --init, on other images or "
+            "by an older version: choose another --out or give --fresh to start again"
         )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
@@ -257,10 +271,27 @@ def _resume(run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer) 
     return rows
 
 
+def _read_state(path: Path) -> dict[str, Any]:
+    """What :func:`_write_state` wrote; torch does not look at the checksums of the archive, so that is done here.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None
+        state = torch.load(path, map_location="cpu", weights_only=True) if whole else None
+    except Exception as error:  # a damaged file raises a variety of errors
+        raise InputError(f"{path} is damaged or cannot be read: give --fresh to start again") from error
+    if not isinstance(state, dict) or not {"identity", "model", "optimiser", "log"} <= state.keys():
+        raise InputError(f"{path} is damaged or was not written by a training: give --fresh to start again")
+    return state
+
+
 def _write_state(
-    run: TrainingRun, model: Network, optimiser: torch.optim.Optimizer, log: list[dict[str, float]]
+    run: TrainingRun, identity: str, model: Network, optimiser: torch.optim.Optimizer, log: list[dict[str, float]]
 ) -> None:
-    state = {"identity": run.identity(), "model": model.state_dict(), "optimiser": optimiser.state_dict(), "log": log}
+    state = {"identity": identity, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "log": log}
     with replacing(run.out / "state.pt") as temporary:
         torch.save(state, temporary)
 
@@ -315,7 +346,9 @@ def main(argv: list[str] | None = None) -> int:
     check_seed(arguments.seed)
     adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []
     recipe = read_recipe(arguments.recipe, arguments.set + adversarial)
-    if arguments.threads:
+    if arguments.threads is not None:
+        if not 1 <= arguments.threads <= _MOST_THREADS:
+            raise InputError(f"--threads must be a whole number from 1 to {_MOST_THREADS}; got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"
     device = own_device(select_device(arguments.device))

@@ -62,8 +62,7 @@ def decide(run: Run, policies: tuple[Policy, ...] = POLICIES) -> list[Decision]:
 
 
 def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
-    grids = run.corrupted.groupby("model")["lam"].unique()
-    selected = {str(model): _select(run, str(model), np.sort(lambdas)) for model, lambdas in grids.items()}
+    selected = {model: _select(run, model, grid) for model, grid in run.grids.items()}
     groups = run.corrupted.groupby(["model", "perturbation", "severity"], sort=False)
     for (model, perturbation, _), cells in groups:
         cells = cells.sort_values("lam")
@@ -73,8 +72,9 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
         if np.isnan(answers.lambdas).all():
             yield answers.pick(0, policy="none", **where)
             continue
-        able = policies if len(cells) == len(grids[str(model)]) else (Trained(),)
-        view = _look(run, cells, answers, selected[str(model)] if able is policies else {})
+        is_whole = np.array_equal(answers.lambdas, run.grids[str(model)])
+        able = policies if is_whole else (Trained(),)
+        view = _look(run, cells, answers, selected[str(model)] if is_whole else {})
         for policy in (*map(Fixed, answers.lambdas), *able):
             seen = dataclasses.replace(view, correct=answers.correct) if policy.uses_test_labels else view
             chosen = policy.choose(seen)

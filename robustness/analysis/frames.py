@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from robustness.analysis.statistics import wilson_interval
 from robustness.laws import FittedLaw
+from robustness.record import CellRecord
 from robustness.run_directory import Columns, RunDirectory
 
 CELL_COLUMNS = [
@@ -65,7 +67,8 @@ class Run:
                 kept |= {key: (answers, row) for row, key in enumerate(batch.keys)}
         measured = pd.DataFrame(values, columns=["accuracy", "ci_low", "ci_high", "residual", "sparsity", "seconds"])
         columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
-        table = pd.concat([pd.DataFrame(cells), measured], axis=1).reindex(columns=columns)
+        described = pd.DataFrame(cells, columns=list(CellRecord.__annotations__))
+        table = pd.concat([described, measured], axis=1).reindex(columns=columns)
         table = table.astype({"lam": float, "trained_lam": float})
         return table, correct, kept
 
@@ -127,8 +130,26 @@ class Run:
 
     @cached_property
     def corrupted(self) -> pd.DataFrame:
-        """The rows of :attr:`cells` that are of clean and corrupted images, without those of attacks."""
-        return self.cells[self.cells["threat"].isna()]
+        """The rows of :attr:`cells` that are of clean and corrupted images at the λs of :attr:`grids`."""
+        rows = self.cells[self.cells["threat"].isna()]
+        asked = {(model, lam) for model, grid in self.grids.items() for lam in grid.tolist()}
+        return rows.loc[[lam != lam or (model, lam) in asked for model, lam in zip(rows["model"], rows["lam"])]]
+
+    @cached_property
+    def grids(self) -> dict[str, NDArray[np.float64]]:
+        """The λs that were asked for, increasing, by model, finished or not; NaN for a model without λ.
+
+        Clean images that are attacked are answered at the λ of training, too; where it is not of the suite's grid, it
+        serves the attacks only.
+        """
+        named = {None, *self.record["suite"].get("lambdas", [])}
+        grids: dict[str, set[float]] = {}
+        for cell in self.record["cells"]:
+            lam = cell["lam"]
+            is_asked = cell["perturbation"] != "clean" or len(named) == 1 or lam in named
+            if is_asked and cell["split"] == self.record["data"]["split"] and cell.get("threat") is None:
+                grids.setdefault(cell["model"], set()).add(math.nan if lam is None else lam)
+        return {model: np.array(sorted(grid), dtype=np.float64) for model, grid in grids.items()}
 
     @property
     def models(self) -> list[str]:

@@ -106,7 +106,7 @@ def _find_clean(run: Run, model: str) -> pd.DataFrame:
 
 def _find_corrupted(run: Run, model: str) -> pd.DataFrame:
     suite = run.record["suite"]
-    if suite["profile"] == "sweep" or len(suite["severities"] or range(5)) < 5:
+    if suite["profile"] == "sweep" or len(suite.get("severities") or range(5)) < 5:
         return pd.DataFrame()
     table = _read_published("corruptions")
     own = table[table["data"] == run.record["data"]["name"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 
@@ -13,9 +14,12 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
 _DRAWS = 2000
 _DRAWN_AT_ONCE = 1 << 22
-"""Images of all resamples together that are averaged at once, to bound the memory."""
+"""Counts that are drawn at once, to bound the memory."""
 _FEW_VALUES = 3
 """Of the answers in a single cell, or of their difference."""
+_FEW_IMAGES = 4096
+"""Resamples of up to so many images share their draws."""
+_FEW_DIFFERENT, _ROUNDING = 10, 1e-9
 
 
 def wilson_interval(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -81,12 +85,14 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
     """Bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
 
-    Whole rows are drawn, so that columns stay paired.
+    Whole rows are drawn, so that columns stay paired. Up to 4,096 images have the same draws in all calls. Of more, equal
+    rows are drawn together, from a multinomial distribution over the distinct ones: the same distribution, in less
+    memory.
 
     Args:
         values: (n,) or (n, k), a row per image.
         draws: resamples.
-        seed: of the resampling; for as many images the same seed draws the same rows.
+        seed: of the resampling; the same seed gives the same intervals.
 
     Returns:
         (draws,) or (draws, k) means.
@@ -94,8 +100,10 @@ def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> 
     Source: Efron, Annals of Statistics 7(1), 1979.
     """
     array = np.asarray(values, dtype=np.float64)
-    counts, at_once = _draw_counts(len(array), draws, seed), max(1, _DRAWN_AT_ONCE // len(array))
-    return np.concatenate([counts[row : row + at_once] @ array for row in range(0, draws, at_once)]) / len(array)
+    if len(array) <= _FEW_IMAGES:
+        return _draw_counts(len(array), draws, seed) @ array / len(array)
+    rows, counts = np.unique(array, axis=0 if array.ndim > 1 else None, return_counts=True)
+    return _resample(rows, counts, draws, seed)
 
 
 @lru_cache(maxsize=2)
@@ -103,6 +111,18 @@ def _draw_counts(n: int, draws: int, seed: int) -> NDArray[np.uint8]:
     """(draws, n) how often every image is in each resample: drawn once for all intervals of as many images."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.multinomial(n, np.full(n, 1 / n)).astype(np.uint8) for _ in range(draws)])
+
+
+def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:
+    """Means of ``draws`` resamples of distinct ``rows``, each there ``counts`` times."""
+    n = int(counts.sum())
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _DRAWN_AT_ONCE // len(rows))
+    means = [
+        rng.multinomial(n, counts / n, size=min(at_once, draws - start)) @ rows / n
+        for start in range(0, draws, at_once)
+    ]
+    return np.concatenate(means)
 
 
 def percentile_intervals(samples: ArrayLike) -> NDArray[np.float64]:
@@ -143,29 +163,54 @@ def paired_intervals(differences: ArrayLike) -> NDArray[np.float64]:
         (k, 3) means, lower and upper ends.
     """
     array = np.asarray(differences, dtype=np.float64)
+    if len(array) > _FEW_IMAGES:
+        return np.array([_interval_of(*_count(column)) for column in array.T])
     return np.column_stack([array.mean(axis=0), percentile_intervals(resample_means(array))])
 
 
 def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
     """:func:`paired_intervals` of one quantity, (n,): mean, lower and upper end."""
     array = np.asarray(differences, dtype=np.float64)
-    values, counts = np.unique(array, return_counts=True)
+    values, counts = _count(array)
     if len(values) <= _FEW_VALUES:
-        return _interval_of(tuple(values.tolist()), tuple(counts.tolist()))
+        return _interval_of(values, counts)
     mean, low, high = paired_intervals(array[:, None])[0].tolist()
     return mean, low, high
 
 
+def _count(array: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    values, counts = np.unique(array, return_counts=True)
+    return tuple(values.tolist()), tuple(counts.tolist())
+
+
 @lru_cache(maxsize=1 << 16)
 def _interval_of(values: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float, float]:
-    """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often.
-
-    Equal values are drawn together, from a multinomial distribution over the distinct ones.
-    """
+    """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often."""
     rows, weights = np.array(values), np.array(counts)
-    n = int(weights.sum())
-    drawn = np.random.default_rng(0).multinomial(n, weights / n, size=_DRAWS) @ rows / n
-    return float(rows @ weights / n), *percentile_interval(drawn)
+    return float(rows @ weights / weights.sum()), *percentile_interval(_resample(rows, weights, _DRAWS, 0))
+
+
+def sign_flip(differences: ArrayLike) -> float:
+    """Exact two-sided p of the sign-flip test, where few images differ: the share of all signs with as large a sum.
+
+    p = #{s ∈ {±1}^m : |Σ sᵢ dᵢ| ≥ |Σ dᵢ|} / 2^m over the m images with a difference d ≠ 0. Of single answers it is
+    :func:`mcnemar`.
+
+    Args:
+        differences: (n,) one per image.
+
+    Returns:
+        p; NaN where more than ten images differ, which is too many for all signs and enough for a bootstrap interval.
+
+    Source: Fisher, The Design of Experiments, 1935, section 21.
+    """
+    array = np.asarray(differences, dtype=np.float64)
+    different = array[np.abs(array) > _ROUNDING]
+    if len(different) > _FEW_DIFFERENT:
+        return math.nan
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(different))), dtype=np.float64)
+    sums = np.abs(signs @ different)
+    return float(np.mean(sums >= abs(different.sum()) - _ROUNDING))
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:

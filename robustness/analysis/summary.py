@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.decisions import Decision
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import accuracy_interval, paired_answers, paired_intervals, wilson_interval
+from robustness.analysis.statistics import (
+    accuracy_interval,
+    paired_answers,
+    paired_intervals,
+    sign_flip,
+    wilson_interval,
+)
 
 _LEVEL = 0.05
 MEAN, MEAN_OF_EXTRA = "mean of corruptions", "mean of extra corruptions"
@@ -23,7 +29,7 @@ Settings = dict[tuple[str, str, str], Places]
 """By model, policy and, for ``fixed``, the λ as text."""
 _Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
 """A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
-_NO_SETTING = f"{math.nan:g}"
+_NO_SETTING = str(math.nan)
 
 
 def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
@@ -61,7 +67,8 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
         Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``, ``gain, gain_low,
         gain_high`` (minus the accuracy at the λ of training) and ``versus, versus_low, versus_high`` (minus that of the
         baseline model), both paired image by image; ``gain_p, versus_p``: McNemar's exact p where the mean is of one
-        cell only. ``lam`` is the mean of the λs that the policy chose.
+        cell only, that of the sign-flip test where at most ten images differ. ``lam`` is the mean of the λs that the
+        policy chose.
     """
     rows = []
     for title, names in {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}.items():
@@ -91,8 +98,9 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
 def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
     """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is beyond doubt, otherwise 0.
 
-    Its bootstrap interval must exclude zero and, in a single cell, McNemar's exact p be below 0.05: with a handful of
-    images that tell two models apart, the percentile interval alone is too narrow.
+    Its bootstrap interval must exclude zero and p, where there is one, be below 0.05 (McNemar's in a single cell, in a
+    mean in which at most ten images differ that of :func:`~robustness.analysis.statistics.sign_flip`): with a handful
+    of images that tell two models apart, the percentile interval alone is too narrow.
     """
     if row[f"{name}_p"] >= _LEVEL:
         return 0
@@ -123,7 +131,7 @@ def group_settings(decisions: list[Decision]) -> Settings:
     """The decisions by model, policy and fixed λ."""
     settings: Settings = {}
     for decision in decisions:
-        setting = (decision.model, decision.policy, f"{decision.setting:g}")
+        setting = (decision.model, decision.policy, str(float(decision.setting)))
         settings.setdefault(setting, {})[decision.perturbation, decision.severity] = decision
     return settings
 
@@ -158,5 +166,5 @@ def _fill_in(differences: list[_Difference]) -> None:
     if not differences:
         return
     intervals = paired_intervals(np.stack([values for _, _, values in differences], axis=1)).tolist()
-    for (row, name, _), interval in zip(differences, intervals, strict=True):
-        row |= zip((name, f"{name}_low", f"{name}_high"), interval, strict=True)
+    for (row, name, values), interval in zip(differences, intervals, strict=True):
+        row |= zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), (*interval, sign_flip(values)), strict=True)

@@ -46,7 +46,7 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
     caption = (
         f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
         "policy residual. Bold: better than both others: paired 95 % intervals exclude zero and, in a single cell, "
-        "McNemar's p < 0.05."
+        "McNemar's p < 0.05 (sign-flip test in a mean in which at most ten images differ)."
     )
     if any(name.startswith("published_") for name in table.columns):
         caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from disturbed import Undisturbed
 from fabricate import fabricate_run
@@ -21,6 +22,7 @@ from PIL import Image
 
 from data_prep.cifar_c import CifarC
 from data_prep.decode import decode_image
+from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
 from data_prep.imageset import ImageSet
 from data_prep.importing import import_tree
@@ -33,6 +35,7 @@ from robustness.analysis.page import write_page
 from robustness.analysis.tables import write_tables
 from robustness.compare import main as compare
 from robustness.merge import main as merge
+from robustness.record import check_record
 from robustness.run_directory import RunDirectory
 
 PIXELS = load_images("shapes", "test").pixels[:4]
@@ -164,6 +167,41 @@ class TestRunDirectories:
                 write_tables(findings)
                 write_page(findings)
         assert set(tmp_path.iterdir()) == before
+
+    def test_keys_that_nobody_asked_for_change_nothing(self, fabricated: Path, tmp_path: Path) -> None:
+        record = json.loads((fabricated / "run.json").read_text())
+        record["cells"][0] |= {"accuracy": 2.0, "seconds": -1, "mood": "good"}
+        out = shutil.copytree(fabricated, tmp_path / "run")
+        (out / "run.json").write_text(json.dumps(record))
+        runs = [Run.open(RunDirectory(path)) for path in (fabricated, out)]
+        pd.testing.assert_frame_equal(runs[1].cells, runs[0].cells)
+
+    @pytest.mark.parametrize("key", ["eps", "policy", "crafted_lam", "crafted_policy"])
+    def test_an_attacked_cell_without_what_tells_it_apart(self, key: str, undisturbed: Undisturbed) -> None:
+        record = json.loads((undisturbed.out / "run.json").read_text())
+        check_record(record, "run.json")
+        del next(cell for cell in record["cells"] if cell.get("norm"))[key]
+        with pytest.raises(InputError, match=f"an attacked cell has no {key};"):
+            check_record(record, "run.json")
+
+    def test_a_norm_or_a_baseline_that_is_none(self, undisturbed: Undisturbed) -> None:
+        record = json.loads((undisturbed.out / "run.json").read_text())
+        named = {**record, "suite": {**record["suite"], "baseline": "nobody"}}
+        with pytest.raises(InputError, match="the baseline 'nobody' is none of the models"):
+            check_record(named, "run.json")
+        next(cell for cell in record["cells"] if cell.get("norm"))["norm"] = ""
+        with pytest.raises(InputError, match="an attacked cell has the norm ''"):
+            check_record(record, "run.json")
+
+    def test_a_suite_without_the_keys_that_are_free(self, fabricated: Path, tmp_path: Path) -> None:
+        record = json.loads((fabricated / "run.json").read_text())
+        for key in ("severities", "lambdas", "selection", "baseline"):
+            del record["suite"][key]
+        record["data"]["name"] = "cifar10"
+        out = shutil.copytree(fabricated, tmp_path / "run")
+        (out / "run.json").write_text(json.dumps(record))
+        write_tables(Findings.of(Run.open(RunDirectory(out))))
+        assert (out / "tables" / "severities_sparse.csv").is_file()
 
     @examples(0.5)
     @given(data=st.data())

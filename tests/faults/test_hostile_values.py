@@ -21,7 +21,8 @@ from robustness.laws import FittedLaw
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import ModelCard, import_official, load_model
 from sdnet_core.__main__ import convert
-from sdnet_core.recipes import read_recipe, shipped_recipes
+from sdnet_core.networks import ARCHITECTURES, NetworkConfig
+from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
 
 
 class TestTables:
@@ -53,6 +54,29 @@ class TestTables:
             suite = Suite(**read_suite_file(str(path)))
             assert "/" not in suite.name
             assert all(lam >= 0 for lam in suite.lambdas)
+
+    @examples(3)
+    @given(data=st.data())
+    def test_fields_of_a_recipe(self, data: st.DataObject, tmp_path: Path) -> None:
+        fields = {"data": "shapes", "model": {"arch": data.draw(st.sampled_from(sorted(ARCHITECTURES)))}}
+        for name in data.draw(st.lists(st.sampled_from(list(NetworkConfig.__dataclass_fields__)), max_size=2)):
+            fields["model"][name] = data.draw(anything)
+        for name in data.draw(st.lists(st.sampled_from(list(Recipe.__dataclass_fields__)), max_size=2)):
+            fields[name] = data.draw(anything)
+        path = tmp_path / "recipe.toml"
+        path.write_text("".join(f"{key} = {to_toml(value)}\n" for key, value in fields.items()))
+        with told_in_a_sentence():
+            recipe = read_recipe(str(path))
+            assert "/" not in recipe.name
+            assert np.isfinite([recipe.learning_rate(progress) for progress in (0, 0.5, recipe.epochs)]).all()
+            torch.optim.SGD(
+                [torch.zeros(1)],
+                lr=recipe.lr,
+                momentum=recipe.momentum,
+                nesterov=recipe.nesterov,
+                weight_decay=recipe.weight_decay,
+            )
+            assert not {"num_classes", "image_size"} & recipe.model.keys()
 
     @pytest.mark.parametrize("read", [read_suite_file, read_recipe])
     @examples(1)

@@ -282,7 +282,8 @@ def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path
     [
         ('threats = ["blackbox"]', "unknown threat blackbox"),
         ('threats = ["transfer"]', "threats must hold whitebox"),
-        ("probe_images = -1", "probe_images must be at least 0"),
+        ("probe_images = -1", "probe_images must be 0 or at least 2"),
+        ("probe_images = 1", "probe_images must be 0 or at least 2"),
         ("attacks = 3", "attacks are written as tables"),
     ],
 )

@@ -113,6 +113,35 @@ def test_without_its_whole_lambda_grid_no_selection_counts(tmp_path):
     assert half.selection_accuracy["sparse"].loc["saturate"].isna().all()
 
 
+def attack_cells() -> tuple[dict[str, object], ...]:
+    """What ``transfer`` adds to a grid without the λ of training: a clean cell there, and the images crafted there."""
+    clean = {"key": "clean-trained", "model": "sparse", "perturbation": "clean", "severity": 0, "policy": ""}
+    clean |= {"lam": 0.1, "trained_lam": 0.1}
+    attack = {**clean, "key": "pgd", "perturbation": "pgd", "norm": "linf", "eps": 0.1, "threat": "whitebox"}
+    return clean, {**attack, "crafted_lam": 0.1, "crafted_policy": ""}
+
+
+def test_an_attack_takes_no_policy_from_the_corruptions_and_adds_no_lambda(tmp_path):
+    options = {"lambdas": (0.05, 0.2), "selection": ("speckle_noise", "saturate"), "severities": (1, 2)}
+    alone = fabricate_run(tmp_path / "alone", **options)
+    attacked = fabricate_run(tmp_path / "attacked", **options, extra_cells=attack_cells())
+    before, after = (
+        [(d.model, d.perturbation, d.severity, d.policy, d.lam) for d in decide(run) if d.lam == d.lam]
+        for run in (alone, attacked)
+    )
+    assert before == after
+    assert {policy for _, _, _, policy, _ in after} == {"fixed", "validated", "oracle"}
+    assert 0.1 in set(attacked.cells.loc[attacked.cells["perturbation"] == "clean", "lam"]), "attacks still have it"
+
+
+def test_where_a_lambda_of_the_grid_is_missing_policies_stay_restricted_whatever_is_attacked(tmp_path):
+    options = {"lambdas": (0.05, 0.2), "severities": (1, 2), "extra_cells": attack_cells()}
+    gap = fabricate_run(tmp_path / "gap", **options, missing=lambda c: c["key"] == "test-clean-0-sparse-0.2")
+    assert {d.policy for d in decide(gap) if d.perturbation == "clean" and d.model == "sparse"} == {"fixed"}
+    lost = fabricate_run(tmp_path / "lost", **options, missing=lambda c: c["lam"] == 0.2)
+    assert {d.policy for d in decide(lost) if d.model == "sparse"} == {"fixed"}, "missing everywhere is missing, too"
+
+
 def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
     """The answers stay, the labels move: every policy but the oracle must choose what it chose."""
     rng = np.random.default_rng(0)

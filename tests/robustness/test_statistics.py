@@ -17,6 +17,7 @@ from robustness.analysis.statistics import (
     percentile_interval,
     percentile_intervals,
     resample_means,
+    sign_flip,
     wilson_interval,
 )
 
@@ -118,6 +119,26 @@ def test_percentiles_lie_between_the_draws_as_numpy_says():
     samples = np.random.default_rng(0).random((57, 3))
     np.testing.assert_allclose(percentile_intervals(samples), np.quantile(samples, [0.025, 0.975], axis=0).T)
     assert percentile_interval([0.25]) == (0.25, 0.25)
+
+
+def test_the_sign_flip_test_of_few_images_by_hand():
+    """Four images gain alike: of 16 signs two are as extreme. Of single answers it is McNemar's test."""
+    assert sign_flip([0.2] * 4 + [0.0] * 96) == pytest.approx(2 / 16)
+    assert sign_flip([0.2, 0.2, 0.2, -0.6]) == 1
+    assert sign_flip([0.6, 0.2, 0.1, -0.1]) == pytest.approx(6 / 16), "0.8 twice and 1.0, and their opposites"
+    assert sign_flip(np.zeros(5)) == 1
+    assert math.isnan(sign_flip(np.ones(11)))
+    first, second = np.array([True] * 6 + [False] * 3), np.array([False] * 5 + [True, True, False, False])
+    assert sign_flip(first.astype(float) - second) == pytest.approx(mcnemar(first, second))
+
+
+def test_many_images_have_the_intervals_of_few(monkeypatch):
+    """Drawn over distinct values instead of images: another order of the same draws."""
+    values = np.random.default_rng(0).choice([-0.4, -0.2, 0, 0.2, 0.6], (300, 3))
+    shared = paired_intervals(values)
+    monkeypatch.setattr("robustness.analysis.statistics._FEW_IMAGES", 100)
+    np.testing.assert_allclose(paired_intervals(values), shared, atol=0.006)
+    assert not np.array_equal(paired_intervals(values), shared)
 
 
 def test_paired_answers_are_what_their_differences_and_mcnemar_say():

@@ -41,6 +41,7 @@ def test_the_standard_group_is_the_fifteen_and_the_sweep_is_the_references():
         ("data = 'shapes'\nprofile = 'mnist'", "mnist"),
         ("data = 'shapes'\nprofile = 'sweep'\ncorruptions = ['fog']", "does not define fog"),
         ("data = 'shapes'\nmodels = []", "names no models"),
+        ("data = 'shapes'\nsplit = 'train'\nselection = 'extra'", "selection chooses λ on the split train"),
         ("data = [", "not valid TOML"),
     ],
 )

@@ -11,6 +11,7 @@ from robustness.analysis.decisions import decide
 from robustness.analysis.findings import Findings
 from robustness.analysis.metrics import ALEXNET_ERRORS
 from robustness.analysis.summary import MEAN, MEAN_OF_EXTRA, group_settings, summarise, tabulate_policies
+from robustness.grids import parse_lambdas
 
 
 def pick(frame, **fields):
@@ -129,9 +130,16 @@ def test_without_corruptions_the_scores_still_tell_the_lambdas_apart(tmp_path):
     assert pick(scores, policy="none")["lam"] != 0.1
 
 
+def test_lambdas_that_differ_after_six_digits_keep_their_own_rows(tmp_path):
+    run = fabricate_run(tmp_path, lambdas=parse_lambdas("1:1.00001:11"), severities=(1,))
+    fixed = Findings.of(run).policies.query("policy == 'fixed' and perturbation == 'contrast'")
+    assert list(fixed["lam"]) == list(parse_lambdas("1:1.00001:11"))
+
+
 def test_attacks_stay_out_of_the_tables_of_corruptions(tmp_path):
     attack = {"key": "attack", "model": "plain", "perturbation": "pgd", "severity": 0, "lam": None, "trained_lam": None}
     attack |= {"norm": "linf", "eps": 8 / 255, "threat": "whitebox", "trust": "OK", "trust_reason": ""}
+    attack |= {"policy": "", "crafted_lam": None, "crafted_policy": ""}
     run = fabricate_run(tmp_path, extra_cells=(attack,))
     settings = group_settings(decide(run))
     assert list(run.cells.loc[run.cells["threat"].notna(), "perturbation"]) == ["pgd"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +12,10 @@ import time
 
 import pytest
 import torch
+from PIL import Image
 
-from data_prep.errors import InputError
+from data_prep.errors import EXIT_BAD_INPUT, InputError, run_command
+from data_prep.importing import import_tree
 from sdnet_core import load_model, read_card, weights_fingerprint
 from sdnet_core.augment import crop_and_flip, to_images
 from sdnet_core.recipes import read_recipe, shipped_recipes
@@ -50,11 +55,65 @@ def test_warmup_is_linear():
         ("epochs", "key=value"),
         ("epoch=3", "unknown key epoch"),
         ("lr=nan", "lr must be a finite number"),
+        ("lr=inf", "lr must be a finite number"),
+        ("lr=-0.1", "a finite lr > 0 is needed; got -0.1"),
+        ("min_lr=-1", "a finite min_lr ≥ 0 is needed; got -1"),
+        ("min_lr=nan", "min_lr must be a finite number"),
+        ("warmup_epochs=-1", "finite warmup_epochs ≥ 0 is needed; got -1"),
+        ("warmup_epochs=inf", "warmup_epochs must be a finite number"),
+        ("weight_decay=-1", "a finite weight_decay ≥ 0 is needed; got -1"),
+        ("momentum=0", "momentum must be above 0: for plain SGD give nesterov=false, too"),
+        ("crop_padding=1000000000000", "crop_padding ≤ 2048"),
+        ("name=../elsewhere", "the name of a recipe names a folder"),
+        ("model.num_classes=5", "the unknown key 'num_classes': .* are those of the data set"),
+        ("model.image_size=64", "the unknown key 'image_size'"),
+        ("model.depth=3", "the unknown key 'depth': choose from arch, width"),
+        ("model.width=wide", "the model of recipe shapes-sdnet18: width must be int; got 'wide'"),
+        ("model.width=1025", "width must be at most 1024"),
+        ("model.n_dict=1000000000000000000", "n_dict must be at most 1024"),
+        ('model.mean=["a",1,1]', r"mean\[0\] must be a finite number; got 'a'"),
+        ("model.std=[1,1]", "mean and std need three values each"),
+        ("model.arch=sdnet19", "the model of recipe shapes-sdnet18: unknown architecture 'sdnet19'"),
     ],
 )
 def test_bad_overrides_are_refused(override, message):
     with pytest.raises(InputError, match=message):
         read_recipe("shapes-sdnet18", [override])
+
+
+def test_a_recipe_without_an_architecture_is_refused(tmp_path):
+    (tmp_path / "bare.toml").write_text('data = "shapes"\nmodel = {}\n')
+    with pytest.raises(InputError, match="the model of recipe bare: missing arch"):
+        read_recipe(str(tmp_path / "bare.toml"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+@pytest.mark.parametrize("name", ["lr", "min_lr", "warmup_epochs", "weight_decay"])
+def test_a_recipe_made_in_python_is_checked_too(name, value):
+    with pytest.raises(InputError, match=f"{name} .* is needed"):
+        dataclasses.replace(read_recipe("shapes-sdnet18"), **{name: value})
+
+
+def test_plain_sgd_has_to_be_asked_for():
+    recipe = read_recipe("shapes-sdnet18", ["momentum=0", "nesterov=false"])
+    assert (recipe.momentum, recipe.nesterov) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--threads", "-1"], "--threads must be a whole number from 1 to 1024; got -1"),
+        (["--threads", "0"], "--threads must be a whole number from 1 to 1024; got 0"),
+        (["--threads", "3000000000"], "--threads must be"),
+        (["--set", "batch_size=20000"], "batch_size must be at most .*, the images of shapes"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_work(words, message, tmp_path, capsys):
+    options = ["--recipe", "shapes-sdnet18", "--device", "cpu", "--out", str(tmp_path / "out"), *words]
+    assert run_command(lambda: main(options)) == EXIT_BAD_INPUT
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"error: {message}", line)
+    assert not (tmp_path / "out").exists()
 
 
 def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
@@ -118,3 +177,51 @@ def test_fine_tuning_starts_from_the_given_weights(tmp_path, import_shapes):
     assert read_card(second).record["init_weights"] == weights_fingerprint(load_model(first))
     with pytest.raises(InputError, match="the recipe asks for"):
         main([*options, "--set", "model.lam=0.2", "--init", str(first), "--out", str(tmp_path / "third")])
+
+
+@pytest.fixture
+def trained(tmp_path, import_shapes):
+    """The options of a training of one epoch that was done, with the largest seed."""
+    options = [*TINY, "--set", "epochs=1", "--seed", str(2**63 - 1), "--out", str(tmp_path / "out")]
+    options += ["--data-dir", str(import_shapes("tiny", train=50, test=20))]
+    assert main(options) == 0
+    return options
+
+
+def test_a_training_does_not_go_on_with_other_images(trained, tmp_path):
+    """One training image and then one test image is another than before."""
+    assert main(trained) == 0
+    for split in ("train", "test"):
+        image = next((tmp_path / "tree" / split).rglob("*.png"))
+        before = image.read_bytes()
+        Image.new("RGB", (32, 32)).save(image)
+        import_tree(tmp_path / "tree", name="tiny", data_dir=tmp_path / "data", replace=True)
+        with pytest.raises(InputError, match=r"on other images or by an older version: .* --fresh"):
+            main(trained)
+        image.write_bytes(before)
+    assert main([*trained, "--fresh"]) == 0
+
+
+def damage_cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def damage_one_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [damage_cut, damage_one_bit, lambda _: b"", lambda _: b"no archive"])
+def test_a_damaged_state_is_refused_and_fresh_starts_again(damage, trained, tmp_path):
+    state = tmp_path / "out" / "state.pt"
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(InputError, match=r"state\.pt is damaged or .*: give --fresh to start again"):
+        main(trained)
+    assert main([*trained, "--fresh"]) == 0
+
+
+@pytest.mark.parametrize("content", [torch.ones(2), {"identity": "", "model": {}}])
+def test_a_state_that_no_training_wrote_is_refused(content, trained, tmp_path):
+    torch.save(content, tmp_path / "out" / "state.pt")
+    with pytest.raises(InputError, match="was not written by a training: give --fresh"):
+        main(trained)
