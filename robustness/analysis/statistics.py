@@ -85,9 +85,9 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
     """Bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
 
-    Whole rows are drawn, so that columns stay paired. Up to 4,096 images have the same draws in all calls. Of more, equal
-    rows are drawn together, from a multinomial distribution over the distinct ones: the same distribution, in less
-    memory.
+    Whole rows are drawn, so that columns stay paired. For up to 4,096 images all calls share their draws. Of more
+    images, equal rows are drawn together, from a multinomial distribution over the distinct ones: the same
+    distribution, in less memory.
 
     Args:
         values: (n,) or (n, k), a row per image.
