@@ -26,6 +26,11 @@ class PrerequisiteError(UsageError, RuntimeError):
     """Something that the work needs is missing: data, weights, a GPU, a package, disk space."""
 
 
+def describe_error(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 def check_words(words: Sequence[str]) -> None:
     """Make sure that a command line is text: records hold it, and they are UTF-8.
 

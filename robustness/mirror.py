@@ -17,7 +17,7 @@ import fsspec
 from tqdm import tqdm
 
 from data_prep.arrays import is_whole_archive
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, describe_error
 from data_prep.files import replacing
 from robustness.run_directory import MEASURED, SAMPLES, SHOWN, RunDirectory
 from robustness.seal import is_whole
@@ -162,7 +162,7 @@ class Mirror:
         try:
             yield
         except Exception as error:  # every store has errors of its own
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = describe_error(error)
             raise PrerequisiteError(
                 f"{self.url} cannot be read or written ({reason}); what was finished is kept in {self.directory.path} "
                 "and the same command goes on from there"

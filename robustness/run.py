@@ -211,7 +211,7 @@ def make_executor(arguments: argparse.Namespace) -> Executor:
     try:
         from robustness.measure.ray_executor import RayExecutor
     except ImportError as error:
-        raise PrerequisiteError(f"--executor ray needs the package ray ({error}): pip install 'ray>=2.50'") from error
+        raise PrerequisiteError(f"--executor ray needs the package ray ({error}): pip install 'ray>=2.60'") from error
     if arguments.speed == "fast":
         raise InputError("--speed fast is for --executor local: compiled networks stay on the machine that made them")
     if device is not None:

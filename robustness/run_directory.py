@@ -80,6 +80,10 @@ class RunDirectory:
         """Folder of the adversarial images."""
         return self.path / "adversarial"
 
+    def adversarial_set(self, key: str) -> Path:
+        """File of the adversarial images of an attack task."""
+        return self.adversarial / f"{key}.npz"
+
     def create(self) -> None:
         """Make the folder; a folder of something else is refused.
 

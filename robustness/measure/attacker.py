@@ -85,7 +85,7 @@ class Attacker:
             (JSON: label and prediction of each). None if the images are not there or none was turned.
         """
         pixels = np.asarray(self.images.pixels)
-        adversarial = AdversarialSet.read(self.directory.adversarial / f"{task.key}.npz", pixels)
+        adversarial = AdversarialSet.read(self.directory.adversarial_set(task.key), pixels)
         if adversarial is None or not (adversarial.broken_by >= 0).any():
             return None
         turned = np.flatnonzero(adversarial.broken_by >= 0)
@@ -111,10 +111,10 @@ class Attacker:
 
     def is_crafted(self, task: AttackTask) -> bool:
         """Whether the adversarial images of a task are on disk."""
-        return (self.directory.adversarial / f"{task.key}.npz").is_file()
+        return self.directory.adversarial_set(task.key).is_file()
 
     def _obtain(self, task: AttackTask, bar: tqdm[Any]) -> AdversarialSet:
-        path = self.directory.adversarial / f"{task.key}.npz"
+        path = self.directory.adversarial_set(task.key)
         pixels = np.asarray(self.images.pixels)
         journal = Journal(path.with_suffix(".partial"))
         adversarial = AdversarialSet.read(path, pixels)

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, describe_error
 from robustness.robustbench_shim import import_robustbench
 from sdnet_core.networks import Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
@@ -224,7 +224,7 @@ def _call(module_name: str, function_name: str) -> _Loaded:
             "from here"
         ) from error
     except Exception as error:
-        raise InputError(f"{given}: its import fails with {_describe(error)}") from error
+        raise InputError(f"{given}: its import fails with {describe_error(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"{module_name} has no function {function_name!r}")
@@ -235,14 +235,10 @@ def _call(module_name: str, function_name: str) -> _Loaded:
     try:
         model = function()
     except Exception as error:
-        raise InputError(f"{given} fails with {_describe(error)}") from error
+        raise InputError(f"{given} fails with {describe_error(error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{given} must return a torch.nn.Module; it returned {type(model).__name__}")
     return _Loaded(model, "")
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 _SOURCES: dict[str, Callable[[str, int], _Loaded]] = {

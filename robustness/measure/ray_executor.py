@@ -241,7 +241,7 @@ class _Campaign:
             self._submit(running.index, running.attempt, avoid=running.arrival.node if running.arrival else None)
 
     def _path_of(self, task: AttackTask) -> Path:
-        return self._workplace.directory.adversarial / f"{task.key}.npz"
+        return self._workplace.directory.adversarial_set(task.key)
 
 
 def _summarise(error: RayError) -> str:

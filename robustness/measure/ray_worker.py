@@ -79,7 +79,7 @@ def measure_remotely(
     _check_same(job, address)
     with tempfile.TemporaryDirectory(prefix="sdnet-robustness-") as folder:
         directory, task = RunDirectory(Path(folder)), job.tasks[0]
-        path = directory.adversarial / f"{task.key}.npz" if isinstance(task, AttackTask) else None
+        path = directory.adversarial_set(task.key) if isinstance(task, AttackTask) else None
         if path is not None and crafted is not None:
             path.parent.mkdir()
             path.write_bytes(crafted)

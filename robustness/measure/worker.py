@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import InputError, UsageError, is_disk_error, is_out_of_memory
+from data_prep.errors import InputError, UsageError, describe_error, is_disk_error, is_out_of_memory
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import AttackTask, Task
 from robustness.measure.evaluate import evaluate
@@ -141,7 +141,7 @@ def _fail(task: Task | AttackTask, name: str, error: Exception) -> Result:
     """The result of a task whose model failed, or one of whose images is damaged; other errors are raised again."""
     if isinstance(error, UsageError) and not isinstance(error, InputError):
         raise error
-    reason = str(error) if isinstance(error, InputError) else _describe(error)
+    reason = str(error) if isinstance(error, InputError) else describe_error(error)
     if is_out_of_memory(error):
         raise OutOfMemory(reason) from error
     return Result(f"{task.subject.name}, {name}", {}, tuple(cell.key for cell in task.cells), reason)
@@ -154,9 +154,5 @@ def telling_out_of_memory() -> Iterator[None]:
         yield
     except Exception as error:
         if is_out_of_memory(error):
-            raise OutOfMemory(_describe(error)) from error
+            raise OutOfMemory(describe_error(error)) from error
         raise
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

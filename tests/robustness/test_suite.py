@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data_prep.errors import InputError
+from robustness import run
 from robustness.suite import Suite, read_suite_file, shipped_suites
 
 
@@ -25,6 +26,12 @@ def test_the_standard_group_is_the_fifteen_and_the_sweep_is_the_references():
         "impulse_noise": 10,
     }
     assert noise.lambdas == tuple(k / 10 for k in range(1, 15))
+
+
+@pytest.mark.parametrize(("options", "selection"), [([], "same"), (["none"], ""), (["extra"], "extra")])
+def test_the_command_line_chooses_the_selection(options, selection):
+    words = ["--suite", "noise", *(word for option in options for word in ("--selection", option))]
+    assert run.read_suite(run.make_parser().parse_args(words)).selection == selection
 
 
 @pytest.mark.parametrize(
