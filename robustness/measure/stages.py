@@ -73,8 +73,8 @@ def list_stages(
         victim: images to logits.
         num_classes: of the victim.
         seed: of AutoAttack's parts.
-        leave_early: AutoAttack's APGD may stop where every image of a batch was fooled once. The victim is fooled as
-            often either way; what just fools it fools another model less often than what further steps make of it.
+        leave_early: AutoAttack's APGD may stop where every image of a batch is answered wrongly. The victim is fooled
+            as often either way; what just fools it fools another model less often than what further steps make of it.
 
     Raises:
         PrerequisiteError: the library of the attack is not installed.
@@ -145,8 +145,8 @@ def _autoattack_stages(
 ) -> list[Stage]:
     """AutoAttack's parts with its own parameters.
 
-    With ``leave_early`` APGD ends as soon as every image of its batch was fooled, but for the version for stochastic
-    models, ``rand``, where one wrong answer proves little.
+    With ``leave_early`` APGD ends as soon as every image of its batch is answered wrongly twice, but for the version for
+    stochastic models, ``rand``, where one wrong answer proves little.
 
     Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
         defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.
@@ -232,7 +232,7 @@ class Watcher(nn.Module):
         self._fooled = torch.empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of ``images``; ends the attack once every watched image was answered wrongly."""
+        """Logits of ``images``; ends the attack once every watched image was answered wrongly, asked again, too."""
         logits: Tensor = self.model(images)
         if self._labels is not None:
             wrong = (logits.detach().max(1)[1] != self._labels) & ~self._fooled
@@ -257,7 +257,7 @@ class Watcher(nn.Module):
 
 
 def _stopping_early(run: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:
-    """``attack_single_run`` of APGD, left as soon as every image was fooled: more iterations change nothing then."""
+    """``attack_single_run`` of APGD, left as soon as every image was fooled: the victim cannot be fooled by more."""
 
     def attack_single_run(images: Tensor, labels: Tensor, x_init: Tensor | None = None) -> Any:
         with watcher.watching(images, labels):

@@ -20,6 +20,7 @@ from robustness import report, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.laws import FittedLaw, law_path, write_law
 from robustness.measure.adversarial import AdversarialSet
+from robustness.measure.stages import list_stages
 from robustness.policies import ResidualLaw
 from robustness.run_directory import RunDirectory
 from sdnet_core import load_model, weights_fingerprint
@@ -124,6 +125,22 @@ def test_every_image_is_moved_where_it_is_shown_at_another_lambda(attack_suite, 
     assert (pd.concat(moved["sparse"]) > 0).all()
     assert (pd.concat(moved["plain"]) == 0).all()
     assert len(pd.concat(moved["sparse"])) > 0 < len(pd.concat(moved["plain"]))
+
+
+def test_apgd_is_left_early_only_where_images_are_shown_at_one_lambda(
+    attack_suite, tmp_path, without_figures, monkeypatch
+):
+    asked = []
+
+    def spy(attack, victim, *, leave_early=True, **options):
+        asked.append((victim.network.has_lam, leave_early))
+        return list_stages(attack, victim, leave_early=leave_early, **options)
+
+    monkeypatch.setattr("robustness.measure.attacker.Attacker._stage_for_wrong", lambda *_: None)
+    monkeypatch.setattr("robustness.measure.attacker.list_stages", spy)
+    monkeypatch.setattr("robustness.run.check_attacks", lambda *_, **__: None)
+    measure(attack_suite, tmp_path / "run")
+    assert set(asked) == {(True, False), (False, True)}
 
 
 def test_samples_of_models_that_are_not_measured_any_more_are_gone(attack_suite, tmp_path, without_figures):
