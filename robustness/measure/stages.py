@@ -145,8 +145,8 @@ def _autoattack_stages(
 ) -> list[Stage]:
     """AutoAttack's parts with its own parameters.
 
-    With ``leave_early`` APGD ends as soon as every image of its batch is answered wrongly twice, but for the version for
-    stochastic models, ``rand``, where one wrong answer proves little.
+    With ``leave_early`` APGD ends as soon as every image of its batch is answered wrongly twice; not in the version for
+    stochastic models, ``rand``, where wrong answers prove little.
 
     Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
         defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.
