@@ -121,6 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     check_words(words)
     arguments = make_parser().parse_args(words)
     check_seed(arguments.seed)
+    threads = [] if arguments.threads is None else ["--threads", str(train.check_threads(arguments.threads))]
     variants = list_variants(arguments.recipe, arguments.set, arguments.vary)
     recipe = read_recipe(arguments.recipe, arguments.set)
     out = arguments.out or Path("results/runs") / f"ablation-{recipe.name}"
@@ -145,7 +146,6 @@ def main(argv: list[str] | None = None) -> int:
     options = ["--recipe", arguments.recipe, "--seed", str(arguments.seed), "--precision", arguments.precision]
     shared = ["--data-dir", str(arguments.data_dir)]
     shared += ["--device", arguments.device] if arguments.device else []
-    threads = ["--threads", str(arguments.threads)] if arguments.threads else []
     for name in [name for name in variants if name not in trained]:
         overrides = itertools.chain.from_iterable(("--set", change) for change in variants[name])
         train.main([*options, *overrides, *threads, *shared, "--out", str(out / name)])

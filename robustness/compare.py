@@ -14,6 +14,7 @@ from data_prep.version import add_version
 from robustness.analysis.comparison import compare_runs
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import to_markdown, write_csv
+from robustness.grids import format_lam
 from robustness.run_directory import RunDirectory
 
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _show(table: pd.DataFrame) -> pd.DataFrame:
     """The table as a reader wants it: percent, and the difference with its interval in one cell."""
-    lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={value:g}")
+    lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={format_lam(value)}")
     cells = table["severities"].map(str)
     shown = pd.DataFrame({"cells": cells, "A (%)": 100 * table["first"], "B (%)": 100 * table["second"]})
     parts = zip(100 * table["difference"], 100 * table["low"], 100 * table["high"])

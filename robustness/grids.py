@@ -48,6 +48,11 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(sorted({round(float(value), _DECIMALS) for value in lambdas}))
 
 
+def format_lam(lam: float) -> str:
+    """λ as people write it, with as many digits as it has: no two of a grid look alike."""
+    return repr(float(lam)).removesuffix(".0")
+
+
 def parse_severities(text: str) -> tuple[int, ...]:
     """``"1,3,5"`` to integers ≥ 1; raises InputError for anything else."""
     names = parse_names(text)

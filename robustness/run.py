@@ -15,7 +15,7 @@ from data_prep.sources import split_sizes
 from data_prep.version import add_version
 from robustness.analysis.write import write_analysis
 from robustness.attack import replace_eps
-from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
+from robustness.grids import attach_negatives, format_lam, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
@@ -36,6 +36,8 @@ from sdnet_core.speed import SPEEDS
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 _LARGE_SIDE = 64
 _LONGEST_TIMEOUT = 366 * 86400.0
+_AGREEMENT_N = 1000
+"""Clean images on which the fast and the exact form of a model are compared, at most."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -238,7 +240,8 @@ def announce(measurement: Measurement) -> None:
     print(f"suite {suite.name}: {images.title}, n = {len(images)}, on {measurement.device}")
     for subject in measurement.subjects:
         lambdas = subject.lambdas(suite.lambdas)
-        print(f"  {subject.name}: " + ("no λ" if lambdas == (None,) else f"λ = {', '.join(f'{v:g}' for v in lambdas)}"))
+        grid = ", ".join(format_lam(lam) for lam in lambdas if lam is not None)
+        print(f"  {subject.name}: " + (f"λ = {grid}" if grid else "no λ"))
     parts = ["clean"]
     if suite.corruptions:
         levels = sum(len(suite.levels(name)) for name in suite.corruptions)
@@ -275,7 +278,8 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
 
 def compare_with_exact(measurement: Measurement) -> None:
     """Measure, say and record what ``--speed fast`` changes in the predictions."""
-    images, device = measurement.images, measurement.device
+    device = measurement.device
+    images = measurement.images.subset(min(_AGREEMENT_N, len(measurement.images)))
     for name, fast in zip(measurement.suite.models, measurement.subjects, strict=True):
         exact = load_subject(name, num_classes=len(images.classes), device=device)
         agreement = measure_agreement(fast, exact, images, device=device, batch_size=measurement.batch_size)

@@ -52,17 +52,20 @@ class TrainingRun:
     precision: str
     init: str | None = None
     processes: Processes = ALONE
+    fresh: bool = False
 
-    def identity(self, train_set: ImageSet, test_set: ImageSet) -> str:
-        """What must not change between the start of a run and its resumption."""
+    def identity(self, init_weights: str | None, train_set: ImageSet, test_set: ImageSet) -> str:
+        """What must not change between the start of a run and its resumption; ``init_weights`` is a fingerprint."""
         images = [train_set.fingerprint, test_set.fingerprint]
         return json.dumps(
-            [dataclasses.asdict(self.recipe), self.seed, self.precision, self.init, images], sort_keys=True
+            [dataclasses.asdict(self.recipe), self.seed, self.precision, init_weights, images], sort_keys=True
         )
 
 
 def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCard:
     """Train to the last epoch, resuming from ``state.pt`` if the run directory has one, and write the model.
+
+    A ``fresh`` run deletes ``state.pt`` when everything else has been accepted.
 
     Raises:
         InputError: the run directory belongs to another recipe, seed, precision or start, or to other images, or its
@@ -79,8 +82,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
     sizes = {"num_classes": len(train_set.classes), "image_size": train_set.pixels.shape[1]}
     model = build_model(converge=False, **sizes, **options)  # every epoch converges its step sizes
-    if run.init:
-        _start_from(model, load_model(run.init))
+    init_weights = _start_from(model, load_model(run.init)) if run.init else None
     model = model.to(memory_format=memory_layout(run.device, model.config.width)).to(run.device)
     optimiser = torch.optim.SGD(
         model.parameters(),
@@ -92,7 +94,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     parallel = run.processes.parallelise(model)
     pixels = torch.from_numpy(np.array(train_set.pixels)).to(run.device)
     labels = torch.from_numpy(np.array(train_set.labels)).to(run.device)
-    identity = run.identity(train_set, test_set)
+    identity = run.identity(init_weights, train_set, test_set)
     log = _resume(run, identity, model, optimiser)
     steps = len(pixels) // recipe.batch_size
     with tqdm(
@@ -137,7 +139,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             "seed": run.seed,
             "precision": run.precision,
             "processes": run.processes.size,
-            **({"init": run.init, "init_weights": weights_fingerprint(load_model(run.init))} if run.init else {}),
+            **({"init": run.init, "init_weights": init_weights} if run.init else {}),
             "seconds": round(sum(row["seconds"] for row in log), 1),
             "train_data": train_set.title,
             "train_fingerprint": train_set.fingerprint,
@@ -241,8 +243,8 @@ def memory_layout(device: torch.device, width: int) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" or width >= 16 else torch.contiguous_format
 
 
-def _start_from(model: Network, trained: Network) -> None:
-    """Copy the weights of a trained network of the same configuration.
+def _start_from(model: Network, trained: Network) -> str:
+    """Copy the weights of a trained network of the same configuration and return their fingerprint.
 
     Raises:
         InputError: the configurations differ.
@@ -250,6 +252,7 @@ def _start_from(model: Network, trained: Network) -> None:
     if model.config != trained.config:
         raise InputError(f"--init holds {trained.config}, and the recipe asks for {model.config}")
     model.load_state_dict(trained.state_dict())
+    return weights_fingerprint(trained)
 
 
 def _resume(
@@ -257,6 +260,8 @@ def _resume(
 ) -> list[dict[str, float]]:
     """Restore ``state.pt`` where there is one and return the rows of the finished epochs; the first process reads."""
     path = run.out / "state.pt"
+    if run.fresh and run.processes.is_first:
+        path.unlink(missing_ok=True)
     state = run.processes.send(_read_state(path) if run.processes.is_first and path.exists() else None)
     if state is None:
         return []
@@ -311,6 +316,17 @@ def _write_log(out: Path, log: list[dict[str, float]]) -> None:
     figure.savefig(out / "curves.png", dpi=120)
 
 
+def check_threads(threads: int) -> int:
+    """Return a number of CPU threads that can be started.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if not 1 <= threads <= _MOST_THREADS:
+        raise InputError(f"--threads must be a whole number from 1 to {_MOST_THREADS}; got {threads}")
+    return threads
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line of ``python -m sdnet_core.train``."""
     listed = "\n".join(f"  {name:24} {read_recipe(name).description}" for name in shipped_recipes())
@@ -347,18 +363,25 @@ def main(argv: list[str] | None = None) -> int:
     adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []
     recipe = read_recipe(arguments.recipe, arguments.set + adversarial)
     if arguments.threads is not None:
-        if not 1 <= arguments.threads <= _MOST_THREADS:
-            raise InputError(f"--threads must be a whole number from 1 to {_MOST_THREADS}; got {arguments.threads}")
-        torch.set_num_threads(arguments.threads)
+        torch.set_num_threads(check_threads(arguments.threads))
     out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"
     device = own_device(select_device(arguments.device))
     splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]
     with join_processes(device) as processes:
-        run = TrainingRun(recipe, arguments.seed, out, device, arguments.precision, arguments.init, processes)
         check_target(out / "model.safetensors")
-        if arguments.fresh and processes.is_first:
-            (out / "state.pt").unlink(missing_ok=True)
-        card = train(run, *splits)
+        card = train(
+            TrainingRun(
+                recipe=recipe,
+                seed=arguments.seed,
+                out=out,
+                device=device,
+                precision=arguments.precision,
+                init=arguments.init,
+                processes=processes,
+                fresh=arguments.fresh,
+            ),
+            *splits,
+        )
     if processes.is_first:
         accuracy = card.accuracy["correct"] / card.accuracy["n"]
         print(f"{card.name}: {accuracy:.2%} of {card.accuracy['n']} test images of {card.accuracy['data']}")

@@ -15,6 +15,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe, thin_out
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
+from robustness.grids import format_lam
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, figure_style, lam_colour, panel_grid, save_figure
 
@@ -136,7 +137,7 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes[len(panels) :]:
         axis.remove()
-    names = [f"{choice:g}" if isinstance(choice, float) else str(choice) for choice in choices]
+    names = [format_lam(choice) if isinstance(choice, float) else str(choice) for choice in choices]
     for position, (axis, (eps, group)) in enumerate(zip(axes, panels)):
         tables = {name: group.pivot(index="crafted", columns="shown", values=name) for name in ("accuracy", "trust")}
         matrix, marks = (table.reindex(index=choices, columns=choices).to_numpy() for table in tables.values())
@@ -162,7 +163,8 @@ def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
     lambdas = thin_out(everywhere, _MOST_CODES, set())
     columns = [everywhere.index(lam) for lam in lambdas]
     n_rows = len(labels)
-    titles = ["clean", "adversarial", f"perturbation\n× {0.5 / eps:.0f}", *(f"code,\nλ = {lam:g}" for lam in lambdas)]
+    titles = ["clean", "adversarial", f"perturbation\n× {0.5 / eps:.0f}"]
+    titles += [f"code,\nλ = {format_lam(lam)}" for lam in lambdas]
     side = (TEXT_WIDTH - 0.2) / len(titles)
     figure = Figure(figsize=(TEXT_WIDTH, (side + 0.25) * n_rows + 0.6), layout="constrained")
     axes = figure.subplots(n_rows, len(titles), squeeze=False)

@@ -13,6 +13,7 @@ from robustness.analysis.latex import to_latex
 from robustness.analysis.tables import describe, split_heads, to_markdown, write_csv
 from robustness.analysis.trust import INVALID, NOT_CHECKED, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
+from robustness.grids import format_lam
 
 SYMBOLS = {OK: "", SUSPECT: " ?", INVALID: " ✗"}
 ATTACK_NOTE = (
@@ -104,4 +105,4 @@ def name_setting(row: dict[str, object]) -> str:
     policy, lam = row["policy"], row["lam"]
     if isinstance(policy, str) and policy:
         return f"{row['model']} {policy}"
-    return f"{row['model']} λ={lam:g}" if isinstance(lam, float) and lam == lam else str(row["model"])
+    return f"{row['model']} λ={format_lam(lam)}" if isinstance(lam, float) and lam == lam else str(row["model"])

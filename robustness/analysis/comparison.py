@@ -12,6 +12,7 @@ from robustness.analysis.decisions import decide
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import paired_interval
 from robustness.analysis.summary import Places, average, group_corruptions, group_settings, list_planned
+from robustness.grids import format_lam
 from robustness.policies import POLICIES, Validated
 
 
@@ -110,7 +111,7 @@ def _find_mismatch(first: Run, second: Run, models: Models) -> dict[str, str]:
     grids = [_grid(run, model) for run, model in zip((first, second), models)]
     if grids[0] != grids[1]:
         names = [policy.name for policy in POLICIES if policy.name not in _OF_ANY_GRID]
-        shown = " and ".join(", ".join(f"{lam:g}" for lam in grid) or "none" for grid in grids)
+        shown = " and ".join(", ".join(map(format_lam, grid)) or "none" for grid in grids)
         return dict.fromkeys(names, f"{', '.join(names)} are left out, since the λ grids differ: {shown}")
     selections = [_selection(run, model) for run, model in zip((first, second), models)]
     if selections[0] != selections[1]:

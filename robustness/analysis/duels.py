@@ -13,6 +13,7 @@ import pandas as pd
 from data_prep.errors import InputError
 from robustness.analysis.frames import Run
 from robustness.analysis.trust import Verdict, judge
+from robustness.grids import format_lam
 
 Choice = float | str
 """λ of the grid, ``"residual"`` for the policy, ``""`` for a model without λ."""
@@ -146,7 +147,7 @@ def _clean_keys(run: Run) -> dict[str, dict[Choice, str]]:
 
 def name_choice(choice: Choice) -> str:
     """For people: ``λ = 0.1`` or ``the residual λ``."""
-    return f"λ = {choice:g}" if isinstance(choice, float) else f"the {choice} λ"
+    return f"λ = {format_lam(choice)}" if isinstance(choice, float) else f"the {choice} λ"
 
 
 def _choice(lam: object, policy: object) -> Choice:

@@ -14,6 +14,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law
 from robustness.analysis.tables import describe, thin_out
+from robustness.grids import format_lam
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import (
     MODEL_COLOURS,
@@ -112,7 +113,8 @@ def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
             _draw_severities(axis, rows, str(other), MODEL_COLOURS[1 + index % 6], "--", "none")
         for index, lam in enumerate(lambdas):
             rows = here[(here["model"] == model) & (here["lam"] == lam)]
-            _draw_severities(axis, rows, f"λ = {lam:g}", lam_colour(index, len(lambdas)), "-", MODEL_MARKERS[index % 7])
+            colour, marker = lam_colour(index, len(lambdas)), MODEL_MARKERS[index % 7]
+            _draw_severities(axis, rows, f"λ = {format_lam(lam)}", colour, "-", marker)
     _add_legend(figure, axes[0], title=model)
     return figure
 
@@ -144,7 +146,7 @@ def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
             below[column + 1].imshow((0.5 + rest[place, column] / 2).clip(0, 1), interpolation="nearest")
             error = 255 * float(np.sqrt(np.square(rest[place, column]).mean()))
             above[column + 1].set_xlabel(f"{error:.1f}", fontsize=7, labelpad=1)
-    for axis, title in zip(axes[0], ["input x", *(f"A z, λ = {lambdas[column]:g}" for column in columns)]):
+    for axis, title in zip(axes[0], ["input x", *(f"A z, λ = {format_lam(lambdas[column])}" for column in columns)]):
         axis.set_title(title, fontsize=7)
     for axis in axes.flat:
         hide_axis(axis)

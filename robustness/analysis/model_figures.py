@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look, policy_look
 from robustness.analysis.summary import group_corruptions
+from robustness.grids import format_lam
 from robustness.laws import Family, FittedLaw
 from robustness.policies import ResidualLaw, is_upper_bound
 from sdnet_core.drawing import draw_atoms, hide_axis
@@ -114,7 +115,7 @@ def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
     colours = mpl.colormaps["magma"]
     for row, lam in enumerate(lambdas):
         axes[row, 0].imshow(reconstructed[row], interpolation="nearest")
-        axes[row, 0].set_ylabel(f"λ = {lam:g}", fontsize=7)
+        axes[row, 0].set_ylabel(f"λ = {format_lam(lam)}", fontsize=7)
         for column, number in enumerate(numbers):
             axes[row, column + 1].imshow(codes[row, column], cmap=colours, vmin=0, vmax=codes[:, column].max())
             axes[row, column + 1].set_title(f"atom {number}" if row == 0 else "", fontsize=7)

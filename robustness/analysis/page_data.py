@@ -23,6 +23,7 @@ from robustness.analysis.looks import family_look
 from robustness.analysis.model_figures import describe_line
 from robustness.analysis.summary import MEAN
 from robustness.attack import NORMS, format_eps
+from robustness.grids import format_lam
 from robustness.laws import Family
 from robustness.policies import is_upper_bound
 
@@ -170,7 +171,7 @@ def _attack_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, A
     if attacks is None:
         return rows
     for _, row in attacks.rows[attacks.rows["model"].isin(models)].iterrows():
-        lam = "" if pd.isna(row["lam"]) else f"{row['lam']:g}"
+        lam = "" if pd.isna(row["lam"]) else format_lam(row["lam"])
         fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
         fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
         fields |= {"title": f"{row['perturbation']} {NORMS[row['norm']]}"}

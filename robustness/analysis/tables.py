@@ -14,6 +14,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.summary import group_corruptions
+from robustness.grids import format_lam
 from robustness.policies import is_upper_bound
 
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
@@ -95,7 +96,7 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
         if "fixed" in of_policy:
             fixed = of_policy["fixed"]
             for lam in thin_out(sorted(fixed["lam"].unique()), most, trained):
-                title = f"{model} λ={lam:g}" + (" (trained)" if lam in trained else "")
+                title = f"{model} λ={format_lam(lam)}" + (" (trained)" if lam in trained else "")
                 columns[title] = fixed.loc[fixed["lam"] == lam, "accuracy"] * 100
         for policy in of_policy:
             if policy not in ("none", "fixed", "trained") and not is_upper_bound(policy):

@@ -11,15 +11,13 @@ from data_prep import ImageSet
 from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
 
-AGREEMENT_N = 1000
-"""Clean images that the two are compared on, at most."""
 _LEAST_AGREEMENT, _LARGEST_SHIFT = 0.998, 0.001
 """Share of equal predictions, and difference in accuracy, between which the fast form stands for the exact one."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Predictions of the fast and the exact form of one model at the λ of training.
+    """Predictions of the fast and the exact form of one model at one λ.
 
     Args:
         model: its name.
@@ -51,17 +49,22 @@ class Agreement:
 
 @torch.inference_mode()
 def measure_agreement(
-    fast: Subject, exact: Subject, images: ImageSet, *, device: torch.device, batch_size: int
+    fast: Subject,
+    exact: Subject,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    batch_size: int,
+    lam: float | None = None,
 ) -> Agreement:
-    """Classify up to :data:`AGREEMENT_N` images with both forms."""
-    images = images.subset(min(AGREEMENT_N, len(images)))
+    """Classify the images with both forms, at the λ of training if ``lam`` is None."""
     same = torch.zeros((), dtype=torch.int64, device=device)
     correct = torch.zeros(2, dtype=torch.int64, device=device)
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         x = to_images(torch.from_numpy(np.array(images.pixels[batch])).to(device))
         labels = torch.from_numpy(np.array(images.labels[batch])).to(device)
-        predicted = [subject.network(x).argmax(1).clone() for subject in (exact, fast)]
+        predicted = [subject.network(x, lam=lam).argmax(1).clone() for subject in (exact, fast)]
         same += (predicted[0] == predicted[1]).sum()
         correct += torch.stack([(classes == labels).sum() for classes in predicted])
     by_exact, by_fast = correct.tolist()

@@ -175,11 +175,11 @@ class Attacker:
         )
 
     def _stage_for_wrong(self, task: AttackTask, victim: Victim) -> Stage | None:
-        """PGD, which moves images that are wrong already, too, where they are shown at another λ."""
-        if not task.adversary.shown_elsewhere:
+        """What moves images that are wrong already, too, where they are shown at another λ."""
+        attack = task.adversary.attack_on_wrong
+        if attack is None:
             return None
-        pgd = Attack(name="pgd", norm=task.adversary.attack.norm, eps=task.adversary.attack.eps)
-        return list_stages(pgd, victim, num_classes=task.subject.network.num_classes, seed=self.seed)[0]
+        return list_stages(attack, victim, num_classes=task.subject.network.num_classes, seed=self.seed)[0]
 
     def _evaluate(
         self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[LamChoice], batch_size: int

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from data_prep import ImageSet
 from robustness.attack import Attack
+from robustness.grids import format_lam
 from robustness.measure import probes
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.stages import library_of
@@ -65,13 +66,22 @@ class Adversary:
         """What tables call it."""
         return self.attack.label
 
+    @property
+    def attack_on_wrong(self) -> Attack | None:
+        """What moves the images that are wrong already, where they are shown elsewhere: PGD within the same budget."""
+        if not self.shown_elsewhere:
+            return None
+        label = f"{self.attack.label} (for images that are wrong already)"
+        return Attack(name="pgd", norm=self.attack.norm, eps=self.attack.eps, label=label)
+
     def identity(self) -> dict[str, Any]:
         """Everything that decides the adversarial images, given model, images and seed."""
+        on_wrong = self.attack_on_wrong
         return {
             "attack": self.attack.identity(),
             "library": library_of(self.attack),
             "crafted_for": describe_choice(self.crafted_for),
-            **({"shown_elsewhere": True} if self.shown_elsewhere else {}),
+            **({"on_wrong": [on_wrong.identity(), library_of(on_wrong)]} if on_wrong else {}),
         }
 
 
@@ -180,7 +190,7 @@ class AttackTask:
     def title(self) -> str:
         """For people: model, λ and attack."""
         choice = self.adversary.crafted_for
-        lam = "" if choice is None else " residual λ" if isinstance(choice, ResidualLaw) else f" λ={choice:g}"
+        lam = "" if choice is None else " residual λ" if isinstance(choice, ResidualLaw) else f" λ={format_lam(choice)}"
         return f"{self.subject.name}{lam} {self.adversary.attack.title}"
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from attacked import CPU, SHAPE, Linear, Marked, TinyConvolution, marked_problem
 from torch import Tensor, nn
 
 from data_prep import load_images
-from data_prep.errors import InputError
+from data_prep.errors import InputError, PrerequisiteError
 from robustness.attack import Attack
+from robustness.measure.cells import Adversary
 from robustness.measure.craft import craft, distance
 from robustness.measure.stages import Watcher, list_stages
 from robustness.measure.subjects import load_subjects
@@ -203,3 +206,26 @@ def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
     labels = model(images).argmax(1).detach()
     attack = Attack(name="APGDT", norm="linf", eps=0.3, options={"steps": 2})
     assert not run(model, attack, images, labels, 5).robust.any()
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_images_of_autoattack_depend_on_torchattacks_only_where_they_are_shown_elsewhere(elsewhere, monkeypatch):
+    """There torchattacks moves what is wrong already: it must be installed, and another version is another cell."""
+    attack = Attack(name="autoattack", norm="l2", eps=0.5)
+    adversary = Adversary(attack=attack, crafted_for=0.1, probe_images=0, shown_elsewhere=elsewhere)
+    before = adversary.identity()
+    versions = {"pyautoattack": metadata.version("pyautoattack"), "torchattacks": "0.0.1"}
+    monkeypatch.setattr("robustness.measure.stages.metadata.version", versions.__getitem__)
+    assert (adversary.identity() != before) == elsewhere
+
+    def missing(package: str) -> str:
+        if package == "torchattacks":
+            raise metadata.PackageNotFoundError(package)
+        return versions[package]
+
+    monkeypatch.setattr("robustness.measure.stages.metadata.version", missing)
+    if elsewhere:
+        with pytest.raises(PrerequisiteError, match=r"\(for images that are wrong already\) needs .*torchattacks"):
+            adversary.identity()
+    else:
+        assert adversary.identity() == before

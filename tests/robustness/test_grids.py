@@ -6,13 +6,20 @@ import pytest
 
 from data_prep.errors import InputError
 from data_prep.names import parse_names
-from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
+from robustness.grids import attach_negatives, format_lam, parse_eps, parse_lambdas, parse_severities
 
 
 def test_a_range_and_a_list_name_the_same_values():
     assert parse_lambdas("0.1:1.4:14") == parse_lambdas(",".join(f"{k / 10:.1f}" for k in range(1, 15)))
     assert parse_lambdas("0.5,0.1,0.1") == (0.1, 0.5)
     assert parse_lambdas("0") == (0.0,)
+
+
+def test_every_lambda_of_a_grid_is_written_differently_and_as_people_do():
+    texts = ["0", "0.1", "0.3", "1", "1.4", "10", "0.1234567", "0.1234568", "1e-10", "1234567.0000000001"]
+    lambdas = parse_lambdas(",".join(texts))
+    assert sorted(map(format_lam, lambdas), key=float) == sorted({*texts} - {texts[-1]} | {"1234567"}, key=float)
+    assert [format_lam(lam) for lam in parse_lambdas("0.1:1.4:14")] == [f"{k / 10:g}" for k in range(1, 15)]
 
 
 @pytest.mark.parametrize("text", ["-0.1", "nan", "inf", "0.1,-1", "0.1:-1:3"])

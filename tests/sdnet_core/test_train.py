@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,27 @@ def test_a_training_does_not_go_on_with_other_images(trained, tmp_path):
             main(trained)
         image.write_bytes(before)
     assert main([*trained, "--fresh"]) == 0
+
+
+def test_another_start_in_the_file_of_the_first_one_is_noticed(trained, tmp_path):
+    """What counts are the weights of ``--init``, not where they lay."""
+    start, moved = tmp_path / "start.safetensors", tmp_path / "moved.safetensors"
+    shutil.copy(tmp_path / "out" / "model.safetensors", start)
+    tuned = [*trained[:-4], "--out", str(tmp_path / "tuned"), *trained[-2:]]
+    assert main([*tuned, "--init", str(start)]) == 0
+    shutil.copy(start, moved)
+    assert main([*tuned, "--init", str(moved)]) == 0
+    shutil.copy(tmp_path / "tuned" / "model.safetensors", start)
+    with pytest.raises(InputError, match="from another --init"):
+        main([*tuned, "--init", str(start)])
+
+
+def test_a_fresh_start_that_is_refused_deletes_nothing(trained, tmp_path):
+    state = tmp_path / "out" / "state.pt"
+    for wrong in (["--set", "batch_size=51"], ["--init", "sdnet18-cifar10"]):
+        with pytest.raises(InputError, match=r"batch_size must be|the recipe asks for"):
+            main([*trained, "--fresh", *wrong])
+        assert state.exists()
 
 
 def damage_cut(content: bytes) -> bytes:
