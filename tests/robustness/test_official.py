@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from data_prep import corrupt, load_images
+from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.errors import run_command
 from robustness.run import main
 
@@ -88,3 +89,17 @@ def test_a_faulty_archive_is_refused_before_anything_is_measured(fault, message,
     assert message in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
+
+
+def test_frost_for_the_training_images_is_asked_for_before_the_work(data_dir, models, tmp_path, capsys, monkeypatch):
+    """The archive has the test images under frost; those that λ is chosen on have to be made."""
+    archive = data_dir / "CIFAR-10-C"
+    np.save(archive / "frost.npy", np.load(archive / "contrast.npy"))
+    monkeypatch.setattr("data_prep.corruptions.frost_pictures.PACKAGE", "a_package_that_nobody_has")
+    frost_pictures.cache_clear()
+    only = ("--corruptions", "frost")
+    assert measure(data_dir, models, tmp_path / "run", *only, "--selection", "same") == 2
+    assert "frost needs the pictures in the package" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert measure(data_dir, models, tmp_path / "run", *only, "--selection", "none") == 0
+    assert set(pd.read_csv(tmp_path / "run" / "cells.csv")["source"]) == {"official"}
