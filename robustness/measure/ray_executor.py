@@ -192,8 +192,7 @@ class _Campaign:
             message = ray.get(next(stream))
         except StopIteration:
             del self._running[stream]
-            if running.attempt.job is not None:
-                yield from self._try_again(running, "its worker stopped early", halve=False)
+            yield from self._try_again(running, "its worker stopped early", halve=False)
         except RayTaskError as error:
             del self._running[stream]
             if not isinstance(error.cause, OutOfMemory | OSError):
@@ -232,7 +231,9 @@ class _Campaign:
         return delivery.result
 
     def _try_again(self, running: _Running, reason: str, *, halve: bool) -> Iterator[Result]:
-        """Hand a job to Ray once more; the failure as a result after the last attempt."""
+        """Hand what a job has left to Ray once more; the failure as a result after the last attempt."""
+        if running.attempt.job is None:
+            return
         where = f" on {running.arrival.address}" if running.arrival else ""
         failure = running.attempt.again(f"{reason}{where}", halve=halve, report=self._workplace.report)
         if failure is not None:

@@ -17,11 +17,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
 from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import run
+from robustness.measure.executors import Attempt, Workplace
+from robustness.measure.jobs import Result
 from robustness.measure.measure import Measurement
+from robustness.run_directory import RunDirectory
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
@@ -222,6 +226,31 @@ def test_a_node_with_other_versions_or_without_the_archive_is_refused(grid, mode
     monkeypatch.setattr(ray_worker.ray, "get", lambda reference: plan)
     with pytest.raises(PrerequisiteError, match=r"has no folder .*CIFAR-10-C"):
         ray_worker._load(ray_worker.ray.ObjectRef.nil(), "cpu", "10.0.0.1")
+
+
+def test_a_worker_that_dies_after_its_last_result_costs_nothing(grid, models, tmp_path, monkeypatch):
+    from ray.exceptions import WorkerCrashedError
+
+    from robustness.measure import ray_executor, ray_worker
+
+    arguments = run.make_parser().parse_args(["--suite", str(grid), "--models", f"{models}/plain.safetensors"])
+    job = run.prepare(run.read_suite(arguments), arguments).jobs[0]
+    last = Result(job.title, {}, tuple(cell.key for cell in job.cells), "not finite")
+
+    def stream() -> Iterator[ray_worker.Delivery]:
+        yield ray_worker.Delivery(last, None)
+        raise WorkerCrashedError
+
+    told: list[str] = []
+    campaign = object.__new__(ray_executor._Campaign)
+    campaign._workplace = Workplace(None, RunDirectory(tmp_path), torch.device("cpu"), 8, tqdm(disable=True), told.append)
+    messages = stream()
+    campaign._running = {messages: ray_executor._Running(0, Attempt(job, 8))}
+    monkeypatch.setattr(ray_executor.ray, "get", lambda message: message)
+    assert list(campaign._receive(messages)) == [last]
+    assert list(campaign._receive(messages)) == []
+    assert not campaign._running
+    assert not told
 
 
 @pytest.mark.parametrize(
