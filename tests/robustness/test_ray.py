@@ -243,7 +243,9 @@ def test_a_worker_that_dies_after_its_last_result_costs_nothing(grid, models, tm
 
     told: list[str] = []
     campaign = object.__new__(ray_executor._Campaign)
-    campaign._workplace = Workplace(None, RunDirectory(tmp_path), torch.device("cpu"), 8, tqdm(disable=True), told.append)
+    campaign._workplace = Workplace(
+        None, RunDirectory(tmp_path), torch.device("cpu"), 8, tqdm(disable=True), told.append
+    )
     messages = stream()
     campaign._running = {messages: ray_executor._Running(0, Attempt(job, 8))}
     monkeypatch.setattr(ray_executor.ray, "get", lambda message: message)
