@@ -61,12 +61,15 @@ def decode_image(data: bytes, geometry: Geometry = AS_IS) -> NDArray[np.uint8]:
     data: the bytes of a JPEG, PNG, BMP, WebP or PPM file; the format is found in the bytes.
     geometry: the resize and crop that follow.
     Returns: uint8 (H, W, 3).
-    Raises: InputError for a file that is damaged, of another format, above ``MAX_PIXELS`` or too small for the crop.
+    Raises: InputError for a file that is damaged, of another format, above ``MAX_PIXELS`` or too small for the crop,
+        and for a grey one of more than 8 bits.
     """
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}")
+            if image.mode == "F" or image.mode.startswith("I"):  # converted, it would be clipped at 255
+                raise InputError(f"expected 8 bits per channel, got the mode {image.mode}; convert it first")
             return np.asarray(geometry.apply(image.convert("RGB")), dtype=np.uint8)
     except InputError:
         raise

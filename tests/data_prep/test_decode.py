@@ -36,6 +36,21 @@ def test_other_colour_modes_become_rgb(mode: str) -> None:
     assert decoded.dtype == np.uint8
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
+def test_pngs_of_8_bits_and_fewer_come_back_exactly(mode: str) -> None:
+    image = Image.fromarray(picture(8, 8)).convert(mode)
+    assert np.array_equal(decode_image(encode(picture(8, 8), mode=mode)), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(("format_name", "kind"), [("PNG", np.uint16), ("PPM", np.uint16), ("PPM", np.float32)])
+def test_grey_images_of_more_than_8_bits_are_refused(format_name: str, kind: type) -> None:
+    """Converted to RGB they would be nearly white, whatever they show."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.linspace(0, 65535, 64).astype(kind).reshape(8, 8)).save(buffer, format_name)
+    with pytest.raises(InputError, match=r"expected 8 bits per channel, got the mode [IF].*; convert it first"):
+        decode_image(buffer.getvalue())
+
+
 @pytest.mark.parametrize(("height", "width"), [(31, 47), (50, 33), (40, 40), (32, 45), (97, 61)])
 def test_resize_and_crop_agree_with_torchvision(height: int, width: int) -> None:
     pixels = picture(height, width)
