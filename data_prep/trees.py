@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -46,7 +47,7 @@ class TreeFile:
 def walk_tree(source: Path) -> Iterator[TreeFile]:
     """Yield every image file of the tree in the order of the source.
 
-    source: a folder, or a .tar, .tar.gz, .tar.xz or .zip of one; folders around the tree are allowed in an archive.
+    source: a folder, or a .tar, .tar.gz, .tar.xz or .zip of one; folders around the tree are allowed.
     Hidden files and files that are not images by their suffix are passed over.
     Raises: InputError for a source that is missing, damaged or of another kind and, by name, for a member with an
         absolute path or ``..``, a link, an image outside ``<split>/<class>/`` and a file above ``MAX_FILE_BYTES``.
@@ -56,9 +57,9 @@ def walk_tree(source: Path) -> Iterator[TreeFile]:
         if n_bytes > MAX_FILE_BYTES:  # whatever it is: an archive is unpacked up to the last member
             where = f"{source.name}: expected files of at most {MAX_FILE_BYTES:,} bytes"
             raise InputError(f"{where}, got {path} with {n_bytes:,}; remove it")
-        parts = PurePosixPath(path).parts
-        if _is_hidden(parts) or PurePosixPath(path).suffix.lower() not in IMAGE_SUFFIXES:
+        if not _is_image(path):
             continue
+        parts = PurePosixPath(path).parts
         if len(parts) < 3 or root not in (None, parts[:-3]):
             where = f"{source.name}: expected every image at <split>/<class>/<file>"
             raise InputError(f"{where}, got {path}; rearrange the tree")
@@ -75,9 +76,13 @@ def _walk_files(source: Path) -> Iterator[RawFile]:
 
 
 def _walk_folder(source: Path) -> Iterator[RawFile]:
-    for path in sorted(source.glob("*/*/*")):
-        if path.is_file():
-            yield path.relative_to(source).as_posix(), path.stat().st_size, path.read_bytes
+    """Only its images: what else lies beside them, an archive say, may be as large as it likes."""
+    for folder, folders, names in os.walk(source, followlinks=True):
+        folders.sort()
+        for path in (Path(folder, name) for name in sorted(names)):
+            relative = path.relative_to(source).as_posix()
+            if _is_image(relative) and path.is_file():
+                yield relative, path.stat().st_size, path.read_bytes
 
 
 def _walk_zip(source: Path) -> Iterator[RawFile]:
@@ -131,5 +136,7 @@ def _check_inside(path: str, source: Path) -> None:
         raise InputError(f"{source.name}: expected members inside the archive, got {path!r}; do not trust this file")
 
 
-def _is_hidden(parts: tuple[str, ...]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+def _is_image(path: str) -> bool:
+    """Whether a file is an image by its suffix, and neither hidden nor in a hidden folder."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
+    return not hidden and PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES

@@ -16,6 +16,7 @@ from data_prep.trees import walk_tree
 
 SUFFIXES = [".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".zip"]
 Pack = Callable[[Path, str], Path]
+Write = Callable[..., Path]
 
 
 def write_tar(archive: Path, *members: tuple[str, bytes]) -> Path:
@@ -25,6 +26,17 @@ def write_tar(archive: Path, *members: tuple[str, bytes]) -> Path:
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return archive
+
+
+def write_folder(folder: Path, *members: tuple[str, bytes]) -> Path:
+    for name, data in members:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+WRITERS = pytest.mark.parametrize("write", [write_tar, write_folder])
 
 
 def read_all(source: Path) -> dict[tuple[str, str, str], bytes]:
@@ -39,14 +51,16 @@ def test_an_archive_holds_what_the_folder_holds(tree: Path, pack: Pack, suffix: 
     assert read_all(pack(tree, suffix)) == expected
 
 
-def test_folders_around_the_tree_do_not_matter(tmp_path: Path) -> None:
-    archive = write_tar(tmp_path / "a.tar", ("set/v1/train/cat/1.jpg", b"1"), ("set/v1/test/cat/1.jpg", b"2"))
+@WRITERS
+def test_folders_around_the_tree_do_not_matter(tmp_path: Path, write: Write) -> None:
+    archive = write(tmp_path / "a.tar", ("set/v1/train/cat/1.jpg", b"1"), ("set/v1/test/cat/1.jpg", b"2"))
     assert read_all(archive) == {("train", "cat", "1.jpg"): b"1", ("test", "cat", "1.jpg"): b"2"}
 
 
-def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
+@WRITERS
+def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path, write: Write) -> None:
     names = ("README.md", "train/cat/notes.txt", "train/cat/._1.jpg", ".cache/x/y/1.jpg", "__MACOSX/train/cat/1.jpg")
-    archive = write_tar(tmp_path / "a.tar", *((name, b"") for name in names), ("train/cat/1.JPEG", b"1"))
+    archive = write(tmp_path / "a.tar", *((name, b"") for name in names), ("train/cat/1.JPEG", b"1"))
     assert list(read_all(archive)) == [("train", "cat", "1.JPEG")]
 
 
@@ -77,18 +91,36 @@ def test_links_and_devices_are_refused_by_name(tmp_path: Path, kind: bytes) -> N
         read_all(tmp_path / "a.tar")
 
 
-@pytest.mark.parametrize("names", [("cat/1.jpg",), ("a/train/cat/1.jpg", "b/test/cat/1.jpg")])
-def test_images_outside_split_and_class_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
-    archive = write_tar(tmp_path / "a.tar", *((name, b"") for name in names))
+@WRITERS
+@pytest.mark.parametrize(
+    "names",
+    [("cat/1.jpg",), ("a/train/cat/1.jpg", "b/test/cat/1.jpg"), ("test/cat/1.jpg", "train/cat/more/2.jpg")],
+)
+def test_images_outside_split_and_class_are_refused(tmp_path: Path, write: Write, names: tuple[str, ...]) -> None:
+    archive = write(tmp_path / "a.tar", *((name, b"") for name in names))
     with pytest.raises(InputError, match=f"at <split>/<class>/<file>, got {names[-1]}"):
         read_all(archive)
 
 
 def test_huge_files_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees, "MAX_FILE_BYTES", 10)
-    archive = write_tar(tmp_path / "a.tar", ("train/cat/1.jpg", bytes(11)))
-    with pytest.raises(InputError, match=r"at most 10 bytes, got train/cat/1\.jpg with 11"):
-        read_all(archive)
+    for write in (write_tar, write_folder):
+        source = write(tmp_path / write.__name__, ("train/cat/1.jpg", bytes(11)))
+        with pytest.raises(InputError, match=r"at most 10 bytes, got train/cat/1\.jpg with 11"):
+            read_all(source)
+
+
+def test_a_folder_may_hold_huge_files_beside_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "MAX_FILE_BYTES", 10)
+    folder = write_folder(tmp_path / "a", ("train.zip", bytes(11)), (".git/pack", bytes(11)), ("train/cat/1.jpg", b"1"))
+    assert list(read_all(folder)) == [("train", "cat", "1.jpg")]
+
+
+def test_linked_folders_count_as_folders(tmp_path: Path) -> None:
+    stored = write_folder(tmp_path / "stored", ("train/cat/1.jpg", b"1"))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "train").symlink_to(stored / "train")
+    assert read_all(tmp_path / "a") == {("train", "cat", "1.jpg"): b"1"}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
