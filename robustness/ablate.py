@@ -21,7 +21,8 @@ from robustness.analysis.summary import MEAN
 from robustness.analysis.tables import to_markdown, write_csv
 from robustness.suite import Suite, read_suite_file
 from sdnet_core import read_card, train
-from sdnet_core.recipes import read_recipe
+from sdnet_core.networks import ARCHITECTURES, NetworkConfig
+from sdnet_core.recipes import Recipe, read_recipe
 
 BASE = "base"
 
@@ -123,10 +124,11 @@ def main(argv: list[str] | None = None) -> int:
     check_seed(arguments.seed)
     threads = [] if arguments.threads is None else ["--threads", str(train.check_threads(arguments.threads))]
     variants = list_variants(arguments.recipe, arguments.set, arguments.vary)
-    recipe = read_recipe(arguments.recipe, arguments.set)
+    recipes = {name: read_recipe(arguments.recipe, changes) for name, changes in variants.items()}
+    recipe = recipes[BASE]
     out = arguments.out or Path("results/runs") / f"ablation-{recipe.name}"
     models = [str(out / name / "model.safetensors") for name in variants]
-    lambdas = {read_recipe(arguments.recipe, changes).model.get("lam") for changes in variants.values()} - {None}
+    lambdas = set(map(_trained_lam, recipes.values())) - {None}
     fields = read_suite_file(arguments.suite)
     fields |= {"name": f"ablation-{recipe.name}", "data": recipe.data, "selection": "", "n": arguments.n}
     fields |= {"models": tuple(models), "lambdas": tuple(lambdas), "baseline": BASE}
@@ -137,8 +139,17 @@ def main(argv: list[str] | None = None) -> int:
             "choose another --suite"
         )
     run.find_images(suite, arguments.data_dir)  # what cannot be measured is refused before it is trained
-    images = load_images(recipe.data, split="train", data_dir=arguments.data_dir).fingerprint
-    trained = {name for name, changes in variants.items() if _is_trained(out / name, changes, arguments, images)}
+    names = {variant.data for variant in recipes.values()}
+    images = {data: load_images(data, split="train", data_dir=arguments.data_dir) for data in names}
+    trained = set()
+    for name, variant in recipes.items():
+        if variant.batch_size > (n := len(images[variant.data])):
+            raise InputError(
+                f"batch_size of the variant {name} must be at most {n}, the training images of {variant.data}; got "
+                f"{variant.batch_size}: give it a smaller one"
+            )
+        if _is_trained(out / name, variant, arguments, images[variant.data].fingerprint):
+            trained.add(name)
     for name, changes in variants.items():
         print(f"{name:24} {'trained' if name in trained else 'to train'}  {' '.join(changes)}")
     if arguments.dry_run:
@@ -160,7 +171,13 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_DONE
 
 
-def _is_trained(folder: Path, changes: list[str], arguments: argparse.Namespace, images: str) -> bool:
+def _trained_lam(recipe: Recipe) -> float | None:
+    """λ of training, the default where the recipe gives none; None for models without λ."""
+    has_lam = ARCHITECTURES[recipe.model["arch"]].sparse_input
+    return recipe.model.get("lam", NetworkConfig.lam) if has_lam else None
+
+
+def _is_trained(folder: Path, recipe: Recipe, arguments: argparse.Namespace, images: str) -> bool:
     """Whether ``folder`` has the finished model of this training, on images with this fingerprint.
 
     Where it has that of another one, the training refuses the folder.
@@ -169,7 +186,7 @@ def _is_trained(folder: Path, changes: list[str], arguments: argparse.Namespace,
     if not path.exists():
         return False
     card = read_card(path)
-    asked = dataclasses.asdict(read_recipe(arguments.recipe, changes)), arguments.seed, arguments.precision, images
+    asked = dataclasses.asdict(recipe), arguments.seed, arguments.precision, images
     return asked == (card.recipe, *(card.record.get(name) for name in ("seed", "precision", "train_fingerprint")))
 
 

@@ -54,8 +54,25 @@ def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path, import
     suite.write_text('data = "x"\nprofile = "sweep"\ncorruptions = ["speckle_noise"]\nseverities = [1]\n')
     with pytest.raises(InputError, match="none of the standard corruptions"):
         main([*options, "--suite", str(suite), "--n", "20", "--dry-run"])
-    assert main([*options, "--n", "20", "--dry-run"]) == 0
+    with pytest.raises(InputError, match=r"batch_size of the variant base must be at most 10, .*; got 128"):
+        main([*options, "--n", "20"])
+    fitting = [*options, "--set", "batch_size=10", "--n", "20"]
+    with pytest.raises(InputError, match=r"batch_size of the variant batch_size=11 must be at most 10, .*; got 11"):
+        main([*fitting, "--vary", "batch_size=11"])
+    assert main([*fitting, "--dry-run"]) == 0
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arch", ["sdnet18", "resnet18"])
+def test_a_recipe_may_leave_lambda_at_its_default_or_have_none(arch, tmp_path, import_shapes, without_figures):
+    suite, recipe = tmp_path / "s.toml", tmp_path / "r.toml"
+    suite.write_text('data = "x"\nprofile = "sweep"\ncorruptions = ["gaussian_noise"]\nseverities = [1]\n')
+    recipe.write_text(f'data = "tiny"\nepochs = 1\nbatch_size = 8\nmodel = {{ arch = "{arch}", width = 2 }}\n')
+    options = ["--recipe", str(recipe), "--vary", "lr=0.2", "--suite", str(suite), "--n", "20", "--device", "cpu"]
+    data = import_shapes("tiny", train=8, test=20)
+    assert main([*options, "--data-dir", str(data), "--out", str(tmp_path / "out")]) == 0
+    cells = pd.read_csv(tmp_path / "out" / "run" / "cells.csv")
+    assert set(cells["lam"].dropna()) == ({0.1} if arch == "sdnet18" else set())
 
 
 def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda(tmp_path, import_shapes, capsys):
