@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.errors import InputError
-from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding, project
+from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding, check_options, project
 
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """Channel statistics of the paper's CIFAR recipe; these standard deviations are part of its checkpoints."""
@@ -89,6 +89,7 @@ class NetworkConfig:
             raise InputError(f"{self.arch} has no dictionary: n_dict must be 1; got {self.n_dict}")
         if self.lam_layers not in ("input", "all"):
             raise InputError(f"lam_layers must be 'input' or 'all'; got {self.lam_layers!r}")
+        check_options(lam=self.lam, mu=self.mu, n_steps=self.n_steps)
 
 
 class Normalise(nn.Module):

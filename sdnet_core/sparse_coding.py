@@ -46,6 +46,15 @@ def check_lam(lam: Lambda, n_images: int) -> Lambda:
     return lam
 
 
+def check_options(*, lam: float, mu: float, n_steps: int) -> None:
+    """Make sure that λ and μ of a layer are finite numbers ≥ 0 and K ≥ 1; otherwise raise InputError."""
+    check_lam(lam, 1)
+    if not (math.isfinite(mu) and mu >= 0):
+        raise InputError(f"μ must be a finite number ≥ 0; got {mu}")
+    if n_steps < 1:
+        raise InputError(f"the number of FISTA steps K must be at least 1; got {n_steps}")
+
+
 class SparseCoding(nn.Module, ABC):
     """A layer whose output is the sparse code of its input: z = argmin ½‖x − Az‖² + λ‖z‖₁ + μ/2‖z‖².
 
@@ -73,11 +82,8 @@ class SparseCoding(nn.Module, ABC):
         self, weight_shape: tuple[int, ...], *, lam: float, mu: float, n_steps: int, non_negative: bool, robust: bool
     ) -> None:
         super().__init__()
-        if not (math.isfinite(mu) and mu >= 0):
-            raise InputError(f"μ must be a finite number ≥ 0; got {mu}")
-        if n_steps < 1:
-            raise InputError(f"the number of FISTA steps K must be at least 1; got {n_steps}")
-        self.lam = float(check_lam(lam, 1))
+        check_options(lam=lam, mu=mu, n_steps=n_steps)
+        self.lam = float(lam)
         self.mu, self.n_steps, self.non_negative, self.robust = mu, n_steps, non_negative, robust
         self.weight = nn.Parameter(torch.randn(weight_shape))
         self.register_buffer("step", torch.tensor(math.nan), persistent=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from data_prep.errors import InputError
 from sdnet_core import Network, build_model, weights_fingerprint
-from sdnet_core.networks import ARCHITECTURES
+from sdnet_core.networks import ARCHITECTURES, NetworkConfig
 
 
 @pytest.fixture(autouse=True)
@@ -140,12 +142,20 @@ def test_inputs_are_normalised_once():
         ("sdnet18", {"n_dict": 0}, "n_dict must be at least 1"),
         ("resnet18", {"n_dict": 2}, "resnet18 has no dictionary: n_dict must be 1"),
         ("sdnet18", {"lam": -1.0}, "λ must be a finite number"),
+        ("sdnet18", {"mu": math.inf}, "μ must be a finite number"),
+        ("sdnet18", {"n_steps": 0}, "steps K must be at least 1"),
         ("sdnet18", {"lam_layers": "some"}, "lam_layers"),
     ],
 )
 def test_bad_options_are_refused(arch, options, message):
     with pytest.raises(InputError, match=message):
         build_model(arch, **{"width": 2, **options})
+
+
+@pytest.mark.parametrize("options", [{"lam": -1.0}, {"mu": math.inf}, {"n_steps": 0}])
+def test_bad_options_of_the_layers_are_refused_before_a_layer_is_built(options):
+    with pytest.raises(InputError, match="must be"):
+        NetworkConfig(arch="sdnet18", **options)
 
 
 @pytest.mark.parametrize("image_size", [16, 72])

@@ -74,6 +74,9 @@ def test_warmup_is_linear():
         ("model.n_dict=1000000000000000000", "n_dict must be at most 1024"),
         ('model.mean=["a",1,1]', r"mean\[0\] must be a finite number; got 'a'"),
         ("model.std=[1,1]", "mean and std need three values each"),
+        ("model.lam=-0.1", "the model of recipe shapes-sdnet18: λ must be a finite number ≥ 0; got -0.1"),
+        ("model.mu=-1", "μ must be a finite number ≥ 0; got -1"),
+        ("model.n_steps=0", "the number of FISTA steps K must be at least 1; got 0"),
         ("model.arch=sdnet19", "the model of recipe shapes-sdnet18: unknown architecture 'sdnet19'"),
     ],
 )
