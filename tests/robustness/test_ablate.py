@@ -63,16 +63,17 @@ def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path, import
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arch", ["sdnet18", "resnet18"])
-def test_a_recipe_may_leave_lambda_at_its_default_or_have_none(arch, tmp_path, import_shapes, without_figures):
+def test_a_variant_without_a_lambda_of_its_own_is_measured_at_the_default(tmp_path, import_shapes, without_figures):
     suite, recipe = tmp_path / "s.toml", tmp_path / "r.toml"
     suite.write_text('data = "x"\nprofile = "sweep"\ncorruptions = ["gaussian_noise"]\nseverities = [1]\n')
-    recipe.write_text(f'data = "tiny"\nepochs = 1\nbatch_size = 8\nmodel = {{ arch = "{arch}", width = 2 }}\n')
-    options = ["--recipe", str(recipe), "--vary", "lr=0.2", "--suite", str(suite), "--n", "20", "--device", "cpu"]
+    recipe.write_text('data = "tiny"\nepochs = 1\nbatch_size = 8\nmodel = { arch = "sdnet18", width = 2 }\n')
+    options = ["--recipe", str(recipe), "--vary", "model.lam=0.3", "--vary", "model.arch=resnet18", "--n", "20"]
     data = import_shapes("tiny", train=8, test=20)
-    assert main([*options, "--data-dir", str(data), "--out", str(tmp_path / "out")]) == 0
+    options += ["--suite", str(suite), "--device", "cpu", "--data-dir", str(data), "--out", str(tmp_path / "out")]
+    assert main(options) == 0
     cells = pd.read_csv(tmp_path / "out" / "run" / "cells.csv")
-    assert set(cells["lam"].dropna()) == ({0.1} if arch == "sdnet18" else set())
+    lambdas = {name: set(rows["lam"].dropna()) for name, rows in cells.groupby("model")}
+    assert lambdas == {BASE: {0.1, 0.3}, "lam=0.3": {0.1, 0.3}, "arch=resnet18": set()}
 
 
 def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda(tmp_path, import_shapes, capsys):
