@@ -93,17 +93,20 @@ class Mirror:
             if _MEASURED.fullmatch(name) and self._fetch(name, size):
                 self._same[name] = _stamp(self.directory.path / name)
 
-    def _list(self) -> dict[str, int]:
-        """Names and sizes of the files there; raises InputError if they are not of a run."""
+    def _list(self) -> dict[str, int | None]:
+        """Names and sizes of the files there, None where unknown; raises InputError if they are not of a run."""
         with self._reaching():
             there = self._files.find(self._root, detail=True)
-        names = {path.removeprefix(self._root).lstrip("/"): int(entry["size"]) for path, entry in there.items()}
+        names = {path.removeprefix(self._root).lstrip("/"): entry.get("size") for path, entry in there.items()}
         if names and "run.json" not in names and not _is_begun(names):
             raise InputError(f"{self.url} holds other files and no run.json: choose another --out")
         return names
 
-    def _fetch(self, name: str, size: int) -> bool:
-        """Fetch a file of ``size`` bytes if it is not here; returns whether the two are now the same."""
+    def _fetch(self, name: str, size: int | None) -> bool:
+        """Fetch a file of ``size`` bytes if it is not here; returns whether the two are now the same.
+
+        Of unknown size, None, it is fetched unless it is a cell that is whole here.
+        """
         path = self.directory.path / name
         if name != "run.json" and path.exists() and path.stat().st_size == size:
             return True

@@ -152,6 +152,19 @@ def test_a_file_url_gets_its_folders(suite, store, tmp_path, capsys):
     assert "10 cells, 10 of them done" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("entry", [{}, {"size": None}], ids=["no size", "size None"])
+def test_a_store_that_knows_no_sizes_is_fetched_from_and_checked(entry, suite, store, monkeypatch, capsys):
+    """Plain HTTP servers are such."""
+    find = type(store).find
+    monkeypatch.setattr(type(store), "find", lambda *place, detail: dict.fromkeys(find(*place), entry))
+    measure(suite, URL, "--lambdas", "0.1")
+    path = find(store, "/bucket/run/outcomes")[0]
+    store.pipe_file(path, store.cat_file(path)[:-10])
+    forget_local_copy()
+    assert measure(suite, URL, "--lambdas", "0.1") == 0
+    assert "10 cells, 9 of them done" in capsys.readouterr().out
+
+
 def test_shards_at_urls_are_fetched_and_joined(suite, store, tmp_path):
     for index in (1, 2):
         assert measure(suite, f"memory://bucket/{index}", "--shard", f"{index}/2") == 0
