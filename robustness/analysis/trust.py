@@ -31,8 +31,8 @@ TRANSFER = (0.02, 0.2)
 """By how much images crafted at another λ lower the accuracy below the white-box attack's."""
 RISE = (0.01, 0.1)
 """By how much the accuracy rises when ε grows."""
-UNBOUNDED_INVALID = 0.5
-"""Accuracy under PGD with ε = 1; SUSPECT as soon as its interval lies above chance."""
+UNBOUNDED_SUSPECT, UNBOUNDED_INVALID = 0.1, 0.5
+"""Accuracy under PGD with ε = 1; SUSPECT once its interval lies above the first, or above chance if that is less."""
 REBATCH = (0.01, 0.1)
 """Share of images that are answered otherwise at another batch size, or by the attack and afterwards."""
 DROPPED = (0.01, 0.1)
@@ -118,13 +118,14 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
 
 
 def _judge_square(frame: pd.DataFrame, stages: list[str], left: np.ndarray) -> Verdict:
-    """Square in an ensemble counts after a white-box part; elsewhere it was tried on what withstood the attack."""
-    if "square" not in stages:
-        return _judge_probe(frame, left, "square", SQUARE, "Square")
-    if stages[0] == "square":
-        return Verdict(OK)
-    share = float(((frame["broken_by"] == "square") & left).mean())
-    return grade(share, SQUARE, f"Square breaks {share:.1%} that the parts before it did not")
+    """Square in an ensemble counts after a white-box part; elsewhere, and after a short one, it was tried apart."""
+    verdicts = []
+    if "square" not in stages or (frame["square"] >= 0).any():
+        verdicts.append(_judge_probe(frame, left, "square", SQUARE, "Square"))
+    if "square" in stages[1:]:
+        share = float(((frame["broken_by"] == "square") & left).mean())
+        verdicts.append(grade(share, SQUARE, f"Square breaks {share:.1%} that the parts before it did not"))
+    return unite(verdicts)
 
 
 def _judge_probe(frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str) -> Verdict:
@@ -149,10 +150,11 @@ def _judge_unbounded(frame: pd.DataFrame, num_classes: int) -> Verdict:
         return Verdict(SUSPECT, ("not checked by PGD at ε = 1",)) if frame["attacked"].any() else Verdict(OK)
     right = int(tried.sum())
     low, _ = wilson_interval(right, len(tried))
-    if low <= 1 / num_classes:
-        return Verdict(OK)
+    most_by_chance = min(1 / num_classes, UNBOUNDED_SUSPECT)
     reason = f"{right} of {len(tried)} images withstand PGD without a bound (ε = 1)"
-    return Verdict(INVALID if right / len(tried) > UNBOUNDED_INVALID else SUSPECT, (reason,))
+    if right / len(tried) > UNBOUNDED_INVALID:
+        return Verdict(INVALID, (reason,))
+    return Verdict(SUSPECT, (reason,)) if low > most_by_chance else Verdict(OK)
 
 
 def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:

@@ -25,14 +25,14 @@ _LARGEST_RATIO, _OVERHEAD = 6, 1 << 20
 class AdversarialSet:
     """Adversarial versions of clean images, decoded batch by batch: ``adversarial[0:100]`` is float32 (N, H, W, 3).
 
-    The perturbation of an image is stored as c/127 · max|δ| with whole c, rounded towards zero, so that it never
-    leaves the budget: ‖decoded − x‖ ≤ ‖x′ − x‖. Where that changes whether the model is right, the image is stored
-    exactly.
+    The perturbation δ of an image is stored as s·c/127 with whole c, those nearest to 127 δ / max|δ|, and with
+    s = max|δ|, or a little less where the Euclidean norm would grow by the rounding. So it uses the budget and never
+    leaves it: ‖decoded − x‖ ≤ ‖x′ − x‖. Where that changes whether the model is right, the image is stored exactly.
 
     Args:
         clean: pixels uint8 (N, H, W, 3).
         codes: c, int8 (N, H, W, 3).
-        scale: max|δ| float32 (N,).
+        scale: s, float32 (N,).
         exact: float32 (M, H, W, 3), the images stored exactly.
         exact_index: (M,) their positions, rising.
         attacked: (N,) the model was right on the clean image.
@@ -140,10 +140,8 @@ def encode(
         device: where the victim is.
     """
     adversarial = crafted.images.permute(0, 2, 3, 1).numpy()
-    delta = adversarial - clean.astype(np.float32) / 255
-    scale = np.abs(delta).reshape(len(delta), -1).max(1)
-    unit = np.divide(_LEVELS, scale, out=np.zeros_like(scale), where=scale > 0)
-    codes = np.trunc(delta * unit[:, None, None, None]).astype(np.int8)
+    delta = (adversarial - clean.astype(np.float32) / 255).astype(np.float32)
+    codes, scale = _round(delta)
     decoded = torch.from_numpy(_decode(clean, codes, scale)).permute(0, 3, 1, 2)
     right = torch.cat(
         [
@@ -164,6 +162,16 @@ def encode(
         stages=stages,
         seconds=crafted.seconds,
     )
+
+
+def _round(delta: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """c and s of perturbations (N, H, W, 3)."""
+    flat = delta.reshape(len(delta), -1)
+    largest = np.abs(flat).max(1)
+    codes = np.rint(flat * np.divide(_LEVELS, largest, out=np.zeros_like(largest), where=largest > 0)[:, None])
+    rounded = np.linalg.norm(codes, axis=1) * largest / _LEVELS
+    grown = np.divide(rounded, np.linalg.norm(flat, axis=1), out=np.ones_like(largest), where=largest > 0)
+    return codes.astype(np.int8).reshape(delta.shape), largest / grown.clip(min=1)
 
 
 def _decode(clean: NDArray[np.uint8], codes: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[np.float32]:

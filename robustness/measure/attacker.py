@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from robustness.measure.craft import craft, distance
 from robustness.measure.evaluate import evaluate
 from robustness.measure.journal import Journal
 from robustness.measure.perturbations import PerturbedImages
-from robustness.measure.probes import ModelProbes, Prober, check_libraries
+from robustness.measure.probes import ModelProbes, Prober, probe_libraries
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.subjects import Subject
 from robustness.measure.victims import LamChoice, Victim
@@ -131,7 +132,7 @@ class Attacker:
         """Run the attack, or go on with it."""
         attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
         victim = Victim(network, choice)
-        stages = self._stages(task, victim)
+        stages, mover = self._stages(task, victim), self._mover(task, victim)
         images = _as_tensor(pixels)
         labels = torch.from_numpy(np.array(self.images.labels))
         before, weight = bar.n, attack.passes / len(stages)
@@ -150,7 +151,7 @@ class Attacker:
             batch_size=attack.batch_size,
             seed=self.seed,
             device=self.device,
-            for_wrong=self._stage_for_wrong(task, victim),
+            mover=mover,
             journal=journal,
             progress=report,
         )
@@ -160,7 +161,7 @@ class Attacker:
             pixels,
             labels,
             victim=victim,
-            stages=tuple(stage.name for stage in stages),
+            stages=tuple(stage.name for stage in (*stages, *([mover] if mover else []))),
             batch_size=attack.batch_size,
             device=self.device,
         )
@@ -174,12 +175,13 @@ class Attacker:
             leave_early=not task.adversary.shown_elsewhere,
         )
 
-    def _stage_for_wrong(self, task: AttackTask, victim: Victim) -> Stage | None:
-        """What moves images that are wrong already, too, where they are shown at another λ."""
-        attack = task.adversary.attack_on_wrong
+    def _mover(self, task: AttackTask, victim: Victim) -> Stage | None:
+        """What moves the images that the stages leave clean, where they are shown at another λ."""
+        attack = task.adversary.mover
         if attack is None:
             return None
-        return list_stages(attack, victim, num_classes=task.subject.network.num_classes, seed=self.seed)[0]
+        (stage,) = list_stages(attack, victim, num_classes=task.subject.network.num_classes, seed=self.seed)
+        return dataclasses.replace(stage, name="mover")
 
     def _evaluate(
         self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[LamChoice], batch_size: int
@@ -250,7 +252,7 @@ def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, pro
     """
     for attack in attacks:
         if probed:
-            check_libraries(attack)
+            probe_libraries(attack)
         for subject in subjects:
             network = subject.network
             list_stages(attack, Victim(network, subject.lam), num_classes=network.num_classes, seed=0)

@@ -67,21 +67,21 @@ class Adversary:
         return self.attack.label
 
     @property
-    def attack_on_wrong(self) -> Attack | None:
-        """What moves the images that are wrong already, where they are shown elsewhere: PGD within the same budget."""
+    def mover(self) -> Attack | None:
+        """What moves the images that the attack leaves clean, where they are shown elsewhere: PGD in its budget."""
         if not self.shown_elsewhere:
             return None
-        label = f"{self.attack.label} (for images that are wrong already)"
+        label = f"{self.attack.label} (for images that it leaves clean)"
         return Attack(name="pgd", norm=self.attack.norm, eps=self.attack.eps, label=label)
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides the adversarial images, given model, images and seed."""
-        on_wrong = self.attack_on_wrong
+        mover = self.mover
         return {
             "attack": self.attack.identity(),
             "library": library_of(self.attack),
             "crafted_for": describe_choice(self.crafted_for),
-            **({"on_wrong": [on_wrong.identity(), library_of(on_wrong)]} if on_wrong else {}),
+            **({"mover": [mover.identity(), library_of(mover)]} if mover else {}),
         }
 
 
@@ -118,9 +118,11 @@ class Cell:
 
     def _probes(self) -> dict[str, Any]:
         """The trust probes are measured with the cell that was attacked itself."""
-        if not isinstance(self.perturbation, Adversary) or self.perturbation.crafted_for != self.lam:
+        adversary = self.perturbation
+        if not isinstance(adversary, Adversary) or adversary.crafted_for != self.lam:
             return {}
-        return {"probes": {"version": probes.VERSION, "images": self.perturbation.probe_images}}
+        libraries = {"libraries": probes.probe_libraries(adversary.attack)} if adversary.probe_images else {}
+        return {"probes": {"version": probes.VERSION, "images": adversary.probe_images, **libraries}}
 
     @cached_property
     def key(self) -> str:

@@ -20,7 +20,7 @@ class Crafted:
     """What an attack has come to; everything in the order of the images, on the CPU.
 
     images: adversarial images float32 (N, 3, H, W) in [0, 1]; where the model was wrong from the start, clean ones or
-        those of the stage for them.
+        those of the mover.
     attacked: (N,) the model was right on the clean image.
     robust: (N,) it was, and no attempt has fooled it yet.
     broken_by: (N,) index of the stage that fooled the model; −1 for none.
@@ -42,8 +42,8 @@ class Crafted:
         return cls(images.clone(), attacked, attacked.clone(), nothing, torch.zeros_like(attacked))
 
     def take(self, stage: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
-        """Take over what a stage found for the images at the positions ``members``."""
-        fooled = members[attempt.fooled]
+        """Take over what a stage found for the images at the positions ``members``; wrong ones cannot be broken."""
+        fooled = members[attempt.fooled & self.robust[members]]
         self.images[members] = attempt.images
         self.robust[fooled] = False
         self.broken_by[fooled] = stage
@@ -61,7 +61,7 @@ def craft(
     batch_size: int,
     seed: int,
     device: torch.device,
-    for_wrong: Stage | None = None,
+    mover: Stage | None = None,
     journal: Journal | None = None,
     progress: Callable[[str, int], object] = lambda _stage, _n: None,
 ) -> Crafted:
@@ -81,8 +81,9 @@ def craft(
         seed: the global generator has this seed, plus the stage's index, at the start of every batch; restored at the
             end.
         device: where to compute.
-        for_wrong: moves the images that the model gets wrong from the start, too. That makes no difference to this
-            model; at another λ, where it may be right on them, a clean image would pass for one that withstood.
+        mover: the last stage, on every image that nothing has moved: those that the model gets wrong from the start,
+            and those that withstood a search which gives the clean image back where it fails (all parts of AutoAttack
+            do). At another λ a clean image would pass for one that withstood. What it breaks counts.
         journal: where every batch is kept, and from which a killed attack goes on.
         progress: called with a stage's name and the number of images that it is through with.
     """
@@ -107,9 +108,10 @@ def craft(
             for chosen, found in attempt(index, stage, crafted.robust.nonzero()[:, 0]):
                 crafted.take(index, chosen, found)
                 progress(stage.name, len(chosen))
-        if for_wrong is not None:
-            for chosen, found in attempt(len(stages), for_wrong, (~crafted.attacked).nonzero()[:, 0]):
-                crafted.images[chosen] = found.images
+        if mover is not None:
+            unmoved = (crafted.images == images).flatten(1).all(1) & (crafted.robust | ~crafted.attacked)
+            for chosen, found in attempt(len(stages), mover, unmoved.nonzero()[:, 0]):
+                crafted.take(len(stages), chosen, found)
     return crafted
 
 

@@ -28,10 +28,11 @@ _BATCH = 100
 NOT_TRIED = -1
 
 
-def check_libraries(attack: Attack) -> None:
-    """Make sure that what is tried beside ``attack`` is installed; raises PrerequisiteError if it is not."""
-    for name in ("pgd", "autoattack"):
-        library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=f"{attack.label} (with its probes)"))
+def probe_libraries(attack: Attack) -> list[str]:
+    """Names and versions of the packages that try what ``attack`` did not; PrerequisiteError where one is missing."""
+    label = f"{attack.label} (with its probes)"
+    kinds = ("pgd", "autoattack")
+    return [library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=label)) for name in kinds]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Prober:
         if not any(stage.startswith("apgd") for stage in stages):
             pgd = Attack(name="pgd", norm=attack.norm, eps=attack.eps, steps=LONG_STEPS)
             long = self._withstand(pgd, survivors)
-        if "square" not in stages:
+        if "square" not in stages or attack.queries < SQUARE_QUERIES:
             queries = Attack(
                 name="autoattack",
                 norm=attack.norm,

@@ -72,7 +72,7 @@ def list_stages(
         attack: what is done.
         victim: images to logits.
         num_classes: of the victim.
-        seed: of AutoAttack's parts.
+        seed: of the attacks that draw from a generator of their own.
         leave_early: AutoAttack's APGD may stop where every image of a batch is answered wrongly. The victim is fooled
             as often either way; what just fools it fools another model less often than what further steps make of it.
 
@@ -90,10 +90,10 @@ def list_stages(
         kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
         pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=attack.random_start)
         return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
-    return [_find_torchattack(attack, victim, num_classes)]
+    return [_find_torchattack(attack, victim, num_classes, seed)]
 
 
-def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int) -> Stage:
+def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> Stage:
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
@@ -117,6 +117,8 @@ def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int) -> St
     _check_options(attack, {name: takes[name].default for name in attack.options}, num_classes)
     if "n_classes" in takes:
         options.setdefault("n_classes", min(takes["n_classes"].default, num_classes))
+    if "seed" in takes:
+        options.setdefault("seed", seed)
     try:
         perturb = kind(victim, **options)
     except Exception as error:  # whatever the class makes of its arguments

@@ -29,6 +29,10 @@ def test_stored_images_keep_budget_range_and_answer(norm, tmp_path):
     assert np.array_equal(read[5:9], read[0:12][5:9])
     assert (distance(decoded, images, norm) <= distance(crafted.images, images, norm) + 1e-6).all()
     assert (decoded - crafted.images).abs().max() <= eps / 127 + 1e-6
+    moved = ~(crafted.images == images).flatten(1).all(1)
+    shares = distance(decoded, images, norm)[moved] / distance(crafted.images, images, norm)[moved]
+    assert moved.any()
+    assert (shares > 0.9995).all(), "what is shown at other λs has the strength of what was crafted"
     assert torch.equal(victim(decoded).argmax(1) == labels, crafted.robust)
     assert read.seconds == crafted.seconds > 0
     assert AdversarialSet.read(tmp_path / "a.npz", clean[:5]) is None

@@ -210,7 +210,7 @@ def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
 
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_images_of_autoattack_depend_on_torchattacks_only_where_they_are_shown_elsewhere(elsewhere, monkeypatch):
-    """There torchattacks moves what is wrong already: it must be installed, and another version is another cell."""
+    """There torchattacks moves what is left clean: it must be installed, and another version is another cell."""
     attack = Attack(name="autoattack", norm="l2", eps=0.5)
     adversary = Adversary(attack=attack, crafted_for=0.1, probe_images=0, shown_elsewhere=elsewhere)
     before = adversary.identity()
@@ -225,7 +225,17 @@ def test_images_of_autoattack_depend_on_torchattacks_only_where_they_are_shown_e
 
     monkeypatch.setattr("robustness.measure.stages.metadata.version", missing)
     if elsewhere:
-        with pytest.raises(PrerequisiteError, match=r"\(for images that are wrong already\) needs .*torchattacks"):
+        with pytest.raises(PrerequisiteError, match=r"\(for images that it leaves clean\) needs .*torchattacks"):
             adversary.identity()
     else:
         assert adversary.identity() == before
+
+
+def test_the_seed_of_a_run_reaches_attacks_with_a_generator_of_their_own():
+    """torchattacks' Square resets its generator to a seed of its own: without it every seed is the same attack."""
+    model, images = TinyConvolution(), torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    labels = model(images).argmax(1)
+    attack = Attack(name="Square", norm="linf", eps=0.3, options={"n_queries": 2})
+    found = [list_stages(attack, model, num_classes=5, seed=seed)[0].perturb(images, labels) for seed in (0, 0, 7)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])

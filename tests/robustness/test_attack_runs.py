@@ -136,7 +136,7 @@ def test_apgd_is_left_early_only_where_images_are_shown_at_one_lambda(
         asked.append((victim.network.has_lam, leave_early))
         return list_stages(attack, victim, leave_early=leave_early, **options)
 
-    monkeypatch.setattr("robustness.measure.attacker.Attacker._stage_for_wrong", lambda *_: None)
+    monkeypatch.setattr("robustness.measure.attacker.Attacker._mover", lambda *_: None)
     monkeypatch.setattr("robustness.measure.attacker.list_stages", spy)
     monkeypatch.setattr("robustness.run.check_attacks", lambda *_, **__: None)
     measure(attack_suite, tmp_path / "run")

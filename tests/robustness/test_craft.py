@@ -63,20 +63,37 @@ def test_an_attempt_outside_the_budget_is_no_attempt_and_is_recorded():
     assert not craft(Marked(), [smallest], images, labels, **options).dropped.any()
 
 
-def test_images_that_are_wrong_from_the_start_can_be_moved_without_counting():
+def test_images_that_are_wrong_from_the_start_are_moved_and_do_not_count():
     """Trap 4: shown at another λ, where the model may be right on them, they would pass for images that withstood."""
     model, images, labels, _ = linear_problem()
     labels[::4] = 1 - labels[::4]
     pgd = Attack(name="pgd", norm="linf", eps=0.01, steps=3, batch_size=9)
     alone = run(model, pgd, images, labels)
     (stage,) = list_stages(pgd, model, num_classes=2, seed=0)
-    moved = run(model, pgd, images, labels, for_wrong=stage)
+    moved = run(model, pgd, images, labels, mover=stage)
     assert torch.equal(alone.images[::4], images[::4])
     distances = distance(moved.images, images, "linf")
     assert ((distances > 0.009) & (distances < 0.01 + 1e-6)).all()
     for name in ("attacked", "robust", "broken_by", "dropped"):
         assert torch.equal(getattr(moved, name), getattr(alone, name))
     assert torch.equal(moved.images[alone.attacked], alone.images[alone.attacked])
+
+
+def test_images_that_withstood_a_search_which_gives_them_back_clean_are_moved_and_count():
+    """APGD, FAB and Square return the clean image where they fail: shown at another λ, it would pass for robust."""
+    images, labels = marked_problem()
+    options = {"norm": "linf", "eps": 1.0, "batch_size": 7, "seed": 0, "device": CPU}
+    stages = [half_breaker(0)]
+    alone = craft(Marked(), stages, images, labels, **options)
+    assert torch.equal(alone.images[1::2], images[1::2])
+    nudge = Stage("mover", lambda x, y: torch.where(x > 0.5, x - 0.01, x + 0.01))
+    nudged = craft(Marked(), stages, images, labels, mover=nudge, **options)
+    assert (nudged.images[1::2] != images[1::2]).all()
+    assert torch.equal(nudged.images[::2], alone.images[::2]), "what is broken stays as it is"
+    assert torch.equal(nudged.robust, alone.robust)
+    broken = craft(Marked(), stages, images, labels, mover=half_breaker(1), **options)
+    assert not broken.robust.any()
+    assert broken.broken_by.tolist() == [0, 1] * 10
 
 
 def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):

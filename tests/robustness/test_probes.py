@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from robustness.measure.probes import Prober
+from robustness.attack import Attack
+from robustness.measure.probes import SQUARE_QUERIES, Prober
 
 SHAPE = (3, 8, 8)
 CLASSES = 4
@@ -61,3 +63,13 @@ def test_the_gradient_of_every_image_counts_also_of_those_that_are_answered_wron
 
 def test_values_that_no_image_has_a_gradient_in_are_not_hidden():
     assert (make_prober(Strided()).probe_model().zero_gradient == 0).all()
+
+
+@pytest.mark.parametrize(("queries", "is_tried"), [(1, True), (SQUARE_QUERIES, False)])
+def test_square_is_tried_beside_an_attack_that_gave_it_less(queries, is_tried):
+    prober = make_prober(Sorted())
+    parts = ("apgd-ce", "square")
+    attack = Attack(name="autoattack", norm="linf", eps=1e-3, version="custom", parts=parts, queries=queries)
+    found = prober.probe_attack(attack, parts, torch.ones(len(prober.labels), dtype=torch.bool))
+    assert (found.square >= 0).any() == is_tried
+    assert (found.long < 0).all(), "APGD ran"

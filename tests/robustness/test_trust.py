@@ -113,6 +113,7 @@ def test_an_ordinary_attack_is_believed():
             INVALID,
             "Square breaks 50.0% that the",
         ),
+        ({"stages": "apgd-ce,square", "square": tried(10, 20)}, INVALID, "Square breaks 10 of 20"),
     ],
 )
 def test_every_check_raises_its_mark(changes, expected, reason):
@@ -120,6 +121,13 @@ def test_every_check_raises_its_mark(changes, expected, reason):
     assert verdict.mark == expected
     assert reason in verdict.reason
     assert len(verdict.reasons) == 1
+
+
+@pytest.mark.parametrize(("withstand", "expected"), [(0, OK), (1, OK), (6, SUSPECT), (11, INVALID)])
+def test_two_classes_excuse_nobody_who_withstands_an_attack_without_a_bound(withstand, expected):
+    """Half of the answers are right by chance, and none under an attack that may turn every image into any other."""
+    frame = outcomes(unbounded=np.where(np.arange(N) < 20, np.arange(N) < withstand, -1))
+    assert judge(frame, eps=0.03, num_classes=2).mark == expected
 
 
 @pytest.mark.parametrize(
