@@ -26,18 +26,23 @@ _LANCZOS_VECTORS, _LANCZOS_TOLERANCE = 32, 1e-4
 """Krylov dimension and relative residual at which L counts as converged: right to about 1e-6. With scipy's 20 vectors
 the second largest eigenvalue of a small dictionary was returned for the largest."""
 
-Lambda = float | Float[Tensor, " n"]
-"""λ of one call: a number for all images, or one value per image."""
+Lambda = float | Float[Tensor, ""] | Float[Tensor, " n"]
+"""λ of one call: a number for all images, also as a tensor that takes a gradient, or one value per image."""
 
 
 def check_lam(lam: Lambda, n_images: int) -> Lambda:
-    """Return ``lam`` if it is a finite number ≥ 0, or a tensor (N,) of such; otherwise raise InputError."""
-    if isinstance(lam, Tensor) and lam.ndim > 0:
+    """Return ``lam`` if it is a finite number ≥ 0, or as a tensor (N,) of such; otherwise raise InputError.
+
+    One tensor for all images becomes (N,), so that it gets its gradient. Values on a GPU are not looked at: the host
+    would wait for them in every forward pass.
+    """
+    if isinstance(lam, Tensor):
+        lam = lam.expand(n_images) if lam.ndim == 0 else lam
         if lam.shape != (n_images,):
             raise InputError(
                 f"λ per image must have shape ({n_images},), one value for each image; got {tuple(lam.shape)}"
             )
-        valid = bool((torch.isfinite(lam) & (lam >= 0)).all())
+        valid = lam.device.type != "cpu" or bool((torch.isfinite(lam) & (lam >= 0)).all())
     else:
         lam = float(lam)
         valid = math.isfinite(lam) and lam >= 0

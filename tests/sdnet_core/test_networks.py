@@ -114,6 +114,14 @@ def test_lam_layers_all_reaches_the_inner_layers():
     assert torch.equal(model.classify(code, 0.1), model.classify(code, 0.6))
 
 
+def test_lambda_of_a_network_can_be_differentiated():
+    model, images = make_sdnet().double(), torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    lam = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    model(images, lam=lam)[:, 0].sum().backward()
+    above, below = (model(images, lam=0.1 + change)[:, 0].sum().detach() for change in (1e-6, -1e-6))
+    assert float(lam.grad) == pytest.approx(float(above - below) / 2e-6, rel=1e-3)
+
+
 def test_a_resnet_refuses_lambda_and_reconstruction():
     model, images = build_model("resnet18", width=2).eval(), torch.rand(1, 3, 32, 32)
     assert model.lam is None

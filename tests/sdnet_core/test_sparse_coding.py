@@ -13,7 +13,7 @@ from torch.nn import functional
 from data_prep.errors import InputError
 from sdnet_core import CSCConv2d, CSCLinear
 from sdnet_core.fista import fista, objective, prox
-from sdnet_core.sparse_coding import project
+from sdnet_core.sparse_coding import check_lam, project
 
 SHAPES = [(3, 1, 1, 8), (3, 1, 1, 9), (3, 2, 1, 8), (3, 2, 1, 9), (7, 2, 3, 16), (7, 2, 3, 17), (5, 1, 2, 7)]
 
@@ -180,7 +180,10 @@ def test_lambda_is_an_argument_and_leaves_nothing_behind():
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
 
-@pytest.mark.parametrize("lam", [-0.1, math.nan, math.inf, torch.tensor([0.1, -0.2]), torch.tensor([0.1, math.nan])])
+BAD_LAMBDAS = [-0.1, math.nan, math.inf, *map(torch.tensor, (-0.1, math.nan, [0.1, -0.2], [0.1, math.nan]))]
+
+
+@pytest.mark.parametrize("lam", BAD_LAMBDAS)
 def test_bad_lambda_is_refused(lam):
     with pytest.raises(InputError, match="finite number ≥ 0"):
         make_layer()(torch.randn(2, 3, 8, 8, dtype=torch.float64), lam=lam)
@@ -205,6 +208,26 @@ def test_gradients_reach_input_dictionary_and_lambda():
     layer(x, lam=lam).sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.abs().sum() > 0
+
+
+def test_one_lambda_tensor_gets_the_sum_of_the_gradients_per_image():
+    layer = make_layer()
+    x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    one, each = torch.tensor(0.1, requires_grad=True), torch.full((3,), 0.1, requires_grad=True)
+    for lam in (one, each):
+        layer(x, lam=lam).tanh().sum().backward()
+    assert one.grad is not None
+    assert each.grad is not None
+    assert one.grad != 0
+    torch.testing.assert_close(one.grad, each.grad.sum())
+
+
+def test_no_host_waits_for_the_values_of_lambda_on_a_device():
+    """A meta tensor has no values, so that asking for them raises."""
+    lam = torch.empty(2, device="meta")
+    assert check_lam(lam, 2) is lam
+    with pytest.raises(InputError, match="one value for each image"):
+        check_lam(lam, 3)
 
 
 def test_huge_lambda_silences_every_code():
