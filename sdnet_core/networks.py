@@ -217,6 +217,11 @@ class Network(nn.Module):
         """Number of outputs."""
         return self.config.num_classes
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the images that it was made for; others are taken, too."""
+        return self.config.image_size, self.config.image_size
+
     def describe(self) -> dict[str, Any]:
         """What decides the answers beside the weights; JSON values.
 

@@ -65,6 +65,7 @@ def test_sparse_layers_have_as_many_parameters_as_the_convolutions_they_replace(
 def test_every_architecture_answers_on_both_stems_and_odd_sizes(arch, image_size):
     model = build_model(arch, width=2, num_classes=7, image_size=image_size).eval()
     assert model(torch.rand(2, 3, image_size, image_size)).shape == (2, 7)
+    assert model.input_size == (image_size, image_size)
 
 
 def make_sdnet(**options: object) -> Network:
