@@ -18,7 +18,7 @@ from data_prep.files import replacing
 from data_prep.version import add_version
 from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
-from robustness.mirror import fetch
+from robustness.mirror import fetch, is_url
 from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 
@@ -207,13 +207,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
-    parser.add_argument("out", type=Path, metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
+    parser.add_argument("out", metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
     parser.add_argument("shards", nargs="+", metavar="SHARD", help="the --out of a shard; a URL is fetched")
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
     arguments = parser.parse_args(words)
-    out = RunDirectory(arguments.out)
+    if is_url(arguments.out):
+        raise InputError(f"OUT must be a folder of this machine; got {arguments.out}: merge into a folder and copy it")
+    out = RunDirectory(Path(arguments.out))
     findings = merge(out, [fetch(place) for place in arguments.shards])
     print_summary(findings)
     for gap in describe_gaps(out):

@@ -173,6 +173,12 @@ def test_shards_at_urls_are_fetched_and_joined(suite, store, tmp_path):
     pd.testing.assert_frame_equal(*(pd.read_csv(f"{name}/cells.csv")[STABLE] for name in ("joined", "serial")))
 
 
+def test_a_merge_into_a_url_is_refused(store, tmp_path):
+    with pytest.raises(InputError, match=r"OUT must be a folder .*; got memory://bucket/joined: merge into a folder"):
+        merge.main(["memory://bucket/joined", "shard"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_from_a_url_stay_in_the_folder(store, tmp_path):
     for name in ("run.json", "outcomes/../../../evil.npz", "report.html", "outcomes/.hidden"):
         store.pipe_file(f"/bucket/run/{name}", json.dumps({}).encode())
