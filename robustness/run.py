@@ -291,7 +291,8 @@ def measure(suite: Suite, arguments: argparse.Namespace, words: list[str]) -> in
     """Measure ``suite`` as the options ask, which were given as ``words``; returns the exit code."""
     measurement = prepare(suite, arguments)
     if arguments.dry_run:
-        measurement.find_done()
+        if not arguments.fresh:
+            measurement.find_done()
         announce(measurement)
         return EXIT_DONE
     measurement.directory.create()

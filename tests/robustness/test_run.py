@@ -136,6 +136,17 @@ def test_dry_run_measures_nothing(suite, tmp_path, capsys):
     assert "15 cells, 0 of them done" in capsys.readouterr().out
 
 
+def test_dry_run_says_what_fresh_would_measure_and_forgets_nothing(suite, tmp_path, capsys):
+    out = tmp_path / "run"
+    measure(suite, out, "--lambdas", "0.1")
+    first = written(out)
+    for options, done in (((), 10), (("--fresh",), 0)):
+        capsys.readouterr()
+        assert measure(suite, out, "--lambdas", "0.1", "--dry-run", *options) == 0
+        assert f"10 cells, {done} of them done" in capsys.readouterr().out
+    assert written(out) == first
+
+
 def test_a_failing_model_is_reported_and_costs_no_other_cell(suite, tmp_path, models, capsys):
     """Not-a-number logits: exit code 1, the reason is recorded, the other model's cells are kept."""
     import torch
