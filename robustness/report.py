@@ -15,7 +15,6 @@ from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, wid
 from robustness.analysis.figures import MOST_MODELS
 from robustness.analysis.findings import Findings
 from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
-from robustness.analysis.trust import OK
 from robustness.analysis.write import write_analysis
 from robustness.run_directory import RunDirectory
 
@@ -52,8 +51,8 @@ def print_summary(findings: Findings) -> None:
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
     """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
     run = findings.run
-    marked = strict and bool((findings.cells["trust"].dropna() != OK).any())
-    return EXIT_SOME_FAILED if run.missing or marked else EXIT_DONE
+    is_doubtful = strict and findings.attacks is not None and not findings.attacks.is_believed
+    return EXIT_SOME_FAILED if run.missing or is_doubtful else EXIT_DONE
 
 
 def main() -> int:

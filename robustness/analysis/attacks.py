@@ -23,12 +23,13 @@ import pandas as pd
 from robustness.analysis.duels import Choice, Duel, Target, list_duels, name_choice
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.statistics import mcnemar, paired_interval, wilson_interval
-from robustness.analysis.trust import Verdict, judge_rise, judge_transfer, unite
+from robustness.analysis.trust import OK, Verdict, judge_rise, judge_transfer, unite
 from robustness.analysis.worst_case import worst_case
 from robustness.attack import format_eps
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")
 """Columns of ``cells.csv`` that are of one set of images; empty where the worst of several is taken."""
+_OF_DIFFERENCE = ("", "_low", "_high", "_p", "_trust")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Attacks:
     worst: pd.DataFrame
     transfers: pd.DataFrame
 
+    @property
+    def is_believed(self) -> bool:
+        """Whether no number carries a mark other than OK."""
+        return all((table["trust"] == OK).all() for table in (self.rows, self.worst, self.transfers))
+
     @classmethod
     def of(cls, run: Run) -> Attacks | None:
         """Analyse the attacks of a run; None if it has none."""
@@ -99,9 +105,10 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
 
     Returns:
         The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
-        bootstrap intervals and McNemar's p: ``gain, gain_low, gain_high, gain_p`` (minus the accuracy at the λ of
-        training under the same threat model; under ``transfer``, whose images were crafted there, under ``whitebox``)
-        and ``versus, …`` (minus that of the baseline model; empty under ``transfer``, which the baseline has none of).
+        bootstrap intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
+        gain_trust`` (minus the accuracy at the λ of training under the same threat model; under ``transfer``, whose
+        images were crafted there, under ``whitebox``) and ``versus, …`` (minus that of the baseline model; empty under
+        ``transfer``, which the baseline has none of).
     """
     trained = {(row.duel.target, row.threat): row for row in rows if row.shown == row.duel.trained}
     fields = [
@@ -110,7 +117,7 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
         | _difference("versus", row, _find_baseline(run.baseline, row, trained))
         for row in rows
     ]
-    differences = [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
+    differences = [f"{title}{suffix}" for title in ("gain", "versus") for suffix in _OF_DIFFERENCE]
     return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *differences])
 
 
@@ -137,8 +144,8 @@ def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object
     if reference is None:
         return {}
     mean, low, high = paired_interval(row.right.astype(float) - reference.right)
-    p = mcnemar(row.right, reference.right)
-    return {title: mean, f"{title}_low": low, f"{title}_high": high, f"{title}_p": p}
+    values = (mean, low, high, mcnemar(row.right, reference.right), unite([row.verdict, reference.verdict]).mark)
+    return {f"{title}{suffix}": value for suffix, value in zip(_OF_DIFFERENCE, values, strict=True)}
 
 
 def _compare_budgets(row: Row, rows: Sequence[Row]) -> Row:
@@ -187,6 +194,7 @@ def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
         Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high, trust, trust_reason``;
         ``crafted`` and ``shown`` are λs, ``residual`` for the policy, or empty for a model without λ.
     """
+    columns = ["model", "perturbation", "norm", "eps", "crafted", "shown", "n", "accuracy", "ci_low", "ci_high"]
     rows = []
     for duel in duels:
         for crafted, shown in duel.keys:
@@ -211,4 +219,4 @@ def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
                     "trust_reason": verdict.reason,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*columns, "trust", "trust_reason"])

@@ -19,6 +19,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.page_data import collect, list_shown
 from robustness.analysis.summary import MEAN, find_direction
 from robustness.analysis.tables import describe
+from robustness.analysis.trust import OK
 from robustness.attack import NORMS, format_eps
 
 _DECIMALS = 4
@@ -97,8 +98,8 @@ def headline(findings: Findings) -> str:
 def _say_attacks(run: Run, attacks: Attacks) -> str | None:
     """What an attack leaves of the first model at its λ of training, and whether another λ is better.
 
-    It speaks of the first norm, at the largest ε that anything survives, of the worst case over the λs where there is
-    one (``adaptive``), and says the trust mark.
+    It speaks of the first norm, at the largest ε that anything survives for certain, of the worst case over the λs
+    where there is one (``adaptive``), and says the trust mark. Numbers with a worse mark are not compared with.
     """
     model = run.models[0]
     rows = attacks.rows[(attacks.rows["model"] == model) & (attacks.rows["policy"] == "")]
@@ -107,7 +108,7 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
     rows = rows[rows["norm"] == rows["norm"].iloc[0]]
     threat = "adaptive" if (rows["threat"] == "adaptive").any() else "whitebox"
     rows = rows[rows["threat"] == threat]
-    survived = rows.loc[rows["accuracy"] > 0, "eps"]
+    survived = rows.loc[(rows["accuracy"] > 0) & (rows["trust"] == OK), "eps"]
     rows = rows[rows["eps"] == (survived.max() if len(survived) else rows["eps"].min())]
     trained = next(m["lam"] for m in run.record["models"] if m["name"] == model)
     at_trained = rows[rows["lam"].isna() | (rows["lam"] == trained)]
@@ -119,11 +120,11 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
     sentence = f"Under {budget} {model} keeps {kept}"
     if threat == "adaptive":
         sentence += ", whatever λ the attacker assumes"
-    if math.isfinite(row["versus"]):
+    if row["versus_trust"] == row["trust"]:
         sentence += f", {_say('versus', row, _AGAINST)} {run.baseline}"
     others = rows[rows["gain"].notna()]
     if len(others):
-        better = sum(find_direction(other, "gain") > 0 for _, other in others.iterrows())
+        better = sum(find_direction(other, "gain") > 0 for _, other in others[others["gain_trust"] == OK].iterrows())
         sentence += f"; {better or 'none'} of {len(others)} other λs {'is' if better < 2 else 'are'} measurably better"
     return f"{sentence} (trust: {row['trust']})."
 

@@ -195,15 +195,17 @@ def attack(model, threat, lam, accuracy, **changes):
     row = {"model": model, "perturbation": "pgd", "norm": "linf", "eps": 8 / 255, "threat": threat, "n": 40}
     row |= {"lam": lam, "policy": "", "accuracy": accuracy, "ci_low": accuracy - 0.1, "ci_high": accuracy + 0.1}
     row |= {"trust": "OK", "trust_reason": ""}
-    row |= {f"{name}{end}": np.nan for name in ("gain", "versus") for end in ("", "_low", "_high", "_p")}
+    ends = ("", "_low", "_high", "_p", "_trust")
+    row |= {f"{name}{end}": np.nan for name in ("gain", "versus") for end in ends}
     return {**row, **changes}
 
 
 ATTACKS = [
     attack("sparse", "whitebox", 0.1, 0.35),
     attack("sparse", "whitebox", 0.5, 0.45),
-    attack("sparse", "adaptive", 0.1, 0.3, versus=0.05, versus_low=-0.05, versus_high=0.15, versus_p=0.6),
-    attack("sparse", "adaptive", 0.5, 0.4, gain=0.1, gain_low=0.02, gain_high=0.2, gain_p=0.1),
+    attack("sparse", "adaptive", 0.1, 0.3, versus=0.05, versus_low=-0.05, versus_high=0.15, versus_p=0.6)
+    | {"versus_trust": "OK"},
+    attack("sparse", "adaptive", 0.5, 0.4, gain=0.1, gain_low=0.02, gain_high=0.2, gain_p=0.1, gain_trust="OK"),
     attack("sparse", "adaptive", 0.1, 0.0, eps=16 / 255),
     attack("plain", "whitebox", np.nan, 0.25, trust="SUSPECT", trust_reason="Square beats it"),
 ]
@@ -250,6 +252,14 @@ def test_the_headline_of_attacks_is_the_worst_case_at_the_largest_budget_that_an
     )
     better = [{**row, "gain_p": 0.01} if row["gain"] == 0.1 else row for row in ATTACKS]
     assert "; 1 of 1 other λs is measurably better" in headline(write_attacked(tmp_path / "b", better))
+    hidden = [{**row, "gain_trust": "INVALID"} if row["gain"] == 0.1 else row for row in better]
+    assert "; none of 1 other λs is measurably better" in headline(write_attacked(tmp_path / "hidden", hidden))
+    masked = [{**row, "versus_trust": "INVALID"} if row["versus_p"] == 0.6 else row for row in ATTACKS]
+    assert "assumes; none of 1 other" in headline(write_attacked(tmp_path / "masked", masked)), "no word of plain"
+    larger = [*ATTACKS, attack("sparse", "adaptive", 0.5, 0.9, eps=16 / 255, trust="INVALID")]
+    assert "within L∞ 8/255" in headline(write_attacked(tmp_path / "larger", larger)), (
+        "nothing survives 16/255 for sure"
+    )
     plain = headline(write_attacked(tmp_path / "c", [{**row, "model": "sparse"} for row in ATTACKS[-1:]]))
     assert plain == "Under pgd within L∞ 8/255 sparse keeps 25.0\u00a0% accuracy [15.0, 35.0] (trust: SUSPECT)."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,11 @@ def test_a_plain_trained_resnet_raises_no_mark(tmp_path):
     findings = attack_model(subject, tmp_path)
     assert list(rows_of(findings)["trust"]) == [OK]
     assert exit_code(findings, strict=True) == 0
+    assert findings.attacks is not None
+    for name in ("worst", "transfers"):
+        doubted = getattr(findings.attacks, name).assign(trust=SUSPECT)
+        attacks = dataclasses.replace(findings.attacks, **{name: doubted})
+        assert exit_code(dataclasses.replace(findings, attacks=attacks), strict=True) == 1, "every mark counts"
 
 
 class Quantised(nn.Module):
