@@ -1,4 +1,4 @@
-"""Checksums of files and free space on their disk."""
+"""Checksums of files, free space on their disk, and whether their folder can be written."""
 
 from __future__ import annotations
 
@@ -37,6 +37,20 @@ def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
         raise PrerequisiteError(
             f"expected {n_bytes / 1e6:,.0f} MB of free disk in {folder}, got {free / 1e6:,.0f} MB; "
             f"free some space or choose another {option}"
+        )
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Make sure that ``folder`` can be written or made, before hours of work; ``option`` names the one that chose it.
+
+    Raises: InputError when it cannot.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    if not there.is_dir():
+        raise InputError(f"expected a folder, got {there}, which is none; choose another {option}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"expected a folder that can be written, got {there}; choose another {option} or change its permissions"
         )
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from data_prep.disk import check_folder
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.fields import check_fields, fits
 from data_prep.files import replacing
@@ -107,10 +108,11 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 
 def check_target(path: Path) -> None:
-    """Make sure that a checkpoint may be written to ``path``: a new file, or one that replaces a checkpoint.
+    """Make sure that a checkpoint can be written to ``path``: a new file, or one that replaces a checkpoint.
 
     Raises:
-        InputError: another suffix, a folder, a device or anything else that is no plain file, or an overlong name.
+        InputError: another suffix, a folder, a device or anything else that is no plain file, an overlong name, or a
+            place where nothing can be written.
     """
     try:
         is_free = path.suffix == _SUFFIX and (path.is_file() or not (path.exists() or path.is_symlink()))
@@ -118,6 +120,7 @@ def check_target(path: Path) -> None:
         raise InputError(f"{str(path)[:100]}… cannot be written: {error.strerror}") from error
     if not is_free:
         raise InputError(f"{path} must be the name of a new or existing {_SUFFIX} file: choose another --out")
+    check_folder(path.parent)
 
 
 def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = False) -> None:

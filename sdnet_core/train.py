@@ -368,7 +368,8 @@ def main(argv: list[str] | None = None) -> int:
     device = own_device(select_device(arguments.device))
     splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]
     with join_processes(device) as processes:
-        check_target(out / "model.safetensors")
+        if processes.is_first:
+            check_target(out / "model.safetensors")
         card = train(
             TrainingRun(
                 recipe=recipe,

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from data_prep.disk import check_folder
 from data_prep.errors import InputError, run_command
 from data_prep.files import replacing
 from data_prep.pictures import Picture, pick_pictures
@@ -170,6 +171,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
+    check_folder(arguments.out)
     card = read_card(arguments.model)
     pictures = pick_pictures(
         arguments.images, size=card.config.image_size, split=arguments.split, data_dir=arguments.data_dir

@@ -120,6 +120,17 @@ def test_what_cannot_be_trained_is_refused_before_the_work(words, message, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("out", ["file", "file/out", "link", "unwritable/out"])
+def test_an_out_that_cannot_be_written_is_refused_before_the_work(out, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "unwritable").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "unwritable")  # root may write everywhere
+    monkeypatch.setattr("sdnet_core.train.train", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(InputError, match=r"expected a folder.*, got .*(file|link|unwritable).*; choose another --out"):
+        main(["--recipe", "shapes-sdnet18", "--device", "cpu", "--out", str(tmp_path / out)])
+
+
 def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(1, 256, (400, 6, 6, 3), dtype=torch.uint8, generator=generator)

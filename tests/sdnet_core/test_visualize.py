@@ -89,3 +89,10 @@ def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(InputError, match="has no sparse code to look at"):
         main([save(tmp_path / "r.safetensors", "resnet18"), "--images", "shapes:0", *out])
     assert not (tmp_path / "x").exists()
+
+
+def test_an_out_that_is_a_file_is_refused_before_the_work(tmp_path, monkeypatch):
+    model = save(tmp_path / "m.safetensors", "sdnet18")
+    monkeypatch.setattr("sdnet_core.visualize.record_codes", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(InputError, match=r"expected a folder, got .*m\.safetensors, which is none; choose another"):
+        main([model, "--images", "shapes:0", "--out", model])
