@@ -29,7 +29,7 @@ from robustness.policies import ResidualLaw
 from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file, shipped_suites
-from sdnet_core import shipped_models
+from sdnet_core import Network, shipped_models
 from sdnet_core.environment import select_device
 from sdnet_core.speed import SPEEDS
 
@@ -266,14 +266,17 @@ def announce(measurement: Measurement) -> None:
 def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
     """A sentence for every model that was made for images of another size."""
     height, width = images.pixels.shape[1:3]
-    sizes = {subject.name: getattr(subject.network, "input_size", None) for subject in subjects}
-    return [
-        f"{name}: its source evaluates it on images of {size[0]} × {size[1]} pixels, these have {height} × {width} and "
-        "are taken as they are, so it may do worse than its source says; python -m data_prep import --resize --crop "
-        "makes images of another size"
-        for name, size in sizes.items()
-        if size not in (None, (height, width))
-    ]
+    notes = []
+    for subject in subjects:
+        size = subject.network.input_size
+        if size not in (None, (height, width)):
+            made = "it was trained on" if isinstance(subject.network, Network) else "its source evaluates it on"
+            notes.append(
+                f"{subject.name}: {made} images of {size[0]} × {size[1]} pixels, these have {height} × {width} and are "
+                "taken as they are, so it may do worse on them; python -m data_prep import --resize --crop makes "
+                "images of another size"
+            )
+    return notes
 
 
 def compare_with_exact(measurement: Measurement) -> None:

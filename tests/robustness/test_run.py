@@ -19,7 +19,7 @@ from data_prep.errors import InputError, run_command
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.report import main as report
 from robustness.run import main, make_parser
-from sdnet_core import ModelCard, load_model, save_model
+from sdnet_core import ModelCard, Network, NetworkConfig, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
@@ -257,6 +257,17 @@ def test_a_full_disk_is_named_and_nothing_finished_is_lost(suite, tmp_path, monk
     assert len(kept) == 5
     assert measure(suite, out) == 0
     assert {name: written(out)[name] for name in kept} == kept
+
+
+def test_a_model_that_was_trained_on_images_of_another_size_is_named(suite, models, tmp_path, capsys):
+    path, config = tmp_path / "large.safetensors", NetworkConfig(arch="resnet18", width=2, image_size=64)
+    save_model(Network(config), path, ModelCard(name="large", config=config))
+    out = tmp_path / "run"
+    assert measure(suite, out, "--models", f"{path},{models}/plain.safetensors", "--n", "2") == 0
+    expected = "large: it was trained on images of 64 × 64 pixels, these have 32 × 32 and are taken as they are"
+    assert f"note: {expected}" in (error := capsys.readouterr().err)
+    assert "plain: it was" not in error
+    assert json.loads((out / "run.json").read_text())["events"][0].startswith(expected)
 
 
 def test_help_shows_suites_and_examples():
