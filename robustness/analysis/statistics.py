@@ -22,11 +22,11 @@ _FEW_IMAGES = 4096
 _FEW_DIFFERENT, _ROUNDING = 10, 1e-9
 
 
-def wilson_interval(correct: int, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
     Args:
-        correct: successes, 0 to ``n``.
+        correct: successes, 0 to ``n``; a sum of shares, such as 2.5 of 5, counts like so many.
         n: trials, at least 1.
         z: normal quantile; 95 % by default.
 
@@ -66,8 +66,8 @@ def clustered_interval(values: ArrayLike, z: float = Z_95) -> tuple[float, float
 def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
     """Mean accuracy or error and its 95 % interval, in [0, 1].
 
-    Wilson's where every image counts 0 or 1, as in a single cell; otherwise :func:`clustered_interval`, cut off at 0
-    and 1.
+    Wilson's where every image counts 0 or 1, as in a single cell, or all count alike, of which the spread of the
+    images says nothing; otherwise :func:`clustered_interval`, cut off at 0 and 1.
 
     Args:
         values: (n,) one per image, its mean over what it was seen under, in [0, 1].
@@ -76,8 +76,8 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
         Mean, lower and upper end.
     """
     array = np.asarray(values, dtype=np.float64)
-    if np.isin(array, (0.0, 1.0)).all():
-        return float(array.mean()), *wilson_interval(int(array.sum()), len(array))
+    if np.isin(array, (0.0, 1.0)).all() or np.ptp(array) == 0:
+        return float(array.mean()), *wilson_interval(float(array.sum()), len(array))
     mean, low, high = clustered_interval(array)
     return mean, max(0.0, low), min(1.0, high)
 

@@ -47,6 +47,7 @@ def test_the_interval_of_an_accuracy_stays_within_its_range():
     """All right: Wilson's, which is not a point; nearly all right: cut off at 1."""
     assert accuracy_interval(np.ones(10)) == (1.0, *wilson_interval(10, 10))
     assert accuracy_interval(np.arange(20) < 15) == (0.75, *wilson_interval(15, 20))
+    assert accuracy_interval(np.full(10, 0.5)) == (0.5, *wilson_interval(5, 10)), "alike is not certain"
     mean, low, high = accuracy_interval([1.0, 1.0, 1.0, 0.2])
     assert (low, high) == (pytest.approx(clustered_interval([1.0, 1.0, 1.0, 0.2])[1]), 1.0)
     assert accuracy_interval([0.0, 0.0, 0.0, 0.8])[1] == 0.0
