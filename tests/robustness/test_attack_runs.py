@@ -115,16 +115,26 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
 
 
 def test_every_image_is_moved_where_it_is_shown_at_another_lambda(attack_suite, tmp_path, without_figures):
-    """Images that are wrong at the λ they are crafted for, too; nothing is moved that is shown at one λ only."""
+    """Images that are wrong at the λ they are crafted for, and those that Square gives back clean, too.
+
+    Nothing is moved that is shown at one λ only.
+    """
+    square = '[[attacks]]\nname = "autoattack"\neps = "1/255"\nversion = "custom"\nparts = ["square"]\nqueries = 1\n'
+    attack_suite.write_text(attack_suite.read_text() + square)
     measure(attack_suite, tmp_path / "run")
-    moved = {}
+    moved, searched = {}, {}
     for cell in json.loads((tmp_path / "run/run.json").read_text())["cells"]:
         outcome = RunDirectory(tmp_path / "run").read_outcome(cell["key"], n=8)[0]
         if "distance" in outcome:
             moved.setdefault(cell["model"], []).append(outcome.loc[~outcome["attacked"], "distance"])
+            if cell["perturbation"] == "autoattack":
+                searched.setdefault(cell["model"], []).append(outcome.loc[outcome["attacked"], "distance"])
     assert (pd.concat(moved["sparse"]) > 0).all()
     assert (pd.concat(moved["plain"]) == 0).all()
     assert len(pd.concat(moved["sparse"])) > 0 < len(pd.concat(moved["plain"]))
+    assert (pd.concat(searched["sparse"]) > 0).all()
+    assert len(pd.concat(searched["sparse"])) > 0
+    assert (pd.concat(searched["plain"]) == 0).any(), "Square gives something back clean"
 
 
 def test_apgd_is_left_early_only_where_images_are_shown_at_one_lambda(
