@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from data_prep.disk import check_folder
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.fields import check_fields, fits
+from data_prep.fields import check_fields, find_misfits, fits
 from data_prep.files import replacing
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
 
@@ -27,6 +27,29 @@ _FORMAT = "sdnet-robustness/1"
 _SUFFIX = ".safetensors"
 LARGEST = {"width": 1024, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
 """What a card may ask for: a network is built before its weights are read."""
+
+
+class _Recipe(TypedDict, total=False):
+    data: str
+
+
+class _Accuracy(TypedDict, total=False):
+    data: str
+    fingerprint: str
+
+
+class _Record(TypedDict, total=False):
+    hardware: dict[str, Any]
+    versions: dict[str, Any]
+    git: dict[str, Any]
+
+
+class _Parts(TypedDict, total=False):
+    """The parts of a card, with those of their keys that more is done with than to show them."""
+
+    recipe: _Recipe
+    accuracy: _Accuracy
+    record: _Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +93,8 @@ class ModelCard:
                 raise InputError(f"{where}: {name} must be at most {largest}; got {config[name]}")
         fields["config"] = NetworkConfig(**config)
         check_fields(fields, cls, where)
+        for misfit in find_misfits(fields, _Parts, "card"):
+            raise InputError(f"{where}: {misfit}")
         if accuracy := fields.get("accuracy"):
             counts = accuracy.get("correct"), accuracy.get("n")
             if not all(fits(count, int) for count in counts) or not 0 <= counts[0] <= counts[1] or not counts[1]:
@@ -289,4 +314,7 @@ def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise InputError(f"{source} holds values that are not finite: the file is damaged or its training diverged")
     model.load_state_dict(dict(state), strict=False)
-    model.refresh()
+    try:
+        model.refresh()
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error

@@ -154,8 +154,17 @@ class SparseCoding(nn.Module, ABC):
         """Scale every atom to unit ℓ2 norm, in place; one that has it to rounding stays as it is.
 
         A stored dictionary is then loaded as it was stored, whatever order a version of PyTorch sums in.
+
+        Raises:
+            InputError: no atom has a norm above 0, or one has none that is finite.
         """
         norms = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
+        if not (norms.isfinite().all() and norms.any()):
+            least, most = float(norms.min()), float(norms.max())
+            raise InputError(
+                f"expected atoms of finite norms, not all of them 0, got norms from {least:g} to {most:g}; "
+                "take other weights"
+            )
         rounding = 4 * torch.finfo(norms.dtype).eps
         self.weight.div_(torch.where((norms - 1).abs() <= rounding, 1.0, norms.clamp_min(_TINY)))
 
@@ -181,7 +190,11 @@ class SparseCoding(nn.Module, ABC):
         start = torch.randn(size, generator=torch.Generator().manual_seed(0)).numpy()
         operator = LinearOperator((size, size), matvec=multiply, dtype=np.float32)
         n_vectors = min(_LANCZOS_VECTORS, size)
-        (lipschitz,), direction = eigsh(operator, k=1, v0=start, ncv=n_vectors, tol=_LANCZOS_TOLERANCE)
+        if size == 1:  # A Aᵀ is a number
+            direction = np.ones(1)
+            (lipschitz,) = multiply(direction)
+        else:
+            (lipschitz,), direction = eigsh(operator, k=1, v0=start, ncv=n_vectors, tol=_LANCZOS_TOLERANCE)
         self._direction = torch.from_numpy(direction).view(1, *signal_shape).to(self.weight)
         self.step = torch.tensor(STEP_SAFETY / float(lipschitz)).to(self.weight)
 

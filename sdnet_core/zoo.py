@@ -87,8 +87,11 @@ def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> Mod
     """
     check_target(out)
     card, model = read_card(path), load_model(path)
-    if "data" not in card.recipe or not card.accuracy:
-        raise InputError(f"{path} records no recipe and accuracy: only models that this project trained are halved")
+    if "data" not in card.recipe or "fingerprint" not in card.accuracy:
+        raise InputError(
+            f"{path} records no recipe, or no accuracy and test images: only models that this project trained are "
+            "halved"
+        )
     images = load_images(card.recipe["data"], split="test", data_dir=data_dir)
     if images.fingerprint != card.accuracy["fingerprint"]:
         raise InputError(f"{images.title} in {data_dir} has other test images than those that {path} was measured on")

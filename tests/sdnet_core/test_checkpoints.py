@@ -154,6 +154,7 @@ def test_the_whole_training_checkpoint_is_accepted_and_converted(tmp_path):
         (lambda s: s.update(extra=torch.zeros(1)), "unexpected extra"),
         (lambda s: s.update({"linear.bias": torch.zeros(3)}), r"linear\.bias has shape \(3,\) instead of \(10,\)"),
         (lambda s: s.update({"linear.bias": torch.full((10,), torch.nan)}), "not finite"),
+        (lambda s: s["layer0.0.dn.weight"].zero_(), "the official checkpoint: expected atoms of finite norms"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, message):

@@ -268,6 +268,23 @@ def test_linear_layer_is_sparse_coding_with_a_matrix(shape):
     assert layer.residual(x, code).shape == (4,)
 
 
+def test_a_dictionary_of_one_column_has_its_norm_in_closed_form():
+    layer, x = CSCLinear(1, 4, lam=0.1), torch.tensor([[2.0], [-3.0]])
+    assert layer.lipschitz == pytest.approx(4)
+    code = layer(x)
+    layer.project()
+    assert layer.lipschitz == pytest.approx(4)
+    torch.testing.assert_close(layer(x), code)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 3e38])
+def test_a_dictionary_without_a_norm_is_refused(value):
+    layer = CSCConv2d(3, 4, image_size=8)
+    torch.nn.init.constant_(layer.weight, value)
+    with pytest.raises(InputError, match="expected atoms of finite norms, not all of them 0, got norms from"):
+        layer.refresh()
+
+
 @pytest.mark.parametrize("options", [{"mu": -1.0}, {"n_steps": 0}, {"lam": math.nan}])
 def test_bad_hyper_parameters_are_refused(options):
     with pytest.raises(InputError, match="must be"):

@@ -75,11 +75,30 @@ def test_weights_that_suffer_from_halving_or_that_were_measured_elsewhere_are_re
     monkeypatch.setattr("sdnet_core.zoo.load_images", lambda name, split, data_dir: make_shapes("test", n=49))
     with pytest.raises(InputError, match="other test images"):
         main(["halve", str(trained), "--out", str(out), "--device", "cpu"])
+    elsewhere, card = tmp_path / "elsewhere.safetensors", read_card(trained)
+    save_model(load_model(trained), elsewhere, dataclasses.replace(card, accuracy={"correct": 1, "n": 50}))
+    with pytest.raises(InputError, match="or no accuracy and test images"):
+        main(["halve", str(elsewhere), "--out", str(out), "--device", "cpu"])
     untrained = tmp_path / "untrained.safetensors"
     main(["init", "--arch", "sdnet18", "--width", "2", "--out", str(untrained)])
     with pytest.raises(InputError, match="records no recipe"):
         main(["halve", str(untrained), "--out", str(out), "--device", "cpu"])
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"record": {"git": "x"}}, "model card: card.record.git must be dict.*; got 'x'"),
+        ({"record": {"hardware": ["x"]}}, "record.hardware must be dict"),
+        ({"recipe": {"data": 5}}, "recipe.data must be str; got 5"),
+        ({"accuracy": {"correct": 1, "n": 2, "fingerprint": None}}, "accuracy.fingerprint must be str; got None"),
+    ],
+)
+def test_a_card_with_parts_of_another_kind_is_refused(part, message, trained):
+    save_model(load_model(trained), trained, dataclasses.replace(read_card(trained), **part))
+    with pytest.raises(InputError, match=message):
+        main(["show", str(trained)])
 
 
 def test_output_that_nobody_reads_ends_the_command_without_a_word():
