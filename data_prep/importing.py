@@ -22,7 +22,7 @@ from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError
 from data_prep.imagenet import imagenet_wnids
 from data_prep.imageset import ImageSet
-from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels_path, pixels_path, read_record
+from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels_path, pixels_path
 from data_prep.trees import TreeFile, walk_tree
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -72,7 +72,7 @@ def import_tree(
     source: a folder ``<split>/<class>/<file>`` or an archive of one, see ``walk_tree``.
     note: how the images differ from the original data set; it becomes part of the title.
     geometry: how images are brought to one size; without it they must have one.
-    replace: import over a data set of this name. progress: announce the size and show a bar.
+    replace: import over a data set of this name, whole or damaged. progress: announce the size and show a bar.
     Returns: the record, as written. A killed import leaves no half data set; one that is replaced only goes at the end.
     Raises: InputError for an unusable name or source and, by name, for a damaged image or one of another size;
         PrerequisiteError when the disk is too small.
@@ -80,8 +80,7 @@ def import_tree(
     if name in RESERVED_NAMES:
         raise InputError(f"expected a name other than {', '.join(RESERVED_NAMES)}, got {name}; choose another --name")
     folder = data_dir / check_name(name)
-    old = read_record(folder)
-    if old is not None and not replace:
+    if (folder / RECORD_NAME).exists() and not replace:
         raise InputError(
             f"expected a new name, got {name}, which is in {folder} already; add --replace to import over it"
         )
@@ -108,7 +107,7 @@ def import_tree(
                 source_sha256=digest_of(source, "sha256") if source.is_file() else None,
             )
             record.write(work)
-            _publish(work, folder, new=record, old=old)
+            _publish(work, folder, record)
     return record
 
 
@@ -212,12 +211,13 @@ def _fingerprint(work: Path, split: str, plan: Plan) -> str:
     return ImageSet("", "", split, pixels, labels, plan.classes, np.arange(len(labels))).fingerprint
 
 
-def _publish(work: Path, folder: Path, *, new: Record, old: Record | None) -> None:
+def _publish(work: Path, folder: Path, record: Record) -> None:
+    """Put a data set in the place of the one in ``folder``, which may be whole, damaged or half replaced."""
     (folder / RECORD_NAME).unlink(missing_ok=True)
-    for split in old.counts if old else ():
-        for path in array_paths(folder, split):
-            path.unlink(missing_ok=True)
-    for split in new.counts:
+    for pattern in array_paths(folder, "*"):
+        for path in folder.glob(pattern.name):
+            path.unlink()
+    for split in record.counts:
         for path in array_paths(work, split):
             path.replace(folder / path.name)
     (work / RECORD_NAME).replace(folder / RECORD_NAME)

@@ -87,9 +87,12 @@ def read_record(folder: Path) -> Record | None:
             return Record(**fields)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
-            f"expected a data set record in {path}, got damaged text ({error}); import the data set again"
+            f"expected a data set record in {path}, got damaged text ({error}); "
+            "import the data set again with --replace"
         ) from error
-    raise InputError(f"expected schema version {SCHEMA_VERSION} in {path}, got {version}; import the data set again")
+    raise InputError(
+        f"expected schema version {SCHEMA_VERSION} in {path}, got {version}; import the data set again with --replace"
+    )
 
 
 def read_split(folder: Path, split: str) -> ImageSet:

@@ -155,6 +155,20 @@ def test_a_second_import_needs_replace_and_drops_old_splits(make_tree: MakeTree,
     assert len(load_images("toy", "test", tmp_path)) == 4
 
 
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 0}'])
+def test_a_data_set_with_an_unusable_record_can_be_replaced(make_tree: MakeTree, tmp_path: Path, content: str) -> None:
+    import_tree(make_tree("old", train=1, test=1), name="toy", data_dir=tmp_path)
+    (tmp_path / "toy" / "dataset.json").write_text(content)
+    with pytest.raises(InputError, match="import the data set again with --replace"):
+        load_images("toy", "test", tmp_path)
+    new = make_tree("new", test=2)
+    with pytest.raises(InputError, match="add --replace"):
+        import_tree(new, name="toy", data_dir=tmp_path)
+    import_tree(new, name="toy", data_dir=tmp_path, replace=True)
+    assert files_in(tmp_path / "toy") == {"dataset.json", "test.pixels.npy", "test.labels.npy", "test.files.npy"}
+    assert len(load_images("toy", "test", tmp_path)) == 4
+
+
 def test_a_failed_replacement_leaves_the_old_set(make_tree: MakeTree, tmp_path: Path) -> None:
     old = import_tree(make_tree("old"), name="toy", data_dir=tmp_path)
     bad = make_tree("bad")
