@@ -1,10 +1,12 @@
-"""Lists and grids as they are written on the command line and in suite files."""
+"""Lists and grids as they are written on the command line and in suite files, and some λs out of many."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from data_prep.errors import InputError
 from data_prep.fields import fits
@@ -51,6 +53,14 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
 def format_lam(lam: float) -> str:
     """λ as people write it, with as many digits as it has: no two of a grid look alike."""
     return repr(float(lam)).removesuffix(".0")
+
+
+def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
+    """At most about ``most`` of the λs, evenly spread over the grid, with those to ``keep``; None for all."""
+    if most is None or len(lambdas) <= most:
+        return lambdas
+    spread = np.linspace(0, len(lambdas) - 1, most).round().astype(int)
+    return sorted({lambdas[i] for i in spread} | keep)
 
 
 def parse_severities(text: str) -> tuple[int, ...]:

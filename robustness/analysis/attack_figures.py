@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from robustness.analysis.attack_tables import SYMBOLS, name_setting, records
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import describe, thin_out
+from robustness.analysis.tables import describe
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
-from robustness.grids import format_lam
+from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, figure_style, lam_colour, panel_grid, save_figure
 

@@ -13,8 +13,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law
-from robustness.analysis.tables import describe, thin_out
-from robustness.grids import format_lam
+from robustness.analysis.tables import describe
+from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import (
     MODEL_COLOURS,

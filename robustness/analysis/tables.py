@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from data_prep.files import as_file_name, replacing, write_text
@@ -14,7 +13,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.summary import group_corruptions
-from robustness.grids import format_lam
+from robustness.grids import format_lam, thin_out
 from robustness.policies import is_upper_bound
 
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
@@ -116,14 +115,6 @@ def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
         own = max((group for group in groups if column.startswith(f"{group} ")), key=len, default="")
         heads.append((own, column.removeprefix(own).strip()))
     return heads
-
-
-def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
-    """At most about ``most`` of the λs, evenly spread over the grid, with those to ``keep``; None for all."""
-    if most is None or len(lambdas) <= most:
-        return lambdas
-    spread = np.linspace(0, len(lambdas) - 1, most).round().astype(int)
-    return sorted({lambdas[i] for i in spread} | keep)
 
 
 def describe(run: Run) -> str:

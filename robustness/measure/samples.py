@@ -13,6 +13,7 @@ from torch import Tensor
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError
+from robustness.grids import thin_out
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Subject
 from sdnet_core import Network
@@ -20,6 +21,8 @@ from sdnet_core.augment import to_images
 
 _IMAGES = 6
 _MAPS = 8
+_MOST_LAMBDAS = 20
+"""Pictures at all λs of a long grid would fill the memory: at one λ those of ImageNet-C take 18 MB."""
 
 
 @torch.inference_mode()
@@ -33,11 +36,11 @@ def collect_samples(
     archive: ArchiveC | None,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Perturb images of K different classes by everything at its hardest; reconstruct them from their codes at every λ.
+    """Perturb images of K different classes by everything at its hardest; reconstruct them from their codes at some λs.
 
     Args:
         subject: a model with a λ.
-        lambdas: the λs to show.
+        lambdas: the grid. At most 20 of it are shown, evenly spread, and with them the λ of training if it is in it.
         perturbations: of each name the one of the highest severity is shown.
         images: the clean images; the first of each of at most 6 classes are taken.
         seed: of the corruptions, so that the images are those that were measured.
@@ -48,10 +51,12 @@ def collect_samples(
         For ``samples.npz``: perturbed uint8 (P, K, H, W, 3), reconstructed uint8 (P, K, L, H, W, 3), lambdas (L,),
         titles (JSON list of name and severity), classes (JSON list), the model's name, its dictionary ``atoms`` float32
         (D, k, k, 3), and ``codes`` float16 (L, M, h, w): the maps of the M atoms that answer the first image most, at
-        every λ, ``code_atoms`` (M,) being their numbers.
+        these λs, ``code_atoms`` (M,) being their numbers.
     """
     hardest = {p.name: p for p in sorted(perturbations, key=lambda p: p.severity)}
     shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
+    grid = [lam for lam in lambdas if lam is not None]
+    kept = thin_out(grid, _MOST_LAMBDAS, {lam for lam in grid if lam == subject.lam})
     some, network = _take_classes(images), subject.network
     assert isinstance(network, Network)
     titles, perturbed, reconstructed = [], [], []
@@ -64,17 +69,17 @@ def collect_samples(
                 continue
             titles.append([p.name, p.severity])
             x = to_images(torch.from_numpy(pixels).to(device))
-            rebuilt = torch.stack([network.reconstruct(x, network.encode(x, lam)) for lam in lambdas], dim=1)
+            rebuilt = torch.stack([network.reconstruct(x, network.encode(x, lam)) for lam in kept], dim=1)
             perturbed.append(pixels)
             reconstructed.append(_to_pixels(rebuilt))
     first = to_images(torch.from_numpy(np.array(some.pixels[:1])).to(device))
-    codes = torch.cat([network.encode(first, lam) for lam in lambdas])
+    codes = torch.cat([network.encode(first, lam) for lam in kept])
     strongest = codes[0].flatten(1).sum(1).topk(min(_MAPS, codes.shape[1])).indices
     return {
         "titles": np.array(json.dumps(titles)),
         "classes": np.array(json.dumps([images.classes[label] for label in some.labels])),
         "model": np.array(subject.name),
-        "lambdas": np.array(lambdas, dtype=np.float64),
+        "lambdas": np.array(kept, dtype=np.float64),
         "perturbed": np.stack(perturbed),
         "reconstructed": np.stack(reconstructed),
         "atoms": network.input_layer.weight.permute(0, 2, 3, 1).cpu().numpy(),

@@ -6,13 +6,18 @@ import json
 
 import numpy as np
 import pandas as pd
+import torch
 from fabricate import fabricate_run
 from PIL import Image
 
+from data_prep import load_images
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.tables import to_terminal, widen
 from robustness.analysis.write import write_analysis
+from robustness.measure.perturbations import Perturbation
+from robustness.measure.samples import collect_samples
+from robustness.measure.subjects import load_subjects
 from robustness.run import main
 from robustness.run_directory import RunDirectory
 
@@ -129,3 +134,24 @@ def test_nothing_outlives_the_outcomes_that_it_was_made_of(tmp_path, monkeypatch
     make_old()
     directory.clear()
     assert not any(path.exists() for path in old)
+
+
+def test_a_long_grid_has_samples_at_some_of_its_lambdas(models):
+    """Evenly spread, with the λ of training, and each with what belongs to it; a short grid has them at all."""
+    images, device = load_images("shapes", split="test").subset(2), torch.device("cpu")
+    (subject,) = load_subjects((f"{models}/sparse.safetensors",), num_classes=10, device=device)
+    clean = Perturbation(name="clean", severity=0, source="generated")
+
+    def collect(grid: tuple[float, ...]) -> dict[str, np.ndarray]:
+        return collect_samples(subject, grid, [clean], images, seed=0, archive=None, device=device)
+
+    grid = tuple(round(0.01 * i, 2) for i in range(75))
+    samples = collect(grid)
+    lambdas = samples["lambdas"].tolist()
+    assert len(lambdas) == 21
+    assert {0.0, subject.lam, 0.74} <= set(lambdas) <= set(grid)
+    assert np.diff(lambdas).max() < 0.06
+    few = collect((0.0, 0.74))
+    assert few["lambdas"].tolist() == [0.0, 0.74]
+    assert len(samples["codes"]) == samples["reconstructed"].shape[2] == 21
+    np.testing.assert_array_equal(samples["reconstructed"][:, :, [0, -1]], few["reconstructed"])

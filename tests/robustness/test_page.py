@@ -18,11 +18,27 @@ import robustness
 from data_prep import corrupt, corruption_names, load_images
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look
 from robustness.analysis.page import headline, to_embedded_json, write_page
 from robustness.analysis.page_data import collect
 
 HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
+
+
+def write_samples(run: Run) -> None:
+    """Noise for sample images, at two λs."""
+    random = np.random.default_rng(0)
+    run.directory.write_samples(
+        {
+            "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),
+            "classes": np.array(json.dumps(["cat", HOSTILE])),
+            "model": np.array(SPARSE),
+            "lambdas": np.array([0.1, 0.5]),
+            "perturbed": random.integers(0, 255, (2, 2, 8, 8, 3), dtype=np.uint8),
+            "reconstructed": random.integers(0, 255, (2, 2, 2, 8, 8, 3), dtype=np.uint8),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +54,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     law |= {"points": points}
     data = {"name": "made-up", "title": HOSTILE, "split": "test", "n": 40, "fingerprint": "f", "source": "generated"}
     run = fabricate_run(folder, law=law, record={"data": {**data, "classes": list("abcd")}}, n=40)
-    random = np.random.default_rng(0)
-    run.directory.write_samples(
-        {
-            "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),
-            "classes": np.array(json.dumps(["cat", HOSTILE])),
-            "model": np.array(SPARSE),
-            "lambdas": np.array([0.1, 0.5]),
-            "perturbed": random.integers(0, 255, (2, 2, 8, 8, 3), dtype=np.uint8),
-            "reconstructed": random.integers(0, 255, (2, 2, 2, 8, 8, 3), dtype=np.uint8),
-        }
-    )
+    write_samples(run)
     write_page(Findings.of(run))
     return folder / "report.html"
 
@@ -102,6 +108,21 @@ def test_the_slider_moves_every_chart_and_the_images(opened):
     assert [name for name in watched if before[name] == after[name]] == []
     opened.find_element("id", "trained").click()
     assert {name: run_script(opened, script) for name, script in watched.items()} == before
+
+
+def test_at_a_lambda_without_pictures_the_nearest_are_shown_and_named(opened, tmp_path):
+    run = fabricate_run(tmp_path, lambdas=(0.1, 0.4, 0.5))
+    write_samples(run)
+    write_page(Findings.of(run))
+    opened.get((tmp_path / "report.html").as_uri())
+    row = "document.querySelectorAll('#samples .row')[2]"
+    title, picture = f"{row}.querySelector('span').textContent", f"{row}.querySelector('.frame').style.backgroundImage"
+    shown = []
+    for _ in (0.1, 0.4, 0.5):
+        shown.append((run_script(opened, title), run_script(opened, picture)))
+        opened.find_element("id", "lam").send_keys("\ue014")
+    assert [name for name, _ in shown] == ["A z, λ = 0.1", "A z, λ = 0.5 (nearest)", "A z, λ = 0.5"]
+    assert shown[0][1] != shown[1][1] == shown[2][1]
 
 
 def test_the_law_has_a_line_and_a_shape_per_noise(opened):

@@ -199,11 +199,13 @@ function drawSamples() {
     line(element("span", {}, "class"), samples.classes.map((name) => element("span", { class: "class" }, name))),
     line(element("span", {}, "input"), inputs.map(([node]) => node)), line(title, rebuilt.map(([node]) => node)));
   return () => {
-    const at = samples.model === state.model.name ? samples.lambdas.indexOf(lam()) : -1;
-    title.textContent = at < 0 ? `A z (${samples.model} only)` : `A z, ${lamText()}`;
+    const isShown = samples.model === state.model.name;
+    const distances = samples.lambdas.map((kept) => Math.abs(kept - lam()));
+    const at = distances.indexOf(Math.min(...distances)), text = `λ = ${samples.lambdas[at]}`;
+    title.textContent = isShown ? `A z, ${text}${distances[at] ? " (nearest)" : ""}` : `A z (${samples.model} only)`;
     for (const [node, set] of rebuilt) {
-      node.style.visibility = at < 0 ? "hidden" : "";
-      if (at >= 0) set(chosen.rebuilt[at], lamText());
+      node.style.visibility = isShown ? "" : "hidden";
+      if (isShown) set(chosen.rebuilt[at], text);
     }
   };
 }
