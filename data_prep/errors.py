@@ -32,7 +32,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Make sure that a command line is text: records hold it, and they are UTF-8.
+    """Make sure that a command line, or what else records hold, is text: they are UTF-8.
 
     Raises:
         InputError: one of ``words`` holds other bytes.

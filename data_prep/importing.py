@@ -19,7 +19,7 @@ from data_prep.archives_c import FOLDERS
 from data_prep.cifar import RELEASES
 from data_prep.decode import AS_IS, Geometry, decode_image
 from data_prep.disk import check_space, digest_of
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_words
 from data_prep.imagenet import imagenet_wnids
 from data_prep.imageset import ImageSet
 from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels_path, pixels_path
@@ -74,11 +74,12 @@ def import_tree(
     geometry: how images are brought to one size; without it they must have one.
     replace: import over a data set of this name, whole or damaged. progress: announce the size and show a bar.
     Returns: the record, as written. A killed import leaves no half data set; one that is replaced only goes at the end.
-    Raises: InputError for an unusable name or source and, by name, for a damaged image or one of another size;
+    Raises: InputError for an unusable name, note or source and, by name, for a damaged image or one of another size;
         PrerequisiteError when the disk is too small.
     """
     if name in RESERVED_NAMES:
         raise InputError(f"expected a name other than {', '.join(RESERVED_NAMES)}, got {name}; choose another --name")
+    check_words([note])
     folder = data_dir / check_name(name)
     if (folder / RECORD_NAME).exists() and not replace:
         raise InputError(
@@ -128,8 +129,8 @@ def plan_import(
     """Walk over the names in ``source`` and lay out the arrays.
 
     classes: the class folders that there may be, in label order; None for the sorted ones that there are.
-    Raises: InputError for a tree without images, with an unusable split name, with a folder that is none of ``classes``
-        or with an image that is there twice.
+    Raises: InputError for a tree without images, with an unusable split or class name, with a folder that is none of
+        ``classes`` or with an image that is there twice.
     """
     rows: dict[tuple[str, str, str], int] = {}
     image_size = (0, 0)
@@ -145,6 +146,7 @@ def plan_import(
             f"expected images at <split>/<class>/<file> in {source}, got none; point at the splits' folder"
         )
     found = sorted({class_name for _, class_name, _ in rows})
+    check_words(found)
     if classes is not None and (unknown := set(found).difference(classes)):
         expected, got = f"class folders such as {classes[0]}", ", ".join(sorted(unknown)[:3])
         raise InputError(f"expected {expected} in {source}, got {got}; rename them or choose another --name")
