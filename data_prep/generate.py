@@ -102,6 +102,7 @@ def generate_archive_c(
         shutil.rmtree(stale, ignore_errors=True)
     missing = [corruption for corruption in names if not _is_whole(folder, corruption, manifest)]
     check_space(folder, (len(missing) + 1) * N_SEVERITIES * images.pixels[:1].nbytes * len(images))
+    manifest.write(folder)  # before any file: a folder with files and no manifest is somebody else's
     _write_labels(folder, images, manifest)
     with tqdm(total=len(missing) * N_SEVERITIES * len(images), unit=" images", disable=not progress) as bar:
         for corruption in missing:

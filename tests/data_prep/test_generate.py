@@ -112,6 +112,22 @@ def test_a_run_that_was_stopped_goes_on(data_dir: Path, monkeypatch: pytest.Monk
     assert sorted(path.name for path in folder.iterdir()) == ["contrast.npy", "fog.npy", "labels.npy", "manifest.json"]
 
 
+def test_a_run_that_was_stopped_at_its_first_file_goes_on(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = generate._write_array
+
+    def stop_after_writing(*arguments: object) -> str:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "_write_array", stop_after_writing)
+        with pytest.raises(KeyboardInterrupt):
+            generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("fog",))
+    assert (data_dir / "CIFAR-10-C-generated" / "labels.npy").exists()
+    folder = generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("fog",))
+    assert sorted(path.name for path in folder.iterdir()) == ["fog.npy", "labels.npy", "manifest.json"]
+
+
 def test_a_folder_holds_one_set(data_dir: Path) -> None:
     generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("contrast",), n=6)
     with pytest.raises(InputError, match=r"expected n 12 in .*manifest.json, got 6; remove"):
