@@ -15,7 +15,7 @@ from data_prep.errors import InputError, PrerequisiteError
 from data_prep.sources import load_images
 from data_prep.trees import IMAGE_SUFFIXES
 
-_NUMBERED = re.compile(r"(?P<name>[^:]+):(?P<numbers>\d+(,\d+)*)")
+_NUMBERED = re.compile(r"(?P<name>[^:]+):(?P<numbers>\d{1,9}(,\d{1,9})*)", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,14 +26,14 @@ def select_device(name: str | None) -> torch.device:
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and re.fullmatch("[0-9]{1,3}", number))):
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?", name):
         raise InputError(f"--device must be cpu, cuda or cuda:NUMBER; got {name!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise PrerequisiteError(f"--device {name} needs a CUDA GPU and driver, and none works here: use --device cpu")
-    if number and int(number) >= torch.cuda.device_count():
+    if device.index is not None and device.index >= torch.cuda.device_count():
         raise PrerequisiteError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
-    return torch.device(name)
+    return device
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

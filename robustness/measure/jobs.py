@@ -101,7 +101,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Read ``"3/8"``; raises InputError for anything else."""
-        if not (parts := re.fullmatch(r"(\d+)/(\d+)", text.strip(), re.ASCII)):
+        if not (parts := re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)):
             raise InputError(f"--shard must be i/n with i from 1 to n, as in 3/8; got {text!r}")
         return cls(int(parts[1]), int(parts[2]))
 

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile import check_command, examples, load_once, told_in_a_sentence, words
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_prep.__main__ import main as prepare_data
 from data_prep.errors import PrerequisiteError, UsageError, check_words
+from data_prep.pictures import pick_pictures
 from robustness.fit import main as fit
 from robustness.grids import parse_eps, parse_lambdas, parse_severities
+from robustness.measure.jobs import Shard
 from robustness.mirror import local_folder
 from robustness.run import main as run
 from robustness.run_directory import RunDirectory
+from sdnet_core.environment import select_device
 from sdnet_core.recipes import read_recipe
 from sdnet_core.visualize import main as visualize
 
@@ -125,6 +128,31 @@ class TestCommandLines:
         )
         check_command(prepare_data, [*command, f"--data-dir={tmp_path / 'data'}"])
         assert {path.name for path in tmp_path.iterdir()} <= {"data"}
+
+    @examples(1)
+    @given(st.text(max_size=9) | st.from_regex(r"(cpu|cuda)(:[0-9\u0663]{0,5})?\n?", fullmatch=True))
+    @example("cpu:")
+    @example("cuda:")
+    @example("cuda:00")
+    def test_devices(self, name: str) -> None:
+        with told_in_a_sentence():
+            assert str(select_device(name)) == name
+
+    @examples(1)
+    @given(st.from_regex(r"[0-9\u0663]{1,30}/[0-9\u0663]{1,30}", fullmatch=True))
+    def test_shards(self, text: str) -> None:
+        with told_in_a_sentence():
+            shard = Shard.parse(text)
+            assert 1 <= shard.index <= shard.count < 10**9
+
+    def test_a_shard_with_more_digits_than_python_reads(self) -> None:
+        with pytest.raises(UsageError, match="--shard must be i/n"):
+            Shard.parse("1/" + "1" * 5000)
+
+    @pytest.mark.parametrize("numbers", ["1" * 10, "0," + "1" * 100, "\u0663"])
+    def test_numbers_of_pictures(self, numbers: str) -> None:
+        with pytest.raises(PrerequisiteError, match="a data set with numbers such as cifar10:0,5,7, got 'shapes:"):
+            pick_pictures([f"shapes:{numbers}"], size=32)
 
     @examples(1)
     @given(st.lists(st.text(max_size=12) | st.from_regex(r"[a-z_.]{1,12}=[-0-9a-z.\[\]{}\"']{0,8}", fullmatch=True)))
