@@ -38,6 +38,12 @@ class ArchiveC(Protocol):
         Raises: InputError, by name, for what is missing, damaged or not alike at every severity.
         """
 
+    def fingerprint(self, corruption: str, severity: int) -> str:
+        """Compute what tells the images of a corruption at a severity from those of another copy, hexadecimal.
+
+        Raises: InputError, by name, for what is missing.
+        """
+
     def match(self, images: ImageSet, corruption: str, severity: int) -> PixelRows:
         """The corrupted versions of the clean ``images``, in their order; pixels are read when they are asked for.
 

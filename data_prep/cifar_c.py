@@ -8,7 +8,7 @@ ICLR 2019.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data_prep.arrays import map_array
 from data_prep.corruptions import N_SEVERITIES, check_severity
+from data_prep.disk import digest_of
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.pixel_rows import ChosenRows
@@ -32,6 +33,7 @@ class CifarC:
     """An unpacked CIFAR-10-C or CIFAR-100-C, or a generated one; an ``ArchiveC``."""
 
     folder: Path
+    _hashes: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def corruptions(self) -> tuple[str, ...]:
         """The corruptions that there is a file for, sorted."""
@@ -40,6 +42,13 @@ class CifarC:
     def count(self, corruption: str) -> int:
         """Count the images at each severity. Raises: as ``load``."""
         return len(self.load(corruption, 1)[0])
+
+    def fingerprint(self, corruption: str, severity: int) -> str:
+        """Compute the SHA-256 of the file of a corruption, once for all of its severities. Raises: as ``load``."""
+        self.load(corruption, severity)
+        if corruption not in self._hashes:
+            self._hashes[corruption] = digest_of(self.folder / f"{corruption}.npy", "sha256")
+        return self._hashes[corruption]
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> ChosenRows:
         """Take the rows of the images by their indices. Raises: as ``load``; InputError where the labels differ."""

@@ -8,6 +8,7 @@ ICLR 2019.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ class ImageNetC:
         if not names:
             raise InputError(f"expected <wnid>/<file> in {first}, got no file at all; unpack its archive again")
         return len(names)
+
+    def fingerprint(self, corruption: str, severity: int) -> str:
+        """Compute the SHA-256 of the names and sizes of the files of a level.
+
+        No file is read, so that other images under these names are taken for the same ones where all sizes are, too.
+        Raises: InputError, by name, for a folder that is missing.
+        """
+        level = self._level(corruption, severity)
+        found = [(wnid, e.name, e.stat().st_size) for wnid in _folders_in(level) for e in os.scandir(level / wnid)]
+        return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> FileRows:
         """Find the file of every image by its WNID and name, which also gives it its label.

@@ -81,6 +81,7 @@ class DataRecord(TypedDict):
     fingerprint: str
     classes: list[str]
     source: str
+    archive: NotRequired[dict[str, str]]
 
 
 class EnvironmentRecord(TypedDict):

@@ -20,11 +20,13 @@ def check_protocols(first: Run, second: Run) -> None:
     """Make sure that both runs saw the same images.
 
     Raises:
-        InputError: they differ in data, number of images, seed, source or parameters of the corruptions, speed, or
-            protocol version; every difference is named.
+        InputError: they differ in data, number of images, seed, source or parameters of the corruptions, official
+            images, speed, or protocol version; every difference is named.
     """
     ours, theirs = _protocol(first), _protocol(second)
     differing = [f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]]
+    if names := _find_other_archives(first, second):
+        differing.append(f"the archive that {', '.join(names)} was read from")
     if differing:
         paths = f"{first.directory.path} and {second.directory.path}"
         raise InputError(f"{paths} cannot be paired: they differ in {'; '.join(differing)}")
@@ -42,6 +44,13 @@ def _protocol(run: Run) -> dict[str, Any]:
         "speed": "fast" if run.record.get("agreement") else "exact",
         "protocol version": run.record["protocol"],
     }
+
+
+def _find_other_archives(first: Run, second: Run) -> list[str]:
+    """The corruptions whose official images both runs have, and not the same ones."""
+    ours, theirs = (run.record["data"].get("archive", {}) for run in (first, second))
+    levels = [level for level in ours if theirs.get(level, ours[level]) != ours[level]]
+    return list(dict.fromkeys(level.rpartition(" ")[0] for level in levels))
 
 
 Models = tuple[str, str]

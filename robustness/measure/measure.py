@@ -76,7 +76,7 @@ class Measurement:
             self.suite,
             self.subjects,
             self.images,
-            official=self.archive is not None,
+            archive=self.archive,
             training_images=self.training_images,
         )
         self.attacks = plan_attacks(self.suite, self.subjects, self.images)
@@ -199,6 +199,8 @@ class Measurement:
 
     def _write_record(self, asked: Sequence[str], started: datetime, status: str) -> None:
         suite, own = self.suite, {cell.key for cell in self.own_cells}
+        perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
+        archive = {f"{p.name} {p.severity}": p.archive for p in perturbations if p.archive}
         rows = []
         for cell in self.cells:
             here = "missing" if cell.key in own else "elsewhere"
@@ -233,6 +235,7 @@ class Measurement:
                     "fingerprint": self.images.fingerprint,
                     "classes": self.images.classes,
                     "source": self.tasks[0].perturbation.source,
+                    **({"archive": archive} if archive else {}),
                 },
                 "models": [
                     {**s.identity(), "clean_accuracy_on_card": s.accuracy, "law": s.law and s.law.to_json()}

@@ -33,12 +33,14 @@ class Perturbation:
         source: ``official`` (read from a -C archive), ``generated`` (the archive's parameters, made here) or
             ``synthetic`` (noise levels of this project's own grid).
         profile: parameter table of a generated corruption; empty for clean and official images.
+        archive: fingerprint of official images, which tells copies of an archive apart; empty for all others.
     """
 
     name: str
     severity: int
     source: str
     profile: str = ""
+    archive: str = ""
 
     @property
     def is_clean(self) -> bool:
@@ -48,6 +50,8 @@ class Perturbation:
     def identity(self) -> dict[str, Any]:
         """Everything that decides the perturbed images, given the clean ones and the seed; JSON values."""
         fields = dataclasses.asdict(self)
+        if not self.archive:
+            del fields["archive"]  # newer than the first outcomes, whose keys stay the same
         if self.profile:
             fields["parameters"] = parameters(self.name, self.severity, self.profile)
         return fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data_prep import ImageSet
+from data_prep.archives_c import ArchiveC
 from robustness.measure.cells import Adversary, AttackTask, Cell, Task
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.subjects import Subject
@@ -10,21 +11,32 @@ from robustness.measure.victims import LamChoice
 from robustness.suite import Suite
 
 
-def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, official: bool) -> list[Perturbation]:
+def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: ArchiveC | None) -> list[Perturbation]:
     """Clean first, then each of ``corruptions`` at every severity, all of one source: no table mixes sources."""
     generated = "synthetic" if suite.profile == "sweep" else "generated"
-    source = "official" if official else generated
+    source = "official" if archive else generated
     clean = Perturbation(name="clean", severity=0, source=source)
-    profile = "" if official else suite.profile
+    profile = "" if archive else suite.profile
     return [clean] + [
-        Perturbation(name=name, severity=severity, source=source, profile=profile)
+        Perturbation(
+            name=name,
+            severity=severity,
+            source=source,
+            profile=profile,
+            archive=archive.fingerprint(name, severity) if archive else "",
+        )
         for name in corruptions
         for severity in suite.levels(name)
     ]
 
 
 def plan_tasks(
-    suite: Suite, subjects: list[Subject], images: ImageSet, *, official: bool, training_images: ImageSet | None = None
+    suite: Suite,
+    subjects: list[Subject],
+    images: ImageSet,
+    *,
+    archive: ArchiveC | None,
+    training_images: ImageSet | None = None,
 ) -> list[Task]:
     """The whole grid, grouped: perturbations outermost, so that images are perturbed once for all models and λs.
 
@@ -32,19 +44,19 @@ def plan_tasks(
         suite: the grid.
         subjects: the models.
         images: the clean images that are measured.
-        official: whether their corruptions are read from the official archive.
+        archive: the official -C archive of their corruptions, or None to generate them.
         training_images: those that ``validated`` chooses λ on, for the models that have λs to choose from; None for
             no such choice. Their corruptions are always generated.
     """
     tasks = [
         _plan_task(suite, subject, perturbation, images)
-        for perturbation in list_perturbations(suite, suite.corruptions, official=official)
+        for perturbation in list_perturbations(suite, suite.corruptions, archive=archive)
         for subject in subjects
     ]
     if training_images is not None:
         tasks += [
             _plan_task(suite, subject, perturbation, training_images)
-            for perturbation in list_perturbations(suite, suite.selection_corruptions, official=False)
+            for perturbation in list_perturbations(suite, suite.selection_corruptions, archive=None)
             for subject in subjects
             if len(subject.lambdas(suite.lambdas)) > 1
         ]

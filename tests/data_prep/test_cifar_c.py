@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,17 @@ def test_severities_are_the_blocks_of_the_file(folder: Path) -> None:
         assert labels.tolist() == [3, 1, 0, 9]
         assert labels.dtype == np.int64
     assert isinstance(pixels, np.memmap)
+
+
+def test_a_fingerprint_is_of_the_bytes_of_a_file(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    first = CifarC(folder)
+    assert first.fingerprint("fog", 1) == first.fingerprint("fog", 5) == CifarC(copy).fingerprint("fog", 1)
+    assert first.fingerprint("fog", 1) != first.fingerprint("frost", 1)
+    np.save(copy / "fog.npy", 255 - np.load(copy / "fog.npy"))
+    assert CifarC(copy).fingerprint("fog", 1) != first.fingerprint("fog", 1)
+    with pytest.raises(InputError, match=r"a file snow\.npy"):
+        first.fingerprint("snow", 1)
 
 
 def test_labels_of_length_n_are_the_same_for_every_severity(folder: Path) -> None:

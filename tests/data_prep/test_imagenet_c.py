@@ -72,6 +72,15 @@ def test_images_are_matched_by_wnid_and_name(archive: ImageNetC, clean: ImageSet
     np.testing.assert_array_equal(some[0:1], whole[chosen : chosen + 1])
 
 
+def test_a_fingerprint_tells_levels_apart_by_names_and_sizes(archive: ImageNetC, tmp_path: Path) -> None:
+    copy = ImageNetC(Path(shutil.copytree(archive.folder, tmp_path / "copy")))
+    assert copy.fingerprint("fog", 1) == archive.fingerprint("fog", 1)
+    file = copy.folder / "fog" / "1" / "n01443537" / "a.JPEG"
+    file.write_bytes(file.read_bytes() + b"x")
+    assert copy.fingerprint("fog", 1) != archive.fingerprint("fog", 1)
+    assert copy.fingerprint("fog", 2) == archive.fingerprint("fog", 2)
+
+
 def test_nothing_is_decoded_before_it_is_asked_for(archive: ImageNetC, clean: ImageSet) -> None:
     damaged = archive.folder / "fog" / "3" / "n01443537" / "a.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:-200])

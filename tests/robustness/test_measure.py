@@ -77,7 +77,7 @@ def test_logits_that_are_not_finite_fail_the_cell():
 
 def make_cell(**changes: object) -> Cell:
     suite = Suite(name="s", data="shapes", models=("m",), corruptions=("gaussian_noise",), severities=(1, 2))
-    perturbations = list_perturbations(suite, suite.corruptions, official=False)
+    perturbations = list_perturbations(suite, suite.corruptions, archive=None)
     fields = {"subject": make_subject(), "lam": 0.1, "perturbation": perturbations[1], "images": IMAGES, "seed": 0}
     fields |= {"perturbation": perturbations[2]} if changes.pop("harder", False) else {}
     return Cell(**{**fields, **changes})
@@ -104,7 +104,7 @@ def test_whatever_changes_the_result_changes_the_key(change):
 
 def test_perturbed_images_do_not_depend_on_the_subset(tmp_path):
     suite = Suite(name="s", data="shapes", models=("m",), corruptions=("gaussian_noise",), severities=(3,))
-    perturbation = list_perturbations(suite, suite.corruptions, official=False)[1]
+    perturbation = list_perturbations(suite, suite.corruptions, archive=None)[1]
     options = {"seed": 0, "archive": None, "device": CPU, "scratch": tmp_path}
     some = IMAGES.subset(5)
     whole = perturb(perturbation, IMAGES, **options)
@@ -114,7 +114,7 @@ def test_perturbed_images_do_not_depend_on_the_subset(tmp_path):
 
 def test_images_too_many_for_memory_are_kept_in_a_file(monkeypatch, tmp_path):
     suite = Suite(name="s", data="shapes", models=("m",), corruptions=("contrast",), severities=(3,))
-    perturbation = list_perturbations(suite, suite.corruptions, official=False)[1]
+    perturbation = list_perturbations(suite, suite.corruptions, archive=None)[1]
     options = {"seed": 0, "archive": None, "device": CPU, "scratch": tmp_path}
     in_memory = perturb(perturbation, IMAGES, **options).pixels
     monkeypatch.setattr("robustness.measure.perturbations._IN_MEMORY_BYTES", 0)

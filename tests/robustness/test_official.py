@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,11 @@ import pytest
 
 from data_prep import corrupt, load_images
 from data_prep.corruptions.frost_pictures import frost_pictures
-from data_prep.errors import run_command
+from data_prep.errors import InputError, run_command
+from robustness.analysis.comparison import compare_runs
+from robustness.analysis.frames import Run
 from robustness.run import main
+from robustness.run_directory import RunDirectory
 
 N = 12
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -54,6 +59,24 @@ def test_the_official_archive_is_used_and_equals_what_is_generated(data_dir, mod
 def test_a_subset_takes_the_same_images_from_the_archive(data_dir, models, tmp_path):
     assert measure(data_dir, models, tmp_path / "run", "--n", "5") == 0
     assert (pd.read_csv(tmp_path / "run" / "cells.csv")["n"] == 5).all()
+
+
+def test_another_copy_of_the_archive_is_measured_anew_and_never_paired_with_the_first(data_dir, models, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert measure(data_dir, models, first) == 0
+    shutil.copytree(first, second)
+    path, keys = data_dir / "CIFAR-10-C" / "pixelate.npy", {file.name for file in (first / "outcomes").iterdir()}
+    os.utime(path)
+    assert measure(data_dir, models, second) == 0
+    assert {file.name for file in (second / "outcomes").iterdir()} == keys, "the same bytes, copied again"
+    np.save(path, 255 - np.load(path))
+    assert measure(data_dir, models, second) == 0
+    assert len({file.name for file in (second / "outcomes").iterdir()} - keys) == 5
+    tables = [pd.read_csv(out / "cells.csv").set_index("perturbation")["residual"] for out in (first, second)]
+    assert (tables[0]["contrast"] == tables[1]["contrast"]).all()
+    assert (tables[0]["pixelate"] != tables[1]["pixelate"]).all()
+    with pytest.raises(InputError, match="differ in the archive that pixelate was read from"):
+        compare_runs(*(Run.open(RunDirectory(out)) for out in (first, second)))
 
 
 def corrupt_archive(archive: Path, fault: str) -> None:
