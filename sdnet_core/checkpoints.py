@@ -25,7 +25,7 @@ from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
 
 _FORMAT = "sdnet-robustness/1"
 _SUFFIX = ".safetensors"
-LARGEST = {"width": 1024, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
+LARGEST = {"width": 1024, "n_dict": 64, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
 """What a card may ask for: a network is built before its weights are read."""
 
 

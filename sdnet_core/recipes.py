@@ -35,7 +35,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "adversarial_step_size": ("adversarial_step_size in (0, 1] pixel units", lambda value: 0 < value <= 1),
 }
 _OF_THE_DATA = ("num_classes", "image_size")
-_LARGEST = {"width": LARGEST["width"], "n_dict": LARGEST["width"], "n_steps": LARGEST["n_steps"]}
+_LARGEST = {name: LARGEST[name] for name in ("width", "n_dict", "n_steps")}
 
 
 @dataclass(frozen=True, kw_only=True)

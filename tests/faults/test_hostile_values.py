@@ -141,15 +141,19 @@ class TestModels:
             network = load_model(path)
             assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
 
-    @pytest.mark.parametrize(("width", "classes"), [(1024, 10), (2, 100_000), (10**9, 10), (2, 10**12)])
+    @pytest.mark.parametrize(
+        ("name", "number"),
+        [("width", 1024), ("width", 10**9), ("n_dict", 64), ("n_dict", 10**9), ("num_classes", 100_000)]
+        + [("num_classes", 10**12)],
+    )
     def test_a_card_cannot_ask_for_memory_that_its_weights_do_not_fill(
-        self, width: int, classes: int, models: Path, tmp_path: Path
+        self, name: str, number: int, models: Path, tmp_path: Path
     ) -> None:
         content = (models / "sparse.safetensors").read_bytes()
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])
         card = json.loads(header["__metadata__"]["card"])
-        card["config"] |= {"width": width, "num_classes": classes}
+        card["config"][name] = number
         header["__metadata__"]["card"] = json.dumps(card)
         text = json.dumps(header).encode()
         path = tmp_path / "huge.safetensors"

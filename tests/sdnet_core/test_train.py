@@ -71,7 +71,7 @@ def test_warmup_is_linear():
         ("model.depth=3", "the unknown key 'depth': choose from arch, width"),
         ("model.width=wide", "the model of recipe shapes-sdnet18: width must be int; got 'wide'"),
         ("model.width=1025", "width must be at most 1024"),
-        ("model.n_dict=1000000000000000000", "n_dict must be at most 1024"),
+        ("model.n_dict=1000000000000000000", "n_dict must be at most 64"),
         ('model.mean=["a",1,1]', r"mean\[0\] must be a finite number; got 'a'"),
         ("model.std=[1,1]", "mean and std need three values each"),
         ("model.lam=-0.1", "the model of recipe shapes-sdnet18: λ must be a finite number ≥ 0; got -0.1"),
