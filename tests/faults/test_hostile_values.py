@@ -22,6 +22,7 @@ from robustness.laws import FittedLaw
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import ModelCard, import_official, load_model
 from sdnet_core.__main__ import convert
+from sdnet_core.checkpoints import LARGEST
 from sdnet_core.networks import ARCHITECTURES, NetworkConfig
 from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
 
@@ -143,8 +144,7 @@ class TestModels:
 
     @pytest.mark.parametrize(
         ("name", "number"),
-        [("width", 1024), ("width", 10**9), ("n_dict", 64), ("n_dict", 10**9), ("num_classes", 100_000)]
-        + [("num_classes", 10**12)],
+        [(name, number) for name in ("width", "n_dict", "num_classes") for number in (LARGEST[name], 10**12)],
     )
     def test_a_card_cannot_ask_for_memory_that_its_weights_do_not_fill(
         self, name: str, number: int, models: Path, tmp_path: Path
