@@ -55,7 +55,7 @@ class Executor(Protocol):
 
 
 @dataclass
-class Attempt:
+class JobAttempt:
     """A job that is being tried: what is left of it, and how.
 
     job: the cells that have no result yet. batch_size: of the forward passes. number: of attempts, this one included.
@@ -99,7 +99,7 @@ class LocalExecutor:
         worker = Worker(workplace.archive, workplace.directory, workplace.device, workplace.timeout)
         batch_size = workplace.batch_size
         for job in jobs:
-            attempt, failure = Attempt(job, batch_size), None
+            attempt, failure = JobAttempt(job, batch_size), None
             while attempt.job is not None:
                 try:
                     for result in worker.measure(attempt.job, batch_size=attempt.batch_size, bar=workplace.bar):

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
 from robustness.measure.cells import AttackTask
-from robustness.measure.executors import Attempt, Workplace
+from robustness.measure.executors import JobAttempt, Workplace
 from robustness.measure.jobs import Job, Result
 from robustness.measure.ray_worker import Arrival, Delivery, Plan, measure_remotely
 from robustness.measure.worker import OutOfMemory
@@ -125,7 +125,7 @@ class _Running:
     """A job that was handed to Ray. arrival: where it runs; None while it waits."""
 
     index: int
-    attempt: Attempt
+    attempt: JobAttempt
     arrival: Arrival | None = None
 
 
@@ -142,7 +142,7 @@ class _Campaign:
     def run(self) -> Iterator[Result]:
         """Every result, as soon as it is here."""
         for index, job in enumerate(self._jobs):
-            self._submit(index, Attempt(job, self._workplace.batch_size))
+            self._submit(index, JobAttempt(job, self._workplace.batch_size))
         is_waiting = False
         while self._running:
             streams = list(self._running)
@@ -158,7 +158,7 @@ class _Campaign:
                 self._workplace.report("no node is left that a job fits on: waiting for one")
             is_waiting = is_lost
 
-    def _submit(self, index: int, attempt: Attempt, avoid: str | None = None) -> None:
+    def _submit(self, index: int, attempt: JobAttempt, avoid: str | None = None) -> None:
         """Start a job, on another node than ``avoid`` if there is one."""
         assert attempt.job is not None
         task, others = attempt.job.tasks[0], self._find_nodes(avoid) if avoid else []
@@ -217,7 +217,7 @@ class _Campaign:
             self._workplace.report(f"node {arrival.address} measures: {arrival.hardware}")
         self._workplace.bar.set_description(f"{len(self._running)} jobs on {len(self._seen)} nodes")
 
-    def _accept(self, attempt: Attempt, delivery: Delivery) -> Result:
+    def _accept(self, attempt: JobAttempt, delivery: Delivery) -> Result:
         """Take a result in; adversarial images are stored before the outcomes that belong to them."""
         assert attempt.job is not None
         task = next(t for t in attempt.job.tasks if any(cell.key in delivery.result.keys for cell in t.cells))

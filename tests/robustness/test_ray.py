@@ -22,7 +22,7 @@ from tqdm import tqdm
 from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import run
-from robustness.measure.executors import Attempt, Workplace
+from robustness.measure.executors import JobAttempt, Workplace
 from robustness.measure.jobs import Result
 from robustness.measure.measure import Measurement
 from robustness.run_directory import RunDirectory
@@ -247,7 +247,7 @@ def test_a_worker_that_dies_after_its_last_result_costs_nothing(grid, models, tm
         None, RunDirectory(tmp_path), torch.device("cpu"), 8, tqdm(disable=True), told.append
     )
     messages = stream()
-    campaign._running = {messages: ray_executor._Running(0, Attempt(job, 8))}
+    campaign._running = {messages: ray_executor._Running(0, JobAttempt(job, 8))}
     monkeypatch.setattr(ray_executor.ray, "get", lambda message: message)
     assert list(campaign._receive(messages)) == [last]
     assert list(campaign._receive(messages)) == []
