@@ -76,9 +76,16 @@ def _walk_files(source: Path) -> Iterator[RawFile]:
 
 
 def _walk_folder(source: Path) -> Iterator[RawFile]:
-    """Only its images: what else lies beside them, an archive say, may be as large as it likes."""
+    """Only its images: what else lies beside them, an archive say, may be as large as it likes.
+
+    Links to folders are followed, except back to one that they lie in.
+    """
+    above = {os.fspath(source): {os.path.realpath(source)}}
     for folder, folders, names in os.walk(source, followlinks=True):
-        folders.sort()
+        around = above.pop(folder)
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
+        folders[:] = [name for name, place in real.items() if place not in around]
+        above |= {os.path.join(folder, name): around | {real[name]} for name in folders}
         for path in (Path(folder, name) for name in sorted(names)):
             relative = path.relative_to(source).as_posix()
             if _is_image(relative) and path.is_file():

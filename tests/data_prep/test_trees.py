@@ -178,3 +178,15 @@ def test_other_files_and_missing_ones_are_refused(tmp_path: Path) -> None:
         read_all(tmp_path / "text.tar")
     with pytest.raises(InputError, match=r"got .*missing, which is neither"):
         read_all(tmp_path / "missing")
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+    """A folder that links to the one it lies in, and two that link to each other: every image once on every way."""
+    tree = write_folder(tmp_path / "tree", ("train/cat/1.jpg", b"x"), ("train/dog/2.jpg", b"y"))
+    (tree / "train" / "cat" / "up").symlink_to(tree)
+    assert [file.path for file in walk_tree(tree)] == ["train/cat/1.jpg", "train/dog/2.jpg"]
+    (tree / "train" / "cat" / "up").unlink()
+    (tree / "train" / "cat" / "other").symlink_to(tree / "train" / "dog")
+    (tree / "train" / "dog" / "other").symlink_to(tree / "train" / "cat")
+    with pytest.raises(InputError, match=r"got train/cat/other/2\.jpg; rearrange the tree"):
+        list(walk_tree(tree))
