@@ -80,12 +80,12 @@ def _walk_folder(source: Path) -> Iterator[RawFile]:
 
     Links to folders are followed, except back to one that they lie in.
     """
-    above = {os.fspath(source): {os.path.realpath(source)}}
+    above = {source: {source.resolve()}}
     for folder, folders, names in os.walk(source, followlinks=True):
-        around = above.pop(folder)
-        real = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(folders)}
-        folders[:] = [name for name, place in real.items() if place not in around]
-        above |= {os.path.join(folder, name): around | {real[name]} for name in folders}
+        around = above.pop(Path(folder))
+        places = {name: Path(folder, name).resolve() for name in sorted(folders)}
+        folders[:] = [name for name, place in places.items() if place not in around]
+        above |= {Path(folder, name): around | {places[name]} for name in folders}
         for path in (Path(folder, name) for name in sorted(names)):
             relative = path.relative_to(source).as_posix()
             if _is_image(relative) and path.is_file():
