@@ -55,7 +55,7 @@ class ModelProbes:
 class AttackProbes:
     """Further attacks on images that withstood one, within its budget: int8 (N,) as in :class:`ModelProbes`.
 
-    long: PGD with 100 steps, unless APGD ran. square: Square with 300 queries, unless it was part of the attack.
+    long: PGD with 100 steps, unless APGD ran. square: Square with 300 queries, unless the attack gave it as many.
     """
 
     long: NDArray[np.int8]

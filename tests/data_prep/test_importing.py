@@ -156,22 +156,16 @@ def test_classes_and_notes_that_no_record_can_hold_are_refused(tree: Path, pack:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_second_import_needs_replace_and_drops_old_splits(make_tree: MakeTree, tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [None, "{", '{"schema_version": 0}'])
+def test_a_second_import_needs_replace_and_drops_old_splits(
+    make_tree: MakeTree, tmp_path: Path, record: str | None
+) -> None:
+    """Also where the record of the first one is damaged or of another version."""
     import_tree(make_tree("old", train=1, test=1), name="toy", data_dir=tmp_path)
-    new = make_tree("new", test=2)
-    with pytest.raises(InputError, match="add --replace"):
-        import_tree(new, name="toy", data_dir=tmp_path)
-    import_tree(new, name="toy", data_dir=tmp_path, replace=True)
-    assert files_in(tmp_path / "toy") == {"dataset.json", "test.pixels.npy", "test.labels.npy", "test.files.npy"}
-    assert len(load_images("toy", "test", tmp_path)) == 4
-
-
-@pytest.mark.parametrize("content", ["{", '{"schema_version": 0}'])
-def test_a_data_set_with_an_unusable_record_can_be_replaced(make_tree: MakeTree, tmp_path: Path, content: str) -> None:
-    import_tree(make_tree("old", train=1, test=1), name="toy", data_dir=tmp_path)
-    (tmp_path / "toy" / "dataset.json").write_text(content)
-    with pytest.raises(InputError, match="import the data set again with --replace"):
-        load_images("toy", "test", tmp_path)
+    if record is not None:
+        (tmp_path / "toy" / "dataset.json").write_text(record)
+        with pytest.raises(InputError, match="import the data set again with --replace"):
+            load_images("toy", "test", tmp_path)
     new = make_tree("new", test=2)
     with pytest.raises(InputError, match="add --replace"):
         import_tree(new, name="toy", data_dir=tmp_path)
