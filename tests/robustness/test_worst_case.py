@@ -123,6 +123,23 @@ def test_a_transfer_row_carries_what_marks_the_lambda_that_it_is_shown_at(tmp_pa
     assert pairs["trust"].to_dict() == {(0.1, 0.1): OK, (0.1, 0.5): INVALID, (0.5, 0.1): INVALID, (0.5, 0.5): INVALID}
 
 
+def test_a_difference_has_the_worse_mark_of_its_two_numbers(tmp_path):
+    """The baseline, and the λ of training, are silent: what is better or worse than they are means nothing."""
+    silent, sound = crafted(WEAK, zero_gradient=1.0), crafted(STRONG)
+    attacks = analyse(
+        tmp_path,
+        (SPARSE, "pgd", 0.1, 0.1, silent),
+        (SPARSE, "pgd", 0.1, 0.5, sound),
+        (SPARSE, "pgd", 0.5, 0.1, silent),
+        (SPARSE, "pgd", 0.5, 0.5, sound),
+        (PLAIN, "pgd", None, None, silent),
+    )
+    row = attacks.rows.set_index(["model", "threat", "lam"]).sort_index().loc[(SPARSE, "whitebox", 0.5)]
+    assert row["trust"] == OK
+    assert row["gain_trust"] == INVALID
+    assert row["versus_trust"] == INVALID
+
+
 def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
     run = fabricate(tmp_path, *one_silent_lambda())
     attacks = Attacks.of(run)
