@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import sys
 from pathlib import Path
@@ -186,7 +185,7 @@ def _is_trained(folder: Path, recipe: Recipe, arguments: argparse.Namespace, ima
     if not path.exists():
         return False
     card = read_card(path)
-    asked = dataclasses.asdict(recipe), arguments.seed, arguments.precision, images
+    asked = recipe.describe(), arguments.seed, arguments.precision, images
     return asked == (card.recipe, *(card.record.get(name) for name in ("seed", "precision", "train_fingerprint")))
 
 

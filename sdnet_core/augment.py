@@ -15,6 +15,13 @@ def to_images(pixels: UInt8[Tensor, "n h w c"] | Float[Tensor, "n h w c"]) -> Fl
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255.0)
 
 
+def resize(images: Float[Tensor, "n c h w"], side: int | None) -> Float[Tensor, "n c s s"]:
+    """Scale images to ``side`` × ``side`` pixels, bilinear with antialiasing; None or their own side changes nothing."""
+    if side in (None, images.shape[-1]):
+        return images
+    return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
 def crop_and_flip(
     pixels: UInt8[Tensor, "n h w c"], *, padding: int, flip: bool, generator: torch.Generator
 ) -> UInt8[Tensor, "n h w c"]:

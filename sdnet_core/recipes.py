@@ -30,10 +30,12 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
         f"0 ≤ crop_padding ≤ {LARGEST['image_size']}",
         lambda value: 0 <= value <= LARGEST["image_size"],
     ),
+    "ema_decay": ("0 ≤ ema_decay < 1", lambda value: 0 <= value < 1),
     "adversarial_eps": ("adversarial_eps in (0, 1] pixel units", lambda value: 0 < value <= 1),
     "adversarial_steps": ("adversarial_steps ≥ 1", lambda value: value >= 1),
     "adversarial_step_size": ("adversarial_step_size in (0, 1] pixel units", lambda value: 0 < value <= 1),
 }
+_SMALLEST_SIDE = 8
 _OF_THE_DATA = ("num_classes", "image_size")
 _LARGEST = {name: LARGEST[name] for name in ("width", "n_dict", "n_steps")}
 
@@ -58,6 +60,11 @@ class Recipe:
         label_smoothing: in [0, 1).
         crop_padding: pixels of padding before the random crop; 0 is no crop.
         flip: horizontal mirror with probability ½.
+        image_sizes: progressive resizing (Howard 2018, fast.ai's DAWNBench entry): sides in pixels to which training
+            images are scaled after the crop, bilinear with antialiasing, each for an equal share of the epochs. Empty:
+            the size of the data set throughout. Tests are always at the size of the data set.
+        ema_decay: d of the exponential moving average of weights and BatchNorm statistics, θ̄ ← d θ̄ + (1 − d) θ after
+            every step, which is the model in the end (Polyak & Juditsky 1992). 0: the last weights are the model.
         adversarial: ``"pgd"`` trains on adversarial images instead of clean ones (:mod:`sdnet_core.adversarial`).
         adversarial_eps: radius ε of their L∞ ball, in [0, 1] pixel units.
         adversarial_steps: gradient steps for each of them.
@@ -82,6 +89,8 @@ class Recipe:
     label_smoothing: float = 0.0
     crop_padding: int = 4
     flip: bool = True
+    image_sizes: tuple[int, ...] = ()
+    ema_decay: float = 0.0
     adversarial: str = ""
     adversarial_eps: float = 8 / 255
     adversarial_steps: int = 10
@@ -99,7 +108,29 @@ class Recipe:
             )
         if self.adversarial not in ("", "pgd"):
             raise InputError(f"recipe {self.name}: adversarial must be 'pgd' or empty; got {self.adversarial!r}")
+        if any(not _SMALLEST_SIDE <= side <= LARGEST["image_size"] for side in self.image_sizes):
+            raise InputError(
+                f"recipe {self.name}: image_sizes must be from {_SMALLEST_SIDE} to {LARGEST['image_size']} pixels; got "
+                f"{', '.join(map(str, self.image_sizes))}"
+            )
+        if (count := len(self.image_sizes)) > self.epochs:
+            raise InputError(f"recipe {self.name}: {count} image_sizes need at least as many epochs; got {self.epochs}")
         _check_model(self.model, f"the model of recipe {self.name}")
+
+    def image_size(self, epoch: int) -> int | None:
+        """Side in pixels to which the images of ``epoch``, counted from 0, are scaled; None for the data set's own."""
+        return self.image_sizes[epoch * len(self.image_sizes) // self.epochs] if self.image_sizes else None
+
+    def describe(self) -> dict[str, Any]:
+        """Every key and its value, as JSON values: what model cards store and resumed trainings compare.
+
+        Keys newer than the first trainings are left out at their defaults, so that those can still be resumed.
+        """
+        described = dataclasses.asdict(self) | {"image_sizes": list(self.image_sizes)}
+        for name, default in (("image_sizes", []), ("ema_decay", 0.0)):
+            if described[name] == default:
+                del described[name]
+        return described
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate after ``progress`` epochs: linear warm-up, then half a cosine from ``lr`` to ``min_lr``."""
@@ -163,6 +194,8 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     fields = {"name": path.stem, **fields}
+    if isinstance(fields.get("image_sizes"), list):
+        fields["image_sizes"] = tuple(fields["image_sizes"])
     check_fields(fields, Recipe, f"recipe {name_or_path}")
     return Recipe(**fields)
 

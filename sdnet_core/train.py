@@ -9,7 +9,7 @@ split chooses anything. Under torchrun each process takes its share of every bat
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import copy
 import json
 import sys
 import time
@@ -30,7 +30,7 @@ from data_prep.errors import InputError, check_seed, run_command
 from data_prep.files import replacing
 from data_prep.version import add_version
 from sdnet_core.adversarial import craft_batch, random_start
-from sdnet_core.augment import crop_and_flip, to_images
+from sdnet_core.augment import crop_and_flip, resize, to_images
 from sdnet_core.checkpoints import ModelCard, build_model, check_target, load_model, save_model, weights_fingerprint
 from sdnet_core.environment import describe_environment, select_device
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network
@@ -57,9 +57,7 @@ class TrainingRun:
     def identity(self, init_weights: str | None, train_set: ImageSet, test_set: ImageSet) -> str:
         """What must not change between the start of a run and its resumption; ``init_weights`` is a fingerprint."""
         images = [train_set.fingerprint, test_set.fingerprint]
-        return json.dumps(
-            [dataclasses.asdict(self.recipe), self.seed, self.precision, init_weights, images], sort_keys=True
-        )
+        return json.dumps([self.recipe.describe(), self.seed, self.precision, init_weights, images], sort_keys=True)
 
 
 def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCard:
@@ -95,7 +93,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     pixels = torch.from_numpy(np.array(train_set.pixels)).to(run.device)
     labels = torch.from_numpy(np.array(train_set.labels)).to(run.device)
     identity = run.identity(init_weights, train_set, test_set)
-    log = _resume(run, identity, model, optimiser)
+    average = MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None
+    log = _resume(run, identity, model, optimiser, average)
     steps = len(pixels) // recipe.batch_size
     with tqdm(
         total=recipe.epochs * steps,
@@ -106,10 +105,11 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     ) as progress:
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
-            loss = _train_epoch(run, model, parallel, optimiser, pixels, labels, epoch, progress)
+            loss = _train_epoch(run, model, parallel, optimiser, average, pixels, labels, epoch, progress)
+            tested = _finish(average.model) if average is not None else model
             # in the precision of training; the accuracy on the card is that in float32
             with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-                correct = count_correct(model, test_set, run.device, run.processes)
+                correct = count_correct(tested, test_set, run.device, run.processes)
             log.append(
                 {
                     "epoch": epoch + 1,
@@ -121,9 +121,9 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             )
             progress.set_postfix(loss=f"{loss:.3f}", test=f"{100 * log[-1]['test_accuracy']:.2f}%")
             if run.processes.is_first:
-                _write_state(run, identity, model, optimiser, log)
+                _write_state(run, identity, model, optimiser, average, log)
                 _write_log(run.out, log)
-    model.refresh()
+    model = _finish(average.model if average is not None else model)
     accuracy = {
         "correct": count_correct(model, test_set, run.device, run.processes),
         "n": len(test_set),
@@ -133,7 +133,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     card = ModelCard(
         name=recipe.name,
         config=model.config,
-        recipe=dataclasses.asdict(recipe),
+        recipe=recipe.describe(),
         accuracy=accuracy,
         record={
             "seed": run.seed,
@@ -157,6 +157,7 @@ def _train_epoch(
     model: Network,
     parallel: nn.Module,
     optimiser: torch.optim.Optimizer,
+    average: MovingAverage | None,
     pixels: Tensor,
     labels: Tensor,
     epoch: int,
@@ -165,7 +166,7 @@ def _train_epoch(
     """One pass over the shuffled training images; returns the mean loss, the only value the host waits for.
 
     Whole batches are drawn, whatever the number of processes, and then shared out. ``parallel`` is the model as it is
-    trained by all processes.
+    trained by all processes; ``average`` follows it.
     """
     recipe, share = run.recipe, run.processes.share
     generator = torch.Generator(run.device).manual_seed(((run.seed << 20) + epoch) % 2**64)
@@ -179,7 +180,9 @@ def _train_epoch(
             group["lr"] = recipe.learning_rate(epoch + (step + 1) / steps)
         chosen = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
         batch = crop_and_flip(pixels[chosen], padding=recipe.crop_padding, flip=recipe.flip, generator=generator)
-        images = to_images(batch).contiguous(memory_format=memory_layout(run.device, model.config.width))
+        images = resize(to_images(batch), recipe.image_size(epoch)).contiguous(
+            memory_format=memory_layout(run.device, model.config.width)
+        )
         targets = share(labels[chosen])
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             if recipe.adversarial:
@@ -200,6 +203,8 @@ def _train_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         model.project()
+        if average is not None:
+            average.update(model)
         total += loss.detach()
         progress.update()
     mean = float(run.processes.add(total)) / (steps * run.processes.size)
@@ -243,6 +248,35 @@ def memory_layout(device: torch.device, width: int) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" or width >= 16 else torch.contiguous_format
 
 
+class MovingAverage:
+    """Exponential moving average of a model, θ̄ ← d θ̄ + (1 − d) θ, BatchNorm statistics included.
+
+    torch's ``AveragedModel`` would also average the step sizes, whose buffers change shape while a model is prepared.
+
+    Args:
+        model: the model to follow; the average begins as a copy of it.
+        decay: d, in (0, 1).
+    """
+
+    def __init__(self, model: Network, decay: float) -> None:
+        self.model, self.decay = copy.deepcopy(model), decay
+
+    @torch.no_grad()
+    def update(self, model: Network) -> None:
+        """Follow ``model`` by one step; whole numbers (counts of batches) are copied."""
+        for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - self.decay)
+            else:
+                mean.copy_(value)
+
+
+def _finish(model: Network) -> Network:
+    """``model`` with atoms of unit norm and converged step sizes, as it is evaluated and stored."""
+    model.refresh()
+    return model
+
+
 def _start_from(model: Network, trained: Network) -> str:
     """Copy the weights of a trained network of the same configuration and return their fingerprint.
 
@@ -256,7 +290,11 @@ def _start_from(model: Network, trained: Network) -> str:
 
 
 def _resume(
-    run: TrainingRun, identity: str, model: Network, optimiser: torch.optim.Optimizer
+    run: TrainingRun,
+    identity: str,
+    model: Network,
+    optimiser: torch.optim.Optimizer,
+    average: MovingAverage | None,
 ) -> list[dict[str, float]]:
     """Restore ``state.pt`` where there is one and return the rows of the finished epochs; the first process reads."""
     path = run.out / "state.pt"
@@ -272,6 +310,8 @@ def _resume(
         )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
+    if average is not None:
+        average.model.load_state_dict(state["average"])
     rows: list[dict[str, float]] = state["log"]
     return rows
 
@@ -294,9 +334,16 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _write_state(
-    run: TrainingRun, identity: str, model: Network, optimiser: torch.optim.Optimizer, log: list[dict[str, float]]
+    run: TrainingRun,
+    identity: str,
+    model: Network,
+    optimiser: torch.optim.Optimizer,
+    average: MovingAverage | None,
+    log: list[dict[str, float]],
 ) -> None:
     state = {"identity": identity, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "log": log}
+    if average is not None:
+        state["average"] = average.model.state_dict()
     with replacing(run.out / "state.pt") as temporary:
         torch.save(state, temporary)
 

@@ -18,9 +18,10 @@ from PIL import Image
 from data_prep.errors import EXIT_BAD_INPUT, InputError, run_command
 from data_prep.importing import import_tree
 from sdnet_core import load_model, read_card, weights_fingerprint
-from sdnet_core.augment import crop_and_flip, to_images
+from sdnet_core.augment import crop_and_flip, resize, to_images
+from sdnet_core.checkpoints import build_model
 from sdnet_core.recipes import read_recipe, shipped_recipes
-from sdnet_core.train import main
+from sdnet_core.train import MovingAverage, main
 
 TINY = ["--recipe", "shapes-sdnet18", "--set", "data=tiny", "--set", "model.width=2", "--set", "batch_size=50"]
 TINY += ["--set", "epochs=8", "--threads", "1", "--device", "cpu"]
@@ -64,6 +65,11 @@ def test_warmup_is_linear():
         ("warmup_epochs=inf", "warmup_epochs must be a finite number"),
         ("weight_decay=-1", "a finite weight_decay ≥ 0 is needed; got -1"),
         ("momentum=0", "momentum must be above 0: for plain SGD give nesterov=false, too"),
+        ("ema_decay=1", "0 ≤ ema_decay < 1 is needed; got 1"),
+        ("image_sizes=[4]", "image_sizes must be from 8 to 2048 pixels; got 4"),
+        ("image_sizes=[8, 3000]", "image_sizes must be from 8 to 2048 pixels; got 8, 3000"),
+        ("image_sizes=32", "image_sizes must be"),
+        ("image_sizes=[9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]", "need at least as many epochs"),
         ("crop_padding=1000000000000", "crop_padding ≤ 2048"),
         ("name=../elsewhere", "the name of a recipe names a folder"),
         ("model.num_classes=5", "the unknown key 'num_classes': .* are those of the data set"),
@@ -152,9 +158,49 @@ def test_no_padding_and_no_flip_is_the_identity():
     assert float(images.max()) == pytest.approx(int(pixels.max()) / 255)
 
 
+def test_progressive_sizes_share_the_epochs_equally():
+    recipe = read_recipe("shapes-sdnet18", ["epochs=8", "image_sizes=[20, 24, 28, 32]"])
+    assert [recipe.image_size(epoch) for epoch in range(8)] == [20, 20, 24, 24, 28, 28, 32, 32]
+    assert read_recipe("shapes-sdnet18").image_size(0) is None
+
+
+def test_resizing_keeps_the_mean_of_a_ramp_and_leaves_its_own_size_alone():
+    ramp = torch.linspace(0, 1, 32).expand(2, 3, 32, 32)
+    small = resize(ramp, 16)
+    assert small.shape == (2, 3, 16, 16)
+    torch.testing.assert_close(small.mean(), ramp.mean())
+    inner = (ramp[..., 0::2] + ramp[..., 1::2])[..., 0:32:2, 1:-1] / 2  # a triangle of 4 pixels is symmetric
+    torch.testing.assert_close(small[..., 1:-1], inner)
+    assert resize(ramp, None) is ramp
+    assert resize(ramp, 32) is ramp
+
+
+def test_the_moving_average_of_a_constant_step_is_geometric():
+    """After n steps from 0 to models that hold 1: θ̄ = 1 − dⁿ, of weights and BatchNorm statistics alike."""
+    model = build_model("sdnet18", width=2)
+    average = MovingAverage(model, 0.75)
+    for tensor in average.model.state_dict().values():
+        tensor.zero_()
+    for tensor in model.state_dict().values():
+        tensor.fill_(1)
+    for _ in range(3):
+        average.update(model)
+    for tensor in average.model.state_dict().values():
+        expected = 1 - 0.75**3 if tensor.is_floating_point() else 1
+        assert torch.equal(tensor, torch.full_like(tensor, expected))
+
+
+def test_newer_keys_leave_older_trainings_as_they_are():
+    recipe = read_recipe("shapes-sdnet18")
+    assert not {"image_sizes", "ema_decay"} & recipe.describe().keys()
+    newer = read_recipe("shapes-sdnet18", ["image_sizes=[16, 32]", "ema_decay=0.9"]).describe()
+    assert (newer["image_sizes"], newer["ema_decay"]) == ([16, 32], 0.9)
+
+
 def test_a_killed_training_goes_on_to_the_same_model(tmp_path, import_shapes):
-    """SIGKILL after an epoch; the resumed run ends with the weights of the uninterrupted one."""
-    options = [*TINY, "--data-dir", str(import_shapes("tiny", train=200, test=20))]
+    """SIGKILL after an epoch; the resumed run ends with the weights of the uninterrupted one, averaged as they are."""
+    options = [*TINY, "--set", "image_sizes=[16, 32]", "--set", "ema_decay=0.9"]
+    options += ["--data-dir", str(import_shapes("tiny", train=200, test=20))]
     whole = tmp_path / "whole"
     assert main([*options, "--out", str(whole)]) == 0
     killed = tmp_path / "killed"
