@@ -16,7 +16,7 @@ def to_images(pixels: UInt8[Tensor, "n h w c"] | Float[Tensor, "n h w c"]) -> Fl
 
 
 def resize(images: Float[Tensor, "n c h w"], side: int | None) -> Float[Tensor, "n c s s"]:
-    """Scale images to ``side`` × ``side`` pixels, bilinear with antialiasing; None or their own side changes nothing."""
+    """Scale images to ``side`` × ``side`` pixels, antialiased bilinear; None or their own side changes nothing."""
     if side in (None, images.shape[-1]):
         return images
     return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
