@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError, describe_error
+from robustness.measure.guest import Guest
 from robustness.robustbench_shim import import_robustbench
 from sdnet_core.networks import Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
@@ -60,6 +61,7 @@ class ForeignClassifier(nn.Module):
         self.normalise = nn.Identity() if mean is None or std is None else Normalise(mean, std)
         self.lam = _find_knob(model, origin)
         self.eval()
+        self.guest = Guest(model, _take_logits)
 
     @property
     def has_lam(self) -> bool:
@@ -76,13 +78,23 @@ class ForeignClassifier(nn.Module):
         if not self.has_lam:
             if lam is not None:
                 raise InputError(f"{self.origin} has no λ; got lam={lam}")
-            return self.model(x)  # type: ignore[no-any-return]
+            return self.guest.ask(x)
         assert self.lam is not None
-        return self.model(x, lam=check_lam(self.lam if lam is None else lam, len(images)))  # type: ignore[no-any-return]
+        return self.guest.ask(x, lam=check_lam(self.lam if lam is None else lam, len(images)))
+
+    def reset(self) -> None:
+        """Undo what the calls since the first one of this method have changed in the model."""
+        self.guest.reset()
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers beside the weights; JSON values."""
         return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes}
+
+
+def _take_logits(output: Any) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise TypeError(f"a model must return its logits as one tensor; it returned {type(output).__name__}")
+    return output
 
 
 def _find_knob(model: nn.Module, origin: str) -> float | None:
