@@ -109,7 +109,7 @@ def write_cells(path: Path, cells: int, n: int) -> RunDirectory:
     """A run directory of ``cells`` finished cells with made-up answers to ``n`` images; its first model has no λ."""
     directory, rng = RunDirectory(path), np.random.default_rng(0)
     directory.create()
-    label = rng.integers(0, 10, n).astype(np.int16)
+    label = rng.integers(0, 10, n).astype(np.int32)
     places = [("clean", 0), *((name, level) for name in CORRUPTIONS for level in range(1, 6))]
     lambdas = [round(0.1 * (1 + index), 10) for index in range(_GRID)]
     rows: list[dict[str, Any]] = []
@@ -125,7 +125,7 @@ def write_cells(path: Path, cells: int, n: int) -> RunDirectory:
     for row in rows:
         correct = rng.random(n) < 0.9 - 0.1 * row["severity"]
         columns = {"index": np.arange(n, dtype=np.int32), "label": label}
-        columns["predicted"] = np.where(correct, label, (label + 1) % 10).astype(np.int16)
+        columns["predicted"] = np.where(correct, label, (label + 1) % 10).astype(np.int32)
         values = ("confidence", "nll") if row["lam"] is None else ("confidence", "nll", "residual", "sparsity")
         columns |= {name: rng.random(n, np.float32) for name in values}
         directory.write_outcome(str(row["key"]), pd.DataFrame({**columns, "correct": correct}), {"seconds": 1.0})

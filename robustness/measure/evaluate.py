@@ -18,6 +18,8 @@ from robustness.measure.victims import LamChoice, choose_lam
 from sdnet_core import Network
 from sdnet_core.augment import to_images
 
+_LARGEST = 2**31 - 1
+
 
 class EvaluationError(RuntimeError):
     """The model's answers cannot be used; the cell counts as failed, with this reason."""
@@ -132,15 +134,22 @@ def evaluate(
     return [_to_frame(answers, index, images.labels, indices, lam) for index, lam in enumerate(lambdas)]
 
 
+def _to_int32(values: np.ndarray) -> np.ndarray:
+    """The same whole numbers in four bytes; raises EvaluationError for one that would become another."""
+    if len(values) and not (int(values.min()) >= 0 and int(values.max()) <= _LARGEST):
+        raise EvaluationError(f"labels and indices must be from 0 to {_LARGEST}; got {values.min()} to {values.max()}")
+    return values.astype(np.int32)
+
+
 def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
     def gather(name: str, dtype: type[np.generic]) -> np.ndarray:
         values: np.ndarray = getattr(answers, name)[index].cpu().numpy().astype(dtype)
         return values
 
     columns: dict[str, np.ndarray] = {
-        "index": indices.astype(np.int32),
-        "label": labels.astype(np.int16),
-        "predicted": gather("predicted", np.int16),
+        "index": _to_int32(indices),
+        "label": _to_int32(labels),
+        "predicted": gather("predicted", np.int32),
         "confidence": gather("confidence", np.float32),
         "nll": gather("nll", np.float32),
     }

@@ -48,6 +48,11 @@ class Subject:
         """The λs to measure: the grid, or λ of training if it is empty; one None for a model without λ."""
         return (grid or (self.lam,)) if self.network.has_lam else (None,)
 
+    def reset(self) -> None:
+        """Make the model what it was before it was first measured; a network of this project never changes."""
+        if isinstance(self.network, ForeignClassifier):
+            self.network.reset()
+
     def identity(self) -> dict[str, Any]:
         """What decides the model's answers; JSON values."""
         return {"name": self.name, "weights": self.fingerprint, **self.network.describe()}

@@ -89,6 +89,7 @@ class Worker:
         started = time.perf_counter()
         try:
             with time_limit(self.timeout):
+                task.subject.reset()
                 frames = evaluate(
                     task.subject.network,
                     images,
@@ -115,6 +116,7 @@ class Worker:
         attacker = self._attacker_of(task, batch_size)
         try:
             with time_limit(self.timeout):
+                task.subject.reset()
                 results = attacker.measure(task, bar)
         except Exception as error:
             if is_disk_error(error):

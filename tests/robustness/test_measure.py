@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from data_prep import load_images
 from data_prep.errors import InputError
 from robustness.measure.cells import Cell
 from robustness.measure.evaluate import EvaluationError, evaluate
+from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.perturbations import PerturbedImages, perturb
 from robustness.measure.plan import list_perturbations
 from robustness.measure.subjects import Subject, load_subjects
@@ -180,3 +182,40 @@ def test_models_are_checked_before_anything_is_measured(models, tmp_path):
     paths = (f"{models}/sparse.safetensors", f"{tmp_path}/sparse.safetensors")
     with pytest.raises(InputError, match="two models are called 'sparse'"):
         load_subjects(paths, num_classes=10, device=CPU)
+
+
+@pytest.mark.parametrize("classes", [40_000, 70_000])
+def test_classes_beyond_two_bytes_stay_what_they_are(tmp_path, classes):
+    """With int16 a label of 40,000 was negative, and at 70,000 a prediction that is wrong by 65,536 was right."""
+    model = nn.Linear(1, classes, bias=False)
+    labels = np.array([classes - 1, 5, 5])
+
+    class Points(nn.Module):
+        def forward(self, images):
+            answer = torch.zeros(len(images), classes)
+            answer[:, classes - 1] = 1.0
+            return answer + 0 * model.weight.sum()
+
+    network = ForeignClassifier(Points(), num_classes=classes, origin="points")
+    images = PerturbedImages(IMAGES.pixels[:3], labels)
+    (frame,) = evaluate(network, images, np.arange(3), [None], device=CPU, batch_size=2)
+    assert frame["label"].tolist() == labels.tolist()
+    assert frame["predicted"].tolist() == [classes - 1] * 3
+    assert frame["correct"].tolist() == [True, False, False]
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    directory.write_outcome("new", frame, {"seconds": 1})
+    old = frame.assign(label=np.array([3, 5, 5], np.int16), predicted=np.array([5, 5, 5], np.int16))
+    directory.write_outcome("old", old, {"seconds": 1})
+    read = {
+        batch.keys[0]: batch.columns["predicted"][0].tolist()
+        for batch in directory.read_batches({"new": 3, "old": 3}, ["predicted"])
+    }
+    assert read == {"new": [classes - 1] * 3, "old": [5, 5, 5]}
+
+
+def test_labels_that_do_not_fit_are_refused():
+    network = ForeignClassifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), num_classes=10, origin="linear")
+    images = PerturbedImages(IMAGES.pixels[:2], IMAGES.labels[:2])
+    with pytest.raises(EvaluationError, match="must be from 0 to 2147483647; got 0 to 2147483648"):
+        evaluate(network, images, np.array([0, 2**31]), [None], device=CPU, batch_size=2)
