@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data_prep.errors import InputError
 
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .dib .webp .ppm .pgm .pbm .pnm .gif .tif .tiff".split()  # noqa: SIM905
+)
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 4096
+_TIFF_BITS_PER_SAMPLE = 258
+_PPM_HEADER = re.compile(rb"P[2356]((?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(?P<most>\d{1,9})")
+_PNG_DEPTH_AT = 24
+_OF_SEVERAL = ("PNG", "WEBP", "GIF", "TIFF")
+"""Formats that may hold several pictures of which none is the main one, as the first one of a phone's JPEG is."""
+_OTHERS = {
+    rb"....ftyp(heic|heix|mif1|hevc)": "a HEIC picture",
+    rb"....ftypavi[fs]": "an AVIF picture",
+    rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51": "a JPEG 2000 picture",
+    rb"8BPS": "a Photoshop file",
+    rb"%PDF": "a PDF",
+    rb"\s*<(!DOCTYPE html|html)": "a web page",
+    rb"\s*(<\?xml[^>]*>\s*)?<svg": "an SVG drawing",
+    rb"version https://git-lfs": "a pointer of Git LFS instead of the file",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +58,29 @@ class Geometry:
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise InputError(f"expected a --crop of at most the --resize of {self.resize}, got {self.crop}")
 
-    def apply(self, image: Image.Image) -> Image.Image:
-        """Resize, then crop, with the roundings of torchvision's ``Resize`` and ``CenterCrop``."""
-        short = min(image.size)
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Tell the (width, height) that an image of ``size`` has between resize and crop. Raises: as ``apply``."""
+        short = min(size)
         if self.resize is not None and self.resize != short:
-            width, height = (self.resize * side // short for side in image.size)
+            width, height = (self.resize * side // short for side in size)
             if max(width, height) * self.resize > MAX_PIXELS:
                 raise InputError(f"expected at most {MAX_PIXELS:,} pixels after the resize, got {width} x {height}")
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            size = (width, height)
+        if self.crop is not None and self.crop > min(size):
+            raise InputError(f"expected at least {self.crop} pixels a side to crop, got {size}; add --resize")
+        return size
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Tell the (width, height) that ``apply`` makes of an image of ``size``. Raises: as ``apply``."""
+        resized = self.resized(size)
+        return resized if self.crop is None else (self.crop, self.crop)
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Resize, then crop, with the roundings of torchvision's ``Resize`` and ``CenterCrop``."""
+        if (size := self.resized(image.size)) != image.size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
         if self.crop is not None:
-            if self.crop > min(image.size):
-                raise InputError(f"expected at least {self.crop} pixels a side to crop, got {image.size}; add --resize")
-            left, top = (round((side - self.crop) / 2) for side in image.size)
+            left, top = (round((side - self.crop) / 2) for side in size)
             image = image.crop((left, top, left + self.crop, top + self.crop))
         return image
 
@@ -56,23 +89,73 @@ AS_IS = Geometry()
 
 
 def decode_image(data: bytes, geometry: Geometry = AS_IS) -> NDArray[np.uint8]:
-    """Decode an image file to RGB.
+    """Decode an image file to RGB: grey values become three equal ones, transparency is dropped.
 
-    data: the bytes of a JPEG, PNG, BMP, WebP or PPM file; the format is found in the bytes.
+    data: the bytes of a JPEG, PNG, BMP, WebP, PPM, GIF or TIFF file; the format is found in the bytes.
     geometry: the resize and crop that follow.
     Returns: uint8 (H, W, 3).
-    Raises: InputError for a file that is damaged, of another format, above ``MAX_PIXELS`` or too small for the crop,
-        and for a grey one of more than 8 bits.
+    Raises: InputError for a file that is damaged, of another format, of several pictures, above ``MAX_PIXELS`` or too
+        small for the crop, and for one of more than 8 bits per channel by its header.
     """
+    with _opened(io.BytesIO(data)) as image:
+        return np.asarray(geometry.apply(image.convert("RGB")), dtype=np.uint8)
+
+
+def read_size(file: IO[bytes]) -> tuple[int, int]:
+    """Read the (width, height) of a picture from its header. Raises: as ``decode_image`` where the header tells."""
+    with _opened(file) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    """Open a picture whose header holds nothing that would be clipped or left out."""
     try:
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}")
             if image.mode == "F" or image.mode.startswith("I"):  # converted, it would be clipped at 255
                 raise InputError(f"expected 8 bits per channel, got the mode {image.mode}; convert it first")
-            return np.asarray(geometry.apply(image.convert("RGB")), dtype=np.uint8)
+            if (bits := _depth(file, image)) > 8:  # Pillow would keep the upper 8 of them, without a word
+                raise InputError(f"expected 8 bits per channel, got {bits}; convert it first")
+            if image.format in _OF_SEVERAL and getattr(image, "is_animated", False):
+                raise InputError("expected one picture, got several in one file; save the one that is meant")
+            yield image
     except InputError:
         raise
+    except UnidentifiedImageError as error:  # whose message is an address in memory
+        raise InputError(f"expected a whole image file, got {_guess(file)}; replace or remove it") from error
     except Exception as error:  # a damaged file raises a variety of errors
         reason = str(error) or type(error).__name__
         raise InputError(f"expected a whole image file, got: {reason}; replace or remove it") from error
+
+
+def _depth(file: IO[bytes], image: Image.Image) -> int:
+    """Bits per channel as the header states them; 8 for formats that have no more."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, 8)  # type: ignore[attr-defined]
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    head = _head(file)
+    if image.format == "PNG":
+        return head[_PNG_DEPTH_AT]
+    if image.format == "PPM" and (header := _PPM_HEADER.match(head)):
+        return int(header["most"]).bit_length()
+    return 8
+
+
+def _head(file: IO[bytes]) -> bytes:
+    """Read the first bytes again, and leave the file where it was."""
+    place = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(place)
+    return head
+
+
+def _guess(file: IO[bytes]) -> str:
+    head = _head(file)
+    for pattern, title in _OTHERS.items():
+        if re.match(pattern, head, re.DOTALL | re.IGNORECASE):
+            return title
+    readable = "JPEG, PNG, BMP, WebP, PPM, GIF and TIFF are read"
+    return f"one that is damaged or of another format ({readable})" if head else "an empty one"

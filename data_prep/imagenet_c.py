@@ -17,6 +17,7 @@ from pathlib import Path
 from data_prep.corruptions import N_SEVERITIES, check_severity
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
+from data_prep.names import is_hidden
 from data_prep.pixel_rows import FileRows
 
 
@@ -46,13 +47,17 @@ class ImageNetC:
         return len(names)
 
     def fingerprint(self, corruption: str, severity: int) -> str:
-        """Compute the SHA-256 of the names and sizes of the files of a level.
+        """Compute the SHA-256 of the names and sizes of the files of a level, hidden ones left out.
 
         No file is read, so that other images under these names are taken for the same ones where all sizes are, too.
         Raises: InputError, by name, for a folder that is missing.
         """
         level = self._level(corruption, severity)
-        found = [(wnid, e.name, e.stat().st_size) for wnid in _folders_in(level) for e in os.scandir(level / wnid)]
+        found = [
+            (wnid, entry.name, entry.stat().st_size)
+            for wnid in _folders_in(level)
+            for entry in _entries_in(level / wnid)
+        ]
         return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> FileRows:
@@ -90,11 +95,15 @@ class ImageNetC:
 
 
 def _folders_in(folder: Path) -> tuple[str, ...]:
-    with os.scandir(folder) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+    return tuple(sorted(entry.name for entry in _entries_in(folder) if entry.is_dir()))
 
 
 def _files_in(level: Path, wnids: Collection[str]) -> set[str]:
-    """``<wnid>/<file>`` of every file in the folders of these classes, as far as there are such folders."""
+    """``<wnid>/<file>`` of every file in the folders of these classes, as far as there are such; hidden ones left out."""
     folders = [level / wnid for wnid in wnids if (level / wnid).is_dir()]
-    return {f"{folder.name}/{entry.name}" for folder in folders for entry in os.scandir(folder)}
+    return {f"{folder.name}/{entry.name}" for folder in folders for entry in _entries_in(folder)}
+
+
+def _entries_in(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not is_hidden(entry.name)]

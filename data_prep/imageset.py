@@ -26,6 +26,8 @@ class ImageSet:
     classes: the class names, in label order.
     indices: int64 (N,), the position of each image in the full split, increasing.
     files: str (N,), the name of each image's file in the folder of its class; None for images that were never files.
+    notes: sentences on how the images were read: what was passed over, how sizes were made equal.
+    hashes_classes: whether the fingerprint covers the names of the classes, too; it does for images of one's own.
 
     Raises: InputError when the arrays do not fit together.
     """
@@ -38,6 +40,8 @@ class ImageSet:
     classes: tuple[str, ...]
     indices: NDArray[np.int64]
     files: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
+    hashes_classes: bool = False
 
     def __post_init__(self) -> None:
         where = f"{self.name} {self.split}"
@@ -62,13 +66,18 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the pixels, labels and indices: equal for equal content, whether in memory or mapped."""
+        """SHA-256 (hex) of the pixels, labels and indices: equal for equal content, whether in memory or mapped.
+
+        Of the names of the classes, too, with ``hashes_classes``.
+        """
         digest = hashlib.sha256(repr(self.pixels.shape).encode())
         rows = max(1, FINGERPRINT_CHUNK_BYTES // max(1, self.pixels[:1].nbytes))
         for start in range(0, len(self), rows):
             digest.update(np.ascontiguousarray(self.pixels[start : start + rows]).data)
         for values in (self.labels, self.indices):
             digest.update(np.ascontiguousarray(values, dtype="<i8").data)
+        if self.hashes_classes:
+            digest.update(repr(self.classes).encode())
         return digest.hexdigest()
 
     def subset(self, n: int, seed: int = 0) -> ImageSet:
@@ -80,13 +89,8 @@ class ImageSet:
         n: at least 1; from ``len(self)`` on the set itself is returned.
         Raises: InputError for ``n`` below 1.
         """
-        if n < 1:
-            raise InputError(
-                f"expected a subset of at least 1 image, got {n}; leave the number out to use all {len(self)}"
-            )
-        if n >= len(self):
-            return self
-        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:n]))
+        rows = draw_rows(len(self), n, seed)
+        return self if len(rows) == len(self) else self.take(rows)
 
     def take(self, rows: NDArray[np.int64]) -> ImageSet:
         """Keep some of the images, copied into memory. rows: int64 (N,), increasing positions in this set."""
@@ -97,3 +101,15 @@ class ImageSet:
             indices=self.indices[rows],
             files=None if self.files is None else self.files[rows],
         )
+
+
+def draw_rows(count: int, n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Draw ``n`` of ``count`` rows as ``ImageSet.subset`` does: int64, increasing; all of them from ``count`` on.
+
+    Raises: InputError for ``n`` below 1.
+    """
+    if n < 1:
+        raise InputError(f"expected a subset of at least 1 image, got {n}; leave the number out to use all {count}")
+    if n >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:n])

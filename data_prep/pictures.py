@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.decode import Geometry, decode_image
+from data_prep.decode import IMAGE_SUFFIXES, Geometry, decode_image
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.sources import load_images
-from data_prep.trees import IMAGE_SUFFIXES
 
 _NUMBERED = re.compile(r"(?P<name>[^:]+):(?P<numbers>\d{1,9}(,\d{1,9})*)", re.ASCII)
 

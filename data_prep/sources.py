@@ -1,41 +1,145 @@
-"""Find and load an image data set by its name."""
+"""Find and load images: a data set by its name, pictures in a folder or an archive, arrays."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from data_prep.archives_c import FOLDERS
 from data_prep.cifar import RELEASES, find_release, load_release
+from data_prep.class_lists import read_classes
+from data_prep.decode import IMAGE_SUFFIXES, Geometry
 from data_prep.errors import InputError, PrerequisiteError, UsageError
+from data_prep.given_arrays import from_arrays, from_pairs, read_npz
 from data_prep.imagenet import IMPORT_OPTIONS
 from data_prep.imageset import ImageSet
+from data_prep.layouts import choose_split
+from data_prep.own_pictures import read_pictures
 from data_prep.shapes import SPLIT_SIZES, make_shapes
-from data_prep.store import read_record, read_split
-from data_prep.trees import IMAGE_SUFFIXES
+from data_prep.store import RECORD_NAME, read_record, read_split
+
+Given = str | Path | ImageSet | tuple[Any, Any] | Iterable[Any]
+"""What ``load_images`` takes."""
 
 
-def load_images(name: str, split: str, data_dir: str | Path = "data") -> ImageSet:
-    """Load one split of a data set.
+def load_images(
+    source: Given,
+    split: str | None = None,
+    data_dir: str | Path = "data",
+    *,
+    resize: int | None = None,
+    crop: int | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> ImageSet:
+    """Load one split of a data set, or images of one's own.
 
-    name: ``"shapes"`` is drawn on the spot; ``"cifar10"`` and ``"cifar100"`` are read from the official files in
-        ``data_dir``, or else from an import of that name; any other name is an import, ``"imagenet"`` one with the
-        official class indices.
-    split: ``"train"``, ``"test"``, or what else an import has, such as ``"val"``.
+    source: one of
+
+        - a name: ``"shapes"`` is drawn on the spot; ``"cifar10"`` and ``"cifar100"`` are read from the official files
+          in ``data_dir``, or else from an import of that name; any other name is an import, ``"imagenet"`` one with
+          the official class indices;
+        - a folder of pictures, ``<class>/<file>`` or ``<split>/<class>/<file>``, or a ``.zip``, ``.tar``, ``.tar.gz``
+          or ``.tar.xz`` of one, see ``own_pictures.read_pictures``; or the folder of an import;
+        - a ``.npz`` of images and labels, see ``given_arrays.read_npz``;
+        - arrays or tensors ``(images, labels)``, see ``given_arrays.from_arrays``; a list, a torch ``Dataset`` or
+          ``DataLoader``, or anything else that yields pairs, see ``given_arrays.from_pairs``;
+        - an ``ImageSet``, which is returned.
+
+        A name wins over a folder of the same name; write ``./cifar10`` for the folder.
+    split: ``"train"``, ``"test"``, or what else there is, such as ``"val"``; None for the test split, else one for
+        validation, else the only one.
     data_dir: the folder of the data sets.
-    Returns: the whole split; an import is memory-mapped.
-    Raises: InputError, with what there is, for an unknown name or split, and for damaged files; PrerequisiteError, with
-        the commands that get it, for a known data set that is not there.
+    resize, crop: of pictures from a folder or archive, as in ``Geometry``; pictures of several sizes have a default.
+    classes: of pictures from a folder or archive, its class folders in label order; of arrays, the names of the labels;
+        see ``class_lists.read_classes``.
+    n, seed: take a random subset, as ``ImageSet.subset``; of a folder or archive only this is decoded.
+    progress: show a bar.
+    Returns: the images; an import is memory-mapped. ``notes`` holds what a user should know of how they were read.
+    Raises: InputError, with what there is, for an unknown name or split, for damaged files, and for options that the
+        source cannot take; PrerequisiteError, with the commands that get it, for a known data set that is not there.
     """
-    counts = split_sizes(name, data_dir)
-    if split not in counts:
-        raise InputError(f"expected a split of {name} ({', '.join(counts)}), got {split!r}")
-    if name == "shapes":
-        return make_shapes(split)
-    root = Path(data_dir)
-    if (release := find_release(name, root)) is not None:
-        return load_release(name, split, release)
-    return read_split(root / name, split)
+    given = read_classes(classes)
+    path = _find_path(source, Path(data_dir))
+    if path is not None and not _is_npz(path) and not (path / RECORD_NAME).is_file():
+        geometry = Geometry(resize=resize, crop=crop)
+        options = {"n": n, "seed": seed, "progress": progress}
+        return read_pictures(path, split, geometry=geometry, classes=given, **options)  # type: ignore[arg-type]
+    if resize is not None or crop is not None:
+        raise InputError(
+            "expected --resize and --crop with a folder or an archive of pictures, got them with images that have "
+            "their size already; leave them out, or import the pictures at another size"
+        )
+    if isinstance(source, str | Path):
+        images = _load_stored(source, path, split, Path(data_dir), given)
+    elif isinstance(source, ImageSet):
+        images = source
+        if split not in (None, source.split) or given not in (None, source.classes):
+            raise InputError(
+                f"expected an image set as it is, got another split or other classes for {source.title} "
+                f"{source.split}; leave them out"
+            )
+    else:
+        if split is not None:
+            raise InputError(f"expected no split with arrays, got {split!r}; give the arrays of that split")
+        is_pair = isinstance(source, tuple) and len(source) == 2  # lists hold pairs
+        images = from_arrays(*source, classes=given) if is_pair else from_pairs(source, classes=given)
+    return images if n is None else images.subset(n, seed)
+
+
+def _load_stored(
+    source: str | Path, path: Path | None, split: str | None, root: Path, classes: tuple[str, ...] | None
+) -> ImageSet:
+    """Load what is already arrays: a data set by its name, the folder of an import, or a ``.npz``."""
+    if path is not None and _is_npz(path):
+        return read_npz(path, split, classes=classes)
+    if path is not None:
+        root, name = path.resolve().parent, path.resolve().name
+        record = read_record(path)
+        counts = dict(record.counts) if record is not None else {}
+    else:
+        name = str(source)
+        counts = split_sizes(name, root)
+    split = choose_split(counts, split, name)
+    if path is not None:
+        images = read_split(path, split)
+    elif name == "shapes":
+        images = make_shapes(split)
+    elif (release := find_release(name, root)) is not None:
+        images = load_release(name, split, release)
+    else:
+        images = read_split(root / name, split)
+    if classes not in (None, images.classes):
+        raise InputError(
+            f"expected the classes of {images.title} in their own order, got another list; import the pictures with it"
+        )
+    return images
+
+
+def _find_path(source: object, root: Path) -> Path | None:
+    """Tell the folder or file that ``source`` means; None where it is a name, or no text at all."""
+    if isinstance(source, Path):
+        if not source.exists():
+            raise InputError(
+                f"expected a folder, an archive or a .npz, got {source}, which is not there; check the path"
+            )
+        return source
+    if not isinstance(source, str) or not source or _is_known(source, root):
+        return None
+    path = Path(source).expanduser()
+    return path if path.exists() else None
+
+
+def _is_known(name: str, root: Path) -> bool:
+    return name in ("shapes", "imagenet", *RELEASES, *FOLDERS) or name in imported_names(root)
+
+
+def _is_npz(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() == ".npz"
 
 
 def split_sizes(name: str, data_dir: str | Path = "data") -> dict[str, int]:
@@ -112,4 +216,7 @@ def _absence(name: str, root: Path) -> UsageError:
         )
     known = ", ".join(dict.fromkeys(("shapes", *RELEASES, "imagenet", *imported_names(root))))
     bring = import_command("PATH", "NAME", root)
-    return InputError(f"expected a data set ({known}), got {name!r}; to add images of your own, run: {bring}")
+    return InputError(
+        f"expected a data set ({known}) or the path of a folder or archive of pictures, got {name!r}; check it, or, "
+        f"to add images of your own, run: {bring}"
+    )

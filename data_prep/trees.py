@@ -1,4 +1,4 @@
-"""Read an ImageFolder tree, ``<split>/<class>/<file>``, from a folder or straight out of an archive.
+"""Find the pictures of a tree, ``<split>/<class>/<file>`` or ``<class>/<file>``, in a folder or straight in an archive.
 
 Nothing is unpacked to disk, and member names serve as labels and messages only: no path is ever built from one.
 """
@@ -6,6 +6,7 @@ Nothing is unpacked to disk, and member names serve as labels and messages only:
 from __future__ import annotations
 
 import contextlib
+import io
 import lzma
 import os
 import tarfile
@@ -14,14 +15,51 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
+from data_prep.decode import IMAGE_SUFFIXES
 from data_prep.errors import InputError
+from data_prep.layouts import Layout, find_layout
+from data_prep.names import is_hidden
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"})
 MAX_FILE_BYTES = 1 << 28
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
 
-RawFile = tuple[str, int, Callable[[], bytes]]
+
+@dataclass(frozen=True)
+class Member:
+    """A file or folder in a folder or archive.
+
+    path: its full name there. n_bytes: its size. source: the folder or archive. is_broken: a link to nothing.
+    """
+
+    path: str
+    n_bytes: int
+    source: Path
+    _open: Callable[[], IO[bytes]] | None
+    is_broken: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self._open is None and not self.is_broken
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is an image file by its suffix."""
+        return self._open is not None and PurePosixPath(self.path).suffix.lower() in IMAGE_SUFFIXES
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open the file; in an archive only possible until the walk goes on. Raises: InputError for damage."""
+        assert self._open is not None
+        with damage_named(self.source), self._open() as file:
+            yield file
+
+    def read(self) -> bytes:
+        """Return the bytes of the file. Raises: as ``open``."""
+        with self.open() as file:
+            return file.read()
 
 
 @dataclass(frozen=True)
@@ -29,45 +67,46 @@ class TreeFile:
     """One image file of a tree.
 
     path: its full name in the folder or archive.
-    key: (split, class, file name), the last three parts of that name.
-    source: the folder or archive.
+    key: (split, class, file name), read off that name.
     """
 
     path: str
     key: tuple[str, str, str]
-    source: Path
-    _read: Callable[[], bytes]
+    member: Member
 
     def read(self) -> bytes:
         """Return the bytes of the file; for an archive only possible until the walk goes on. Raises: InputError."""
-        with _damage_named(self.source):
-            return self._read()
+        return self.member.read()
 
 
-def walk_tree(source: Path) -> Iterator[TreeFile]:
+def walk_tree(source: Path, layout: Layout | None = None) -> Iterator[TreeFile]:
     """Yield every image file of the tree in the order of the source.
 
     source: a folder, or a .tar, .tar.gz, .tar.xz or .zip of one; folders around the tree are allowed.
+    layout: how the files lie; found in a walk of its own if left out.
     Hidden files and files that are not images by their suffix are passed over.
     Raises: InputError for a source that is missing, damaged or of another kind and, by name, for a member with an
-        absolute path or ``..``, a link, an image outside ``<split>/<class>/`` and a file above ``MAX_FILE_BYTES``.
+        absolute path or ``..``, a link, an image at another depth and a file above ``MAX_FILE_BYTES``.
     """
-    root: tuple[str, ...] | None = None
-    for path, n_bytes, read in _walk_files(source):
-        if n_bytes > MAX_FILE_BYTES:  # whatever it is: an archive is unpacked up to the last member
+    if layout is None:
+        layout = find_layout((member.path for member in walk_members(source) if member.is_picture), source.name)
+    for member in walk_members(source):
+        if member.is_picture:
+            yield TreeFile(member.path, layout.key_of(member.path), member)
+
+
+def walk_members(source: Path) -> Iterator[Member]:
+    """Yield the files and folders of a folder or archive that are not hidden. Raises: as ``walk_tree``."""
+    for member in _walk_source(source):
+        limited = member.is_picture or not source.is_dir()  # an archive is unpacked up to its last member
+        if limited and member.n_bytes > MAX_FILE_BYTES:
             where = f"{source.name}: expected files of at most {MAX_FILE_BYTES:,} bytes"
-            raise InputError(f"{where}, got {path} with {n_bytes:,}; remove it")
-        if not _is_image(path):
-            continue
-        parts = PurePosixPath(path).parts
-        if len(parts) < 3 or root not in (None, parts[:-3]):
-            where = f"{source.name}: expected every image at <split>/<class>/<file>"
-            raise InputError(f"{where}, got {path}; rearrange the tree")
-        root = parts[:-3]
-        yield TreeFile(path, (parts[-3], parts[-2], parts[-1]), source, read)
+            raise InputError(f"{where}, got {member.path} with {member.n_bytes:,}; remove it")
+        if not any(map(is_hidden, PurePosixPath(member.path).parts)):
+            yield member
 
 
-def _walk_files(source: Path) -> Iterator[RawFile]:
+def _walk_source(source: Path) -> Iterator[Member]:
     if source.is_dir():
         return _walk_folder(source)
     if not source.is_file():
@@ -75,43 +114,50 @@ def _walk_files(source: Path) -> Iterator[RawFile]:
     return _walk_zip(source) if zipfile.is_zipfile(source) else _walk_tar(source)
 
 
-def _walk_folder(source: Path) -> Iterator[RawFile]:
-    """Only its images: what else lies beside them, an archive say, may be as large as it likes.
+def _walk_folder(source: Path) -> Iterator[Member]:
+    """Files and folders, sorted; what lies beside the images, an archive say, may be as large as it likes.
 
     Links to folders are followed, except back to one that they lie in.
     """
     above = {source: {source.resolve()}}
     for folder, folders, names in os.walk(source, followlinks=True):
         around = above.pop(Path(folder))
-        places = {name: Path(folder, name).resolve() for name in sorted(folders)}
+        places = {name: Path(folder, name).resolve() for name in sorted(folders) if not is_hidden(name)}
         folders[:] = [name for name, place in places.items() if place not in around]
         above |= {Path(folder, name): around | {places[name]} for name in folders}
+        for name in folders:
+            yield Member(Path(folder, name).relative_to(source).as_posix(), 0, source, None)
         for path in (Path(folder, name) for name in sorted(names)):
             relative = path.relative_to(source).as_posix()
-            if _is_image(relative) and path.is_file():
-                yield relative, path.stat().st_size, path.read_bytes
+            if path.is_file():
+                yield Member(relative, path.stat().st_size, source, lambda path=path: path.open("rb"))  # type: ignore[misc]
+            else:
+                yield Member(relative, 0, source, None, is_broken=True)
 
 
-def _walk_zip(source: Path) -> Iterator[RawFile]:
-    with _damage_named(source), zipfile.ZipFile(source) as archive:
+def _walk_zip(source: Path) -> Iterator[Member]:
+    with damage_named(source), zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
             _check_inside(info.filename, source)
-            if not info.is_dir():
-                yield info.filename, info.file_size, lambda info=info: archive.read(info)  # type: ignore[misc]
+            opened = None if info.is_dir() else lambda info=info: io.BytesIO(archive.read(info))
+            yield Member(_plain(info.filename), info.file_size, source, opened)
 
 
-def _walk_tar(source: Path) -> Iterator[RawFile]:
-    with _damage_named(source), tarfile.open(source) as archive:
+def _walk_tar(source: Path) -> Iterator[Member]:
+    with damage_named(source), tarfile.open(source) as archive:
         for info in archive:
             _check_inside(info.name, source)
             if info.isdir():
+                yield Member(_plain(info.name), 0, source, None)
                 continue
-            file = archive.extractfile(info) if info.isreg() else None
-            if file is None:
+            if not info.isreg():
                 raise InputError(
                     f"{source.name}: expected plain files, got {info.name}, a link or device; pack real files"
                 )
-            yield info.name, info.size, file.read
+            file = archive.extractfile(info)
+            assert file is not None
+            # whole, since a compressed archive goes back for one byte as for all of them
+            yield Member(_plain(info.name), info.size, source, lambda file=file: io.BytesIO(file.read()))  # type: ignore[misc]
         _check_end(archive)
 
 
@@ -127,9 +173,12 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 @contextlib.contextmanager
-def _damage_named(source: Path) -> Iterator[None]:
+def damage_named(source: Path) -> Iterator[None]:
+    """Raise InputError, with the archive, for what the modules of archives raise for a damaged one."""
     try:
         yield
+    except InputError:
+        raise
     except (*DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk; gzip and bzip2 raise it without
             raise
@@ -143,7 +192,6 @@ def _check_inside(path: str, source: Path) -> None:
         raise InputError(f"{source.name}: expected members inside the archive, got {path!r}; do not trust this file")
 
 
-def _is_image(path: str) -> bool:
-    """Whether a file is an image by its suffix, and neither hidden nor in a hidden folder."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
-    return not hidden and PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+def _plain(path: str) -> str:
+    """A member's name without ``./`` in front and ``/`` behind, so that one place has one name."""
+    return PurePosixPath(path).as_posix()

@@ -135,7 +135,7 @@ def test_every_command_has_examples(command: str, capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         (("import", "nowhere", "--name", "toy"), "error: expected a folder or an archive to import, got nowhere"),
-        (("verify", "nothing"), "error: expected a data set (shapes, cifar10, cifar100, imagenet), got 'nothing'"),
+        (("verify", "nothing"), "error: expected a data set (shapes, cifar10, cifar100, imagenet) or the path"),
         (("download", "imagenet"), "error: expected something to download"),
     ],
 )

@@ -81,6 +81,19 @@ def test_a_fingerprint_tells_levels_apart_by_names_and_sizes(archive: ImageNetC,
     assert copy.fingerprint("fog", 2) == archive.fingerprint("fog", 2)
 
 
+def test_hidden_files_change_neither_fingerprint_nor_count(archive: ImageNetC, clean: ImageSet) -> None:
+    """Systems leave them in every folder that somebody looks at."""
+    expected = [archive.fingerprint("fog", severity) for severity in range(1, 6)]
+    for name in (".DS_Store", "._a.JPEG", "Thumbs.db", "desktop.ini"):
+        (archive.folder / "fog" / "1" / "n01443537" / name).write_bytes(b"x")
+    (archive.folder / "fog" / "1" / "__MACOSX").mkdir()
+    (archive.folder / ".Trashes" / "1").mkdir(parents=True)
+    assert [archive.fingerprint("fog", severity) for severity in range(1, 6)] == expected
+    assert archive.count("fog") == 3
+    assert archive.corruptions() == ("fog", "snow")
+    assert len(archive.match(clean, "fog", 1)) == 3
+
+
 def test_nothing_is_decoded_before_it_is_asked_for(archive: ImageNetC, clean: ImageSet) -> None:
     damaged = archive.folder / "fog" / "3" / "n01443537" / "a.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:-200])

@@ -1,0 +1,42 @@
+"""Lists of class names in label order: as they are given, from a file, or ImageNet's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.errors import InputError
+from data_prep.imagenet import imagenet_wnids
+
+
+def read_classes(given: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Read class names in label order.
+
+    given: the names; ``"imagenet"`` for the 1000 WNIDs; or a text file with a name on every line, empty lines left out.
+    Returns: the names, None for None.
+    Raises: InputError for a file that is missing or no text, for no names and for a name that is there twice.
+    """
+    if given is None:
+        return None
+    if given == "imagenet":
+        return imagenet_wnids()
+    if isinstance(given, str | Path):
+        where = str(given)
+        try:
+            names = [line.strip() for line in Path(given).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except FileNotFoundError as error:
+            raise InputError(
+                f"expected a file of class names, got {where}, which is not there; check --classes"
+            ) from error
+        except (UnicodeDecodeError, IsADirectoryError) as error:
+            raise InputError(
+                f"expected class names as UTF-8 text in {where}, got something else; write one a line"
+            ) from error
+    else:
+        where, names = "the classes", list(given)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"expected a class name on every line of {where}, got {names[:3]}; write one a line")
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"expected every class once in {where}, got {double!r} twice; remove one")
+    return tuple(names)

@@ -1,0 +1,219 @@
+"""Images that are given as arrays, tensors or a ``.npz`` file of them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.imageset import ImageSet
+from data_prep.layouts import WHOLE, choose_split
+
+_CHANNELS = (1, 3)
+_IMAGE_KEYS = ("images", "x", "data", "pixels")
+_LABEL_KEYS = ("labels", "y", "targets", "label")
+_MOST_BYTES = 1 << 36
+_BLOCK = 1024
+
+
+def from_arrays(
+    images: Any,
+    labels: Any,
+    *,
+    name: str = "arrays",
+    split: str = WHOLE,
+    classes: tuple[str, ...] | None = None,
+) -> ImageSet:
+    """Make a set of images that are given as arrays or tensors.
+
+    images: (N, H, W, C), (N, C, H, W) or (N, H, W), grey or RGB; uint8, or floats in [0, 1], which are rounded to the
+        nearest of 256 values as a file would.
+    labels: whole numbers (N,) or (N, 1), positions in the classes. name, split: what the set is called.
+    classes: names in label order; the numbers up to the largest label if left out.
+    Raises: InputError for other shapes, types and values, among them normalised images and more labels than classes.
+    """
+    pixels, notes = _as_pixels(_as_array(images, "images"))
+    targets = _as_labels(_as_array(labels, "labels"), len(pixels))
+    if classes is None:
+        classes = tuple(map(str, range(int(targets.max()) + 1)))
+    if targets.min() < 0 or targets.max() >= len(classes):
+        got = f"{targets.min()} to {targets.max()}"
+        raise InputError(f"expected labels from 0 to {len(classes) - 1}, got {got}; give as many classes as there are")
+    return ImageSet(
+        name=name,
+        title=name,
+        split=split,
+        pixels=pixels,
+        labels=targets,
+        classes=classes,
+        indices=np.arange(len(pixels)),
+        notes=notes,
+        hashes_classes=True,
+    )
+
+
+def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str, ...] | None = None) -> ImageSet:
+    """Make a set of a torch ``Dataset`` or ``DataLoader``, or of anything else that yields (image, label).
+
+    pairs: images as PIL images, or arrays or tensors as in ``from_arrays``, one with its label or a batch with its
+        labels. A dataset without an end of its own is read up to its length.
+    classes: names in label order; the ``classes`` of the dataset if it has as many names as labels need.
+    Raises: as ``from_arrays``, and for images of several sizes.
+    """
+    images: list[NDArray[Any]] = []
+    labels: list[NDArray[Any]] = []
+    for index, pair in enumerate(_walk_pairs(pairs)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InputError(
+                f"expected pairs (image, label), got {type(pair).__name__}; give arrays or wrap the data set"
+            )
+        image, label = (_as_array(part, what) for part, what in zip(pair, ("an image", "a label"), strict=True))
+        if image.ndim < 4:
+            image, label = image[None], label.reshape(1)
+        if images and image.shape[1:] != images[0].shape[1:]:
+            got = f"{images[0].shape[1:]} and, at {index}, {image.shape[1:]}"
+            raise InputError(f"expected images of one shape, got {got}; resize and crop them in the data set")
+        images.append(image)
+        labels.append(label.reshape(len(image), -1))
+    if not images:
+        raise InputError("expected at least one pair (image, label), got none; check the data set")
+    if classes is None:
+        classes = _classes_of(pairs)
+    return from_arrays(np.concatenate(images), np.concatenate(labels), name=name, classes=classes)
+
+
+def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] | None = None) -> ImageSet:
+    """Read images and labels from a ``.npz``; nothing is unpickled.
+
+    path: with arrays ``images`` and ``labels`` (or ``x`` and ``y``), alone or per split as MedMNIST has them
+        (``test_images``) and Keras (``x_test``).
+    split, classes: as in ``own_pictures.read_pictures`` and ``from_arrays``.
+    Raises: as ``from_arrays``, and for a damaged file and one without such arrays.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (n_bytes := sum(member.file_size for member in archive.infolist())) > _MOST_BYTES:
+                raise InputError(
+                    f"expected at most {_MOST_BYTES:,} bytes in {path}, got {n_bytes:,}; give a part of it"
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            places = _find_arrays(arrays.files)
+            if not places:
+                raise InputError(
+                    f"expected arrays images and labels (or test_images and test_labels) in {path}, got "
+                    f"{', '.join(arrays.files[:6]) or 'none'}; rename them"
+                )
+            split = choose_split(dict.fromkeys(places, 0), split, str(path))
+            images, labels = (arrays[key] for key in places[split])
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise InputError(f"expected a whole .npz in {path}, got: {error}; fetch it again") from error
+    except Exception as error:  # a damaged archive raises a variety of errors
+        raise InputError(f"expected a whole .npz of plain arrays in {path}, got: {error}; fetch it again") from error
+    try:
+        return from_arrays(images, labels, name=path.stem, split=split, classes=classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _find_arrays(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Of every split, the names of its images and labels."""
+    found: dict[str, tuple[str, str]] = {}
+    for images, labels in zip(_IMAGE_KEYS, _LABEL_KEYS, strict=True):
+        for name in names:
+            before, _, after = name.partition(images)
+            partner = f"{before}{labels}{after}"
+            split = (before + after).strip("_")
+            if name == f"{before}{images}{after}" and partner in names and {before[-1:], after[:1]} <= {"_", ""}:
+                found.setdefault(split or WHOLE, (name, partner))
+    return found
+
+
+def _walk_pairs(pairs: Any) -> Iterable[Any]:
+    """Go through a loader, or through a data set by its numbers: not every one of those stops by itself."""
+    if hasattr(pairs, "__getitem__") and hasattr(pairs, "__len__") and not hasattr(pairs, "batch_size"):
+        return (pairs[index] for index in range(len(pairs)))
+    return pairs  # type: ignore[no-any-return]
+
+
+def _classes_of(pairs: Any) -> tuple[str, ...] | None:
+    names = getattr(getattr(pairs, "dataset", pairs), "classes", None)
+    usable = isinstance(names, list | tuple) and names and all(isinstance(name, str) for name in names)
+    return tuple(names) if usable else None  # type: ignore[arg-type]
+
+
+def _as_array(values: Any, what: str) -> NDArray[Any]:
+    """Turn a tensor, on any device, a PIL image, or a list, into an array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    elif hasattr(values, "convert"):
+        values = values.convert("RGB")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise InputError(
+            f"expected {what} as one array, got values of several shapes; bring them to one size"
+        ) from error
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"expected {what} as numbers, got {array.dtype}; convert them first")
+    return array
+
+
+def _as_pixels(images: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Bring images to uint8 (N, H, W, 3), with a sentence where that rounds."""
+    expected = "expected images as uint8 or floats in [0, 1], (N, H, W, 3), (N, 3, H, W), or grey"
+    layout = _channels_last(images.shape)
+    if layout is None or not images.size:
+        raise InputError(f"{expected}, got {images.dtype} {images.shape}; transpose or convert them first")
+    images = images[..., None] if layout == "grey" else np.moveaxis(images, 1, -1) if layout == "first" else images
+    notes: tuple[str, ...] = ()
+    if images.dtype == np.uint8:
+        pixels = np.ascontiguousarray(images)
+    elif images.dtype.kind == "f":
+        pixels, error = np.empty(images.shape, np.uint8), 0.0
+        for start in range(0, len(images), _BLOCK):
+            block = images[start : start + _BLOCK].astype(np.float64)
+            if not (block.min() >= 0 and block.max() <= 1):  # NaN is neither
+                got = (
+                    f"{np.nanmin(images):.3g} to {np.nanmax(images):.3g}"
+                    if np.isfinite(images).all()
+                    else "NaN or infinity"
+                )
+                raise InputError(f"{expected}, got values {got}; undo the normalisation, which belongs into the model")
+            rounded = np.rint(block * 255)
+            error = max(error, float(np.abs(block * 255 - rounded).max()))
+            pixels[start : start + _BLOCK] = rounded
+        if error > 1e-3:
+            notes = (f"floats were rounded to the 256 values of a pixel, by up to {error:.2g}/255",)
+    else:
+        raise InputError(f"{expected}, got {images.dtype} {images.shape}; transpose or convert them first")
+    return (np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels), notes
+
+
+def _channels_last(shape: tuple[int, ...]) -> str | None:
+    """Tell where the channels stand: ``"last"``, ``"first"``, ``"grey"`` for none; None where it cannot be told."""
+    if len(shape) == 3:
+        return "grey"
+    if len(shape) != 4:
+        return None
+    last, first = shape[-1] in _CHANNELS, shape[1] in _CHANNELS
+    return None if last == first else "last" if last else "first"
+
+
+def _as_labels(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"expected labels as whole numbers ({count},), one class per image, got {labels.dtype} {labels.shape}; "
+            "several labels of an image, or their probabilities, are not measured here"
+        )
+    return labels.astype(np.int64)

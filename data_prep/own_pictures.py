@@ -1,0 +1,82 @@
+"""Pictures of one's own, straight from a folder or an archive of image files, without an import."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from data_prep.decode import AS_IS, Geometry
+from data_prep.disk import check_space
+from data_prep.errors import InputError
+from data_prep.imageset import ImageSet, draw_rows
+from data_prep.layouts import choose_split
+from data_prep.planning import decode_tree, plan_tree
+
+IN_MEMORY_BYTES = 1 << 28
+
+
+def read_pictures(
+    source: Path,
+    split: str | None = None,
+    *,
+    geometry: Geometry = AS_IS,
+    classes: tuple[str, ...] | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> ImageSet:
+    """Read the pictures of a folder, or of a .tar, .tar.gz, .tar.xz or .zip of one, into one array.
+
+    Pictures of several sizes are brought to one: the short side to S pixels, then the central S × S, where S is the
+    ``geometry``'s resize or else the median of the short sides; from a median of 224 on as ImageNet's, 256 and 224.
+
+    source: ``<class>/<file>``, whose split is called ``"test"``, or ``<split>/<class>/<file>``.
+    split: None for the test split, else one for validation, else the only one.
+    geometry: resize and crop. classes: the class folders in label order, sorted if left out.
+    n, seed: decode a random subset only, the one of ``ImageSet.subset``.
+    Returns: the images, by class and file name; ``notes`` says what was passed over and how sizes were made equal. Past
+        256 MiB the pixels lie in a temporary file, which vanishes with them.
+    Raises: as ``plan_tree``; InputError for a split that is not there and for a damaged picture.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        plan = plan_tree(source, geometry, classes=classes, split=split, adapt=True, progress=progress)
+        if not plan.layout.has_splits and split is not None and split not in plan.counts:
+            raise InputError(
+                f"expected no split of {source}, which is <class>/<file>, got {split!r}; leave the split out, or put "
+                "the class folders into one of that name"
+            )
+        split = choose_split(plan.counts, split, str(source))
+        count = plan.counts[split]
+        rows = np.arange(count) if n is None else draw_rows(count, n, seed)
+        place = {row: index for index, row in enumerate(rows.tolist())}
+        wanted = {key: place[row] for key, row in plan.rows.items() if key[0] == split and row in place}
+        pixels = _allocate((len(rows), *plan.image_size, 3))
+        decode_tree(source, plan, {split: pixels}, wanted, progress=progress)
+    title = source.resolve().name if source.is_dir() else source.name.partition(".")[0]
+    return ImageSet(
+        name=title,
+        title=title,
+        split=split,
+        pixels=pixels,
+        labels=plan.labels[split][rows],
+        classes=plan.classes,
+        indices=rows,
+        files=plan.files[split][rows],
+        notes=plan.notes,
+        hashes_classes=True,
+    )
+
+
+def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    n_bytes = int(np.prod(shape, dtype=np.int64))
+    if n_bytes <= IN_MEMORY_BYTES:
+        return np.zeros(shape, np.uint8)
+    check_space(Path(tempfile.gettempdir()), n_bytes, "TMPDIR, or fewer pictures with --n")
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=shape)

@@ -1,0 +1,252 @@
+"""Plan how the pictures of a tree become arrays: from their names and headers, before one is decoded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from statistics import median_low
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from data_prep.decode import AS_IS, IMAGE_SUFFIXES, Geometry, decode_image, read_size
+from data_prep.errors import InputError, check_words
+from data_prep.layouts import Key, Layout, find_layout
+from data_prep.trees import Member, TreeFile, walk_members, walk_tree
+
+LARGE_SIDE, LARGE_GEOMETRY = 224, Geometry(resize=256, crop=224)
+"""From this median short side on pictures of several sizes are prepared as those of ImageNet are."""
+SMALLEST_SIDE = 32
+"""What the corruptions need."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every picture of a tree goes.
+
+    layout: how they lie.
+    rows: the row of every file within its split, by (split, class, file name); rows go by class, then by file name.
+    labels: int64 (N,) per split.
+    files: str (N,) per split, the file names.
+    classes: the names of the classes, in label order.
+    image_size: (height, width) of every image after the geometry.
+    geometry: the resize and crop that bring them there.
+    notes: what a user should know of it, in sentences.
+    """
+
+    layout: Layout
+    rows: dict[Key, int]
+    labels: dict[str, NDArray[np.int64]]
+    files: dict[str, NDArray[np.str_]]
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    geometry: Geometry
+    notes: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images per split."""
+        return {split: len(labels) for split, labels in self.labels.items()}
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that the pixels take."""
+        return len(self.rows) * self.image_size[0] * self.image_size[1] * 3
+
+
+def plan_tree(
+    source: Path,
+    geometry: Geometry = AS_IS,
+    *,
+    classes: tuple[str, ...] | None = None,
+    split: str | None = None,
+    adapt: bool = False,
+    progress: bool = False,
+) -> Plan:
+    """Walk over the names and headers in ``source`` and lay out the arrays.
+
+    classes: the class folders that there may be, in label order; None for the sorted ones that there are.
+    split: the wanted split, whatever it is called. adapt: choose a geometry for pictures of several sizes.
+    Raises: InputError for a tree without images, with a class folder that yields none, which would move the labels of
+        those behind it, with a class that is none of ``classes``, with an image that is there twice, with a damaged
+        header and, unless ``adapt``, with images of several sizes.
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    others: list[Member] = []
+    for member in tqdm(walk_members(source), desc="reading names", unit=" files", disable=not progress):
+        if not member.is_picture:
+            others.append(member)
+            continue
+        if member.path in sizes:
+            raise InputError(f"{source.name}: expected every image once, got {member.path} twice; pack it again")
+        sizes[member.path] = _read_header(member)
+    if not sizes and (held := Counter(_suffix_of(member) for member in others if not member.is_folder)):
+        raise InputError(
+            f"expected pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) in {source}, got only {_list_suffixes(held)}; "
+            "convert them"
+        )
+    layout = find_layout(sizes, source.name, split)
+    keys = sorted(map(layout.key_of, sizes))
+    found = sorted({class_name for _, class_name, _ in keys})
+    check_words(found)
+    _check_classes(found, classes, source)
+    _check_folders(keys, others, layout, classes, source)
+    geometry, image_size, note = _choose_geometry(sizes, geometry, adapt=adapt)
+    notes = [_count_passed_over(others), note]
+    if min(image_size) < SMALLEST_SIDE:
+        notes.append(
+            f"the pictures have {image_size[0]} x {image_size[1]} pixels and corruptions need {SMALLEST_SIDE} x "
+            f"{SMALLEST_SIDE} at least: --resize {SMALLEST_SIDE} enlarges them"
+        )
+    if classes is not None and len(found) < len(classes):
+        notes.append(f"{len(classes) - len(found):,} of the {len(classes):,} classes have no picture here")
+    return _lay_out(layout, keys, classes or tuple(found), image_size, geometry, tuple(filter(None, notes)))
+
+
+def decode_tree(
+    source: Path, plan: Plan, pixels: Mapping[str, NDArray[np.uint8]], rows: Mapping[Key, int], *, progress: bool
+) -> None:
+    """Decode the pictures of a plan.
+
+    pixels: per split, the array (N, H, W, 3) that they are written to. rows: which pictures, and to which rows.
+    Raises: InputError, by name, for a damaged picture.
+    """
+    bar = tqdm(total=len(rows), desc="decoding", unit=" images", disable=not progress)
+    with bar:
+        for file in walk_tree(source, plan.layout):
+            if file.key in rows:
+                pixels[file.key[0]][rows[file.key]] = _decode_file(file, plan.geometry)
+                bar.update()
+
+
+def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
+    data = file.read()
+    try:
+        return decode_image(data, geometry)
+    except InputError as error:
+        raise InputError(f"{file.path}: {error}") from error
+
+
+def _read_header(member: Member) -> tuple[int, int]:
+    with member.open() as file:
+        try:
+            return read_size(file)
+        except InputError as error:
+            raise InputError(f"{member.path}: {error}") from error
+
+
+def _check_classes(found: list[str], classes: tuple[str, ...] | None, source: Path) -> None:
+    if classes is not None and (unknown := sorted(set(found).difference(classes))):
+        expected, got = f"class folders such as {classes[0]}", ", ".join(unknown[:3])
+        raise InputError(
+            f"expected {expected} in {source}, got {got}; rename them or choose other classes (another --name)"
+        )
+
+
+def _check_folders(
+    keys: list[Key], others: list[Member], layout: Layout, classes: tuple[str, ...] | None, source: Path
+) -> None:
+    """Refuse a folder of a class that yields nothing: without a word, the labels behind it would move by one."""
+    splits, filled, found = {key[0] for key in keys}, {key[:2] for key in keys}, {key[1] for key in keys}
+    held: dict[tuple[str, str], Counter[str]] = {}
+    for member in others:
+        place = layout.class_of(member.path, is_folder=member.is_folder)
+        if place is not None and place[0] in splits:
+            counter = held.setdefault(place, Counter())
+            counter.update([] if member.is_folder else [_suffix_of(member)])
+    for (split, class_name), suffixes in sorted(held.items()):
+        elsewhere = not suffixes and class_name in found  # an empty folder: another split has pictures of the class
+        if (split, class_name) in filled or elsewhere or (classes is not None and class_name not in classes):
+            continue
+        where = f"{split}/{class_name}" if layout.has_splits else class_name
+        got = f"only {_list_suffixes(suffixes)}" if suffixes else "an empty folder"
+        raise InputError(
+            f"{source.name}: expected pictures in every class, got {got} in {where}; convert them, or move the folder "
+            "away if it is no class"
+        )
+
+
+def _suffix_of(member: Member) -> str:
+    suffix = PurePosixPath(member.path).suffix.lower() or "without a suffix"
+    return f"{suffix} (a link to nothing)" if member.is_broken else suffix
+
+
+def _list_suffixes(suffixes: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(5))
+
+
+def _count_passed_over(others: list[Member]) -> str:
+    suffixes = Counter(_suffix_of(member) for member in others if not member.is_folder)
+    if not (count := suffixes.total()):
+        return ""
+    are = "file that is no picture" if count == 1 else "files that are no pictures"
+    return f"passed over {count:,} {are} by their suffix: {_list_suffixes(suffixes)}"
+
+
+def _choose_geometry(
+    sizes: dict[str, tuple[int, int]], geometry: Geometry, *, adapt: bool
+) -> tuple[Geometry, tuple[int, int], str]:
+    """Find the geometry that gives every picture one size, that (height, width), and a sentence where it was chosen."""
+    first_of: dict[tuple[int, int], str] = {}
+    for path, size in sizes.items():
+        first_of.setdefault(size, path)
+    results = {size: _size_after(geometry, size, path) for size, path in first_of.items()}
+    first = next(iter(results.values()))
+    other = next((size for size, result in results.items() if result != first), None)
+    note = ""
+    if other is not None and not adapt:
+        expected, got = (f"{height} x {width}" for width, height in (first, results[other]))
+        raise InputError(
+            f"expected every image to be {expected} like the first, got {first_of[other]} with {got}; "
+            "add --resize SHORT_SIDE and --crop SIDE (256 and 224 for ImageNet)"
+        )
+    if other is not None:
+        side = geometry.resize or median_low(min(size) for size in sizes.values())
+        chosen = Geometry(resize=side, crop=side)
+        if geometry.resize is None and side >= LARGE_SIDE:
+            chosen = LARGE_GEOMETRY
+        smallest, largest = min(first_of, key=np.prod), max(first_of, key=np.prod)
+        note = (
+            f"the pictures have {len(first_of):,} sizes, from {smallest[1]} x {smallest[0]} to {largest[1]} x "
+            f"{largest[0]}: each was resized to a short side of {chosen.resize} pixels and its centre of "
+            f"{chosen.crop} x {chosen.crop} kept; --resize and --crop choose otherwise"
+        )
+        geometry, first = chosen, (chosen.crop, chosen.crop)  # type: ignore[assignment]
+    return geometry, (first[1], first[0]), note
+
+
+def _size_after(geometry: Geometry, size: tuple[int, int], path: str) -> tuple[int, int]:
+    try:
+        return geometry.size_of(size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _lay_out(
+    layout: Layout,
+    keys: list[Key],
+    classes: tuple[str, ...],
+    image_size: tuple[int, int],
+    geometry: Geometry,
+    notes: tuple[str, ...],
+) -> Plan:
+    label_of = {class_name: label for label, class_name in enumerate(classes)}
+    rows: dict[Key, int] = {}
+    of_split: dict[str, list[Key]] = {}
+    for key in keys:
+        split_keys = of_split.setdefault(key[0], [])
+        rows[key] = len(split_keys)
+        split_keys.append(key)
+    return Plan(
+        layout=layout,
+        rows=rows,
+        labels={split: np.array([label_of[name] for _, name, _ in its], np.int64) for split, its in of_split.items()},
+        files={split: np.array([file for _, _, file in its]) for split, its in of_split.items()},
+        classes=classes,
+        image_size=image_size,
+        geometry=geometry,
+        notes=notes,
+    )
