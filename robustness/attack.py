@@ -11,21 +11,34 @@ from data_prep.errors import InputError
 from data_prep.fields import check_fields
 from robustness.grids import LARGEST_EPS, read_eps
 
-NORMS = {"linf": "L∞", "l2": "L2"}
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 THREATS = ("whitebox", "transfer", "adaptive")
 """Threat models: what the attacker knows of λ. See :mod:`robustness.analysis.attacks`."""
 AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+PGD_LOSSES = ("ce", "margin", "dlr", "targeted")
+PGD_VERSION = 2
+"""Raised whenever a step of this project's PGD changes; outcomes of older ones then no longer count as done."""
+SCALE_FREE_LIBRARY_ATTACKS = {
+    *("FGSM", "FFGSM", "RFGSM", "BIM", "PGD", "PGDL2", "APGD", "APGDT", "UPGD", "TPGD"),
+    *("MIFGSM", "NIFGSM", "DIFGSM", "TIFGSM", "PIFGSM", "PIFGSMPP"),
+}
+"""Attacks of torchattacks that use a gradient by its sign or direction only: they are shown gradients of one scale."""
+EXACT_LIBRARY_ATTACKS = {*SCALE_FREE_LIBRARY_ATTACKS, "EOTPGD", "PGDRS", "PGDRSL2", "SINIFGSM", "VMIFGSM", "VNIFGSM"}
+"""Attacks of torchattacks whose loss stays the same when a constant is added to all logits, so that its gradient can be
+repaired where float32 rounds 1 − p to 0."""
+_LIBRARY_VERSION = 2
+"""Raised whenever what they are shown changes."""
 _APGD_STEPS, _USUAL_STEPS = 100, 10
 _ROUNDING = 1e-6
 _COMMON_KEYS = {"name", "norm", "eps", "label", "batch_size"}
 _KEYS = {
-    "pgd": {"steps", "step_size", "restarts", "random_start"},
+    "pgd": {"steps", "step_size", "restarts", "random_start", "losses", "targets"},
     "autoattack": {"version", "parts", "queries"},
 }
 _GIVEN_OPTIONS = {"eps", "max_epsilon", "norm"}
 """Arguments of torchattacks' classes that are fields of an attack."""
-_DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("imagenet", "linf"): 4 / 255}
+_DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("cifar", "l1"): 12.0, ("imagenet", "linf"): 4 / 255}
 
 
 def allowed_distance(eps: float) -> float:
@@ -39,12 +52,15 @@ class Attack:
 
     Args:
         name: ``pgd``, ``autoattack``, or a class of ``torchattacks`` such as ``FGSM`` or ``MIFGSM``.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1``.
         eps: budget ε: ‖x′ − x‖ ≤ ε in the norm, images in [0, 1].
         label: what tables call the attack; default: its name.
         steps: gradient steps of PGD.
         step_size: α of a step of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
-        restarts: starts of PGD; an image is robust if it withstands all of them. More than one start at random.
+        losses: of PGD, one run after the other on what withstands: ``ce``, ``margin``, ``dlr``, ``targeted``.
+        targets: classes that the loss ``targeted`` aims at, a run for each, the most likely wrong ones first.
+        restarts: how often PGD runs with each loss; an image is robust if it withstands all. More than one start at
+            random.
         random_start: whether PGD starts at random in the ball, or at the image.
         version: of AutoAttack: ``standard``, ``plus``, ``rand`` or ``custom``.
         parts: the attacks of a ``custom`` AutoAttack.
@@ -65,6 +81,8 @@ class Attack:
     step_size: float | None = None
     restarts: int = 1
     random_start: bool = True
+    losses: tuple[str, ...] = ("ce",)
+    targets: int = 3
     version: str = "standard"
     parts: tuple[str, ...] = ()
     queries: int = 5000
@@ -81,7 +99,7 @@ class Attack:
             raise InputError(
                 f"attack {self.label}: ε is in [0, 1] pixel units; got {self.eps:g}: was {self.eps:g}/255 meant?"
             )
-        for name in ("steps", "restarts", "queries", "batch_size"):
+        for name in ("steps", "restarts", "targets", "queries", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"attack {self.label}: {name} must be at least 1; got {getattr(self, name)}")
         if self.restarts > 1 and not self.random_start:
@@ -96,6 +114,11 @@ class Attack:
             )
         if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise InputError(f"attack {self.label}: step_size must be a finite number > 0; got {self.step_size}")
+        if not self.losses or len(set(self.losses)) < len(self.losses) or set(self.losses) - set(PGD_LOSSES):
+            raise InputError(
+                f"attack {self.label}: losses must be different ones of {', '.join(PGD_LOSSES)}; "
+                f"got {', '.join(self.losses) or 'none'}"
+            )
         if self.name == "autoattack":
             self._check_autoattack()
 
@@ -126,7 +149,9 @@ class Attack:
     def passes(self) -> int:
         """About how many forward passes an image takes, for progress and fair shares; a backward pass counts as two."""
         if self.name == "pgd":
-            return 3 * self.steps * self.restarts
+            return (
+                3 * self.steps * self.restarts * (len(self.losses) + (self.targets - 1) * ("targeted" in self.losses))
+            )
         if self.name == "autoattack":
             return 3 * _APGD_STEPS * len(self.parts or AUTOATTACK_PARTS) + self.queries
         steps = self.options.get("steps")
@@ -136,7 +161,9 @@ class Attack:
         """Its parameters, for captions: ``pgd: 20 steps of 2.5 ε / steps``."""
         if self.name == "pgd":
             size = "2.5 ε / steps" if self.step_size is None else f"{self.step_size:g}"
-            return f"{self.label}: {self.steps} steps of {size}, {self.restarts} restart{'s' * (self.restarts > 1)}"
+            losses = ", ".join(self.losses).replace("targeted", f"{self.targets} targeted")
+            restarts = f"{self.restarts} restart{'s' * (self.restarts > 1)}"
+            return f"{self.label}: {self.steps} steps of {size}, {restarts}, loss {losses}"
         if self.name == "autoattack":
             parts = f" ({', '.join(self.parts)})" if self.parts else ""
             return f"{self.label}: AutoAttack {self.version}{parts}"
@@ -148,10 +175,13 @@ class Attack:
         common = {"name": self.name, "norm": self.norm, "eps": self.eps, "batch_size": self.batch_size}
         if self.name == "pgd":
             start = {} if self.random_start else {"random_start": False}
-            return {**common, "steps": self.steps, "step_size": self.alpha, "restarts": self.restarts, **start}
+            targets = {"targets": self.targets} if "targeted" in self.losses else {}
+            steps = {"steps": self.steps, "step_size": self.alpha, "restarts": self.restarts, **start}
+            return {**common, **steps, "losses": list(self.losses), **targets, "version": PGD_VERSION}
         if self.name == "autoattack":
             return {**common, "version": self.version, "parts": list(self.parts), "queries": self.queries}
-        return {**common, "options": self.options}
+        version = {"version": _LIBRARY_VERSION} if self.name in EXACT_LIBRARY_ATTACKS else {}
+        return {**common, "options": self.options, **version}
 
 
 def format_eps(eps: float, norm: str) -> str:
@@ -189,8 +219,9 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
         if given is None or given == []:
             raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
-        if isinstance(fields.get("parts"), list):
-            fields["parts"] = tuple(fields["parts"])
+        for name in ("parts", "losses"):
+            if isinstance(fields.get(name), list):
+                fields[name] = tuple(fields[name])
         for eps in given if isinstance(given, list) else [given]:
             budget = {**fields, "eps": read_eps(eps)}
             if math.isfinite(budget["eps"]):  # others are refused below, with a hint

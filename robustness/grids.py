@@ -12,7 +12,7 @@ from data_prep.errors import InputError
 from data_prep.fields import fits
 from data_prep.names import parse_names
 
-LARGEST_EPS = {"linf": 1.0, "l2": 32.0}
+LARGEST_EPS = {"linf": 1.0, "l2": 32.0, "l1": 1000.0}
 """Above these a budget is refused: L∞ has the whole range of a pixel within 1; in L2, budgets of the literature end far
 below 32 (ImageNet: 3), and a larger number is one of pixels from 0 to 255."""
 _LARGEST_GRID = 10_000
@@ -85,9 +85,9 @@ def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
         if not (value > 0 and math.isfinite(value)):
             raise InputError(f"ε must be a number in (0, 1], such as 8/255; got {part}")
         if colon and norm not in LARGEST_EPS:
-            raise InputError(f"the norm of ε must be linf or l2, as in l2:0.5; got {part}")
+            raise InputError(f"the norm of ε must be linf, l2 or l1, as in l2:0.5; got {part}")
         if value > LARGEST_EPS[norm or "linf"]:
-            hint = "" if norm == "l2" else f" (An L2 budget is written l2:{number})"
+            hint = "" if norm in ("l2", "l1") else f" (An L2 budget is written l2:{number})"
             raise InputError(f"ε is in [0, 1] pixel units; got {part}: was {part}/255 meant?{hint}")
         budgets.append((norm, value))
     if not budgets:

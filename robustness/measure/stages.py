@@ -1,28 +1,28 @@
 """The stages of an attack: each turns images that are still right into images that the model may get wrong.
 
-PGD and its relatives are torchattacks', AutoAttack is pyautoattack's; nothing here computes an attack step itself.
+PGD is this project's (:mod:`robustness.measure.pgd`), since torchattacks' depends on the scale of the gradient;
+AutoAttack is pyautoattack's (:mod:`robustness.measure.autoattack`), everything else torchattacks'.
 """
 
 from __future__ import annotations
 
 import inspect
-import itertools
-import logging
 from collections.abc import Callable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.fields import fits
-from robustness.attack import Attack
+from robustness.attack import EXACT_LIBRARY_ATTACKS, PGD_VERSION, SCALE_FREE_LIBRARY_ATTACKS, Attack
+from robustness.measure.exposed import Exposed
+from robustness.measure.pgd import pgd
 
-_TARGETED_DLR_CLASSES = 4
-"""The targeted DLR loss takes the fourth largest logit."""
+_DLR_CLASSES, _TARGETED_DLR_CLASSES = 3, 4
+"""The DLR loss takes the third largest logit, the targeted one the fourth."""
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
 """What torchattacks offers that bounds no L∞ or L2 norm, is no attack of its own, or is AutoAttack once more."""
@@ -31,6 +31,8 @@ _COUNTS = {
     *("eot_iter", "n_classes", "nb_sample", "noise_batch_size", "batch_max", "max_batch_size", "m", "N", "len_kernel"),
 }
 """Options of torchattacks' classes that are whole numbers from 1."""
+_NOTHING = 1e-30
+"""Added to a gradient's norm in the place of torchattacks' 1e-10, which confident networks undercut."""
 _BUDGET_NAMES = {"eps", "max_epsilon"}
 """What torchattacks' classes call ε."""
 
@@ -51,11 +53,13 @@ class Stage:
 
 
 def library_of(attack: Attack) -> str:
-    """Name and version of the package that computes the attack.
+    """Name and version of what computes the attack.
 
     Raises:
-        PrerequisiteError: it is not installed.
+        PrerequisiteError: its package is not installed.
     """
+    if attack.name == "pgd":
+        return f"robustness pgd {PGD_VERSION}"
     package = "pyautoattack" if attack.name == "autoattack" else "torchattacks"
     try:
         return f"{package} {metadata.version(package)}"
@@ -83,14 +87,53 @@ def list_stages(
     """
     library_of(attack)
     if attack.name == "autoattack":
-        return _autoattack_stages(attack, victim, num_classes, seed, leave_early=leave_early)
-    if attack.name == "pgd":
-        import torchattacks
+        from robustness.measure.autoattack import autoattack_stages
 
-        kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[attack.norm]
-        pgd = kind(victim, eps=attack.eps, alpha=attack.alpha, steps=attack.steps, random_start=attack.random_start)
-        return [Stage(f"restart-{index}", pgd) for index in range(attack.restarts)]
-    return [_find_torchattack(attack, victim, num_classes, seed)]
+        exposed = Exposed(victim)
+        stages = autoattack_stages(attack, exposed, num_classes, seed, leave_early=leave_early)
+    elif attack.name == "pgd":
+        exposed = Exposed(victim)
+        stages = _pgd_stages(attack, exposed, num_classes, leave_early=leave_early)
+    else:
+        scale_free = attack.name in SCALE_FREE_LIBRARY_ATTACKS
+        exposed = Exposed(victim, exact=attack.name in EXACT_LIBRARY_ATTACKS, scale_free=scale_free)
+        stages = [_find_torchattack(attack, exposed, num_classes, seed)]
+    return [replace(stage, perturb=_restarted(stage.perturb, exposed)) for stage in stages]
+
+
+def _restarted(perturb: Callable[[Tensor, Tensor], Tensor], exposed: Exposed) -> Callable[[Tensor, Tensor], Tensor]:
+    def run(images: Tensor, labels: Tensor) -> Tensor:
+        exposed.restart()
+        return perturb(images, labels)
+
+    return run
+
+
+def _pgd_stages(attack: Attack, victim: Exposed, num_classes: int, *, leave_early: bool) -> list[Stage]:
+    """A stage for every restart, loss and target class."""
+    if "dlr" in attack.losses and num_classes < _DLR_CLASSES:
+        raise InputError(
+            f"attack {attack.label}: the loss dlr needs {_DLR_CLASSES} classes; the model has {num_classes}"
+        )
+    stages = []
+    for restart in range(attack.restarts):
+        for loss in attack.losses:
+            for rank in range(1, min(attack.targets, num_classes - 1) + 1 if loss == "targeted" else 2):
+                name = f"{loss}-{rank}" if loss == "targeted" else loss
+                run = partial(
+                    pgd,
+                    victim,
+                    norm=attack.norm,
+                    eps=attack.eps,
+                    steps=attack.steps,
+                    step_size=attack.alpha,
+                    loss=loss,
+                    rank=rank,
+                    random_start=attack.random_start,
+                    leave_early=leave_early,
+                )
+                stages.append(Stage(f"{name}, restart {restart + 1}" if restart else name, run))
+    return stages
 
 
 def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> Stage:
@@ -119,6 +162,8 @@ def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed:
         options.setdefault("n_classes", min(takes["n_classes"].default, num_classes))
     if "seed" in takes:
         options.setdefault("seed", seed)
+    if "eps_for_division" in takes:
+        options.setdefault("eps_for_division", _NOTHING)
     try:
         perturb = kind(victim, **options)
     except Exception as error:  # whatever the class makes of its arguments
@@ -136,138 +181,9 @@ def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -
             raise InputError(f"attack {attack.label}: option {name} must be {kind.__name__}; got {value!r}")
         if kind in (int, float) and not fits(value, float):
             raise InputError(f"attack {attack.label}: option {name} must be a finite number; got {value!r}")
-    needed = _TARGETED_DLR_CLASSES if attack.name == "APGDT" else 3 if attack.options.get("loss") == "dlr" else 2
+    needed = (
+        _TARGETED_DLR_CLASSES if attack.name == "APGDT" else _DLR_CLASSES if attack.options.get("loss") == "dlr" else 2
+    )
     needed = max(needed, attack.options.get("n_classes", 0))
     if num_classes < needed:
         raise InputError(f"attack {attack.label}: its loss needs {needed} classes and the model has {num_classes}")
-
-
-def _autoattack_stages(
-    attack: Attack, victim: nn.Module, num_classes: int, seed: int, *, leave_early: bool
-) -> list[Stage]:
-    """AutoAttack's parts with its own parameters.
-
-    With ``leave_early`` APGD ends as soon as every image of its batch is answered wrongly twice; not in the version for
-    stochastic models, ``rand``, where wrong answers prove little.
-
-    Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
-        defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.
-
-    Source: Croce & Hein, ICML 2020.
-    """
-    from pyautoattack import AutoAttack
-
-    watcher = Watcher(victim)
-    ensemble = AutoAttack(
-        watcher,
-        norm={"linf": "Linf", "l2": "L2"}[attack.norm],
-        eps=attack.eps,
-        version=attack.version,
-        attacks=list(attack.parts) or None,
-        seed=seed,
-        device=_device_of(victim),
-    )
-    quiet = logging.Logger("quiet", logging.CRITICAL + 1)
-    ensemble.logger = ensemble.apgd.logger = ensemble.apgd_targeted.logger = quiet
-    targets = min(9, num_classes - 1)
-    ensemble.apgd_targeted.n_target_classes = min(ensemble.apgd_targeted.n_target_classes, targets)
-    ensemble.fab.n_target_classes = min(ensemble.fab.n_target_classes, targets)
-    for apgd in (ensemble.apgd, ensemble.apgd_targeted) if leave_early and attack.version != "rand" else ():
-        apgd.attack_single_run = _stopping_early(apgd.attack_single_run, watcher)
-    ensemble.square.n_queries = attack.queries
-    restarts = ensemble.fab.n_restarts
-
-    def run(part: str) -> Callable[[Tensor, Tensor], Tensor]:
-        @torch.no_grad()
-        def perturb(images: Tensor, labels: Tensor) -> Tensor:
-            if part in ("apgd-ce", "apgd-dlr"):
-                ensemble.apgd.loss = part.removeprefix("apgd-")
-                attack = ensemble.apgd
-            elif part == "apgd-t":
-                attack = ensemble.apgd_targeted
-            elif part in ("fab", "fab-t"):
-                attack = ensemble.fab
-                attack.targeted = part == "fab-t"
-                attack.n_restarts = 1 if attack.targeted else restarts
-            else:
-                attack = ensemble.square
-            adversarial: Tensor = attack.perturb(images, labels)
-            return adversarial
-
-        return perturb
-
-    parts = _possible_parts(ensemble.attacks_to_run, num_classes, given=attack.version == "custom")
-    return [Stage(part, run(part)) for part in parts]
-
-
-def _device_of(victim: nn.Module) -> torch.device:
-    """Where its weights are; a model without any is wherever its input is, and the attack computes on the CPU."""
-    weights = next(itertools.chain(victim.parameters(), victim.buffers()), None)
-    return torch.device("cpu") if weights is None else weights.device
-
-
-def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[str]:
-    """The parts that are defined for so few classes; raises InputError if one that the user listed is not."""
-    undefined = {"apgd-t"} if num_classes < _TARGETED_DLR_CLASSES else set()
-    if num_classes < 3:
-        undefined |= {"apgd-dlr"}
-    if given and (bad := undefined & set(parts)):
-        raise InputError(f"{', '.join(sorted(bad))} is not defined for {num_classes} classes: leave it out")
-    if undefined == {"apgd-t"} and "apgd-dlr" not in parts:
-        return ["apgd-dlr" if part == "apgd-t" else part for part in parts]
-    return [part for part in parts if part not in undefined]
-
-
-class _EveryImageFooled(Exception):
-    """No image of the batch is left to fool."""
-
-
-class Watcher(nn.Module):
-    """Passes images through to a model and, within :meth:`watching`, keeps the first wrong version of each image."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.training = False
-        self._labels: Tensor | None = None
-        self.found = torch.empty(0)
-        self._fooled = torch.empty(0)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits of ``images``; ends the attack once every watched image was answered wrongly, asked again, too."""
-        logits: Tensor = self.model(images)
-        if self._labels is not None:
-            wrong = (logits.detach().max(1)[1] != self._labels) & ~self._fooled
-            self.found = torch.where(wrong[:, None, None, None], images.detach(), self.found)
-            self._fooled = self._fooled | wrong
-            if bool(self._fooled.all()):
-                again = self.model(self.found).detach().max(1)[1] != self._labels  # a stochastic model may think again
-                self._fooled &= again
-                if bool(again.all()):
-                    raise _EveryImageFooled
-        return logits
-
-    @contextmanager
-    def watching(self, images: Tensor, labels: Tensor) -> Any:
-        """Watch the answers for versions of ``images`` with these ``labels``."""
-        self.found, self._fooled = images.detach().clone(), torch.zeros_like(labels, dtype=torch.bool)
-        self._labels = labels
-        try:
-            yield
-        finally:
-            self._labels = None
-
-
-def _stopping_early(run: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:
-    """``attack_single_run`` of APGD, left as soon as every image was fooled: the victim cannot be fooled by more."""
-
-    def attack_single_run(images: Tensor, labels: Tensor, x_init: Tensor | None = None) -> Any:
-        with watcher.watching(images, labels):
-            try:
-                return run(images, labels, x_init)
-            except _EveryImageFooled:
-                still_right = torch.zeros_like(labels, dtype=torch.bool)
-                loss = torch.zeros(len(labels), device=images.device)
-                return watcher.found, still_right, loss, watcher.found
-
-    return attack_single_run

@@ -1,0 +1,183 @@
+"""Projected gradient descent with steps of a fixed length, whatever the scale of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Loss = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, " m"]]
+"""Of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
+_L1_SHARE = 0.01
+"""Share of an image's values that a step in L1 moves."""
+
+
+def log_odds(logits: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
+    """log Σ_{j≠y} exp z_j − z_y, which rises with the cross-entropy log(1 + exp ·); the directions agree.
+
+    Unlike that of the cross-entropy in float32, the gradient does not vanish where the model is confident.
+    """
+    return torch.logsumexp(_others(logits, labels), 1) - _own(logits, labels)
+
+
+def margin(logits: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
+    """max_{j≠y} z_j − z_y. Source: Carlini & Wagner, S&P 2017."""
+    return _others(logits, labels).amax(1) - _own(logits, labels)
+
+
+def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The margin over the largest less the third largest logit. Source: Croce & Hein, ICML 2020.
+
+    Deviation: nothing is added to the denominator.
+    """
+    largest = logits.topk(3, dim=1).values
+    return margin(logits, labels, targets) / (largest[:, 0] - largest[:, 2]).clamp_min(torch.finfo(logits.dtype).tiny)
+
+
+def targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """z_t − z_y for a target class t."""
+    return _own(logits, targets) - _own(logits, labels)
+
+
+LOSSES: dict[str, Loss] = {"ce": log_odds, "margin": margin, "dlr": dlr, "targeted": targeted}
+
+
+def pgd(
+    model: nn.Module,
+    images: Float[Tensor, "n 3 h w"],
+    labels: Int[Tensor, " n"],
+    *,
+    norm: str,
+    eps: float,
+    steps: int = 20,
+    step_size: float | None = None,
+    loss: str = "ce",
+    rank: int = 1,
+    random_start: bool = True,
+    leave_early: bool = False,
+) -> Float[Tensor, "n 3 h w"]:
+    """Adversarial versions of ``images``: ascend a loss within ‖x′ − x‖ ≤ ε and [0, 1].
+
+    Each step moves every image by ``step_size`` along the steepest direction of its own loss in the norm: the sign of
+    the gradient (L∞), the gradient over its length (L2), the sign of the hundredth of its values where it is steepest
+    and the image can still move (L1). So neither the scale of a gradient nor the other images of a batch matter. An
+    image whose gradient is zero stays; one whose gradient is not a number becomes NaN.
+
+    Args:
+        model: images to logits, with gradients; see :class:`~robustness.measure.exposed.Exposed`.
+        images: in [0, 1].
+        labels: their classes.
+        norm: ``linf``, ``l2`` or ``l1``.
+        eps: budget ε.
+        steps: gradient steps.
+        step_size: in the norm; default 2.5 ε / steps.
+        loss: ``ce``, ``margin``, ``dlr`` or ``targeted``.
+        rank: of the target class among the wrong ones, 1 for the most likely on the clean image.
+        random_start: start uniformly in the L∞ ball, or in a random direction at a uniform share of ε (L2, L1);
+            otherwise at the image. Drawn from the global generator for the whole batch.
+        leave_early: an image is done as soon as it is answered wrongly twice. Otherwise all steps are taken, and the
+            last version that is answered wrongly is returned.
+
+    Returns:
+        The last wrong version of an image, or its last version if none was wrong.
+
+    Source: Madry et al., ICLR 2018; in L1 Tramèr & Boneh, NeurIPS 2019.
+    """
+    alpha = 2.5 * eps / steps if step_size is None else step_size
+    criterion = LOSSES[loss]
+    labels = labels.to(images.device)
+    targets = _targets(model, images, labels, rank) if loss == "targeted" else labels
+    moved = _start(images, norm, eps) if random_start else images.clone()
+    active = torch.arange(len(images), device=images.device)
+    found, is_found = moved.clone(), torch.zeros_like(labels, dtype=torch.bool)
+    for step in range(steps + 1):
+        x = moved[active].requires_grad_(step < steps)
+        with torch.set_grad_enabled(step < steps):
+            logits = model(x)
+            value = criterion(logits, labels[active], targets[active]).sum() if step < steps else None
+        wrong = logits.detach().argmax(1) != labels[active]
+        found[active[wrong]], is_found[active[wrong]] = x.detach()[wrong], True
+        if value is None:
+            break
+        (gradient,) = torch.autograd.grad(value, x)
+        moved[active] = _step(x.detach(), images[active], gradient, norm, eps, alpha)
+        if leave_early and wrong.any():
+            with torch.no_grad():
+                again = model(found[active[wrong]]).argmax(1) != labels[active[wrong]]  # a stochastic model may differ
+            left = wrong.clone()
+            left[wrong] = again
+            active = active[~left]
+            if not len(active):
+                break
+    return torch.where(is_found[:, None, None, None], found, moved)
+
+
+def _targets(model: nn.Module, images: Tensor, labels: Tensor, rank: int) -> Tensor:
+    with torch.no_grad():
+        return _others(model(images), labels).argsort(1, descending=True)[:, rank - 1]
+
+
+def _own(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def _others(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits with −∞ in the place of the label's."""
+    return logits.scatter(1, labels[:, None], -torch.inf)
+
+
+def _start(images: Tensor, norm: str, eps: float) -> Tensor:
+    if norm == "linf":
+        return (images + torch.empty_like(images).uniform_(-eps, eps)).clamp(0, 1)
+    direction = torch.empty_like(images).normal_()
+    radius = torch.empty_like(images[:, :1, :1, :1]).uniform_(0, 1) * eps
+    return (images + direction * (radius / _norm(direction, norm))).clamp(0, 1)
+
+
+def _step(x: Tensor, images: Tensor, gradient: Tensor, norm: str, eps: float, alpha: float) -> Tensor:
+    """One step of the length α from ``x``, projected back onto the ball around ``images`` and onto [0, 1]."""
+    if norm == "linf":
+        x = x + alpha * gradient.sign()
+        return torch.clamp(images + (x - images).clamp(-eps, eps), 0, 1)
+    if norm == "l1":
+        gradient = _steepest(gradient, x)
+    largest = gradient.abs().flatten(1).amax(1)[:, None, None, None]
+    unit = gradient / torch.where(largest == 0, torch.ones_like(largest), largest)  # squares of the smallest underflow
+    length = _norm(unit, norm)
+    delta = x - images + alpha * unit / torch.where(length == 0, torch.ones_like(length), length)
+    return torch.clamp(images + project(delta, images, norm, eps), 0, 1)
+
+
+def _steepest(gradient: Tensor, x: Tensor) -> Tensor:
+    """Signs of the steepest values that can still move that way within [0, 1], 0 elsewhere."""
+    blocked = ((gradient > 0) & (x >= 1)) | ((gradient < 0) & (x <= 0))
+    free = gradient.masked_fill(blocked, 0.0).flatten(1)
+    count = max(round(_L1_SHARE * free.shape[1]), 1)
+    chosen = free.abs().topk(count, dim=1).indices
+    return torch.zeros_like(free).scatter(1, chosen, free.gather(1, chosen).sign()).view_as(gradient)
+
+
+def project(delta: Tensor, images: Tensor, norm: str, eps: float) -> Tensor:
+    """Bring perturbations (N, 3, H, W) back to ‖δ‖ ≤ ε, in ``l2`` along their direction, in ``l1`` within [0, 1].
+
+    The projection onto the L1 ball subtracts one threshold from all |δ|, found by bisection.
+    """
+    if norm == "l2":
+        length = _norm(delta, norm)
+        return delta * torch.where(length > eps, eps / length, torch.ones_like(length))
+    delta = (images + delta).clamp(0, 1) - images
+    size = delta.abs()
+    low, high = torch.zeros_like(size[:, :1, :1, :1]), size.flatten(1).amax(1)[:, None, None, None]
+    inside = size.flatten(1).sum(1)[:, None, None, None] <= eps
+    for _ in range(40):
+        middle = (low + high) / 2
+        is_small = (size - middle).clamp_min(0).flatten(1).sum(1)[:, None, None, None] <= eps
+        low, high = torch.where(is_small, low, middle), torch.where(is_small, middle, high)
+    return torch.where(inside, delta, delta.sign() * (size - high).clamp_min(0))
+
+
+def _norm(values: Tensor, norm: str) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(values.flatten(1), ord={"l1": 1, "l2": 2}[norm], dim=1)
+    return lengths[:, None, None, None]
