@@ -24,7 +24,7 @@ SCALE_FREE_LIBRARY_ATTACKS = {
     *("MIFGSM", "NIFGSM", "DIFGSM", "TIFGSM", "PIFGSM", "PIFGSMPP"),
 }
 """Attacks of torchattacks that use a gradient by its sign or direction only: they are shown gradients of one scale."""
-EXACT_LIBRARY_ATTACKS = {*SCALE_FREE_LIBRARY_ATTACKS, "EOTPGD", "PGDRS", "PGDRSL2", "SINIFGSM", "VMIFGSM", "VNIFGSM"}
+REPAIRED_LIBRARY_ATTACKS = {*SCALE_FREE_LIBRARY_ATTACKS, "EOTPGD", "PGDRS", "PGDRSL2", "SINIFGSM", "VMIFGSM", "VNIFGSM"}
 """Attacks of torchattacks whose loss stays the same when a constant is added to all logits, so that its gradient can be
 repaired where float32 rounds 1 − p to 0."""
 _LIBRARY_VERSION = 2
@@ -180,7 +180,7 @@ class Attack:
             return {**common, **steps, "losses": list(self.losses), **targets, "version": PGD_VERSION}
         if self.name == "autoattack":
             return {**common, "version": self.version, "parts": list(self.parts), "queries": self.queries}
-        version = {"version": _LIBRARY_VERSION} if self.name in EXACT_LIBRARY_ATTACKS else {}
+        version = {"version": _LIBRARY_VERSION} if self.name in REPAIRED_LIBRARY_ATTACKS else {}
         return {**common, "options": self.options, **version}
 
 

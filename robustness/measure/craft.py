@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from robustness.attack import allowed_distance
-from robustness.measure.exposed import Exposed
 from robustness.measure.journal import Attempt, Journal
 from robustness.measure.stages import Stage
 
@@ -94,17 +93,15 @@ def craft(
             found = journal.read(index, batch, chosen, images[chosen].shape) if journal else None
             if found is None:
                 torch.manual_seed(seed + index)
-                exposed.restart()
                 x, y = images[chosen].to(device), labels[chosen].to(device)
-                found = _attempt(exposed, stage, x, y, norm=norm, eps=eps)
+                found = _attempt(victim, stage, x, y, norm=norm, eps=eps)
                 if journal:
                     journal.write(index, batch, chosen, found)
             crafted.seconds += float(found.seconds)
             yield chosen, found
 
-    exposed = Exposed(victim)
     images = images.contiguous()  # the libraries take views
-    crafted = Crafted.start(images, _right(exposed, images, labels, batch_size, device))
+    crafted = Crafted.start(images, _right(victim, images, labels, batch_size, device))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         for index, stage in enumerate(stages):

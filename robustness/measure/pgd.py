@@ -66,7 +66,7 @@ def pgd(
     image whose gradient is zero stays; one whose gradient is not a number becomes NaN.
 
     Args:
-        model: images to logits, with gradients; see :class:`~robustness.measure.exposed.Exposed`.
+        model: images to logits, with gradients.
         images: in [0, 1].
         labels: their classes.
         norm: ``linf``, ``l2`` or ``l1``.

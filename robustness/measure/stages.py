@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.fields import fits
-from robustness.attack import EXACT_LIBRARY_ATTACKS, PGD_VERSION, SCALE_FREE_LIBRARY_ATTACKS, Attack
-from robustness.measure.exposed import Exposed
+from robustness.attack import PGD_VERSION, REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS, Attack
 from robustness.measure.pgd import pgd
+from robustness.measure.scale_free import ScaleFree
 
 _DLR_CLASSES, _TARGETED_DLR_CLASSES = 3, 4
 """The DLR loss takes the third largest logit, the targeted one the fourth."""
@@ -89,27 +89,15 @@ def list_stages(
     if attack.name == "autoattack":
         from robustness.measure.autoattack import autoattack_stages
 
-        exposed = Exposed(victim)
-        stages = autoattack_stages(attack, exposed, num_classes, seed, leave_early=leave_early)
-    elif attack.name == "pgd":
-        exposed = Exposed(victim)
-        stages = _pgd_stages(attack, exposed, num_classes, leave_early=leave_early)
-    else:
-        scale_free = attack.name in SCALE_FREE_LIBRARY_ATTACKS
-        exposed = Exposed(victim, exact=attack.name in EXACT_LIBRARY_ATTACKS, scale_free=scale_free)
-        stages = [_find_torchattack(attack, exposed, num_classes, seed)]
-    return [replace(stage, perturb=_restarted(stage.perturb, exposed)) for stage in stages]
+        return autoattack_stages(attack, victim, num_classes, seed, leave_early=leave_early)
+    if attack.name == "pgd":
+        return _pgd_stages(attack, victim, num_classes, leave_early=leave_early)
+    if attack.name in REPAIRED_LIBRARY_ATTACKS:
+        victim = ScaleFree(victim, unit=attack.name in SCALE_FREE_LIBRARY_ATTACKS)
+    return [_find_torchattack(attack, victim, num_classes, seed)]
 
 
-def _restarted(perturb: Callable[[Tensor, Tensor], Tensor], exposed: Exposed) -> Callable[[Tensor, Tensor], Tensor]:
-    def run(images: Tensor, labels: Tensor) -> Tensor:
-        exposed.restart()
-        return perturb(images, labels)
-
-    return run
-
-
-def _pgd_stages(attack: Attack, victim: Exposed, num_classes: int, *, leave_early: bool) -> list[Stage]:
+def _pgd_stages(attack: Attack, victim: nn.Module, num_classes: int, *, leave_early: bool) -> list[Stage]:
     """A stage for every restart, loss and target class."""
     if "dlr" in attack.losses and num_classes < _DLR_CLASSES:
         raise InputError(

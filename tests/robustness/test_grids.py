@@ -37,7 +37,7 @@ def test_texts_that_are_no_grid_are_refused(text):
 def test_eps_takes_fractions_and_asks_about_255():
     assert parse_eps("8/255,2/255,0.5") == (("", 2 / 255), ("", 8 / 255), ("", 0.5))
     assert parse_eps("l2:1.5,linf:8/255") == (("l2", 1.5), ("linf", 8 / 255))
-    with pytest.raises(InputError, match="norm of ε must be linf or l2"):
+    with pytest.raises(InputError, match="norm of ε must be linf, l2 or l1"):
         parse_eps("l7:0.5")
     with pytest.raises(InputError, match="was 8/255 meant"):
         parse_eps("8")

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from robustness.attack import Attack
 from robustness.measure.craft import distance
-from robustness.measure.exposed import Exposed
 from robustness.measure.pgd import LOSSES, pgd, project
 from robustness.measure.stages import list_stages
 
@@ -136,55 +135,6 @@ def test_the_projection_in_l1_keeps_signs_and_what_is_largest():
     delta = torch.tensor([0.5, -0.3, 0.1]).view(1, 3, 1, 1)
     inside = project(delta, torch.full_like(delta, 0.5), "l1", 0.5)
     torch.testing.assert_close(inside.flatten(), torch.tensor([0.35, -0.15, 0.0]))
-
-
-class Vicious(nn.Module):
-    """Works in place, answers in float16, draws random numbers from a seed of its own, and cuts its gradient off."""
-
-    def __init__(self, cut: bool) -> None:
-        super().__init__()
-        self.weight, self.cut = nn.Parameter(torch.randn(192, 5, generator=torch.Generator().manual_seed(0))), cut
-        self.training = False
-
-    def forward(self, images: Tensor) -> Tensor:
-        torch.manual_seed(7)
-        images -= torch.rand(())
-        with torch.no_grad() if self.cut else torch.enable_grad():
-            return (images.flatten(1) @ self.weight).half()
-
-
-@pytest.mark.parametrize(
-    "attack",
-    [
-        Attack(name="pgd", norm="l2", eps=1.0),
-        Attack(name="PGD", norm="linf", eps=0.1),
-        Attack(name="autoattack", norm="linf", eps=0.1, version="custom", parts=("square",), queries=50),
-        Attack(name="autoattack", norm="linf", eps=0.1, version="custom", parts=("apgd-ce",)),
-    ],
-    ids=lambda attack: attack.title,
-)
-@pytest.mark.parametrize("cut", [True, False])
-def test_models_with_vices_are_attacked_without_an_error_and_the_images_stay_the_attacks_own(attack, cut):
-    model, images = Vicious(cut), torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(0))
-    before = images.clone()
-    labels = model(images.clone()).argmax(1)
-    found = run(model, attack, images, labels, 5)
-    assert torch.equal(images, before)
-    assert found.attacked.all()
-    assert cut or not found.robust.all()
-    assert not found.dropped.any()
-
-
-def test_a_model_that_seeds_the_global_generator_does_not_choose_the_attacks_numbers():
-    model = Exposed(Vicious(cut=False))
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    drawn = []
-    for _ in range(3):
-        model(torch.rand(1, *SHAPE, generator=torch.Generator().manual_seed(0)))
-        drawn.append(float(torch.rand(())))
-    torch.testing.assert_close(torch.tensor(drawn), expected)
 
 
 def _resnet20() -> nn.Module:
