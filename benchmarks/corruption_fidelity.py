@@ -1,4 +1,4 @@
-"""How faithful the corruptions are: each beside the package ``imagecorruptions`` on the same real images.
+"""How faithful the corruptions are: each beside the steps of the official generators on the same real images.
 
     python benchmarks/corruption_fidelity.py --profile cifar --n 300
 
@@ -13,7 +13,8 @@ import argparse
 import sys
 
 import numpy as np
-from corruptions import IMAGES, SEVERITIES, load_images, load_reference  # the benchmark beside this file
+from corruptions import IMAGES, SEVERITIES, check_peer, load_images  # the benchmark beside this file
+from parity import reference as reference_module
 
 from data_prep.corruptions import corrupt, expand_names
 from data_prep.corruptions.registry import CORRUPTIONS
@@ -39,7 +40,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     names = expand_names(parse_names(arguments.corruptions))
-    reference = load_reference().Reference(arguments.profile, seed=arguments.seed)
+    check_peer(reference_module)
+    reference = reference_module.Reference(arguments.profile, seed=arguments.seed)
     images, title = load_images(arguments.profile, arguments.n)
     size = " x ".join(map(str, images.shape[1:3]))
     print(f"{arguments.profile}, {len(images)} {title}, {size}, worst of 5 severities\n")

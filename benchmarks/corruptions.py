@@ -4,9 +4,10 @@
     python benchmarks/corruptions.py --device cuda    ours on the GPU
     python benchmarks/corruptions.py --quick          a few images: shows that it works, not what it takes
 
-Each figure is the mean over the five severities of the best of three runs, theirs as well as ours. The reference is
-what ``tests/parity`` compares with: the package behind shims, one image at a time, with OpenCV on the same number of
-threads. Images are real where SDNET_SHARED_DATA (default: ../shared/data) has them, or else smooth noise.
+Each figure is the mean over the five severities of the best of three runs, theirs as well as ours. The package runs
+behind shims (``peer.py``), one image at a time, with OpenCV on the same number of threads; at 224 × 224 both end with
+the JPEG file of ImageNet-C. Images are real where SDNET_SHARED_DATA (default: ../shared/data) has them, or else smooth
+noise.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sdnet_core.environment import select_device
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 
-from parity import reference as reference_module  # noqa: E402
+import peer  # noqa: E402 - beside this file
 from parity.real_images import ARCHIVES, archive_of, read_images  # noqa: E402
 
 IMAGES = {"cifar": (2000, 40), "imagenet": (64, 2)}  # for us, for the reference
@@ -39,10 +40,9 @@ SEVERITIES = range(1, 6)
 SLOWEST = "glass_blur"
 
 
-def load_reference() -> ModuleType:
-    if (reason := reference_module.unavailable()) is not None:
+def check_peer(module: ModuleType) -> None:
+    if (reason := module.unavailable()) is not None:
         raise PrerequisiteError(f"{reason}: in the project's folder, run pip install '.[test]'")
-    return reference_module
 
 
 def load_images(profile: str, count: int) -> tuple[np.ndarray, str]:
@@ -109,7 +109,7 @@ def main() -> int:
     if unknown := set(profiles) - IMAGES.keys():
         raise InputError(f"expected --profiles of {', '.join(IMAGES)}, got {', '.join(sorted(unknown))}")
     device = select_device(arguments.device)
-    reference_type = load_reference().Reference
+    check_peer(peer)
     import cv2
 
     torch.set_num_threads(arguments.threads)
@@ -119,9 +119,9 @@ def main() -> int:
         ours, theirs, repeats = (8, 1, 1) if arguments.quick else (*IMAGES[profile], 3)
         images, title = load_images(profile, ours)
         pixels = torch.from_numpy(images).to(device)
-        reference = reference_type(profile)
+        reference = peer.Peer(profile)
         print(f"\n{' x '.join(map(str, images.shape[1:3]))}, {title}, ms per image, {where}\n")
-        print("| corruption | ours | reference | ratio |\n|---|--:|--:|--:|")
+        print("| corruption | ours | imagecorruptions | ratio |\n|---|--:|--:|--:|")
         rows = {}
         for name in names:
             mine = time_ours(pixels, name, profile, repeats)

@@ -44,7 +44,7 @@ def defocus_blur(pixels: Pixels, lens: tuple[float, float]) -> Pixels:
 def motion_blur(pixels: Pixels, camera: tuple[int, float], streams: Streams) -> Pixels:
     """Blur along a line at an angle uniform in [−45°, 45°); ``camera`` is (radius, sigma).
 
-    Deviation: the fraction is dropped, as by all other corruptions; ImageMagick, which made the official files, rounds.
+    ImageMagick, which made the official files, drops the fraction too.
     """
     degrees = streams.uniform(low=-45.0, high=45.0)
     levels = planes(pixels, filters.exact_dtype(pixels.device))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from data_prep.corruptions.engine import corrupt
+from data_prep.corruptions.engine import corrupt, profile_of
 from data_prep.corruptions.registry import corruption_names, severities
 from data_prep.decode import decode_image
 from data_prep.errors import EXIT_DONE, InputError, run_command
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw the sheet of the picture that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m data_prep.corruptions.contact_sheet")
     parser.add_argument("picture", type=Path, help="an image file of at least 32 x 32 pixels")
-    parser.add_argument("--profile", default="cifar", help="cifar (default), imagenet or sweep")
+    parser.add_argument("--profile", help="cifar, imagenet or sweep (default: cifar up to 64 x 64, imagenet beyond)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.png"), help="default: contact_sheet.png")
     arguments = parser.parse_args(argv)
@@ -60,12 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         image = decode_image(arguments.picture.read_bytes())
     except InputError as error:
         raise InputError(f"{arguments.picture}: {error}") from error
-    sheet = draw_sheet(image, arguments.profile, arguments.seed)
+    profile = arguments.profile or profile_of(*image.shape[:2])
+    sheet = draw_sheet(image, profile, arguments.seed)
     try:
         sheet.save(arguments.out)
     except ValueError as error:  # a suffix that names no format
         raise InputError(f"expected --out to end in .png or .jpg, got {arguments.out}") from error
-    print(f"{arguments.picture}, corrupted, in {arguments.out}")
+    print(f"{arguments.picture}, corrupted by the profile {profile}, in {arguments.out}")
     return EXIT_DONE
 
 

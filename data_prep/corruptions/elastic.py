@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +19,10 @@ Field = Float[Tensor, "n h w"]
 
 NOISE_SCALE = 256.0
 """What the noise is multiplied with while it is filtered, to use the range of ``gaussian``."""
+TRUNCATE = 3.0
+"""Standard deviations at which the Gaussian of the random field is cut off."""
+SMOOTH_STEPS = 1 << 16
+"""Steps to the unit of the filtered noise under a wide Gaussian: coarser than the rounding of its sums."""
 
 
 def elastic_transform(pixels: Pixels, rubber: tuple[float, float, float], streams: Streams) -> Pixels:
@@ -56,10 +62,28 @@ def _displacement(pixels: Pixels, amplitude: float, sigma: float, streams: Strea
     """Where each pixel comes from, (rows, columns), under the smooth random field."""
     height, width = pixels.shape[1:3]
     noise = streams.uniform(2, height, width, low=-NOISE_SCALE, high=NOISE_SCALE).to(exact_dtype(pixels.device))
-    smooth = gaussian(noise, (sigma * height, sigma * width), border="reflect", truncate=3.0)
+    if TRUNCATE * sigma > 1:
+        down, across = (_wide_gaussian(size, sigma * size, noise.device) for size in (height, width))
+        smooth = (down @ noise.to(torch.float64) @ across.T).mul_(SMOOTH_STEPS).round_().div_(SMOOTH_STEPS)
+    else:
+        smooth = gaussian(noise, (sigma * height, sigma * width), border="reflect", truncate=TRUNCATE)
     shift = smooth.to(torch.float64).mul_(amplitude * height / NOISE_SCALE)
     rows, columns = _pixel_grid(pixels)
     return rows + shift[:, 0], columns + shift[:, 1]
+
+
+@lru_cache(maxsize=8)
+def _wide_gaussian(size: int, sigma: float, device: torch.device) -> Float[Tensor, "size size"]:
+    """A Gaussian that reaches beyond the side of an image as a matrix, float64: mirrored there again and again."""
+    reach = int(TRUNCATE * sigma + 0.5)
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    folded = (np.arange(size)[:, None] + offsets) % (2 * size)
+    sources = np.minimum(folded, 2 * size - 1 - folded)
+    rows = np.broadcast_to(np.arange(size)[:, None], sources.shape)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (rows, sources), weights / weights.sum())
+    return torch.from_numpy(matrix).to(device)
 
 
 def _pixel_grid(pixels: Pixels) -> tuple[Float[Tensor, "h 1"], Float[Tensor, " w"]]:

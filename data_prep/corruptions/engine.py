@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_prep.corruptions.digital import jpeg_compression
 from data_prep.corruptions.levels import Pixels
+from data_prep.corruptions.parameters import STORED_QUALITY
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.registry import find, look_up
 from data_prep.errors import InputError
 
 SMALLEST_SIDE = 32
+LARGEST_SIDE_OF_CIFAR = 64
 CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
 """Values of the images worked on at once: enough to keep the device busy, few enough to stay in its fast memory."""
 
@@ -28,7 +31,7 @@ def corrupt(
     name: str,
     *,
     severity: int,
-    profile: str = "cifar",
+    profile: str | None = None,
     seed: int = 0,
     indices: Sequence[int] | NDArray[np.int64] | Tensor | None = None,
 ) -> Images:
@@ -40,7 +43,9 @@ def corrupt(
     pixels: uint8 (N, H, W, 3), RGB, H and W at least 32; a NumPy array or a tensor on any device. It is not changed.
     name: one of ``corruption_names("all")``.
     severity: from 1 to 5 (in the profile "sweep" to 10, or 6).
-    profile: "cifar", "imagenet" or "sweep"; which parameters a severity stands for.
+    profile: "cifar", "imagenet" or "sweep"; which parameters a severity stands for. Left out, it goes by the size:
+        "cifar" for images of at most 64 × 64, "imagenet" for larger ones. Images of "imagenet" went through a JPEG file
+        of quality 85 after the corruption, as all images of ImageNet-C did.
     seed: any integer.
     indices: int64 (N,), the identity of each image, by custom its position in the full split; 0 to N − 1 if left out.
 
@@ -48,8 +53,9 @@ def corrupt(
     Raises: InputError for arguments other than these; PrerequisiteError where "frost" lacks its pictures.
     """
     severity, seed = _whole(severity, "severity"), _whole(seed, "seed")
-    corruption, entry = find(name), look_up(name, severity, profile)
     _check_pixels(pixels)
+    profile = profile_of(*pixels.shape[1:3]) if profile is None else profile
+    corruption, entry = find(name), look_up(name, severity, profile)
     identity = _identities(indices, len(pixels))
     if isinstance(pixels, np.ndarray):
         result = torch.empty(pixels.shape, dtype=torch.uint8)
@@ -62,10 +68,18 @@ def corrupt(
         chunk = _chunk(pixels, start, start + rows)
         if corruption.random:
             streams = Streams(key, identity[start : start + rows].to(chunk.device))
-            result[start : start + rows] = corruption.function(chunk, entry, streams)
+            corrupted = corruption.function(chunk, entry, streams)
         else:
-            result[start : start + rows] = corruption.function(chunk, entry)
+            corrupted = corruption.function(chunk, entry)
+        if profile in STORED_QUALITY:
+            corrupted = jpeg_compression(corrupted, STORED_QUALITY[profile])
+        result[start : start + rows] = corrupted
     return result.numpy() if isinstance(pixels, np.ndarray) else result
+
+
+def profile_of(height: int, width: int) -> str:
+    """Name the profile that images of this size are made for: "cifar" up to 64 × 64, "imagenet" beyond."""
+    return "cifar" if max(height, width) <= LARGEST_SIDE_OF_CIFAR else "imagenet"
 
 
 def _chunk(pixels: NDArray[np.uint8] | Tensor, start: int, stop: int) -> Pixels:

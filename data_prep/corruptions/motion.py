@@ -18,8 +18,7 @@ def motion_blur_levels(
 ) -> Float[Tensor, "n c h w"]:
     """Blur 8-bit levels along a line per image: Σ_i w_i x(p + round(i (cos, sin) θ)), i = 0, …, 2 radius.
 
-    The weights are w_i ∝ exp(−i² / (2 σ²)), sum 1; the border pixel is repeated. The first step that reaches beyond a
-    whole side of the image ends the line, which then loses the weights that are left.
+    The weights are w_i ∝ exp(−i² / (2 σ²)), sum 1; the border pixel is repeated.
 
     levels: whole numbers from 0 to 255. radius, sigma: in pixels. degrees: θ of each image, clockwise from the right.
     Returns: in grey levels, exact multiples of 2⁻¹⁵.
@@ -28,7 +27,6 @@ def motion_blur_levels(
     bell = np.exp(-(steps**2) / (2.0 * sigma**2))
     weights = fixed_point(bell / bell.sum())
     paths, members, counts = torch.unique(_paths(degrees, len(steps)), dim=0, return_inverse=True, return_counts=True)
-    height, width = levels.shape[-2:]
     result = torch.zeros_like(levels)
     for path, group in zip(paths.tolist(), members.argsort().split(counts.tolist()), strict=True):
         down, right = zip(*path)
@@ -37,8 +35,6 @@ def motion_blur_levels(
         padded = functional.pad(levels[group], margins, mode="replicate")
         total = torch.zeros_like(levels[group])
         for weight, (dy, dx) in zip(weights.tolist(), path, strict=True):
-            if abs(dy) >= height or abs(dx) >= width:
-                break
             corner = (top + dy) * padded.stride(2) + left + dx
             total.add_(padded.as_strided(total.shape, padded.stride(), corner), alpha=weight)
         result[group] = total

@@ -3,8 +3,8 @@
 A row holds one entry per severity, from 1 up; what the entries mean is told by the function of the same name.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
-2019: "cifar" is CIFAR-10-C, for 32 × 32; "imagenet" is ImageNet-C as in the package imagecorruptions 1.1.2. "sweep" is
-the synthetic noise of the evaluation of SDNet (Dai et al., NeurIPS 2022).
+2019, and the generators in their repository: "cifar" is CIFAR-10-C, for 32 × 32; "imagenet" is ImageNet-C, for
+224 × 224. "sweep" is the synthetic noise of the evaluation of SDNet (Dai et al., NeurIPS 2022).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ IMAGENET: Mapping[str, Row] = {
     "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
     "zoom_blur": ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
     "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-    "frost": ((1, 0.4, 1.1), (0.8, 0.6, 1.1), (0.7, 0.7, 1.1), (0.65, 0.7, 1.1), (0.6, 0.75, 1.1)),
+    "frost": ((1, 0.4, 1), (0.8, 0.6, 1), (0.7, 0.7, 1), (0.65, 0.7, 1), (0.6, 0.75, 1)),
     "snow": (
         (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
         (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -79,12 +79,12 @@ IMAGENET: Mapping[str, Row] = {
     "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     "jpeg_compression": (25, 18, 15, 10, 7),
     "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
-    "elastic_transform": (
-        (0.0625, 0.01, 0),
-        (0.08125, 0.01, 0),
-        (0.10625, 0.01, 0),
-        (0.125, 0.01, 0),
-        (0.15, 0.01, 0),
+    "elastic_transform": (  # in pixels of 224, of which the official generator takes 244 for a side
+        (488 / 224, 170.8 / 224, 24.4 / 224),
+        (488 / 224, 19.52 / 224, 48.8 / 224),
+        (12.2 / 224, 2.44 / 224, 4.88 / 224),
+        (17.08 / 224, 2.44 / 224, 4.88 / 224),
+        (29.28 / 224, 2.44 / 224, 4.88 / 224),
     ),
 }
 
@@ -94,5 +94,8 @@ SWEEP: Mapping[str, Row] = {
     "impulse_noise": (0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.21, 0.24, 0.27, 0.30),
     "speckle_noise": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
 }
+
+STORED_QUALITY: Mapping[str, int] = {"imagenet": 85}
+"""Of the profiles whose official images went through a JPEG file after the corruption: its quality."""
 
 PROFILES: Mapping[str, Mapping[str, Row]] = {"cifar": CIFAR, "imagenet": IMAGENET, "sweep": SWEEP}

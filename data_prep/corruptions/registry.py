@@ -8,11 +8,8 @@ from dataclasses import dataclass
 
 from data_prep.corruptions import blur, digital, elastic, noise, spatter, weather
 from data_prep.corruptions.levels import Pixels
-from data_prep.corruptions.parameters import PROFILES, Parameters
+from data_prep.corruptions.parameters import PROFILES, STORED_QUALITY, Parameters
 from data_prep.errors import InputError
-
-REVISION = 1
-"""Of the arithmetic: raised by every change that can alter an image, so that no stored result outlives it."""
 
 N_SEVERITIES = 5
 """Of every corruption in the published test sets."""
@@ -29,12 +26,14 @@ class Corruption:
     """A corruption: its name, its groups and the function that applies it.
 
     function: (pixels, parameters) or, for a random corruption, (pixels, parameters, streams) to pixels.
+    revision: of the arithmetic; raised by every change that can alter an image, so that no stored result outlives it.
     """
 
     group: str
     function: Callable[..., Pixels]
     random: bool = True
     extra: bool = False
+    revision: int = 1
 
     @property
     def name(self) -> str:
@@ -52,7 +51,7 @@ CORRUPTIONS = {
         Corruption("blur", blur.glass_blur),
         Corruption("blur", blur.motion_blur),
         Corruption("blur", blur.zoom_blur, random=False),
-        Corruption("weather", weather.snow),
+        Corruption("weather", weather.snow, revision=2),
         Corruption("weather", weather.frost),
         Corruption("weather", weather.fog),
         Corruption("weather", digital.brightness, random=False),
@@ -124,7 +123,9 @@ def parameters(name: str, severity: int, profile: str = "cifar") -> dict[str, ob
     """
     entry = look_up(name, severity, profile)
     values = list(entry) if isinstance(entry, tuple) else [entry]
-    return {"corruption": name, "severity": severity, "profile": profile, "parameters": values, "revision": REVISION}
+    stored = {"stored_quality": STORED_QUALITY[profile]} if profile in STORED_QUALITY else {}
+    described = {"corruption": name, "severity": severity, "profile": profile, "parameters": values}
+    return {**described, **stored, "revision": CORRUPTIONS[name].revision}
 
 
 def find(name: str) -> Corruption:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data_prep.corruptions.filters import exact_dtype
 from data_prep.corruptions.frost_pictures import frost_pictures
-from data_prep.corruptions.levels import Pixels, truncate
+from data_prep.corruptions.levels import NUDGE, Pixels, truncate
 from data_prep.corruptions.motion import motion_blur_levels
 from data_prep.corruptions.plasma import plasma
 from data_prep.corruptions.random import Streams
@@ -42,20 +42,22 @@ def snow(pixels: Pixels, weather: tuple[float, float, float, float, int, float, 
     """Whiten the image and let flakes fall on it.
 
     m x + (1 − m) max(x, 1.5 grey + ½) + flakes + flakes turned by 180°, where the flakes are normal noise, enlarged,
-    set to zero below a threshold and blurred along a line at an angle uniform in [−135°, −45°).
+    set to zero below a threshold and blurred along a line at an angle uniform in [−135°, −45°). They are 8-bit levels
+    before the blur and after it, their fractions dropped.
 
     weather: (mean, std, enlargement, threshold, radius, sigma of the motion blur, m).
-    Deviation: the flakes are rounded to 8 bits before the motion blur as well as after it, which makes its sums exact.
     """
     mean, std, factor, threshold, radius, sigma, keep = weather
     _, height, width, _ = pixels.shape
     noise = streams.normal(*(crop_span(size, factor)[1] for size in (height, width)), mean=mean, std=std)
     rows, columns = (dense_zoom(size, factor, pixels.device) for size in noise.shape[1:])
     layer = rows @ noise.to(torch.float64) @ columns.T
-    layer = layer.mul_(layer >= threshold).clamp_(0.0, 1.0).mul_(255.0).round_()
+    top, left = ((enlarged - size) // 2 for enlarged, size in zip(layer.shape[1:], (height, width), strict=True))
+    layer = layer[:, None, top : top + height, left : left + width]
+    layer = layer.mul(layer >= threshold).clamp_(0.0, 1.0).mul_(255.0).add_(NUDGE).floor_()
     degrees = streams.uniform(low=-135.0, high=-45.0)
-    layer = layer[:, None].to(exact_dtype(pixels.device), memory_format=torch.contiguous_format)
-    flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, :height, :width, None].round()
+    layer = layer.to(exact_dtype(pixels.device), memory_format=torch.contiguous_format)
+    flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, ..., None].add_(NUDGE).floor_()
 
     values = pixels.to(torch.float32)
     whitened = torch.maximum(values, _grey(values).mul_(1.5).add_(127.5))

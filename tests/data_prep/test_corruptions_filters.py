@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from data_prep.corruptions import edges, filters
-from data_prep.corruptions.elastic import _sample
+from data_prep.corruptions.elastic import _sample, _wide_gaussian
 from data_prep.corruptions.glass import shuffle_sources
 from data_prep.corruptions.motion import motion_blur_levels
 from data_prep.corruptions.plasma import plasma
@@ -83,11 +83,17 @@ def test_motion_blur_is_its_definition(degrees: float) -> None:
     np.testing.assert_allclose(result, expected, atol=0.02)
 
 
-def test_a_motion_longer_than_the_image_ends_at_its_border() -> None:
+def test_a_motion_longer_than_the_image_repeats_its_border() -> None:
     white = torch.full((1, 1, 32, 32), 255.0)
-    blurred = motion_blur_levels(white, 20, 15.0, torch.zeros(1))
-    weights = np.exp(-(np.arange(41) ** 2) / (2 * 15.0**2))
-    np.testing.assert_allclose(blurred.numpy(), 255 * weights[:32].sum() / weights.sum(), atol=0.01)
+    np.testing.assert_array_equal(motion_blur_levels(white, 20, 15.0, torch.zeros(1)).numpy(), white.numpy())
+
+
+def test_a_wide_gaussian_is_scipy_s() -> None:
+    values = np.random.default_rng(0).uniform(-1, 1, (40, 56))
+    sigmas = (0.7 * 40, 0.9 * 56)
+    down, across = (_wide_gaussian(size, sigma, CPU).numpy() for size, sigma in zip(values.shape, sigmas, strict=True))
+    exact = ndimage.gaussian_filter(values, sigmas, mode="reflect", truncate=3.0)
+    np.testing.assert_allclose(down @ values @ across.T, exact, atol=1e-12)
 
 
 @pytest.mark.parametrize(("length", "factor"), [(31, 1.06), (50, 4.5), (32, 1.0), (7, 2.25)])

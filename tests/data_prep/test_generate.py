@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -86,7 +87,9 @@ def test_what_is_whole_is_not_made_again(data_dir: Path, monkeypatch: pytest.Mon
     generate_archive_c("cifar10c", data_dir=data_dir, corruptions=QUICK)
     assert {path: digest_of(path, "sha256") for path in digests} == digests
 
-    monkeypatch.setattr(registry, "REVISION", registry.REVISION + 1)
+    for name in QUICK:
+        revised = dataclasses.replace(registry.CORRUPTIONS[name], revision=registry.CORRUPTIONS[name].revision + 1)
+        monkeypatch.setitem(registry.CORRUPTIONS, name, revised)
     generate_archive_c("cifar10c", data_dir=data_dir, corruptions=QUICK)
     assert all(path.stat().st_mtime_ns != stamps[path] for path in stamps)
 

@@ -1,0 +1,175 @@
+"""The package ``imagecorruptions``, behind shims: what the speed of the corruptions is compared with.
+
+Its module is run from its source text with three changes, so that it works with the libraries of today and with both
+profiles: names that NumPy, SciPy and scikit-image have dropped are supplied; its parameters may be replaced; and its
+randomness comes from one seeded generator instead of the global one. The arithmetic is untouched. Where CIFAR-10-C
+differs by more than numbers (frost and elastic transform) there is a version here, in OpenCV and SciPy. The package is
+no reference for what the images look like: its elastic transform and frost are not those of ImageNet-C.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import io
+import sys
+import types
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+PACKAGE = "imagecorruptions"
+STORED_QUALITY = {"imagenet": 85}
+"""Of the JPEG file that ends every corruption of ImageNet-C, which the package leaves to its user."""
+
+CIFAR_PARAMETERS = {
+    "gaussian_noise": "[.04, .06, .08, .09, .10]",
+    "shot_noise": "[500, 250, 100, 75, 50]",
+    "impulse_noise": "[.01, .02, .03, .05, .07]",
+    "speckle_noise": "[.06, .1, .12, .16, .2]",
+    "gaussian_blur": "[.4, .6, .7, .8, 1]",
+    "glass_blur": "[(.05, 1, 1), (.25, 1, 1), (.4, 1, 1), (.25, 1, 2), (.4, 1, 2)]",
+    "defocus_blur": "[(.3, .4), (.4, .5), (.5, .6), (1, .2), (1.5, .1)]",
+    "motion_blur": "[(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)]",
+    "zoom_blur": "[np.arange(1, 1 + .05 * i + .01, .01) for i in (1, 2, 3, 4, 5)]",
+    "fog": "[(.2, 3), (.5, 3), (.75, 2.5), (1, 2), (1.5, 1.75)]",
+    "frost": "[(1, .2), (1, .3), (.9, .4), (.85, .4), (.75, .45)]",
+    "snow": """[(.1, .2, 1, .6, 8, 3, .95), (.1, .2, 1, .5, 10, 4, .9), (.15, .3, 1.75, .55, 10, 4, .9),
+        (.25, .3, 2.25, .6, 12, 6, .85), (.3, .3, 1.25, .65, 14, 12, .8)]""",
+    "spatter": """[(.62, .1, .7, .7, .5, 0), (.65, .1, .8, .7, .5, 0), (.65, .3, 1, .69, .5, 0),
+        (.65, .1, .7, .69, .6, 1), (.65, .1, .5, .68, .6, 1)]""",
+    "contrast": "[.75, .5, .4, .3, .15]",
+    "brightness": "[.05, .1, .15, .2, .3]",
+    "saturate": "[(.3, 0), (.1, 0), (1.5, 0), (2, .1), (2.5, .2)]",
+    "jpeg_compression": "[80, 65, 58, 50, 40]",
+    "pixelate": "[.95, .9, .85, .75, .65]",
+}
+CIFAR_ELASTIC = [(0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)]
+
+
+def unavailable() -> str | None:
+    """Why there is nothing to compare with on this machine, or None."""
+    for package in (PACKAGE, "cv2", "skimage"):
+        if importlib.util.find_spec(package) is None:
+            return f"the comparison needs the package {package}"
+    return None
+
+
+def frost_folder() -> Path:
+    """Where the package keeps its pictures."""
+    return Path(importlib.util.find_spec(PACKAGE).origin).parent / "frost"
+
+
+def through_jpeg(levels: np.ndarray, quality: int) -> np.ndarray:
+    """Into a JPEG file and back."""
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
+
+
+class Peer:
+    """One profile of the package, with its own random numbers; images one at a time."""
+
+    def __init__(self, profile: str, seed: int = 0) -> None:
+        self.profile = profile
+        self.random = np.random.RandomState(seed)
+        self._module = _load(profile, self.random)
+
+    def __call__(self, image: np.ndarray, name: str, severity: int) -> np.ndarray:
+        """uint8 (H, W, 3) to the same."""
+        if self.profile == "cifar" and name == "frost":
+            result = self._cifar_frost(image, severity)
+        elif self.profile == "cifar" and name == "elastic_transform":
+            result = self._cifar_elastic(image, severity)
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                result = getattr(self._module, name)(Image.fromarray(image), severity)
+                result = np.nan_to_num(np.asarray(result))
+        quality = STORED_QUALITY.get(self.profile)
+        return np.uint8(result) if quality is None else through_jpeg(np.uint8(result), quality)
+
+    def _cifar_frost(self, image: np.ndarray, severity: int) -> np.ndarray:
+        import cv2
+
+        a, b = eval(CIFAR_PARAMETERS["frost"])[severity - 1]
+        number = self.random.randint(5) + 1
+        picture = cv2.imread(str(next(frost_folder().glob(f"frost{number}.*"))))
+        picture = cv2.resize(picture, (0, 0), fx=0.2, fy=0.2)
+        y, x = (self.random.randint(0, picture.shape[axis] - image.shape[axis]) for axis in (0, 1))
+        crop = picture[y : y + image.shape[0], x : x + image.shape[1], ::-1]
+        return np.clip(a * image + b * crop, 0, 255)
+
+    def _cifar_elastic(self, image: np.ndarray, severity: int) -> np.ndarray:
+        import cv2
+        from scipy.ndimage import map_coordinates
+        from skimage.filters import gaussian
+
+        size = np.array(image.shape[:2])
+        alpha, sigma, jitter = (image.shape[0] * value for value in CIFAR_ELASTIC[severity - 1])
+        centre, third = np.float32(size) // 2, min(size) // 3
+        corners = np.float32([centre + third, [centre[0] + third, centre[1] - third], centre - third])
+        moved = corners + self.random.uniform(-jitter, jitter, size=corners.shape).astype(np.float32)
+        affine = cv2.getAffineTransform(corners, moved)
+        turned = cv2.warpAffine(
+            np.float32(image) / 255.0, affine, image.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101
+        )
+        shifts = [
+            gaussian(self.random.uniform(-1, 1, size=size), sigma, mode="reflect", truncate=3) * alpha for _ in range(2)
+        ]
+        grid = np.meshgrid(*map(np.arange, size), indexing="ij")
+        places = [axis + np.float32(shift) for axis, shift in zip(grid, shifts, strict=True)]
+        planes = [map_coordinates(turned[..., c], places, order=1, mode="reflect") for c in range(3)]
+        return np.clip(np.stack(planes, axis=-1), 0, 1) * 255
+
+
+class _Overlay(types.SimpleNamespace):
+    """A module with some names of its own and all others from another module."""
+
+    def __init__(self, base: object, **names: object) -> None:
+        super().__init__(**names)
+        self._base = base
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._base, name)
+
+
+def _load(profile: str, random: np.random.RandomState) -> types.ModuleType:
+    import cv2  # noqa: F401 - before the patch below, which forgets what it sees imported
+    import scipy.ndimage
+    import skimage.util
+    from skimage.filters import gaussian
+
+    spec = importlib.util.find_spec(PACKAGE)
+    path = Path(spec.origin).with_name("corruptions.py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if profile == "cifar":
+        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            _replace_parameters(function)
+    module = types.ModuleType("reference_corruptions")
+    interpolation = _Overlay(scipy.ndimage)
+    resources = types.SimpleNamespace(resource_filename=lambda _, name: str(path.parent / name))
+    stubs = {"scipy.ndimage.interpolation": interpolation, "pkg_resources": resources}
+    with mock.patch.dict(sys.modules, stubs):
+        exec(compile(tree, str(path), "exec"), vars(module))
+
+    def salt_and_pepper(image: np.ndarray, mode: str, amount: float) -> np.ndarray:
+        return skimage.util.random_noise(image, mode=mode, amount=amount, rng=random.randint(2**31))
+
+    def old_gaussian(image: np.ndarray, *args: object, multichannel: bool = False, **options: object) -> np.ndarray:
+        return gaussian(image, *args, channel_axis=-1 if multichannel else None, **options)
+
+    module.np = _Overlay(np, float_=np.float64, random=random)
+    module.sk = _Overlay(module.sk, util=types.SimpleNamespace(random_noise=salt_and_pepper))
+    module.gaussian = old_gaussian
+    return module
+
+
+def _replace_parameters(function: ast.FunctionDef) -> None:
+    """Put the list of CIFAR parameters in the place of the one that the function indexes with the severity."""
+    if function.name not in CIFAR_PARAMETERS:
+        return
+    for node in ast.walk(function):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.List):
+            node.value = ast.parse(CIFAR_PARAMETERS[function.name], mode="eval").body
