@@ -17,6 +17,7 @@ from data_prep import ImageSet
 from robustness.attack import Attack
 from robustness.grids import format_lam
 from robustness.measure import probes
+from robustness.measure.answers import Sketch, identify
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.stages import library_of
 from robustness.measure.subjects import Subject
@@ -114,7 +115,20 @@ class Cell:
             "seed": self.seed,
             "precision": self.subject.precision,
             **self._probes(),
+            **self._answers(),
         }
+
+    @property
+    def sketches(self) -> list[Sketch]:
+        """What a model from elsewhere answers to the probe images at the λs that the result depends on."""
+        choices = [self.lam, *([self.perturbation.crafted_for] if isinstance(self.perturbation, Adversary) else [])]
+        known = self.subject.sketches
+        return [known[choice] for choice in choices if not isinstance(choice, ResidualLaw) and choice in known]
+
+    def _answers(self) -> dict[str, Any]:
+        """A model from elsewhere is known by its answers, too: its weights may lie where torch does not see them."""
+        names = ("answers", "answers_attacked")
+        return {name: identify(sketch) for name, sketch in zip(names, self.sketches)}
 
     def _probes(self) -> dict[str, Any]:
         """The trust probes are measured with the cell that was attacked itself."""
@@ -204,4 +218,5 @@ class AttackTask:
     def key(self) -> str:
         """SHA-256 (hex) of everything that decides the adversarial images: a cell's identity without its λ."""
         identity = self.cells[0].identity()
-        return hash_identity({name: value for name, value in identity.items() if name not in ("lam", "probes")})
+        of_cell = ("lam", "probes", "answers")
+        return hash_identity({name: value for name, value in identity.items() if name not in of_cell})

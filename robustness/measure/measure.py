@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,13 +18,15 @@ from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError
 from robustness.measure.agreement import Agreement
+from robustness.measure.answers import is_close
 from robustness.measure.attacker import Attacker
-from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
+from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task, fixed_lam
 from robustness.measure.executors import Executor, LocalExecutor, Workplace
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
 from robustness.measure.plan import plan_attacks, plan_tasks
 from robustness.measure.samples import collect_samples
 from robustness.measure.subjects import Subject
+from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from sdnet_core.environment import describe_environment
@@ -70,6 +73,7 @@ class Measurement:
     done: set[str] = field(init=False, default_factory=set)
     failures: dict[str, str] = field(init=False, default_factory=dict)
     events: list[str] = field(init=False, default_factory=list)
+    _outdated: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.tasks = plan_tasks(
@@ -80,8 +84,18 @@ class Measurement:
             training_images=self.training_images,
         )
         self.attacks = plan_attacks(self.suite, self.subjects, self.images)
+        self._show_probes()
         jobs = plan_jobs(self.tasks, self.attacks)
         self.jobs = jobs if self.shard is None else self.shard.take(jobs)
+
+    def _show_probes(self) -> None:
+        """Ask the models from elsewhere for the answers that their keys are made of."""
+        asked: dict[str, set[float | None]] = {}
+        for cell in self.cells:
+            asked.setdefault(cell.subject.name, set()).add(fixed_lam(cell.lam))
+        for subject in self.subjects:
+            with suppress(TimeLimitError), time_limit(self.timeout):
+                subject.show_probes(asked[subject.name], self.images.pixels.shape[1:3], self.device)
 
     @property
     def cells(self) -> list[Cell]:
@@ -97,6 +111,22 @@ class Measurement:
     def find_done(self) -> None:
         """Look up which cells the run directory already holds, whole and of exactly this identity."""
         self.done = self.directory.find_whole(cell.key for cell in self.cells)
+        self._outdated = {cell.key for cell in self.cells if cell.key in self.done and self._is_of_another(cell)}
+        self.done -= self._outdated
+
+    def _is_of_another(self, cell: Cell) -> bool:
+        """Whether a finished cell of a model from elsewhere is of other answers than the model gives today."""
+        if not cell.sketches:
+            return False
+        found = self.directory.read_columns(cell.key, n=len(cell.images))
+        stored = [] if found is None else found[1].get("sketches", [])
+        return len(stored) != len(cell.sketches) or not all(map(is_close, stored, cell.sketches))
+
+    def _forget_images_of_others(self) -> None:
+        """Remove adversarial images that were crafted on a model whose answers have changed since."""
+        for task in self.attacks:
+            if {cell.key for cell in task.cells} & self._outdated:
+                self.directory.adversarial_set(task.key).unlink(missing_ok=True)
 
     def run(self, asked: Sequence[str]) -> None:
         """Measure every missing cell; ``run.json`` is written before the first and after the last one.
@@ -108,6 +138,7 @@ class Measurement:
         self._write_record(asked, started, "running")
         try:
             self._check_clean_accuracy(self.done)
+            self._forget_images_of_others()
             self._measure_jobs()
             self.directory.clear_samples()
             self._keep_samples()
@@ -136,7 +167,10 @@ class Measurement:
     def _keep(self, result: Result, cells: dict[str, Cell]) -> None:
         """Store the outcomes of a task; a model that fails is recorded with its reason and is never done."""
         for key, (frame, seconds) in result.outcomes.items():
-            self.directory.write_outcome(key, frame, {"identity": cells[key].identity(), "seconds": seconds})
+            metadata = {"identity": cells[key].identity(), "seconds": seconds}
+            if cells[key].sketches:
+                metadata["sketches"] = cells[key].sketches
+            self.directory.write_outcome(key, frame, metadata)
         self.done |= set(result.outcomes)
         self._check_clean_accuracy(set(result.outcomes))
         self.on_result()

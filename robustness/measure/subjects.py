@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from data_prep.errors import InputError
 from robustness.laws import FittedLaw, read_law
+from robustness.measure.answers import Sketch, sketch_answers
 from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
 from sdnet_core.speed import accelerate
@@ -30,6 +32,7 @@ class Subject:
         accuracy: what its card records: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
         law: the residual law beside its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
+        sketches: what a model from elsewhere answers to the probe images, by λ; see :meth:`show_probes`.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Subject:
     accuracy: dict[str, Any]
     law: FittedLaw | None = None
     precision: str = "float32"
+    sketches: dict[float | None, Sketch] = field(default_factory=dict)
 
     @property
     def lam(self) -> float | None:
@@ -47,6 +51,15 @@ class Subject:
     def lambdas(self, grid: tuple[float, ...]) -> tuple[float | None, ...]:
         """The λs to measure: the grid, or λ of training if it is empty; one None for a model without λ."""
         return (grid or (self.lam,)) if self.network.has_lam else (None,)
+
+    def show_probes(self, lambdas: Iterable[float | None], size: tuple[int, int], device: torch.device) -> None:
+        """Ask a model from elsewhere, at every λ, for its answers to the probe images, of which its keys are made.
+
+        A network of this project is all in its weights and its configuration, and is not asked.
+        """
+        if isinstance(self.network, ForeignClassifier):
+            for lam in set(lambdas) - self.sketches.keys():
+                self.sketches[lam] = sketch_answers(self.network, lam, size, device)
 
     def reset(self) -> None:
         """Make the model what it was before it was first measured; a network of this project never changes."""
