@@ -48,18 +48,22 @@ def fabricate_run(
     missing: Callable[[dict[str, Any]], bool] = lambda cell: False,
     record: dict[str, Any] | None = None,
     extra_cells: tuple[dict[str, Any], ...] = (),
+    names: tuple[str, ...] = (),
 ) -> Run:
     """Write a run of an SDNet (λ of training 0.1) and a ResNet; ``answer`` says what they answered.
+
+    With ``names`` it is of models without λ that are called so, in the place of both.
 
     ``answer(model, perturbation, severity, lam, split, n)`` returns at least ``correct``, for the SDNet ``residual``.
     """
     directory = RunDirectory(path)
     directory.create()
     cells = []
-    for split, names in (("test", corruptions), ("train", selection)):
-        places = [("clean", 0), *((name, level) for name in names for level in severities)]
+    grids = [(name, (None,)) for name in names] or [(SPARSE, lambdas), (PLAIN, (None,))]
+    for split, perturbations in (("test", corruptions), ("train", selection)):
+        places = [("clean", 0), *((name, level) for name in perturbations for level in severities)]
         for name, severity in places if split == "test" or selection else ():
-            for model, grid in ((SPARSE, lambdas), (PLAIN, (None,))):
+            for model, grid in grids:
                 for lam in grid if split == "test" or model == SPARSE else ():
                     key = f"{split}-{name}-{severity}-{model}-{lam}"
                     cell = {"key": key, "model": model, "data": "made-up", "split": split, "source": "generated"}
@@ -108,6 +112,9 @@ def fabricate_run(
         "environment": {"hardware": {"device": "cpu"}, "system": "Linux", "versions": {"torch": "2"}, "git": {}},
         "cells": cells,
     }
+    if names:
+        plain = fields["models"][1]
+        fields["models"] = [{**plain, "name": name, "lam": None} for name in names]
     directory.write_record({**fields, **(record or {})})
     return Run.open(directory)
 

@@ -22,14 +22,16 @@ import pandas as pd
 
 from robustness.analysis.duels import Choice, Duel, Target, list_duels, name_choice
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.statistics import mcnemar, paired_interval, wilson_interval
-from robustness.analysis.trust import OK, Verdict, judge_rise, judge_transfer, unite
-from robustness.analysis.worst_case import worst_case
+from robustness.analysis.statistics import paired_answers, wilson_interval
+from robustness.analysis.trust import OK, Verdict, grade, judge_rise, judge_transfer, unite
+from robustness.analysis.worst_case import Survivors, find_survivors, worst_case
 from robustness.attack import format_eps
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")
 """Columns of ``cells.csv`` that are of one set of images; empty where the worst of several is taken."""
 _OF_DIFFERENCE = ("", "_low", "_high", "_p", "_trust")
+BEATEN = (0.02, 0.2)
+"""By how much another attack of the run leaves less: SUSPECT above the first, INVALID above the second."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,15 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Attacks:
-    """What the attacks of a run come to: :func:`tabulate_rows`, ``worst_case`` and :func:`transfer_matrix`."""
+    """What the attacks of a run come to: :func:`tabulate_rows`, ``worst_case`` and :func:`transfer_matrix`.
+
+    ``survivors`` are the images behind ``worst``, line by line.
+    """
 
     rows: pd.DataFrame
     worst: pd.DataFrame
     transfers: pd.DataFrame
+    survivors: Sequence[Survivors] = ()
 
     @property
     def is_believed(self) -> bool:
@@ -88,7 +94,9 @@ class Attacks:
         if not run.cells["norm"].notna().any():
             return None
         duels = list_duels(run)
-        return cls(tabulate_rows(run, list_rows(duels)), worst_case(run, duels), transfer_matrix(duels))
+        survivors = find_survivors(run, duels)
+        rows = tabulate_rows(run, list_rows(duels))
+        return cls(rows, worst_case(run, survivors), transfer_matrix(duels), survivors)
 
 
 def list_rows(duels: Sequence[Duel]) -> list[Row]:
@@ -96,8 +104,8 @@ def list_rows(duels: Sequence[Duel]) -> list[Row]:
     rows = [row for duel in duels for row in _rows_of(duel)]
     alike: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        alike.setdefault((*row.duel.target[:3], row.threat, row.shown), []).append(row)
-    return [_compare_budgets(row, alike[*row.duel.target[:3], row.threat, row.shown]) for row in rows]
+        alike.setdefault((row.duel.model, row.duel.norm, row.threat, row.shown), []).append(row)
+    return [_compare_with_others(row, alike[row.duel.model, row.duel.norm, row.threat, row.shown]) for row in rows]
 
 
 def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
@@ -105,7 +113,7 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
 
     Returns:
         The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
-        bootstrap intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
+        intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
         gain_trust`` (minus the accuracy at the λ of training under the same threat model; under ``transfer``, whose
         images were crafted there, under ``whitebox``) and ``versus, …`` (minus that of the baseline model; empty under
         ``transfer``, which the baseline has none of).
@@ -143,18 +151,35 @@ def _find_baseline(baseline: str | None, row: Row, trained: Mapping[tuple[Target
 def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object]:
     if reference is None:
         return {}
-    mean, low, high = paired_interval(row.right.astype(float) - reference.right)
-    values = (mean, low, high, mcnemar(row.right, reference.right), unite([row.verdict, reference.verdict]).mark)
+    values = (*paired_answers(row.right, reference.right), unite([row.verdict, reference.verdict]).mark)
     return {f"{title}{suffix}": value for suffix, value in zip(_OF_DIFFERENCE, values, strict=True)}
 
 
-def _compare_budgets(row: Row, rows: Sequence[Row]) -> Row:
-    """``row`` with what its accuracy at smaller budgets says of it; ``rows`` differ from it in ε alone."""
+def _compare_with_others(row: Row, rows: Sequence[Row]) -> Row:
+    """``row`` with what other numbers of the run say of its accuracy.
+
+    Args:
+        row: of one attack at one ε.
+        rows: of the same model, norm, threat model and λ: any attack, any ε. Images of a smaller ε lie within a larger.
+    """
     duel = row.duel
+    within = [other for other in rows if other.duel.eps <= duel.eps]
     smaller = {
-        format_eps(other.duel.eps, other.duel.norm): other.accuracy for other in rows if other.duel.eps < duel.eps
+        format_eps(other.duel.eps, other.duel.norm): other.accuracy
+        for other in within
+        if other.duel.attack == duel.attack and other.duel.eps < duel.eps
     }
-    return dataclasses.replace(row, verdict=unite([row.verdict, judge_rise(row.accuracy, smaller)]))
+    verdicts = [row.verdict, judge_rise(row.accuracy, smaller)]
+    stronger = min((other for other in within if other.duel.attack != duel.attack), key=_accuracy, default=None)
+    if stronger is not None:
+        name = f"{stronger.duel.attack} at ε = {format_eps(stronger.duel.eps, stronger.duel.norm)}"
+        reason = f"{name} leaves {stronger.accuracy:.1%}, this attack {row.accuracy:.1%}: quote the worst case"
+        verdicts.append(grade(round(row.accuracy - stronger.accuracy, 9), BEATEN, reason))
+    return dataclasses.replace(row, verdict=unite(verdicts))
+
+
+def _accuracy(row: Row) -> float:
+    return row.accuracy
 
 
 def _rows_of(duel: Duel) -> list[Row]:

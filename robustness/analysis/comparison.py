@@ -11,7 +11,7 @@ from data_prep.errors import InputError
 from robustness.analysis.decisions import decide
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import paired_interval
-from robustness.analysis.summary import Places, average, group_corruptions, group_settings, list_planned
+from robustness.analysis.summary import Places, average, group_corruptions, group_settings, is_same, list_planned
 from robustness.grids import format_lam
 from robustness.policies import POLICIES, Validated
 
@@ -65,7 +65,7 @@ class Comparison:
     Args:
         table: one row per perturbation (mean over the severities that both have), mean over the corruptions (where both
             have every cell of the same ones), model, policy and fixed λ that both have. Columns ``perturbation, model,
-            policy, lam, n, severities, first, second`` (accuracies), ``difference, low, high`` (95 % bootstrap interval
+            policy, lam, n, severities, first, second`` (accuracies), ``difference, low, high`` (95 % interval
             over the images); ``severities`` counts the cells that went into the mean.
         left_out: policies that choose among different things in the two runs, and why, a sentence for each model.
     """
@@ -152,7 +152,9 @@ def _compare(first: Run, second: Run, ours: Places, theirs: Places) -> list[dict
         if title not in names and (places != planned or set(names) != set(group_corruptions(second).get(title, []))):
             continue
         one, two = average(ours, places), average(theirs, places)
+        is_one = all(is_same(ours[place], theirs[place]) for place in places)
+        interval = (0.0, 0.0, 0.0) if is_one else paired_interval(two - one)
         row = {"perturbation": title, "n": len(one), "severities": len(places)}
         row |= {"first": one.mean(), "second": two.mean()}
-        rows.append(row | dict(zip(("difference", "low", "high"), paired_interval(two - one), strict=True)))
+        rows.append(row | dict(zip(("difference", "low", "high"), interval, strict=True)))
     return rows

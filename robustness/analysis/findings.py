@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.decisions import decide
 from robustness.analysis.frames import CELL_COLUMNS, Run
+from robustness.analysis.headline import write_headline
+from robustness.analysis.leaderboard import Leaderboard, rank_models
 from robustness.analysis.scores import score
 from robustness.analysis.summary import Settings, group_settings, summarise, tabulate_policies
 
@@ -39,6 +42,16 @@ class Findings:
         settings = group_settings(decide(run))
         policies, summary = tabulate_policies(run, settings), summarise(run, settings)
         return cls(run, settings, policies, summary, score(run, settings), Attacks.of(run))
+
+    @cached_property
+    def board(self) -> Leaderboard:
+        """The models in one table: :func:`~robustness.analysis.leaderboard.rank_models`."""
+        return rank_models(self.run, self.settings, self.summary, self.scores, self.attacks)
+
+    @cached_property
+    def headline(self) -> str:
+        """The run in a sentence or two: :func:`~robustness.analysis.headline.write_headline`."""
+        return write_headline(self.run, self.summary, self.attacks, self.board)
 
     @property
     def cells(self) -> pd.DataFrame:

@@ -122,11 +122,16 @@ class Run:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The model that the others are compared with: the suite's, or the first one without λ; None if all have λ."""
+        """The model that the others are compared with: the suite's, or the first one without λ; None if all have λ.
+
+        One that is no better than chance on clean images is no baseline: it was not trained, or on other classes.
+        """
         if named := self.record["suite"].get("baseline"):
             return str(named)
-        plain = self.corrupted.loc[self.corrupted["lam"].isna(), "model"]
-        return next((model for model in self.models if model in set(plain)), None)
+        plain = self.corrupted.loc[self.corrupted["lam"].isna()]
+        chance = 1 / len(self.record["data"]["classes"])
+        lost = plain.loc[(plain["perturbation"] == "clean") & (plain["ci_low"] <= chance), "model"]
+        return next((model for model in self.models if model in {*plain["model"]} - {*lost}), None)
 
     @cached_property
     def corrupted(self) -> pd.DataFrame:

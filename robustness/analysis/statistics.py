@@ -9,25 +9,24 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
+from scipy.stats import t as student_t
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
 _DRAWS = 2000
 _DRAWN_AT_ONCE = 1 << 22
 """Counts that are drawn at once, to bound the memory."""
-_FEW_VALUES = 3
-"""Of the answers in a single cell, or of their difference."""
 _FEW_IMAGES = 4096
 """Resamples of up to so many images share their draws."""
 _FEW_DIFFERENT, _ROUNDING = 10, 1e-9
 
 
-def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
     Args:
         correct: successes, 0 to ``n``; a sum of shares, such as 2.5 of 5, counts like so many.
-        n: trials, at least 1.
+        n: trials, at least 1; an effective number of them need not be whole.
         z: normal quantile; 95 % by default.
 
     Returns:
@@ -42,44 +41,30 @@ def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, flo
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def clustered_interval(values: ArrayLike, z: float = Z_95) -> tuple[float, float, float]:
-    """Mean and 95 % interval of per-image means: m ± z · sd/√n, the images being the independent units.
-
-    For an accuracy over several severities every image counts once with its mean over the severities: its answers at
-    the severities are not independent, and an interval that pooled them would be too narrow.
-
-    Args:
-        values: (n,) one value per image: a mean accuracy in [0, 1], or a paired difference in [−1, 1].
-        z: normal quantile; 95 % by default.
-
-    Returns:
-        Mean, lower and upper end.
-
-    Source: Liang & Zeger, Biometrika 73(1), 1986, for clusters of equal size (the images) and the identity link.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    mean = float(array.mean())
-    half = z * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else math.nan
-    return mean, mean - half, mean + half
-
-
 def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
     """Mean accuracy or error and its 95 % interval, in [0, 1].
 
-    Wilson's where every image counts 0 or 1, as in a single cell, or all count alike, of which the spread of the
-    images says nothing; otherwise :func:`clustered_interval`, cut off at 0 and 1.
+    Wilson's interval of the mean m for n/d images: d = s²/(m(1 − m)) ≤ 1 is the variance of the images' means over that
+    of single answers, estimated with two images more, one that counts 0 and one that counts 1. Where every image counts
+    0 or 1, as in a single cell, d = 1.
 
     Args:
         values: (n,) one per image, its mean over what it was seen under, in [0, 1].
 
     Returns:
         Mean, lower and upper end.
+
+    Source: Wilson, JASA 22, 1927, for the effective number of images of Kish, Survey Sampling, 1965, section 8.2.
+    Deviation: the two images more, after Agresti & Coull, The American Statistician 52(2), 1998; without them a mean
+    near 1 of few images is covered too seldom (``benchmarks/coverage.py``).
     """
     array = np.asarray(values, dtype=np.float64)
-    if np.isin(array, (0.0, 1.0)).all() or np.ptp(array) == 0:
-        return float(array.mean()), *wilson_interval(float(array.sum()), len(array))
-    mean, low, high = clustered_interval(array)
-    return mean, max(0.0, low), min(1.0, high)
+    n, mean = len(array), float(array.mean())
+    centre = (array.sum() + 1) / (n + 2)
+    variance = (np.square(array).sum() + 1) / (n + 2) - centre**2
+    effect = 1.0 if np.isin(array, (0.0, 1.0)).all() else min(1.0, float(variance / (centre * (1 - centre))))
+    low, high = wilson_interval(mean * n / effect, n / effect)
+    return mean, min(low, mean), max(high, mean)
 
 
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
@@ -125,69 +110,59 @@ def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, 
     return np.concatenate(means)
 
 
-def percentile_intervals(samples: ArrayLike) -> NDArray[np.float64]:
-    """The 2.5 % and 97.5 % quantiles of bootstrap distributions: 95 % percentile intervals.
-
-    Args:
-        samples: (draws, k), of k quantities.
-
-    Returns:
-        (k, 2) lower and upper ends.
+def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % quantiles of a bootstrap distribution, (draws,): the 95 % percentile interval.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
-    ordered: NDArray[np.float64] = np.array(np.transpose(samples), dtype=np.float64, order="C")
-    ordered.sort()
-    last = ordered.shape[1] - 1
-    places = last * np.array([0.025, 0.975])
-    below = places.astype(int)
-    lower, upper = ordered[:, below], ordered[:, np.minimum(below + 1, last)]
-    between: NDArray[np.float64] = lower + (places - below) * (upper - lower)
-    return between
-
-
-def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
-    """:func:`percentile_intervals` of one quantity, (draws,)."""
-    low, high = percentile_intervals(np.asarray(samples)[:, None])[0].tolist()
+    low, high = np.quantile(np.asarray(samples, dtype=np.float64), [0.025, 0.975]).tolist()
     return low, high
 
 
-def paired_intervals(differences: ArrayLike) -> NDArray[np.float64]:
-    """Means of paired differences and their 95 % bootstrap intervals over the images, which are drawn once for all.
+def paired_differences(differences: ArrayLike) -> NDArray[np.float64]:
+    """Means of paired differences, their 95 % intervals over the images, and p of no difference.
+
+    m ± t √(v/(n + 2)), m and v the mean and variance of the n differences and two more, +a and −a, where a is the
+    largest |d| that was seen (1 if none differs), t the quantile of n − 1 degrees of freedom: of single answers, where
+    a = 1, Bonett and Price's interval. p is that of :func:`sign_flip` where at most ten images differ, and otherwise
+    that of the same t.
 
     Args:
         differences: (n, k), a row per image, in [−1, 1]: a right answer counts 1, and an image that was seen at several
             severities counts once, with its mean.
 
     Returns:
-        (k, 3) means, lower and upper ends.
+        (k, 4) means, lower and upper ends in [−1, 1], p.
+
+    Source: Bonett & Price, J. Educational and Behavioral Statistics 37(4), 2012.
+    Deviation: a for means over several answers, and t for z (``benchmarks/coverage.py`` has the coverage).
     """
     array = np.asarray(differences, dtype=np.float64)
-    if len(array) > _FEW_IMAGES:
-        return np.array([_interval_of(*_count(column)) for column in array.T])
-    return np.column_stack([array.mean(axis=0), percentile_intervals(resample_means(array))])
+    n = len(array)
+    sizes = np.abs(array)
+    largest = sizes.max(axis=0, initial=0.0)
+    largest = np.where(largest > _ROUNDING, largest, 1.0)
+    sums, squares = array.sum(axis=0), np.square(array).sum(axis=0) + 2 * largest**2
+    centre = sums / (n + 2)
+    error = np.sqrt((squares / (n + 2) - centre**2) / (n + 2))
+    half = _quantile(n) * error
+    p = 2 * student_t.sf(np.abs(centre) / error, max(n - 1, 1))
+    for column in np.flatnonzero((sizes > _ROUNDING).sum(axis=0) <= _FEW_DIFFERENT):
+        p[column] = sign_flip(array[:, column])
+    mean = sums / n
+    low, high = np.maximum(-1.0, np.minimum(centre - half, mean)), np.minimum(1.0, np.maximum(centre + half, mean))
+    return np.column_stack([mean, low, high, p])
 
 
 def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
-    """:func:`paired_intervals` of one quantity, (n,): mean, lower and upper end."""
-    array = np.asarray(differences, dtype=np.float64)
-    values, counts = _count(array)
-    if len(values) <= _FEW_VALUES:
-        return _interval_of(values, counts)
-    mean, low, high = paired_intervals(array[:, None])[0].tolist()
+    """The mean and interval of :func:`paired_differences` for one quantity, (n,)."""
+    mean, low, high, _ = paired_differences(np.asarray(differences, dtype=np.float64)[:, None])[0].tolist()
     return mean, low, high
 
 
-def _count(array: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    values, counts = np.unique(array, return_counts=True)
-    return tuple(values.tolist()), tuple(counts.tolist())
-
-
-@lru_cache(maxsize=1 << 16)
-def _interval_of(values: tuple[float, ...], counts: tuple[int, ...]) -> tuple[float, float, float]:
-    """:func:`paired_interval` of ``values`` that are there ``counts`` times: a large grid has the same ones often."""
-    rows, weights = np.array(values), np.array(counts)
-    return float(rows @ weights / weights.sum()), *percentile_interval(_resample(rows, weights, _DRAWS, 0))
+@lru_cache(maxsize=64)
+def _quantile(n: int) -> float:
+    return float(student_t.ppf(0.975, max(n - 1, 1)))
 
 
 def sign_flip(differences: ArrayLike) -> float:
@@ -232,10 +207,37 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
 def paired_answers(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float, float]:
     """:func:`paired_interval` of ``first`` − ``second``, (n,) right answers, and their :func:`mcnemar`, from counts."""
     gained, lost = _count_discordant(first, second)
-    counts = {-1.0: lost, 0.0: np.size(first) - gained - lost, 1.0: gained}
-    counts = {value: count for value, count in counts.items() if count}
-    interval = _interval_of(tuple(counts), tuple(counts.values()))
-    return *interval, _two_sided(min(gained, lost), gained + lost)
+    return _compare_counts(gained, lost, np.size(first))
+
+
+@lru_cache(maxsize=1 << 16)
+def _compare_counts(gained: int, lost: int, n: int) -> tuple[float, float, float, float]:
+    mean, centre = (gained - lost) / n, (gained - lost) / (n + 2)
+    half = _quantile(n) * math.sqrt(((gained + lost + 2) / (n + 2) - centre**2) / (n + 2))
+    low, high = max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
+    return mean, low, high, _two_sided(min(gained, lost), gained + lost)
+
+
+def adjust_for_many(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's adjusted p of a family of comparisons: below 0.05, the chance of one false find among all is below 5 %.
+
+    p̃₍ᵢ₎ = max_{j ≤ i} min(1, (m − j + 1) p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎; a NaN is no member of the family and stays one.
+
+    Args:
+        p_values: (m,) p of every comparison, however they depend on one another.
+
+    Returns:
+        (m,) in the order given.
+
+    Source: Holm, Scandinavian J. of Statistics 6(2), 1979.
+    """
+    array = np.asarray(p_values, dtype=np.float64)
+    adjusted = array.copy()
+    known = np.flatnonzero(~np.isnan(array))
+    order = known[np.argsort(array[known], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * array[order]))
+    return adjusted
 
 
 def _count_discordant(first: ArrayLike, second: ArrayLike) -> tuple[int, int]:

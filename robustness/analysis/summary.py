@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from robustness.analysis.decisions import Decision
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import (
     accuracy_interval,
+    adjust_for_many,
     paired_answers,
-    paired_intervals,
-    sign_flip,
+    paired_differences,
     wilson_interval,
 )
 
@@ -30,6 +30,8 @@ Settings = dict[tuple[str, str, str], Places]
 _Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
 """A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
 _NO_SETTING = str(math.nan)
+_NO_DIFFERENCE = (0.0, 0.0, 0.0, 1.0)
+"""The same answers, because of the same λ: no other images would tell them apart."""
 
 
 def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
@@ -37,7 +39,7 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
 
     Returns:
         Columns ``perturbation, severity, model, policy, lam, n, accuracy, ci_low, ci_high`` (Wilson); ``gain, gain_low,
-        gain_high, gain_p``: accuracy minus that at the λ of training, paired image by image, with its bootstrap
+        gain_high, gain_p``: accuracy minus that at the λ of training, paired image by image, with Bonett and Price's
         interval and McNemar's exact p; ``versus, versus_low, versus_high, versus_p``: the same against the baseline
         model; and ``nll, ece, residual, sparsity``.
     """
@@ -60,15 +62,16 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     """Mean accuracy over the severities of every corruption, and over the corruptions, for every model and λ policy.
 
     Every image counts once, with its mean: the images are the independent units of the intervals
-    (:func:`~robustness.analysis.statistics.accuracy_interval`; for differences a bootstrap over the images). A mean
-    over corruptions is given only where none of their cells is missing; the extra corruptions have one of their own.
+    (:func:`~robustness.analysis.statistics.accuracy_interval`, for differences
+    :func:`~robustness.analysis.statistics.paired_differences`). A mean over corruptions is given only where none of
+    their cells is missing; the extra corruptions have one of their own.
 
     Returns:
         Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``, ``gain, gain_low,
         gain_high`` (minus the accuracy at the λ of training) and ``versus, versus_low, versus_high`` (minus that of the
         baseline model), both paired image by image; ``gain_p, versus_p``: McNemar's exact p where the mean is of one
-        cell only, that of the sign-flip test where at most ten images differ. ``lam`` is the mean of the λs that the
-        policy chose.
+        cell only, that of the sign-flip test where at most ten images differ, and else of the t of the interval.
+        ``lam`` is the mean of the λs that the policy chose.
     """
     rows = []
     for title, names in {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}.items():
@@ -87,7 +90,10 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
                 if len(measured) == 1 and measured[0] in reference:
                     row |= _compare_answers(name, places[measured[0]], reference[measured[0]])
                 elif all(place in reference for place in measured):
-                    differences.append((row, name, values - average(reference, measured)))
+                    if all(is_same(places[place], reference[place]) for place in measured):
+                        row |= _name_values(name, _NO_DIFFERENCE)
+                    else:
+                        differences.append((row, name, values - average(reference, measured)))
             rows.append(row)
         _fill_in(differences)
     columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
@@ -98,26 +104,38 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
 def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
     """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is beyond doubt, otherwise 0.
 
-    Its bootstrap interval must exclude zero and p, where there is one, be below 0.05 (McNemar's in a single cell, in a
-    mean in which at most ten images differ that of :func:`~robustness.analysis.statistics.sign_flip`): with a handful
-    of images that tell two models apart, the percentile interval alone is too narrow.
+    Its interval must exclude zero and p be below 0.05: McNemar's in a single cell, in a mean that of
+    :func:`~robustness.analysis.statistics.paired_differences`. This is for one comparison that was chosen beforehand;
+    of a whole table see :func:`find_directions`.
     """
     if row[f"{name}_p"] >= _LEVEL:
         return 0
     return int(row[f"{name}_low"] > 0) - int(row[f"{name}_high"] < 0)
 
 
+def find_directions(table: pd.DataFrame, name: str) -> pd.Series:
+    """:func:`find_direction` for every row of a table, with p adjusted for as many comparisons as it has (Holm)."""
+    adjusted = table.assign(**{f"{name}_p": adjust_for_many(table[f"{name}_p"])})
+    return pd.Series([find_direction(row, name) for row in adjusted.to_dict("records")], index=table.index, dtype=int)
+
+
 def group_corruptions(run: Run) -> dict[str, list[str]]:
     """The corruptions that are averaged together, by the title of their mean, in the order given.
 
-    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart.
+    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart. The
+    noise sweep has a list of its own: all of it is one group.
     """
-    extra = corruption_names("extra")
+    extra = () if run.record["suite"]["profile"] == "sweep" else corruption_names("extra")
     groups = {
         MEAN: [name for name in run.corruptions if name not in extra],
         MEAN_OF_EXTRA: [name for name in run.corruptions if name in extra],
     }
     return {title: members for title, members in groups.items() if members}
+
+
+def find_main_mean(run: Run) -> tuple[str | None, list[str]]:
+    """The mean that a run is summed up by, and its corruptions: of the extra ones only where there are no others."""
+    return next(iter(group_corruptions(run).items()), (None, []))
 
 
 def list_planned(run: Run, names: list[str]) -> list[tuple[str, int]]:
@@ -155,16 +173,28 @@ def average(places: Places, measured: list[tuple[str, int]]) -> NDArray[np.float
     return np.asarray(np.mean(means, axis=0))
 
 
+def is_same(decision: Decision, reference: Decision) -> bool:
+    """Whether both are one model at the same λs, and not two that happen to be right on the same images."""
+    is_one_lam = decision.lam == reference.lam or (math.isnan(decision.lam) and math.isnan(reference.lam))
+    is_right_alike = decision.nll == reference.nll and np.array_equal(decision.correct, reference.correct)
+    return is_one_lam and is_right_alike
+
+
 def _compare_answers(name: str, decision: Decision, reference: Decision) -> dict[str, float]:
     """The difference ``name`` to another decision on the same images, its interval and McNemar's p."""
-    values = paired_answers(decision.correct, reference.correct)
+    if is_same(decision, reference):
+        return _name_values(name, _NO_DIFFERENCE)
+    return _name_values(name, paired_answers(decision.correct, reference.correct))
+
+
+def _name_values(name: str, values: Sequence[float]) -> dict[str, float]:
     return dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), values, strict=True))
 
 
 def _fill_in(differences: list[_Difference]) -> None:
-    """Give rows the means of their differences and the intervals, of which the images are drawn once for all."""
+    """Give rows the means of their differences, the intervals and p."""
     if not differences:
         return
-    intervals = paired_intervals(np.stack([values for _, _, values in differences], axis=1)).tolist()
-    for (row, name, values), interval in zip(differences, intervals, strict=True):
-        row |= zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), (*interval, sign_flip(values)), strict=True)
+    found = paired_differences(np.stack([values for _, _, values in differences], axis=1)).tolist()
+    for (row, name, _), values in zip(differences, found, strict=True):
+        row |= _name_values(name, values)

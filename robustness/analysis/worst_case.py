@@ -4,37 +4,101 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from robustness.analysis.duels import Choice, Duel, plan_of
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import wilson_interval
-from robustness.analysis.trust import judge_transfer, unite
+from robustness.analysis.statistics import paired_answers, wilson_interval
+from robustness.analysis.trust import Verdict, judge_transfer, unite
 
 _COLUMNS = [
     *("model", "lam", "policy", "norm", "eps", "attacks", "n", "accuracy", "ci_low", "ci_high"),
     *("trust", "trust_reason"),
+    *(f"{name}{end}" for name in ("gain", "versus") for end in ("", "_low", "_high", "_p", "_trust")),
 ]
 
 
-def worst_case(run: Run, duels: Sequence[Duel]) -> pd.DataFrame:
-    """The worst case over all attacks and threat models, for every model, norm, ε and λ.
+@dataclass(frozen=True, eq=False)
+class Survivors:
+    """The images of a model, shown at one λ, that withstand every attack within a budget."""
 
-    An attack at a smaller ε in the same norm counts, too: its images lie within the budget. There is a row only where
-    everything that was planned is finished.
+    within: Sequence[Duel]
+    shown: Choice
+    attempts: int
+    right: np.ndarray
+    verdict: Verdict
 
-    Returns:
-        Columns ``model, lam, policy, norm, eps, attacks, n, accuracy, ci_low, ci_high, trust, trust_reason``.
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.within[0].model
+
+    @property
+    def norm(self) -> str:
+        """Of the budget."""
+        return self.within[0].norm
+
+    @property
+    def eps(self) -> float:
+        """The budget."""
+        return max(duel.eps for duel in self.within)
+
+    @property
+    def lam(self) -> float:
+        """λ that the model is shown at; NaN for a policy and for a model without λ."""
+        return self.shown if isinstance(self.shown, float) else math.nan
+
+    @property
+    def policy(self) -> str:
+        """Policy that the model is shown at; empty for a λ and for a model without one."""
+        return self.shown if isinstance(self.shown, str) else ""
+
+    def name_values(self, name: str) -> dict[str, object]:
+        """Accuracy, interval and trust mark, in columns that begin with ``name``."""
+        low, high = wilson_interval(int(self.right.sum()), len(self.right))
+        values = (float(self.right.mean()), low, high, self.verdict.mark)
+        return {f"{name}{end}": value for end, value in zip(("", "_low", "_high", "_trust"), values, strict=True)}
+
+
+def find_survivors(run: Run, duels: Sequence[Duel]) -> list[Survivors]:
+    """The images that withstand all attacks and threat models, for every model, norm, ε and λ.
+
+    An attack at a smaller ε in the same norm counts, too: its images lie within the budget. Only where everything that
+    was planned is finished.
     """
-    lines = [
+    return [
         _combine(within, shown)
         for within in _complete_budgets(run, duels)
         for shown in dict.fromkeys(choice for duel in within for choice in duel.choices)
         if all(duel.is_complete(shown) for duel in within)
     ]
+
+
+def worst_case(run: Run, survivors: Sequence[Survivors]) -> pd.DataFrame:
+    """Robust accuracy: the share of the images that withstand everything.
+
+    Returns:
+        Columns ``model, lam, policy, norm, eps, attacks, n, accuracy, ci_low, ci_high, trust, trust_reason``, and the
+        paired differences ``gain, gain_low, gain_high, gain_p, gain_trust`` (minus that at the λ of training) and
+        ``versus, …`` (minus that of the baseline model at its λ of training).
+    """
+    trained = {(one.model, one.norm, one.eps): one for one in survivors if one.shown == one.within[0].trained}
+    lines = []
+    for one in survivors:
+        own = trained.get((one.model, one.norm, one.eps)) if isinstance(one.within[0].trained, float) else None
+        other = trained.get((str(run.baseline), one.norm, one.eps)) if one.model != run.baseline else None
+        lines.append(_describe(one) | _compare("gain", one, own) | _compare("versus", one, other))
     return pd.DataFrame(lines, columns=_COLUMNS)
+
+
+def _compare(title: str, one: Survivors, other: Survivors | None) -> dict[str, object]:
+    if other is None or other is one:
+        return {}
+    values = (*paired_answers(one.right, other.right), unite([one.verdict, other.verdict]).mark)
+    return {f"{title}{end}": value for end, value in zip(("", "_low", "_high", "_p", "_trust"), values, strict=True)}
 
 
 def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
@@ -52,8 +116,8 @@ def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
                 yield within
 
 
-def _combine(within: Sequence[Duel], shown: Choice) -> dict[str, object]:
-    """What of a model, shown at one λ, withstands all of ``within``.
+def _combine(within: Sequence[Duel], shown: Choice) -> Survivors:
+    """The images of a model, shown at one λ, that withstand all of ``within``.
 
     Every attack is judged for the images that nothing else broke: what a stronger one took does not speak against them.
     """
@@ -65,19 +129,22 @@ def _combine(within: Sequence[Duel], shown: Choice) -> dict[str, object]:
     right = np.logical_and.reduce(list(tried.values()))
     if len(tried) == len(within):
         verdicts.append(judge_transfer(right, {}))
-    verdict = unite(verdicts)
-    low, high = wilson_interval(int(right.sum()), len(right))
+    return Survivors(within, shown, len(tried), right, unite(verdicts))
+
+
+def _describe(one: Survivors) -> dict[str, object]:
+    low, high = wilson_interval(int(one.right.sum()), len(one.right))
     return {
-        "model": within[0].model,
-        "lam": shown if isinstance(shown, float) else math.nan,
-        "policy": shown if isinstance(shown, str) else "",
-        "norm": within[0].norm,
-        "eps": max(duel.eps for duel in within),
-        "attacks": len(tried),
-        "n": len(right),
-        "accuracy": float(right.mean()),
+        "model": one.model,
+        "lam": one.lam,
+        "policy": one.policy,
+        "norm": one.norm,
+        "eps": one.eps,
+        "attacks": one.attempts,
+        "n": len(one.right),
+        "accuracy": float(one.right.mean()),
         "ci_low": low,
         "ci_high": high,
-        "trust": verdict.mark,
-        "trust_reason": verdict.reason,
+        "trust": one.verdict.mark,
+        "trust_reason": one.verdict.reason,
     }

@@ -20,8 +20,9 @@ from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look
-from robustness.analysis.page import headline, to_embedded_json, write_page
+from robustness.analysis.page import to_embedded_json, write_page
 from robustness.analysis.page_data import collect
+from robustness.analysis.worst_case import worst_case
 
 HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
 
@@ -235,7 +236,9 @@ ATTACKS = [
 def write_attacked(folder, rows=ATTACKS):
     """The findings of a run of attacks only, with these rows; its report is written."""
     findings = Findings.of(fabricate_run(folder, corruptions=()))
-    attacked = dataclasses.replace(findings, attacks=Attacks(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame()))
+    attacked = dataclasses.replace(
+        findings, attacks=Attacks(pd.DataFrame(rows), worst_case(findings.run, ()), pd.DataFrame())
+    )
     write_page(attacked)
     return attacked
 
@@ -264,25 +267,6 @@ def test_a_run_of_attacks_shows_its_curves_and_no_empty_section(opened, tmp_path
     assert "sparse adaptive 40.0\u00a0% at 8/255" in run_script(opened, curves)
     assert len(opened.find_elements("css selector", "#budgets .cross")) == 1
     assert opened.get_log("browser") == []
-
-
-def test_the_headline_of_attacks_is_the_worst_case_at_the_largest_budget_that_anything_survives(tmp_path):
-    assert headline(write_attacked(tmp_path / "a")) == (
-        "Under pgd within L∞ 8/255 sparse keeps 30.0\u00a0% accuracy [20.0, 40.0], whatever λ the attacker assumes, "
-        "no measurable difference to plain; none of 1 other λs is measurably better (trust: OK)."
-    )
-    better = [{**row, "gain_p": 0.01} if row["gain"] == 0.1 else row for row in ATTACKS]
-    assert "; 1 of 1 other λs is measurably better" in headline(write_attacked(tmp_path / "b", better))
-    hidden = [{**row, "gain_trust": "INVALID"} if row["gain"] == 0.1 else row for row in better]
-    assert "; none of 1 other λs is measurably better" in headline(write_attacked(tmp_path / "hidden", hidden))
-    masked = [{**row, "versus_trust": "INVALID"} if row["versus_p"] == 0.6 else row for row in ATTACKS]
-    assert "assumes; none of 1 other" in headline(write_attacked(tmp_path / "masked", masked)), "no word of plain"
-    larger = [*ATTACKS, attack("sparse", "adaptive", 0.5, 0.9, eps=16 / 255, trust="INVALID")]
-    assert "within L∞ 8/255" in headline(write_attacked(tmp_path / "larger", larger)), (
-        "nothing survives 16/255 for sure"
-    )
-    plain = headline(write_attacked(tmp_path / "c", [{**row, "model": "sparse"} for row in ATTACKS[-1:]]))
-    assert plain == "Under pgd within L∞ 8/255 sparse keeps 25.0\u00a0% accuracy [15.0, 35.0] (trust: SUSPECT)."
 
 
 def test_the_way_to_cite_is_that_of_the_citation_file(tmp_path):
@@ -365,17 +349,3 @@ def test_embedded_json_cannot_end_its_element():
     text = to_embedded_json({"a": "</script>", "b": [float("nan"), np.float32(0.5), np.int64(2)], "c": "\u2028"})
     assert "<" not in text
     assert json.loads(text) == {"a": "</script>", "b": [None, 0.5, 2], "c": "\u2028"}
-
-
-def test_the_headline_claims_only_what_its_interval_shows(tmp_path):
-    def answer(model, perturbation, severity, lam, split, n):
-        right = {"plain": 20, 0.1: 30, 0.5: 31}[lam or model]
-        return {"correct": np.arange(n) < right, "residual": np.full(n, 100.0)}
-
-    law = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {}, "points": []}
-    law |= {"law": {"slope": 0.1, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
-    text = headline(Findings.of(fabricate_run(tmp_path, answer=answer, law=law)))
-    assert text == (
-        "Under 2 corruptions sparse keeps 75.0\u00a0% accuracy, 25.0 points more than plain; "
-        "choosing λ image by image adds nothing measurable."
-    )

@@ -49,7 +49,7 @@ def test_the_best_is_bold_only_beyond_doubt(tmp_path):
 
 
 def test_a_handful_of_images_makes_nothing_bold(tmp_path):
-    """5 to 0 of 40: the bootstrap interval excludes zero, McNemar's p is 0.06; 8 to 0 make it 0.008."""
+    """5 to 0 of 40: the interval is open to zero, McNemar's p is 0.06; 8 to 0 make it 0.008."""
 
     def answer_closely(model, perturbation, severity, lam, split, n):
         ahead = 8 if perturbation == "contrast" else 5
@@ -57,7 +57,7 @@ def test_a_handful_of_images_makes_nothing_bold(tmp_path):
 
     findings = Findings.of(fabricate_run(tmp_path, answer=answer_closely, law=LAW, severities=(1,)))
     gains = findings.summary[findings.summary["policy"] == "residual"].set_index("perturbation")
-    assert (gains["gain_low"] > 0).all()
+    assert gains.loc["gaussian_noise", "gain_low"] < 0 < gains.loc["contrast", "gain_low"]
     assert gains.loc["gaussian_noise", "gain_p"] == 0.0625
     assert gains.loc["mean of corruptions", "gain_p"] == 2 / 2**8, "eight images differ, all one way"
     best = tabulate_severities(findings, "sparse").set_index(["corruption", "severity"])["best"]

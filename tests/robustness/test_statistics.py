@@ -9,13 +9,12 @@ import pytest
 
 from robustness.analysis.statistics import (
     accuracy_interval,
-    clustered_interval,
+    adjust_for_many,
     mcnemar,
     paired_answers,
+    paired_differences,
     paired_interval,
-    paired_intervals,
     percentile_interval,
-    percentile_intervals,
     resample_means,
     sign_flip,
     wilson_interval,
@@ -35,29 +34,25 @@ def test_wilson_interval_at_the_ends():
     assert wilson_interval(100, 100)[1] == pytest.approx(1.0)
 
 
-def test_clustered_interval_by_hand():
-    mean, low, high = clustered_interval([0.0, 1.0, 1.0, 0.5], z=2.0)
-    deviation = math.sqrt((0.625**2 + 2 * 0.375**2 + 0.125**2) / 3)
-    assert mean == 0.625
-    assert high - mean == pytest.approx(2 * deviation / 2)
-    assert low == pytest.approx(mean - (high - mean))
-
-
-def test_the_interval_of_an_accuracy_stays_within_its_range():
-    """All right: Wilson's, which is not a point; nearly all right: cut off at 1."""
-    assert accuracy_interval(np.ones(10)) == (1.0, *wilson_interval(10, 10))
-    assert accuracy_interval(np.arange(20) < 15) == (0.75, *wilson_interval(15, 20))
-    assert accuracy_interval(np.full(10, 0.5)) == (0.5, *wilson_interval(5, 10)), "alike is not certain"
-    mean, low, high = accuracy_interval([1.0, 1.0, 1.0, 0.2])
-    assert (low, high) == (pytest.approx(clustered_interval([1.0, 1.0, 1.0, 0.2])[1]), 1.0)
-    assert accuracy_interval([0.0, 0.0, 0.0, 0.8])[1] == 0.0
-    assert mean == pytest.approx(0.8)
+def test_the_interval_of_an_accuracy_is_wilsons_for_as_many_images_as_its_spread_is_worth():
+    """Ten images of single answers; of means over severities, which spread less, as if there were more images."""
+    assert accuracy_interval(np.ones(10)) == pytest.approx((1.0, *wilson_interval(10, 10)))
+    assert accuracy_interval(np.arange(20) < 15) == pytest.approx((0.75, *wilson_interval(15, 20)))
+    values = np.array([1.0, 0.5, 0.5, 0.0])
+    effect = ((1 + 0.25 + 0.25 + 1) / 6 - 0.25) / 0.25
+    mean, low, high = accuracy_interval(values)
+    assert (mean, low, high) == pytest.approx((0.5, *wilson_interval(2 / effect, 4 / effect)))
+    alike = accuracy_interval(np.full(10, 0.5))
+    assert wilson_interval(5, 10)[0] < alike[1] < 0.5 < alike[2] < wilson_interval(5, 10)[1]
+    mean, low, high = accuracy_interval([1.0] * 49 + [0.8])
+    assert mean == pytest.approx(0.996)
+    assert 0.9 < low < mean < high < 1
 
 
 def test_repeating_the_answers_of_an_image_does_not_narrow_the_interval():
     """Five equal severities tell no more than one: a pooled interval would shrink by √5."""
     once = np.random.default_rng(0).random(200) < 0.7
-    assert clustered_interval(once) == clustered_interval(np.stack([once] * 5).mean(axis=0))
+    assert accuracy_interval(once) == accuracy_interval(np.stack([once] * 5).mean(axis=0))
 
 
 def test_bootstrap_means_have_the_moments_of_the_mean():
@@ -81,14 +76,52 @@ def test_the_same_seed_draws_the_same_and_pieces_change_nothing_but_memory(monke
 
 def test_the_percentile_interval_is_the_middle_95_percent():
     assert percentile_interval(np.arange(1001)) == (25.0, 975.0)
+    assert percentile_interval([0.25]) == (0.25, 0.25)
 
 
-def test_the_paired_interval_of_a_constant_gain_is_a_point_and_of_none_includes_zero():
-    assert paired_interval(np.full(10, 0.25)) == (0.25, 0.25, 0.25)
-    mean, low, high = paired_interval(np.repeat([-1.0, 0.0, 1.0], [10, 80, 10]))
-    assert mean == 0
-    assert low < 0 < high
-    assert high == pytest.approx(1.96 * math.sqrt(0.2 / 100), abs=0.01)
+def test_the_interval_of_a_paired_difference_by_hand():
+    """Bonett and Price with t for z: (3 − 1)/52 ± t₄₉ √((6/52 − (2/52)²)/52)."""
+    first, second = np.array([True] * 3 + [False] * 47), np.array([False] * 3 + [True] + [False] * 46)
+    half = 2.0095752 * math.sqrt((6 / 52 - (2 / 52) ** 2) / 52)
+    difference, low, high, p = paired_answers(first, second)
+    assert (difference, low, high) == pytest.approx((0.04, 2 / 52 - half, 2 / 52 + half))
+    assert p == mcnemar(first, second)
+    assert paired_interval(first.astype(float) - second) == pytest.approx((difference, low, high))
+
+
+def test_where_no_image_differs_the_interval_still_has_a_width():
+    """None of 50 differ: of all images, up to about 5 % may. A whole difference stays within −1 and 1."""
+    difference, low, high, p = paired_answers(np.ones(50, bool), np.ones(50, bool))
+    assert (difference, p) == (0, 1)
+    assert -0.06 < low < 0 < high < 0.06
+    assert paired_answers(np.ones(50, bool), np.zeros(50, bool))[2] == 1.0
+
+
+def test_many_quantities_are_compared_as_each_alone():
+    """Means over five answers: the pseudo-images are as far out as the largest difference, p is the interval's."""
+    rng = np.random.default_rng(0)
+    values = rng.choice([-0.4, -0.2, 0, 0.2, 0.6], (100, 3))
+    found = paired_differences(values)
+    for column, (mean, low, high, p) in zip(values.T, found.tolist(), strict=True):
+        padded = np.append(column, [0.6, -0.6])
+        error = padded.std() / math.sqrt(102)
+        assert (mean, low, high) == pytest.approx(
+            (column.mean(), padded.mean() - 1.9842169 * error, padded.mean() + 1.9842169 * error)
+        )
+        assert (p < 0.05) == (low > 0 or high < 0)
+        assert paired_interval(column) == pytest.approx((mean, low, high))
+    few = np.zeros((100, 1))
+    few[:4] = 0.2
+    assert paired_differences(few)[0, 3] == sign_flip(few[:, 0]) == pytest.approx(2 / 16)
+
+
+def test_holm_by_hand():
+    """Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, and never below the one before."""
+    assert adjust_for_many([0.04, 0.01, math.nan, 0.03, 0.02]) == pytest.approx(
+        [0.06, 0.04, math.nan, 0.06, 0.06], nan_ok=True
+    )
+    assert adjust_for_many([0.6, 0.9]).tolist() == [1, 1]
+    assert adjust_for_many([]).tolist() == []
 
 
 def test_mcnemar_by_hand():
@@ -102,26 +135,6 @@ def test_mcnemar_by_hand():
     assert mcnemar(np.ones(40, bool), np.zeros(40, bool)) == pytest.approx(2 / 2**40)
 
 
-def test_intervals_of_many_quantities_are_those_of_each():
-    """Means of five answers of 100 images; of up to three values equal images are drawn together: other draws."""
-    rng = np.random.default_rng(0)
-    values = rng.choice([-0.4, -0.2, 0, 0.2, 0.4, 0.6], (100, 4))
-    values[:, 3] = rng.choice([-1, 0, 1], 100)
-    intervals = paired_intervals(values)
-    for column, (mean, low, high) in zip(values.T, intervals, strict=True):
-        drawn = resample_means(column, draws=20_000, seed=1)
-        assert mean == pytest.approx(column.mean())
-        assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.1 * (high - low))
-        assert paired_interval(column) == pytest.approx((mean, low, high), abs=0.1 * (high - low))
-    assert paired_interval(values[:, 0]) == pytest.approx(tuple(intervals[0]), abs=1e-12)
-
-
-def test_percentiles_lie_between_the_draws_as_numpy_says():
-    samples = np.random.default_rng(0).random((57, 3))
-    np.testing.assert_allclose(percentile_intervals(samples), np.quantile(samples, [0.025, 0.975], axis=0).T)
-    assert percentile_interval([0.25]) == (0.25, 0.25)
-
-
 def test_the_sign_flip_test_of_few_images_by_hand():
     """Four images gain alike: of 16 signs two are as extreme. Of single answers it is McNemar's test."""
     assert sign_flip([0.2] * 4 + [0.0] * 96) == pytest.approx(2 / 16)
@@ -131,19 +144,3 @@ def test_the_sign_flip_test_of_few_images_by_hand():
     assert math.isnan(sign_flip(np.ones(11)))
     first, second = np.array([True] * 6 + [False] * 3), np.array([False] * 5 + [True, True, False, False])
     assert sign_flip(first.astype(float) - second) == pytest.approx(mcnemar(first, second))
-
-
-def test_many_images_have_the_intervals_of_few(monkeypatch):
-    """Drawn over distinct values instead of images: another order of the same draws."""
-    values = np.random.default_rng(0).choice([-0.4, -0.2, 0, 0.2, 0.6], (300, 3))
-    shared = paired_intervals(values)
-    monkeypatch.setattr("robustness.analysis.statistics._FEW_IMAGES", 100)
-    np.testing.assert_allclose(paired_intervals(values), shared, atol=0.006)
-    assert not np.array_equal(paired_intervals(values), shared)
-
-
-def test_paired_answers_are_what_their_differences_and_mcnemar_say():
-    first, second = np.array([True] * 7 + [False] * 5), np.array([True] * 3 + [False] * 7 + [True] * 2)
-    difference = first.astype(float) - second
-    assert paired_answers(first, second) == (*paired_interval(difference), mcnemar(first, second))
-    assert paired_answers(first, first) == (0, 0, 0, 1)

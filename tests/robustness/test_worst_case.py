@@ -5,69 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from fabricate import PLAIN, SPARSE, TRAINED, fabricate_run
+import pytest
+from attempts import STRONG, WEAK, Attempt, N, crafted, fabricate_attacks
+from fabricate import PLAIN, SPARSE
 
 from robustness.analysis.attack_figures import draw_accuracy_by_eps, draw_transfer_matrix
 from robustness.analysis.attack_tables import list_reasons, widen_attacks
 from robustness.analysis.attacks import Attacks
-from robustness.analysis.frames import Run
-from robustness.analysis.trust import INVALID, OK
-
-N = 100
-EPS = 8 / 255
-STRONG = np.arange(N) >= 90
-"""A strong attack breaks 90 of 100 images, a weak one 10 of them."""
-WEAK = np.arange(N) >= 10
-
-
-def crafted(right: np.ndarray, **changes: object) -> pd.DataFrame:
-    """Outcomes of an attack that leaves ``right``, with probes of 20 of them that break nothing."""
-    tried = np.where(right & (np.cumsum(right) <= 20), 1, -1)
-    columns = {
-        "index": np.arange(N),
-        "label": 0,
-        "predicted": np.where(right, 0, 1),
-        "predicted_again": np.where(right, 0, 1),
-        "correct": right,
-        "attacked": True,
-        "broken_by": np.where(right, "", "restart-0"),
-        "stages": "restart-0",
-        "dropped": False,
-        "distance": 0.03,
-        "in_range": True,
-        "zero_gradient": 0.0,
-        "unstable": False,
-        "distribution": False,
-        "unbounded": np.where(np.arange(N) < 20, 0, -1),
-        "long": tried,
-        "square": tried,
-    }
-    return pd.DataFrame({**columns, **changes})
-
-
-Attempt = tuple[str, str, float | None, float | None, pd.DataFrame]
-
-
-def fabricate(folder: Path, *attempts: Attempt) -> Run:
-    """A run with these attempts: model, attack, λ crafted for, λ shown at, outcomes; every clean image is right."""
-    cells = [
-        {"key": f"{model}-{attack}-{made}-{shown}", "model": model, "perturbation": attack, "severity": 0}
-        | {"lam": shown, "crafted_lam": made, "policy": "", "crafted_policy": "", "norm": "linf", "eps": EPS}
-        | {"trained_lam": TRAINED if model == SPARSE else None, "threat": "whitebox" if made == shown else "transfer"}
-        for model, attack, made, shown, _ in attempts
-    ]
-    run = fabricate_run(
-        folder, corruptions=(), n=N, answer=lambda *_: {"correct": np.ones(N)}, extra_cells=tuple(cells)
-    )
-    for cell, attempt in zip(cells, attempts, strict=True):
-        run.directory.write_outcome(str(cell["key"]), attempt[-1], {"seconds": 1.0})
-    run.record["suite"]["threats"] = ["whitebox", "transfer", "adaptive"]
-    return Run(run.directory, run.record)
+from robustness.analysis.trust import INVALID, OK, SUSPECT
 
 
 def analyse(folder: Path, *attempts: Attempt) -> Attacks:
-    attacks = Attacks.of(fabricate(folder, *attempts))
+    attacks = Attacks.of(fabricate_attacks(folder, *attempts))
     assert attacks is not None
     return attacks
 
@@ -141,7 +90,7 @@ def test_a_difference_has_the_worse_mark_of_its_two_numbers(tmp_path):
 
 
 def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
-    run = fabricate(tmp_path, *one_silent_lambda())
+    run = fabricate_attacks(tmp_path, *one_silent_lambda())
     attacks = Attacks.of(run)
     assert attacks is not None
     (matrix,) = draw_transfer_matrix(attacks.transfers[attacks.transfers["model"] == SPARSE]).axes
@@ -179,3 +128,37 @@ def test_comparisons_that_the_run_does_not_hold_are_told(tmp_path):
     assert row["trust"] == OK
     assert row["trust_reason"] == "not checked: images crafted at another λ; not checked: a smaller ε"
     assert attacks.worst["trust_reason"].tolist() == ["not checked: images crafted at another λ"]
+
+
+def test_a_number_that_another_attack_beats_by_more_than_two_points_is_marked(tmp_path):
+    """Two points less are chance; 3 make it SUSPECT, 80 INVALID; the stronger attack's own number stands."""
+    marks = {}
+    for taken in (12, 13, 90):
+        strong = crafted(np.arange(N) >= taken)
+        attacks = analyse(
+            tmp_path / f"{taken}", (PLAIN, "weak", None, None, crafted(WEAK)), (PLAIN, "strong", None, None, strong)
+        )
+        rows = attacks.rows.set_index("perturbation")
+        marks[taken] = rows["trust"].tolist()
+        assert attacks.worst["accuracy"].tolist() == [(N - taken) / N]
+    assert marks == {12: [OK, OK], 13: [SUSPECT, OK], 90: [INVALID, OK]}
+    reason = rows.loc["weak", "trust_reason"]
+    assert "strong at ε = 8/255 leaves 10.0%, this attack 90.0%: quote the worst case" in reason
+
+
+def test_the_worst_case_is_paired_with_that_at_the_lambda_of_training_and_of_the_baseline(tmp_path):
+    """10 images of 100 withstand at λ = 0.1 and of the ResNet, at λ = 0.5 the same and 30 more."""
+    better = np.arange(N) >= 60
+    attacks = analyse(
+        tmp_path,
+        (SPARSE, "pgd", 0.1, 0.1, crafted(STRONG)),
+        (SPARSE, "pgd", 0.5, 0.5, crafted(better)),
+        (PLAIN, "pgd", None, None, crafted(STRONG)),
+    )
+    at_half = attacks.worst[attacks.worst["lam"] == 0.5].iloc[0]
+    assert at_half["gain"] == at_half["versus"] == 0.3
+    assert at_half["gain_p"] == at_half["versus_p"] == pytest.approx(2 / 2**30)
+    at_trained = attacks.worst[attacks.worst["lam"] == 0.1].iloc[0]
+    assert np.isnan(at_trained["gain"])
+    assert (at_trained["versus"], at_trained["versus_p"], at_trained["versus_trust"]) == (0, 1, OK)
+    assert attacks.worst[attacks.worst["model"] == PLAIN][["gain", "versus"]].isna().all(axis=None)

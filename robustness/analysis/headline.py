@@ -1,0 +1,143 @@
+"""A run in a sentence or two: nothing that its intervals do not show, and nothing chosen by how it turned out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from robustness.analysis.attacks import Attacks
+from robustness.analysis.frames import Run
+from robustness.analysis.leaderboard import Leaderboard
+from robustness.analysis.summary import find_direction, find_directions, find_main_mean
+from robustness.analysis.trust import OK
+from robustness.attack import NORMS, format_eps
+
+_NBSP = "\N{NO-BREAK SPACE}"
+_AGAINST = ("more than", "less than", "no measurable difference to")
+_FEW = 4
+"""Models that are named; of more their number is said."""
+
+
+def write_headline(run: Run, summary: pd.DataFrame, attacks: Attacks | None, board: Leaderboard) -> str:
+    """The headline of a run.
+
+    Of a run with λ it speaks of the first model that has one, at its λ of training, and of the first λ policy in a
+    fixed order: never of ``oracle`` nor of the λ that came out best. Of several models without λ it names the one that
+    leads and those that cannot be told apart from it. Of attacks it gives the worst case at the suite's largest ε.
+    """
+    has_lam = bool((summary["policy"] == "trained").any())
+    parts = [_say_corruptions(run, summary) if has_lam else _say_leader(run, board)]
+    if attacks is not None and (has_lam or not board.measure.startswith("robust")):
+        parts.append(_say_attacks(run, attacks))
+    said = [part for part in parts if part]
+    return " ".join(said) or f"{', '.join(run.models)}: accuracy on {run.record['data']['title']}."
+
+
+def _say_corruptions(run: Run, summary: pd.DataFrame) -> str | None:
+    """The first model at its λ of training, against the baseline, and one λ policy that needs no test label."""
+    title, names = find_main_mean(run)
+    means = summary[summary["perturbation"] == title]
+    trained = means[means["policy"] == "trained"]
+    if not len(trained):
+        return None
+    start = trained.iloc[0]
+    model = str(start["model"])
+    sentence = f"{_under(len(names), title)} {model} keeps {_accuracy(start)}"
+    if pd.notna(start["versus"]):
+        sentence += f", {_differ('versus', start, *_AGAINST)} {run.baseline}"
+    for policy, way in (("residual", "image by image"), ("validated", "on training images")):
+        chosen = means[(means["model"] == model) & (means["policy"] == policy)]
+        if len(chosen):
+            row = chosen.iloc[0]
+            verb = "costs" if find_direction(row, "gain") < 0 else "adds"
+            gain = _differ("gain", row, "on top", "", "nothing measurable").strip()
+            return f"{sentence}; choosing λ {way}{_own_up(run, model, policy, names)} {verb} {gain}."
+    return f"{sentence}."
+
+
+def _own_up(run: Run, model: str, policy: str, names: Sequence[str]) -> str:
+    """What a policy learnt from the very kinds of corruption that it is judged on; empty for nothing."""
+    if policy != "residual" or model not in run.laws:
+        return ""
+    learnt = {point.noise for point in run.laws[model].points if point.fitted} & set(names)
+    return f" (by a law fitted on training images under {len(learnt)} of these {len(names)})" if learnt else ""
+
+
+def _say_leader(run: Run, board: Leaderboard) -> str | None:
+    """The only model, or the one that leads and the others that cannot be told apart from it."""
+    ranked = board.table[board.table[board.measure].notna()]
+    if not len(ranked):
+        return None
+    row, model = ranked.iloc[0], ranked.iloc[0]["model"]
+    title, names = find_main_mean(run)
+    if board.measure == "mean":
+        where = _under(len(names), title)
+    elif board.measure == "clean":
+        where = "On clean images"
+    else:
+        where = f"Under every attack of the run within {board.threats[board.measure]}"
+    mark = f" (trust: {row[f'{board.measure}_trust']})" if board.measure in board.threats else ""
+    kept = f"{_accuracy(row, board.measure)}{mark}"
+    if len(ranked) == 1:
+        return f"{where} {model} keeps {kept}."
+    alike = [name for name in str(row["alike"] or "").split("; ") if name and pd.notna(row["rank_from"])]
+    if pd.isna(row["rank_from"]):
+        return f"{where} {model} seems to keep {kept}, which is not to be believed."
+    if not alike:
+        return f"{where} {model} keeps most of {len(ranked)} models: {kept}."
+    named = " and ".join(filter(None, (", ".join(alike[:-1]), alike[-1])))
+    others = named if len(alike) <= _FEW else f"{len(alike)} others"
+    tested = f"({len(ranked)} models, all pairs tested)"
+    return f"{where} {model} keeps {kept}; {others} cannot be told apart from it {tested}."
+
+
+def _say_attacks(run: Run, attacks: Attacks) -> str | None:
+    """The worst case of the first model that is attacked, at its λ of training and the largest ε of the first norm.
+
+    And whether another λ is better, tested for all of them together. Nothing with a mark is compared with.
+    """
+    asked = [cell for cell in run.record["cells"] if cell.get("norm") is not None]
+    norm = asked[0]["norm"]
+    model = next(name for name in run.models if name in {cell["model"] for cell in asked})
+    eps = max(float(cell["eps"]) for cell in asked if cell["norm"] == norm)
+    budget = f"{NORMS[norm]} {format_eps(eps, norm)}"
+    worst = attacks.worst
+    rows = worst[(worst["model"] == model) & (worst["norm"] == norm) & (worst["eps"] == eps) & (worst["policy"] == "")]
+    trained = next(m["lam"] for m in run.record["models"] if m["name"] == model)
+    at_trained = rows[rows["lam"].isna() | (rows["lam"] == trained)]
+    if not len(at_trained):
+        return f"The attacks on {model} within {budget} are not finished."
+    row = at_trained.iloc[0]
+    sentence = f"Under every attack of the run within {budget} {model} keeps {_accuracy(row)}"
+    if len(rows) > 1:
+        sentence += ", whatever λ the attacker assumes"
+    if row["versus_trust"] == OK:
+        sentence += f", {_differ('versus', row, *_AGAINST)} {run.baseline}"
+    others = rows[rows["gain"].notna()]
+    if len(others):
+        better = int((find_directions(others[others["gain_trust"] == OK], "gain") > 0).sum())
+        count = f"{better or 'none'} of the {len(others)} other λs" if len(others) > 1 else "the other λ"
+        verb = "is not" if len(others) == 1 and not better else "is" if better < 2 else "are"
+        sentence += f"; {count} {verb} measurably better" + (", all tested together" if len(others) > 1 else "")
+    return f"{sentence} (trust: {row['trust']})."
+
+
+def _under(count: int, title: str | None) -> str:
+    kind = "extra corruption" if title and "extra" in title else "corruption"
+    return f"Under {count} {kind}{'s' * (count != 1)}"
+
+
+def _accuracy(row: pd.Series, name: str = "accuracy") -> str:
+    low, high = ("ci_low", "ci_high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
+    return f"{100 * row[name]:.1f}{_NBSP}% accuracy [{100 * row[low]:.1f}, {100 * row[high]:.1f}]"
+
+
+def _differ(name: str, row: pd.Series, more: str, less: str, neither: str) -> str:
+    """A paired difference in words, with its interval in the direction that is said."""
+    direction = find_direction(row, name)
+    if not direction:
+        return neither
+    value, low, high = (direction * 100 * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    ends = sorted((low, high))
+    return f"{value:.1f} points [{ends[0]:.1f}, {ends[1]:.1f}] {more if direction > 0 else less}"

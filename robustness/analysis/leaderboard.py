@@ -1,0 +1,160 @@
+"""The models of a run in one table, and which of them its images can tell apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustness.analysis.attacks import Attacks
+from robustness.analysis.frames import Run
+from robustness.analysis.statistics import adjust_for_many, paired_answers, paired_differences
+from robustness.analysis.summary import Settings, average, find_main_mean, list_planned
+from robustness.analysis.trust import INVALID
+from robustness.attack import NORMS, format_eps
+
+_LEVEL = 0.05
+_SCORES = ("mce", "relative_mce", "mce_alexnet")
+_OF_NONE = ("none", "trained", "fixed")
+"""Policies that a leaderboard may show, the first that a model has."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Every model once: without λ, or at its λ of training (if that was not measured, at the nearest that was).
+
+    Args:
+        table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the models
+            that are beyond doubt better, and the models that are not beyond doubt worse, NaN where nothing can be
+            ranked; ``alike``: those that cannot be told apart from it, separated by ``; ``; ``clean``, ``mean`` (over
+            the corruptions), ``mce, relative_mce, mce_alexnet``, and a column for every one of ``threats``, each with
+            ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
+        measure: the column that ranks.
+        threats: norm and ε in words, by column.
+    """
+
+    table: pd.DataFrame
+    measure: str
+    threats: dict[str, str]
+
+    @property
+    def is_contest(self) -> bool:
+        """Whether there are several models to rank."""
+        return bool(self.table["rank_from"].notna().sum() > 1)
+
+
+def rank_models(
+    run: Run, settings: Settings, summary: pd.DataFrame, scores: pd.DataFrame, attacks: Attacks | None
+) -> Leaderboard:
+    """Rank the models by their mean over the corruptions; without corruptions by their worst case; else clean.
+
+    Two models are told apart where a paired test over the images does so (McNemar's for single answers, otherwise that
+    of :func:`~robustness.analysis.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case
+    is that of the first norm at its largest ε; one that is marked INVALID is not ranked.
+    """
+    title, names = find_main_mean(run)
+    planned = list_planned(run, names or ["clean"])
+    worst = None if attacks is None else attacks.worst
+    budgets = [] if worst is None else list(worst[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
+    threats = {name_threat(norm, eps): f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in budgets}
+    measure = "mean" if title else max_threat(budgets) or "clean"
+    rows, values = [], {}
+    for model in run.models:
+        entry = _find_entry(run, summary, model)
+        if entry is None:
+            continue
+        policy, lam = entry
+        own = summary[_is_of(summary, model, policy, lam)].set_index("perturbation")
+        row: dict[str, Any] = {"model": model, "lam": lam}
+        row |= _take(own, "clean", "clean") | _take(own, title, "mean")
+        row |= {"n": own["n"].iloc[0]} if len(own) else {}
+        of_scores = scores[_is_of(scores, model, policy, lam)]
+        for name in _SCORES if len(of_scores) else ():
+            row |= {f"{name}{end}": of_scores.iloc[0][f"{name}{end}"] for end in ("", "_low", "_high")}
+        for survivors in () if attacks is None else attacks.survivors:
+            if survivors.model == model and (survivors.lam == lam or math.isnan(lam)) and not survivors.policy:
+                threat = name_threat(survivors.norm, survivors.eps)
+                row |= survivors.name_values(threat)
+                if threat == measure and row[f"{threat}_trust"] != INVALID:
+                    values[model] = survivors.right.astype(float)
+        places = settings.get((model, policy, str(lam if policy == "fixed" else math.nan)), {})
+        if measure in ("mean", "clean") and planned and all(place in places for place in planned):
+            values[model] = average(places, planned)
+        rows.append(row)
+    ends = [f"{name}{end}" for name in ("clean", "mean", *_SCORES, *threats) for end in ("", "_low", "_high")]
+    columns = ["model", "lam", "n", "rank_from", "rank_to", "alike", *ends, *(f"{name}_trust" for name in threats)]
+    ranks = rank_values(values)
+    table = pd.DataFrame([{**row, **ranks.get(row["model"], {})} for row in rows], columns=columns)
+    table = table.sort_values(measure, ascending=False, kind="stable", na_position="last", ignore_index=True)
+    return Leaderboard(table, measure, threats)
+
+
+def name_threat(norm: str, eps: float) -> str:
+    """Column of the worst case within a budget: ``robust_linf_0.0314``."""
+    return f"robust_{norm}_{eps:.4g}"
+
+
+def max_threat(budgets: Iterable[tuple[str, float]]) -> str | None:
+    """The column of the largest ε in the norm that comes first."""
+    listed = list(budgets)
+    of_first = [(norm, eps) for norm, eps in listed if norm == listed[0][0]]
+    return name_threat(*max(of_first, key=lambda budget: budget[1])) if of_first else None
+
+
+def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, Any]]:
+    """``rank_from, rank_to, alike`` of every model, from (N,) values of its images; larger is better."""
+    models = list(values)
+    pairs, found = [], []
+    for place, first in enumerate(models[:-1]):
+        others = models[place + 1 :]
+        pairs += [(first, other) for other in others]
+        differences = np.stack([values[first] - values[other] for other in others], axis=1)
+        if all(np.isin(values[model], (0.0, 1.0)).all() for model in (first, *others)):
+            found += [paired_answers(values[first], values[other]) for other in others]
+        else:
+            found += paired_differences(differences).tolist()
+    adjusted = adjust_for_many([p for *_, p in found])
+    better: dict[str, set[str]] = {model: set() for model in models}
+    for (first, other), (_, low, high, _), p in zip(pairs, found, adjusted, strict=True):
+        if p < _LEVEL and (low > 0 or high < 0):
+            winner, loser = (first, other) if low > 0 else (other, first)
+            better[loser].add(winner)
+    worse = {model: {loser for loser in models if model in better[loser]} for model in models}
+    return {
+        model: {
+            "rank_from": 1 + len(better[model]),
+            "rank_to": len(models) - len(worse[model]),
+            "alike": "; ".join(m for m in models if m != model and m not in better[model] | worse[model]),
+        }
+        for model in models
+    }
+
+
+def _find_entry(run: Run, summary: pd.DataFrame, model: str) -> tuple[str, float] | None:
+    """Policy and λ that a model is shown at; None if nothing of it is finished."""
+    own = summary[summary["model"] == model]
+    for policy in _OF_NONE:
+        lams = own.loc[own["policy"] == policy, "lam"]
+        if len(lams):
+            trained = next(m["lam"] for m in run.record["models"] if m["name"] == model)
+            nearest = (lams - (trained or 0.0)).abs().argmin() if policy == "fixed" else 0
+            return policy, float(lams.iloc[nearest])
+    return None
+
+
+def _is_of(frame: pd.DataFrame, model: str, policy: str, lam: float) -> pd.Series:
+    """The rows of one model under one policy; of ``fixed`` those at ``lam``."""
+    own = (frame["model"] == model) & (frame["policy"] == policy)
+    return own & (frame["lam"] == lam) if policy == "fixed" else own
+
+
+def _take(own: pd.DataFrame, perturbation: str | None, name: str) -> dict[str, float]:
+    if perturbation not in own.index:
+        return {}
+    values = own[own.index == perturbation][["accuracy", "ci_low", "ci_high"]].to_numpy(dtype=np.float64)[0].tolist()
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
