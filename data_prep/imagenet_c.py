@@ -99,7 +99,7 @@ def _folders_in(folder: Path) -> tuple[str, ...]:
 
 
 def _files_in(level: Path, wnids: Collection[str]) -> set[str]:
-    """``<wnid>/<file>`` of every file in the folders of these classes, as far as there are such; hidden ones left out."""
+    """``<wnid>/<file>`` of every file in the folders of these classes, if there are such; hidden ones left out."""
     folders = [level / wnid for wnid in wnids if (level / wnid).is_dir()]
     return {f"{folder.name}/{entry.name}" for folder in folders for entry in _entries_in(folder)}
 
