@@ -44,12 +44,14 @@ class Geometry:
 
     resize: pixels that the short side gets, bilinear with antialiasing; None leaves the size.
     crop: side of the centre square that is kept, in pixels; None keeps everything.
+    border: pixels that are cut off at every side before that: a frame that is no picture.
 
     Raises: InputError for a side below 1 or above ``MAX_SIDE`` and for a crop larger than the resize.
     """
 
     resize: int | None = None
     crop: int | None = None
+    border: int = 0
 
     def __post_init__(self) -> None:
         for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
@@ -60,7 +62,10 @@ class Geometry:
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Tell the (width, height) that an image of ``size`` has between resize and crop. Raises: as ``apply``."""
+        size = (size[0] - 2 * self.border, size[1] - 2 * self.border)
         short = min(size)
+        if short < 1:
+            raise InputError(f"expected a picture inside a border of {self.border} pixels, got none; replace it")
         if self.resize is not None and self.resize != short:
             width, height = (self.resize * side // short for side in size)
             if max(width, height) * self.resize > MAX_PIXELS:
@@ -77,7 +82,11 @@ class Geometry:
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Resize, then crop, with the roundings of torchvision's ``Resize`` and ``CenterCrop``."""
-        if (size := self.resized(image.size)) != image.size:
+        size = self.resized(image.size)
+        if self.border:
+            right, bottom = image.width - self.border, image.height - self.border
+            image = image.crop((self.border, self.border, right, bottom))
+        if size != image.size:
             image = image.resize(size, Image.Resampling.BILINEAR)
         if self.crop is not None:
             left, top = (round((side - self.crop) / 2) for side in size)

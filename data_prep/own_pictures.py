@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ def read_pictures(
     *,
     geometry: Geometry = AS_IS,
     classes: tuple[str, ...] | None = None,
+    only: Collection[str] | None = None,
+    whole: bool = False,
     n: int | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -38,6 +41,7 @@ def read_pictures(
     source: ``<class>/<file>``, whose split is called ``"test"``, or ``<split>/<class>/<file>``.
     split: None for the test split, else one for validation, else the only one.
     geometry: resize and crop. classes: the class folders in label order, sorted if left out.
+    only, whole: as in ``plan_tree``: the class folders that are read, and whether all classes must have pictures.
     n, seed: decode a random subset only, the one of ``ImageSet.subset``.
     Returns: the images, by class and file name; ``notes`` says what was passed over and how sizes were made equal. Past
         256 MiB the pixels lie in a temporary file, which vanishes with them.
@@ -45,7 +49,9 @@ def read_pictures(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        plan = plan_tree(source, geometry, classes=classes, split=split, adapt=True, progress=progress)
+        plan = plan_tree(
+            source, geometry, classes=classes, split=split, only=only, whole=whole, adapt=True, progress=progress
+        )
         if not plan.layout.has_splits and split is not None and split not in plan.counts:
             raise InputError(
                 f"expected no split of {source}, which is <class>/<file>, got {split!r}; leave the split out, or put "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from statistics import median_low
@@ -63,6 +63,8 @@ def plan_tree(
     *,
     classes: tuple[str, ...] | None = None,
     split: str | None = None,
+    only: Collection[str] | None = None,
+    whole: bool = False,
     adapt: bool = False,
     progress: bool = False,
 ) -> Plan:
@@ -70,6 +72,7 @@ def plan_tree(
 
     classes: the class folders that there may be, in label order; None for the sorted ones that there are.
     split: the wanted split, whatever it is called. adapt: choose a geometry for pictures of several sizes.
+    only: the class folders that are read, all if left out. whole: whether all of ``classes`` must have pictures.
     Raises: InputError for a tree without images, with a class folder that yields none, which would move the labels of
         those behind it, with a class that is none of ``classes``, with an image that is there twice, with a damaged
         header and, unless ``adapt``, with images of several sizes.
@@ -77,6 +80,8 @@ def plan_tree(
     sizes: dict[str, tuple[int, int]] = {}
     others: list[Member] = []
     for member in tqdm(walk_members(source), desc="reading names", unit=" files", disable=not progress):
+        if only is not None and not member.is_folder and PurePosixPath(member.path).parent.name not in only:
+            continue
         if not member.is_picture:
             others.append(member)
             continue
@@ -92,7 +97,7 @@ def plan_tree(
     keys = sorted(map(layout.key_of, sizes))
     found = sorted({class_name for _, class_name, _ in keys})
     check_words(found)
-    _check_classes(found, classes, source)
+    _check_classes(found, classes, source, whole=whole)
     _check_folders(keys, others, layout, classes, source)
     geometry, image_size, note = _choose_geometry(sizes, geometry, adapt=adapt)
     notes = [_count_passed_over(others), note]
@@ -138,7 +143,10 @@ def _read_header(member: Member) -> tuple[int, int]:
             raise InputError(f"{member.path}: {error}") from error
 
 
-def _check_classes(found: list[str], classes: tuple[str, ...] | None, source: Path) -> None:
+def _check_classes(found: list[str], classes: tuple[str, ...] | None, source: Path, *, whole: bool) -> None:
+    if whole and classes is not None and (missing := sorted(set(classes).difference(found))):
+        got = f"none in {len(missing):,} of {len(classes):,}, such as {missing[0]}"
+        raise InputError(f"expected pictures in the folder of every class in {source}, got {got}; unpack it again")
     if classes is not None and (unknown := sorted(set(found).difference(classes))):
         expected, got = f"class folders such as {classes[0]}", ", ".join(unknown[:3])
         raise InputError(

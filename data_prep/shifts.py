@@ -1,0 +1,254 @@
+"""Natural shifts: photographs, sketches and renditions of the classes of ImageNet and CIFAR-10 that others collected.
+
+Each is read in its official layout, with labels among the classes of a model of the clean set and the subset of classes
+that counts, on which the clean accuracy beside it is measured, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.arrays import map_array
+from data_prep.decode import Geometry
+from data_prep.errors import InputError, PrerequisiteError
+from data_prep.given_arrays import from_arrays, read_npz
+from data_prep.imagenet import imagenet_wnids
+from data_prep.imageset import ImageSet
+from data_prep.own_pictures import read_pictures
+from data_prep.planning import LARGE_GEOMETRY
+from data_prep.subsets import ClassSubset, imagenet_subset, objectnet_groups, read_wnids, whole_subset
+
+CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
+OBJECTNET_BORDER = 2
+"""Pixels around every image of ObjectNet that are no picture: a red frame of one, and the edge of its resize."""
+ALL_CLASSES = "all classes count"
+SUBSET = "the largest of the logits of its {count} classes counts, as in the paper's evaluation"
+OBJECTNET = (
+    "the largest of the logits of the 125 ImageNet classes that its 113 objects are counts, and is right if it is one "
+    "of the object's (Taori et al., NeurIPS 2020)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftInfo:
+    """What is known of a shifted set.
+
+    title: its name in tables. clean: the data set whose models are asked. places: where it may lie in the data
+    directory; count: images of the whole set that are measured. get: where it comes from.
+    protocol: how a model is asked, in a sentence. source: the paper.
+    """
+
+    title: str
+    clean: str
+    places: tuple[str, ...]
+    count: int
+    get: str
+    protocol: str
+    source: str
+
+
+SHIFTS = {
+    "imagenetv2": ShiftInfo(
+        title="ImageNet-V2",
+        clean="imagenet",
+        places=("imagenetv2-matched-frequency-format-val", "imagenetv2-matched-frequency", "imagenetv2"),
+        count=10_000,
+        get="unpack imagenetv2-matched-frequency.tar.gz of https://github.com/modestyachts/ImageNetV2",
+        protocol=ALL_CLASSES,
+        source="Recht et al., Do ImageNet Classifiers Generalize to ImageNet?, ICML 2019",
+    ),
+    "imageneta": ShiftInfo(
+        title="ImageNet-A",
+        clean="imagenet",
+        places=("imagenet-a",),
+        count=7_500,
+        get="unpack imagenet-a.tar of https://github.com/hendrycks/natural-adv-examples",
+        protocol=SUBSET.format(count=200),
+        source="Hendrycks et al., Natural Adversarial Examples, CVPR 2021",
+    ),
+    "imagenetr": ShiftInfo(
+        title="ImageNet-R",
+        clean="imagenet",
+        places=("imagenet-r",),
+        count=30_000,
+        get="unpack imagenet-r.tar of https://github.com/hendrycks/imagenet-r",
+        protocol=SUBSET.format(count=200),
+        source="Hendrycks et al., The Many Faces of Robustness, ICCV 2021",
+    ),
+    "imagenetsketch": ShiftInfo(
+        title="ImageNet-Sketch",
+        clean="imagenet",
+        places=("sketch", "imagenet-sketch"),
+        count=50_889,
+        get="unpack the archive of https://github.com/HaohanWang/ImageNet-Sketch",
+        protocol=ALL_CLASSES,
+        source="Wang et al., Learning Robust Global Representations by Penalizing Local Predictive Power, NeurIPS 2019",
+    ),
+    "objectnet": ShiftInfo(
+        title="ObjectNet",
+        clean="imagenet",
+        places=("objectnet-1.0/images", "objectnet-1.0", "objectnet"),
+        count=18_574,
+        get="unpack objectnet-1.0.zip of https://objectnet.dev",
+        protocol=OBJECTNET,
+        source="Barbu et al., ObjectNet, NeurIPS 2019",
+    ),
+    "cifar10.1": ShiftInfo(
+        title="CIFAR-10.1",
+        clean="cifar10",
+        places=(
+            "cifar10.1_v6_data.npy",
+            "CIFAR-10.1/cifar10.1_v6_data.npy",
+            "CIFAR-10.1/datasets/cifar10.1_v6_data.npy",
+        ),
+        count=2_000,
+        get="put cifar10.1_v6_data.npy and cifar10.1_v6_labels.npy of https://github.com/modestyachts/CIFAR-10.1",
+        protocol=ALL_CLASSES,
+        source="Recht et al., Do CIFAR-10 Classifiers Generalize to CIFAR-10?, 2018",
+    ),
+    "cifar10.2": ShiftInfo(
+        title="CIFAR-10.2",
+        clean="cifar10",
+        places=("cifar102_test.npz", "CIFAR-10.2/cifar102_test.npz", "cifar-10.2/cifar102_test.npz"),
+        count=2_000,
+        get="put cifar102_test.npz of https://github.com/modestyachts/cifar-10.2",
+        protocol=ALL_CLASSES,
+        source="Lu et al., Harder or Different?, ICML workshop 2020",
+    ),
+}
+"""The shifted sets by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """A shifted set as it is measured.
+
+    name: a key of ``SHIFTS``. info: what is known of it.
+    images: labels are positions in the classes of the clean set, ``subset.representative`` of them.
+    subset: which of these classes count; ``subset.restrict`` gives the clean images to compare with.
+    """
+
+    name: str
+    info: ShiftInfo
+    images: ImageSet
+    subset: ClassSubset
+
+
+def find_shifts(data_dir: str | Path, clean: str | None = None) -> dict[str, Path]:
+    """Find the shifted sets that lie in ``data_dir``, those of one clean set if it is named, and where."""
+    root = Path(data_dir)
+    found = {}
+    for name, info in SHIFTS.items():
+        place = next((root / place for place in info.places if (root / place).exists()), None)
+        if place is not None and clean in (None, info.clean):
+            found[name] = place
+    return found
+
+
+def read_shift(
+    name: str,
+    data_dir: str | Path = "data",
+    *,
+    path: str | Path | None = None,
+    geometry: Geometry = LARGE_GEOMETRY,
+    n: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Shift:
+    """Read a shifted set in its official layout.
+
+    name: a key of ``SHIFTS``. data_dir: where to look for it; path: the folder, archive or file itself.
+    geometry: resize and crop of photographs, as those of the clean images: 256 and 224.
+    n, seed: a random subset, the one of ``ImageSet.subset``. progress: show a bar.
+    Raises: PrerequisiteError, with how to get it, where it is not there; InputError for an unknown name, for classes
+        that are not those of the set, every one of them, and for damaged files.
+    """
+    if name not in SHIFTS:
+        raise InputError(f"expected a shifted set ({', '.join(SHIFTS)}), got {name!r}; choose one of them")
+    info = SHIFTS[name]
+    found = Path(path) if path is not None else find_shifts(data_dir).get(name)
+    if found is None or not found.exists():
+        where = found if found is not None else f"{Path(data_dir)} ({', '.join(info.places)})"
+        raise PrerequisiteError(f"expected {info.title} in {where}, got nothing of it; {info.get} there")
+    if info.clean == "cifar10":
+        images, subset = _READ_CIFAR[name](found), whole_subset(len(CIFAR10_CLASSES))
+        images = images if n is None else images.subset(n, seed)
+    else:
+        options = {"n": n, "seed": seed, "progress": progress}
+        images, subset = _read_imagenet(name, found, geometry, options)
+    total = len(images) if n is None else None
+    notes = images.notes
+    if total is not None and total != info.count:
+        notes = (
+            *notes,
+            f"{info.title} has {info.count:,} images, and {total:,} are here: it is another release or a part",
+        )
+    return Shift(name, info, replace(images, name=name, title=info.title, split="test", notes=notes), subset)
+
+
+def _read_imagenet(
+    name: str, path: Path, geometry: Geometry, options: dict[str, int | bool | None]
+) -> tuple[ImageSet, ClassSubset]:
+    """Read pictures in folders of classes, and give them ImageNet's labels."""
+    wnids = imagenet_wnids()
+    subset = whole_subset(len(wnids))
+    expected: tuple[str, ...] = wnids
+    only = None
+    if name == "objectnet":
+        geometry = replace(geometry, border=OBJECTNET_BORDER)
+        subset, expected = imagenet_subset("objectnet"), tuple(objectnet_groups())
+        only = frozenset(expected)
+    elif name in ("imageneta", "imagenetr"):
+        listed = f"imagenet_{name[-1]}"
+        subset, expected = imagenet_subset(listed), read_wnids(listed)
+    elif name == "imagenetv2" and not _has_wnids(path):
+        expected = tuple(map(str, range(len(wnids))))  # folders are called 0 to 999: numbers, which do not sort as text
+    images = read_pictures(path, geometry=geometry, classes=expected, only=only, whole=True, **options)  # type: ignore[arg-type]
+    if name == "objectnet":
+        index_of = {wnid: index for index, wnid in enumerate(wnids)}
+        labels = np.array([subset.representative[index_of[objectnet_groups()[folder][0]]] for folder in expected])
+    else:
+        labels = np.arange(len(wnids)) if name == "imagenetv2" else np.array([wnids.index(wnid) for wnid in expected])
+    return replace(images, labels=labels[images.labels], classes=wnids), subset
+
+
+def _has_wnids(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("n[0-9]*"))
+
+
+def _read_cifar10_1(path: Path) -> ImageSet:
+    labels = path.with_name(path.name.replace("_data", "_labels"))
+    return _as_cifar(map_array(path), map_array(labels), path)
+
+
+def _read_cifar10_2(path: Path) -> ImageSet:
+    images = read_npz(path)
+    names = _read_names(path)
+    if names is not None and names != CIFAR10_CLASSES:
+        raise InputError(f"expected the classes of CIFAR-10 in {path}, got {', '.join(names[:3])}, …; fetch it again")
+    return _as_cifar(images.pixels, images.labels, path)
+
+
+def _read_names(path: Path) -> tuple[str, ...] | None:
+    """Read the names of the labels, where the file has them as plain text."""
+    with np.load(path, allow_pickle=False) as arrays:
+        try:
+            return tuple(map(str, arrays["label_names"]))
+        except (KeyError, ValueError):
+            return None
+
+
+def _as_cifar(pixels: np.ndarray, labels: np.ndarray, path: Path) -> ImageSet:
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (32, 32, 3):
+        raise InputError(f"expected uint8 (N, 32, 32, 3) in {path}, got {pixels.dtype} {pixels.shape}; fetch it again")
+    try:
+        return from_arrays(pixels, labels, classes=CIFAR10_CLASSES)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+_READ_CIFAR: dict[str, Callable[[Path], ImageSet]] = {"cifar10.1": _read_cifar10_1, "cifar10.2": _read_cifar10_2}

@@ -1,0 +1,124 @@
+"""Which of a model's classes count on a data set that has not all of them, or others that are more of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+from data_prep.imagenet import imagenet_wnids
+from data_prep.imageset import ImageSet, draw_rows
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSubset:
+    """The classes of a model that count.
+
+    representative: int64 (C,), for every class of the model the class that stands for it: itself, another one where
+        the data set does not tell the two apart, or −1 where it does not count.
+
+    An answer is the largest logit among the classes that count, and right if its representative is the label.
+    Raises: InputError for numbers that are no classes, or whose own representative is another.
+    """
+
+    representative: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        counted = self.representative[self.representative >= 0]
+        fits = self.representative.dtype == np.int64 and self.representative.ndim == 1 and len(counted)
+        if not fits or counted.max() >= len(self.representative) or (self.representative[counted] != counted).any():
+            raise InputError(
+                f"expected classes that stand for themselves, got {self.representative}; name them by number"
+            )
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Tell of every class whether it counts: bool (C,)."""
+        return self.representative >= 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every class counts, for itself."""
+        return bool((self.representative == np.arange(len(self.representative))).all())
+
+    def __len__(self) -> int:
+        """How many classes the data set tells apart."""
+        return len(np.unique(self.representative[self.mask]))
+
+    def restrict(self, images: ImageSet, n: int | None = None, seed: int = 0) -> ImageSet:
+        """Keep the images whose classes count, such as the clean ones to compare with, under their representatives.
+
+        n, seed: as of ``ImageSet.subset``, of these images.
+        Raises: InputError for images of other classes than the model's, and where none is left.
+        """
+        if len(images.classes) != len(self.representative):
+            expected, got = len(self.representative), len(images.classes)
+            raise InputError(f"expected images of {expected} classes, got {images.title} with {got}; choose others")
+        rows = np.flatnonzero(self.mask[images.labels])
+        if not len(rows):
+            raise InputError(
+                f"expected images of the {len(self)} classes in {images.title}, got none; take more of them"
+            )
+        if n is not None:
+            rows = rows[draw_rows(len(rows), n, seed)]
+        kept = images if len(rows) == len(images) else images.take(rows)
+        return kept if self.is_whole else replace(kept, labels=self.representative[kept.labels])
+
+    def collapse(self, logits: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Answer from logits (N, C): the representative of the largest one that counts, int64 (N,)."""
+        largest: NDArray[np.intp] = np.where(self.mask, logits, -np.inf).argmax(axis=1)
+        return np.asarray(self.representative[largest])
+
+
+def whole_subset(count: int) -> ClassSubset:
+    """Count every one of ``count`` classes."""
+    return ClassSubset(np.arange(count))
+
+
+def subset_of(names: Sequence[str], classes: Sequence[str]) -> ClassSubset:
+    """Count the classes with these names. Raises: InputError for one that is none of ``classes``."""
+    return group_subset({name: (name,) for name in names}, classes)
+
+
+def group_subset(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> ClassSubset:
+    """Count the classes of some groups, each of which is one class to the data set.
+
+    Raises: InputError for one that is none of ``classes``, or is in two groups.
+    """
+    label_of = {name: label for label, name in enumerate(classes)}
+    representative = np.full(len(classes), -1)
+    for group, names in groups.items():
+        for name in names:
+            if name not in label_of or representative[label_of[name]] >= 0:
+                raise InputError(f"expected every class of {group} once among {len(classes)} classes, got {name}")
+            representative[label_of[name]] = min(label_of[other] for other in names if other in label_of)
+    return ClassSubset(representative)
+
+
+@cache
+def read_wnids(name: str) -> tuple[str, ...]:
+    """Read the WNIDs of ``"imagenet_a"`` or ``"imagenet_r"``. Source: class_subsets/README.md."""
+    return tuple(_read(name).split())
+
+
+@cache
+def objectnet_groups() -> dict[str, tuple[str, ...]]:
+    """Read the WNIDs of each of the 113 folders of ObjectNet that ImageNet has classes for. Source: as above."""
+    rows = (line.split() for line in _read("objectnet").splitlines())
+    return {folder: tuple(wnids) for folder, *wnids in rows}
+
+
+def imagenet_subset(name: str) -> ClassSubset:
+    """Count the classes of ImageNet that ``"imagenet_a"``, ``"imagenet_r"`` or ``"objectnet"`` has."""
+    if name == "objectnet":
+        return group_subset(objectnet_groups(), imagenet_wnids())
+    return subset_of(read_wnids(name), imagenet_wnids())
+
+
+def _read(name: str) -> str:
+    return (files("data_prep") / "class_subsets" / f"{name}.txt").read_text(encoding="ascii")
