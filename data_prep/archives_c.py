@@ -1,4 +1,4 @@
-"""The corrupted test sets that were published, CIFAR-10-C, CIFAR-100-C and ImageNet-C, through one interface.
+"""The corrupted test sets that were published, CIFAR-10-C, ImageNet-C and what has their layouts, through one interface.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -10,15 +10,37 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from data_prep.cifar_c import MANIFEST_FILE, CifarC
+from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE, CifarC
 from data_prep.corruptions import corruption_names
 from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
 from data_prep.imageset import ImageSet
+from data_prep.npz_c import NpzC
 from data_prep.pixel_rows import PixelRows
 
-FOLDERS = {"cifar10c": "CIFAR-10-C", "cifar100c": "CIFAR-100-C", "imagenetc": "ImageNet-C"}
+FOLDERS = {
+    "cifar10c": "CIFAR-10-C",
+    "cifar100c": "CIFAR-100-C",
+    "imagenetc": "ImageNet-C",
+    "imagenet3dcc": "ImageNet-3DCC",
+}
 """What each archive unpacks to."""
+CORRUPTIONS_3DCC = (
+    "near_focus",
+    "far_focus",
+    "bit_error",
+    "color_quant",
+    "flash",
+    "fog_3d",
+    "h265_abr",
+    "h265_crf",
+    "iso_noise",
+    "low_light",
+    "xy_motion_blur",
+    "z_motion_blur",
+)
+"""Of ImageNet-3DCC, which is read and never generated: most need the depth of the scene, and the others the video coder
+and the settings of their authors. Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation", CVPR 2022."""
 
 
 @runtime_checkable  # for the type checker of the tests
@@ -55,10 +77,14 @@ class ArchiveC(Protocol):
 def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
-    Raises: InputError for a ``name`` that is no key of ``FOLDERS``, and for a generated set under the official name.
+    name: a key of ``FOLDERS``, or the path of a folder of any -C archive, known by its layout.
+    Raises: InputError for another ``name``, for a folder that is no -C archive, and for a generated set under the official
+        name.
     """
     if name not in FOLDERS:
-        raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}), got {name!r}")
+        if Path(name).is_dir():
+            return open_archive_c(Path(name))
+        raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}) or its folder, got {name!r}; check the name")
     folder = Path(data_dir) / FOLDERS[name]
     if not folder.is_dir():
         return None
@@ -67,16 +93,46 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
             f"expected official files in {folder}, got a set that was generated here, as its {MANIFEST_FILE} says; "
             f"call it {folder.name}-generated: a run makes the same corruptions itself and says so"
         )
-    return ImageNetC(folder) if name == "imagenetc" else CifarC(folder)
+    return CifarC(folder) if name.startswith("cifar") else ImageNetC(folder)
+
+
+def open_archive_c(folder: Path) -> ArchiveC:
+    """Open a -C archive of any data set and size by its layout alone.
+
+    folder: ``<corruption>.npy`` beside ``labels.npy``, ``<corruption>.npz``, or ``<corruption>/<severity>/<class>/<file>``.
+    Raises: InputError for any other folder.
+    """
+    if (kind := kind_of_archive_c(folder)) is None:
+        raise InputError(
+            f"expected a -C archive in {folder} (<corruption>.npy and labels.npy, <corruption>.npz, or "
+            "<corruption>/<severity>/<class>/<file>), got another folder; point at the one that holds the corruptions"
+        )
+    return {"npy": lambda: CifarC(folder, None), "npz": lambda: NpzC(folder), "files": lambda: ImageNetC(folder)}[
+        kind
+    ]()
+
+
+def kind_of_archive_c(folder: Path) -> str | None:
+    """Tell the layout of a -C archive: ``"npy"``, ``"npz"``, ``"files"``, None for a folder that is none; names only."""
+    if (folder / LABELS_FILE).is_file() and any(path.name != LABELS_FILE for path in folder.glob("[!.]*.npy")):
+        return "npy"
+    if any(folder.glob("[!.]*.npz")):
+        return "npz"
+    corruptions = [path for path in folder.glob("[!.]*") if path.is_dir()]
+    if corruptions and all((path / "1").is_dir() for path in corruptions) and any(folder.glob("*/1/*/*")):
+        return "files"
+    return None
 
 
 def count_all(archive: ArchiveC) -> Iterator[tuple[str, int]]:
-    """Go through an archive, which must hold all 19 corruptions.
+    """Go through an archive, which must hold all 19 corruptions, or the 12 of ImageNet-3DCC.
 
     Yields: each corruption and how many images it has at each severity.
     Raises: InputError, by name, for what is missing or damaged.
     """
-    if missing := set(corruption_names("all")).difference(archive.corruptions()):
+    is_3d = archive.folder.name == FOLDERS["imagenet3dcc"]
+    expected = CORRUPTIONS_3DCC if is_3d else corruption_names("all")
+    if missing := set(expected).difference(archive.corruptions()):
         raise InputError(
             f"expected every corruption in {archive.folder}, got none of {', '.join(sorted(missing))}; "
             "remove the folder and get it again"

@@ -1,6 +1,6 @@
-"""CIFAR-10-C and CIFAR-100-C, memory-mapped from their unpacked folders.
+"""CIFAR-10-C, CIFAR-100-C and what else has their layout, memory-mapped from unpacked folders.
 
-``<corruption>.npy`` is uint8 (5N, 32, 32, 3), severities 1 to 5 in blocks of N; ``labels.npy`` has the length N or 5N.
+``<corruption>.npy`` is uint8 (5N, 32, 32, 3), or of another size, severities 1 to 5 in blocks of N; ``labels.npy`` has the length N or 5N.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -30,9 +30,13 @@ GET_AGAIN = "and get it again (python -m data_prep list says how)"
 
 @dataclass(frozen=True)
 class CifarC:
-    """An unpacked CIFAR-10-C or CIFAR-100-C, or a generated one; an ``ArchiveC``."""
+    """An unpacked CIFAR-10-C or CIFAR-100-C, or a generated one; an ``ArchiveC``.
+
+    image_size: (height, width) that every image must have; None for an archive of any size.
+    """
 
     folder: Path
+    image_size: tuple[int, int] | None = (32, 32)
     _hashes: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def corruptions(self) -> tuple[str, ...]:
@@ -53,6 +57,11 @@ class CifarC:
     def match(self, images: ImageSet, corruption: str, severity: int) -> ChosenRows:
         """Take the rows of the images by their indices. Raises: as ``load``; InputError where the labels differ."""
         pixels, labels = self.load(corruption, severity)
+        if pixels.shape[1:] != images.pixels.shape[1:]:
+            expected, got = images.pixels.shape[1:3], pixels.shape[1:3]
+            raise InputError(
+                f"expected {expected} like the clean images in {self.folder}, got {got}; load them at {got}"
+            )
         if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
             raise InputError(
                 f"the labels of {self.folder} are not those of the clean images {images.title}, and one table never "
@@ -65,7 +74,7 @@ class CifarC:
         """Read the test images of one corruption at one severity.
 
         corruption: a name of ``corruptions``. severity: 1 to 5.
-        Returns: pixels, uint8 (N, 32, 32, 3), a read-only memory map; labels, int64 (N,); both in the order of the
+        Returns: pixels, uint8 (N, H, W, 3), a read-only memory map; labels, int64 (N,); both in the order of the
             clean test set.
         Raises: InputError for an unknown corruption or severity and, by name, for a file that is missing, truncated or
             not of the layout above.
@@ -76,18 +85,20 @@ class CifarC:
                 f"expected a file {corruption}.npy in {self.folder}, got {listed}; remove {self.folder} {GET_AGAIN}"
             )
         check_severity(severity)
-        pixels = _map_pixels(self.folder / f"{corruption}.npy")
+        pixels = _map_pixels(self.folder / f"{corruption}.npy", self.image_size)
         n = len(pixels) // N_SEVERITIES
         labels = _read_labels(self.folder / LABELS_FILE, n)
         return pixels[(severity - 1) * n : severity * n], labels
 
 
-def _map_pixels(path: Path) -> NDArray[np.uint8]:
+def _map_pixels(path: Path, image_size: tuple[int, int] | None) -> NDArray[np.uint8]:
     pixels = map_array(path)
-    whole = pixels.ndim == 4 and pixels.shape[1:] == (32, 32, 3) and len(pixels) and not len(pixels) % N_SEVERITIES
-    if pixels.dtype != np.uint8 or not whole:
+    shape = pixels.shape[1:]
+    whole = pixels.ndim == 4 and shape[2] == 3 and len(pixels) and not len(pixels) % N_SEVERITIES
+    if pixels.dtype != np.uint8 or not whole or image_size not in (None, shape[:2]):
+        sides = "H, W" if image_size is None else f"{image_size[0]}, {image_size[1]}"
         got = _layout(pixels)
-        raise InputError(f"expected uint8 (5N, 32, 32, 3) in {path}, got {got}; remove {path.parent} {GET_AGAIN}")
+        raise InputError(f"expected uint8 (5N, {sides}, 3) in {path}, got {got}; remove {path.parent} {GET_AGAIN}")
     return pixels
 
 

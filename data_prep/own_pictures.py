@@ -62,7 +62,7 @@ def read_pictures(
         rows = np.arange(count) if n is None else draw_rows(count, n, seed)
         place = {row: index for index, row in enumerate(rows.tolist())}
         wanted = {key: place[row] for key, row in plan.rows.items() if key[0] == split and row in place}
-        pixels = _allocate((len(rows), *plan.image_size, 3))
+        pixels = allocate((len(rows), *plan.image_size, 3))
         decode_tree(source, plan, {split: pixels}, wanted, progress=progress)
     title = source.resolve().name if source.is_dir() else source.name.partition(".")[0]
     return ImageSet(
@@ -79,7 +79,11 @@ def read_pictures(
     )
 
 
-def _allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Make room for pixels: in memory, or past 256 MiB in a temporary file that vanishes with them.
+
+    Raises: PrerequisiteError when its disk has too little space.
+    """
     n_bytes = int(np.prod(shape, dtype=np.int64))
     if n_bytes <= IN_MEMORY_BYTES:
         return np.zeros(shape, np.uint8)
