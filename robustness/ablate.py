@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,15 +15,19 @@ from data_prep import corruption_names, load_images
 from data_prep.errors import EXIT_DONE, InputError, check_seed, check_words, run_command
 from data_prep.files import as_file_name, write_text
 from data_prep.version import add_version
-from robustness import run
-from robustness.analysis.page_data import ABLATION
+from robustness.analysis.findings import Findings
 from robustness.analysis.statistics import wilson_interval
 from robustness.analysis.summary import MEAN
 from robustness.analysis.tables import to_markdown, write_csv
+from robustness.measure.prepare import find_images, prepare
+from robustness.measure.session import measure
+from robustness.options import AblationOptions, RunOptions
+from robustness.report import exit_code, print_summary
 from robustness.suite import Suite, read_suite_file
-from sdnet_core import read_card, train
+from sdnet_core import read_card
 from sdnet_core.networks import ARCHITECTURES, NetworkConfig
 from sdnet_core.recipes import Recipe, read_recipe
+from sdnet_core.train import check_threads, train_recipe
 
 BASE = "base"
 
@@ -46,9 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="N", help="CPU threads of the trainings (default: all cores)")
     add("--suite", default="noise", metavar="NAME|FILE.toml", help="what to measure (default noise)")
     add("--n", type=int, default=1000, metavar="N", help="images of the suite (default 1000)")
-    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
+    add("--data-dir", default="data", metavar="DIR", help="where data sets are (default data)")
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
-    add("--out", type=Path, metavar="DIR", help="default results/runs/ablation-<recipe>")
+    add("--out", metavar="DIR", help="default results/runs/ablation-<recipe>")
     add("--dry-run", action="store_true", help="say what would be trained; train nothing")
     return parser
 
@@ -78,7 +84,7 @@ def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str
     return variants
 
 
-def compare_variants(out: Path, variants: dict[str, list[str]]) -> pd.DataFrame:
+def compare_variants(out: Path, variants: Iterable[str]) -> pd.DataFrame:
     """What every variant is worth at its own λ.
 
     Returns:
@@ -115,58 +121,126 @@ def lay_out(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(texts).set_index(pd.Index(table["variant"], name="variant"))
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A training of an ablation: the keys that it replaces, the recipe that results, and where it goes."""
+
+    changes: list[str]
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def model(self) -> str:
+        """Path of the model that it makes."""
+        return str(self.folder / "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation that can be carried out: its data is there and every variant can be trained and measured.
+
+    Args:
+        options: what was asked for.
+        out: folder of the trainings, the run and the table.
+        variants: by name, the recipe as it is first.
+        suite: what is measured.
+        trained: names of the variants that are trained already.
+    """
+
+    options: AblationOptions
+    out: Path
+    variants: dict[str, Variant]
+    suite: Suite
+    trained: frozenset[str]
+
+    @classmethod
+    def plan(cls, options: AblationOptions) -> Ablation:
+        """Read the recipe and its variants, and refuse before any training what cannot be trained or measured.
+
+        Raises:
+            PrerequisiteError: data is missing.
+            InputError: an unknown key, a value that cannot be used, a suite without standard corruptions.
+        """
+        check_seed(options.seed)
+        if options.threads is not None:
+            check_threads(options.threads)
+        changes = list_variants(options.recipe, list(options.set), list(options.vary))
+        recipes = {name: read_recipe(options.recipe, overrides) for name, overrides in changes.items()}
+        name = f"ablation-{recipes[BASE].name}"
+        out = Path(options.out) if options.out else Path("results/runs") / name
+        variants = {key: Variant(changes[key], recipe, out / key) for key, recipe in recipes.items()}
+        lambdas = set(map(_trained_lam, recipes.values())) - {None}
+        fields = read_suite_file(options.suite)
+        fields |= {"name": name, "data": recipes[BASE].data, "selection": "", "n": options.n, "baseline": BASE}
+        fields |= {"models": tuple(variant.model for variant in variants.values()), "lambdas": tuple(lambdas)}
+        suite = Suite(**fields)
+        if not set(suite.corruptions) - set(corruption_names("extra")):
+            raise InputError(
+                f"the suite {options.suite} has none of the standard corruptions, by whose mean variants are compared: "
+                "choose another --suite"
+            )
+        find_images(suite, Path(options.data_dir))  # what cannot be measured is refused before it is trained
+        names = {recipe.data for recipe in recipes.values()}
+        images = {data: load_images(data, split="train", data_dir=options.data_dir) for data in names}
+        for key, variant in variants.items():
+            if variant.recipe.batch_size > (n := len(images[variant.recipe.data])):
+                raise InputError(
+                    f"batch_size of the variant {key} must be at most {n}, the training images of "
+                    f"{variant.recipe.data}; got {variant.recipe.batch_size}: give it a smaller one"
+                )
+        fingerprints = {data: split.fingerprint for data, split in images.items()}
+        done = [key for key, it in variants.items() if _is_trained(it, options, fingerprints[it.recipe.data])]
+        return cls(options, out, variants, suite, frozenset(done))
+
+    def train(self) -> None:
+        """Train every variant that is not trained yet; one that was interrupted goes on."""
+        options = self.options
+        for name, variant in self.variants.items():
+            if name not in self.trained:
+                train_recipe(
+                    variant.recipe,
+                    variant.folder,
+                    seed=options.seed,
+                    precision=options.precision,
+                    threads=options.threads,
+                    data_dir=options.data_dir,
+                    device=options.device,
+                )
+
+    def measure(self, *, say: Callable[[str], object] = lambda _: None) -> Findings:
+        """Measure all variants in one run of the suite."""
+        options = RunOptions(data_dir=self.options.data_dir, device=self.options.device, out=str(self.out / "run"))
+        findings = measure(prepare(self.suite, options), options, asked=self.options, say=say)
+        assert findings is not None
+        return findings
+
+    def compare(self) -> pd.DataFrame:
+        """Compare the variants at their own λ, as :func:`compare_variants`, and write ``ablation.csv`` and ``.md``."""
+        table = compare_variants(self.out, list(self.variants))
+        write_csv(table, self.out / "ablation.csv")
+        write_text(self.out / "ablation.md", f"{to_markdown(lay_out(table))}\n")
+        return table
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
-    arguments = make_parser().parse_args(words)
-    check_seed(arguments.seed)
-    threads = [] if arguments.threads is None else ["--threads", str(train.check_threads(arguments.threads))]
-    variants = list_variants(arguments.recipe, arguments.set, arguments.vary)
-    recipes = {name: read_recipe(arguments.recipe, changes) for name, changes in variants.items()}
-    recipe = recipes[BASE]
-    out = arguments.out or Path("results/runs") / f"ablation-{recipe.name}"
-    models = [str(out / name / "model.safetensors") for name in variants]
-    lambdas = set(map(_trained_lam, recipes.values())) - {None}
-    fields = read_suite_file(arguments.suite)
-    fields |= {"name": f"ablation-{recipe.name}", "data": recipe.data, "selection": "", "n": arguments.n}
-    fields |= {"models": tuple(models), "lambdas": tuple(lambdas), "baseline": BASE}
-    suite = Suite(**fields)
-    if not set(suite.corruptions) - set(corruption_names("extra")):
-        raise InputError(
-            f"the suite {arguments.suite} has none of the standard corruptions, by whose mean variants are compared: "
-            "choose another --suite"
-        )
-    run.find_images(suite, arguments.data_dir)  # what cannot be measured is refused before it is trained
-    names = {variant.data for variant in recipes.values()}
-    images = {data: load_images(data, split="train", data_dir=arguments.data_dir) for data in names}
-    trained = set()
-    for name, variant in recipes.items():
-        if variant.batch_size > (n := len(images[variant.data])):
-            raise InputError(
-                f"batch_size of the variant {name} must be at most {n}, the training images of {variant.data}; got "
-                f"{variant.batch_size}: give it a smaller one"
-            )
-        if _is_trained(out / name, variant, arguments, images[variant.data].fingerprint):
-            trained.add(name)
-    for name, changes in variants.items():
-        print(f"{name:24} {'trained' if name in trained else 'to train'}  {' '.join(changes)}")
-    if arguments.dry_run:
+    arguments = vars(make_parser().parse_args(words))
+    is_dry = arguments.pop("dry_run")
+    given: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in arguments.items()}
+    ablation = Ablation.plan(AblationOptions(**given))
+    for name, variant in ablation.variants.items():
+        state = "trained" if name in ablation.trained else "to train"
+        print(f"{name:24} {state}  {' '.join(variant.changes)}")
+    if is_dry:
         return EXIT_DONE
-    options = ["--recipe", arguments.recipe, "--seed", str(arguments.seed), "--precision", arguments.precision]
-    shared = ["--data-dir", str(arguments.data_dir)]
-    shared += ["--device", arguments.device] if arguments.device else []
-    for name in [name for name in variants if name not in trained]:
-        overrides = itertools.chain.from_iterable(("--set", change) for change in variants[name])
-        train.main([*options, *overrides, *threads, *shared, "--out", str(out / name)])
-    measuring = run.make_parser().parse_args([*shared, "--out", str(out / "run")])
-    if code := run.measure(suite, measuring, [*ABLATION, *words]):
+    ablation.train()
+    findings = ablation.measure(say=print)
+    print_summary(findings)
+    if code := exit_code(findings):
         return code
-    table = compare_variants(out, variants)
-    write_csv(table, out / "ablation.csv")
-    text = to_markdown(lay_out(table))
-    write_text(out / "ablation.md", f"{text}\n")
-    print(f"{text}\nwritten: {out / 'ablation.csv'}")
+    print(f"{to_markdown(lay_out(ablation.compare()))}\nwritten: {ablation.out / 'ablation.csv'}")
     return EXIT_DONE
 
 
@@ -176,16 +250,15 @@ def _trained_lam(recipe: Recipe) -> float | None:
     return recipe.model.get("lam", NetworkConfig.lam) if has_lam else None
 
 
-def _is_trained(folder: Path, recipe: Recipe, arguments: argparse.Namespace, images: str) -> bool:
-    """Whether ``folder`` has the finished model of this training, on images with this fingerprint.
+def _is_trained(variant: Variant, options: AblationOptions, images: str) -> bool:
+    """Whether the finished model of this training is there, on images with this fingerprint.
 
-    Where it has that of another one, the training refuses the folder.
+    Where the folder has that of another one, the training refuses it.
     """
-    path = folder / "model.safetensors"
-    if not path.exists():
+    if not Path(variant.model).exists():
         return False
-    card = read_card(path)
-    asked = recipe.describe(), arguments.seed, arguments.precision, images
+    card = read_card(variant.model)
+    asked = variant.recipe.describe(), options.seed, options.precision, images
     return asked == (card.recipe, *(card.record.get(name) for name in ("seed", "precision", "train_fingerprint")))
 
 

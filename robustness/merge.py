@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from data_prep.arrays import is_whole_archive
 from data_prep.errors import InputError, check_words, run_command
 from data_prep.files import replacing
@@ -19,11 +21,14 @@ from data_prep.version import add_version
 from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
 from robustness.mirror import fetch, is_url
+from robustness.options import RunOptions, read_options, write_options
 from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.run_directory import RunDirectory
 
 _NAMES = ("name", "description")
 """What a suite may be called differently in two shards of one grid."""
+_OF_A_SHARD = ("schema_version", "asked", "options")
+"""Keys of a shard's record that the whole has of its own."""
 
 
 def check_alike(first: RunDirectory, second: RunDirectory) -> None:
@@ -163,9 +168,9 @@ def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: R
         if (described := {name: part[name] for name in kept if name in part}) not in parts:
             parts.append(described)
     return {
-        **{name: value for name, value in records[0].items() if name != "schema_version"},
+        **{name: value for name, value in records[0].items() if name not in _OF_A_SHARD},
         "status": "failed" if "failed" in states else "incomplete" if "missing" in states else "complete",
-        "asked": _ask_for_all(records[0]["asked"], out),
+        **_ask_for_all(records[0], out),
         "started": min(record["started"] for record in records),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "shard": None,
@@ -174,16 +179,15 @@ def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: R
     }
 
 
-def _ask_for_all(asked: Sequence[str], out: RunDirectory) -> list[str]:
-    """The command line that measures what is missing: a shard's with ``--out OUT``, no ``--shard`` and no ``--fresh``.
+def _ask_for_all(record: dict[str, Any], out: RunDirectory) -> dict[str, Any]:
+    """The options that measure what is missing: a shard's with ``out``, without ``shard`` and without ``fresh``.
 
-    Like :mod:`robustness.run` it takes abbreviations of them; those that fit other options were refused there.
+    Shards of earlier versions hold words instead, of which no whole run is made.
     """
-    dropped = argparse.ArgumentParser(add_help=False)
-    dropped.add_argument("--shard")
-    dropped.add_argument("--out")
-    dropped.add_argument("--fresh", action="store_true")
-    return [*dropped.parse_known_args(list(asked))[1], "--out", str(out.path)]
+    options = read_options(record)
+    if not isinstance(options, RunOptions):
+        return {"asked": []}
+    return {"options": write_options(msgspec.structs.replace(options, shard=None, fresh=False, out=str(out.path)))}
 
 
 def describe_gaps(out: RunDirectory) -> list[str]:

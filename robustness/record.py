@@ -97,7 +97,8 @@ class RunRecord(TypedDict):
 
     schema_version: int
     status: str
-    asked: list[str]
+    asked: NotRequired[list[str]]
+    options: NotRequired[dict[str, Any]]
     started: str
     written: str
     protocol: int

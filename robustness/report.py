@@ -8,15 +8,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
 from data_prep.version import add_version
-from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
-from robustness.analysis.figures import MOST_MODELS
-from robustness.analysis.findings import Findings
-from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
-from robustness.analysis.write import write_analysis
-from robustness.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from robustness.analysis.findings import Findings
 
 STRICT_HELP = "exit with 1 if any number carries a trust mark other than OK"
 _MOST_LAMBDAS = 6
@@ -24,6 +22,10 @@ _MOST_LAMBDAS = 6
 
 def print_summary(findings: Findings) -> None:
     """The final table on the terminal, and where everything is."""
+    from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
+    from robustness.analysis.figures import MOST_MODELS
+    from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
+
     run = findings.run
     for reason, count in Counter(run.missing.values()).items():
         print(f"{count} of {len(run.record['cells'])} cells are missing: {reason}", file=sys.stderr)
@@ -67,6 +69,9 @@ def main() -> int:
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     arguments = parser.parse_args()
+    from robustness.analysis.write import write_analysis
+    from robustness.run_directory import RunDirectory
+
     codes = []
     for path in arguments.run_dirs:
         findings = write_analysis(RunDirectory(path))

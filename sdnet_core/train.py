@@ -409,32 +409,63 @@ def main(argv: list[str] | None = None) -> int:
     check_seed(arguments.seed)
     adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []
     recipe = read_recipe(arguments.recipe, arguments.set + adversarial)
-    if arguments.threads is not None:
-        torch.set_num_threads(check_threads(arguments.threads))
-    out = arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}"
-    device = own_device(select_device(arguments.device))
-    splits = [load_images(recipe.data, split=split, data_dir=arguments.data_dir) for split in ("train", "test")]
-    with join_processes(device) as processes:
+    train_recipe(
+        recipe,
+        arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}",
+        seed=arguments.seed,
+        precision=arguments.precision,
+        threads=arguments.threads,
+        data_dir=arguments.data_dir,
+        device=arguments.device,
+        init=arguments.init,
+        fresh=arguments.fresh,
+    )
+    return 0
+
+
+def train_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    precision: str = "float32",
+    threads: int | None = None,
+    data_dir: str | Path = "data",
+    device: str | None = None,
+    init: str | None = None,
+    fresh: bool = False,
+) -> ModelCard:
+    """Train ``recipe`` on its data set and say what came out; under torchrun with the other processes.
+
+    Args:
+        recipe: how to train.
+        out: run directory.
+        seed: initial weights, order and augmentation.
+        precision: of the forward pass, ``float32`` or ``bf16``.
+        threads: CPU threads; None for all cores.
+        data_dir: folder of the data sets.
+        device: ``cpu`` or ``cuda``; None for CUDA where it works.
+        init: start from the weights of this model.
+        fresh: start again instead of resuming.
+
+    Raises:
+        PrerequisiteError: data or a GPU is missing.
+        InputError: as :func:`train`.
+    """
+    if threads is not None:
+        torch.set_num_threads(check_threads(threads))
+    place = own_device(select_device(device))
+    splits = [load_images(recipe.data, split=split, data_dir=data_dir) for split in ("train", "test")]
+    with join_processes(place) as processes:
         if processes.is_first:
             check_target(out / "model.safetensors")
-        card = train(
-            TrainingRun(
-                recipe=recipe,
-                seed=arguments.seed,
-                out=out,
-                device=device,
-                precision=arguments.precision,
-                init=arguments.init,
-                processes=processes,
-                fresh=arguments.fresh,
-            ),
-            *splits,
-        )
+        run = TrainingRun(recipe, seed, out, place, precision, init, processes, fresh)
+        card = train(run, *splits)
     if processes.is_first:
         accuracy = card.accuracy["correct"] / card.accuracy["n"]
         print(f"{card.name}: {accuracy:.2%} of {card.accuracy['n']} test images of {card.accuracy['data']}")
         print(f"written: {out / 'model.safetensors'}")
-    return 0
+    return card
 
 
 if __name__ == "__main__":

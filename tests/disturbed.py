@@ -17,7 +17,8 @@ from robustness.run_directory import RunDirectory
 
 _STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["robustness.run", "torchattacks"])  # imported once: a run then starts in milliseconds
+# imported once: a run then starts in milliseconds
+_CONTEXT.set_forkserver_preload(["robustness.measure.session", "robustness.run", "torchattacks"])
 
 
 @dataclass(frozen=True)

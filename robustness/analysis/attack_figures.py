@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,13 +13,15 @@ from matplotlib.figure import Figure
 
 from robustness.analysis.attack_tables import SYMBOLS, name_setting, records
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.drawings import Drawing
+from robustness.analysis.figures import save_drawings
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
-from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, figure_style, lam_colour, panel_grid, save_figure
+from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, lam_colour, panel_grid
 
 _PLAIN_COLOURS = ("#D55E00", "#CC79A7", "#E69F00")
 _POLICY_COLOUR = "#000000"
@@ -30,24 +34,26 @@ _MARK_NOTE = "?: SUSPECT, ✗: INVALID, not to be believed."
 
 def write_attack_figures(run: Run, attacks: Attacks) -> None:
     """Draw the figures of the attacks into the folder ``figures`` of the run."""
-    folder = run.directory.path / "figures"
-    with figure_style():
-        note = (
-            f"{describe(run)}. Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy "
-            f"(adaptive). Bands: 95 % intervals. {_MARK_NOTE}"
-        )
-        save_figure(draw_accuracy_by_eps(run, attacks), folder, "accuracy_by_eps", note)
-        for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
-            if group["shown"].nunique() > 1:
-                title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too. "
-                title += _MARK_NOTE
-                figure = draw_transfer_matrix(group)
-                save_figure(figure, folder, f"transfer_{model}_{attack}_{norm}", title)
-        samples = run.directory.read_samples("attack_samples")
-        if samples:
-            title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
-            title += _mark_of(run, attacks, str(samples["title"]))
-            save_figure(draw_adversarial_images(samples), folder, "adversarial_images", title)
+    save_drawings(list_attack_figures(run, attacks), run)
+
+
+def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
+    """List the figures of the attacks."""
+    note = (
+        f"{describe(run)}. Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy "
+        f"(adaptive). Bands: 95 % intervals. {_MARK_NOTE}"
+    )
+    yield Drawing("accuracy_by_eps", note, partial(draw_accuracy_by_eps, run, attacks))
+    for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
+        if group["shown"].nunique() > 1:
+            title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too. "
+            title += _MARK_NOTE
+            yield Drawing(f"transfer_{model}_{attack}_{norm}", title, partial(draw_transfer_matrix, group))
+    samples = run.directory.read_samples("attack_samples")
+    if samples:
+        title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
+        title += _mark_of(run, attacks, str(samples["title"]))
+        yield Drawing("adversarial_images", title, partial(draw_adversarial_images, samples))
 
 
 def _mark_of(run: Run, attacks: Attacks, title: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from robustness.analysis.drawings import Drawing
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law
+from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law, has_comparison
 from robustness.analysis.tables import describe
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
@@ -34,40 +37,50 @@ _MOST_IMAGES = 5
 
 def write_figures(findings: Findings) -> None:
     """Draw every figure that the run has outcomes for into its folder ``figures``; see :data:`MOST_MODELS`."""
-    run = findings.run
-    folder = run.directory.path / "figures"
-    about = f"{describe(run)}."
+    save_drawings(list_figures(findings), findings.run)
+
+
+def save_drawings(drawings: Iterable[Drawing], run: Run) -> None:
+    """Draw figures into the folder ``figures`` of a run."""
     with figure_style():
-        if run.corrupted["lam"].nunique() > 1:
-            note = f"{about} Mean over the severities; every panel has its own scale. Bands: 95 % intervals. "
-            note += "Ring: λ of training."
-            if len(run.models) > MOST_MODELS:
-                note += f" The first {MOST_MODELS} of {len(run.models)} models."
-            save_figure(draw_accuracy_by_lambda(run, findings.summary), folder, "accuracy_by_lambda", note)
-        single = run.models if len(run.models) <= MOST_MODELS else []
-        for model in single:
-            measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
-            if len(measured) and measured["lam"].notna().any():
-                note = f"{about} 95 % intervals of all λs: cells.csv."
-                save_figure(draw_accuracy_by_severity(run, model), folder, f"accuracy_by_severity_{model}", note)
-            figure = draw_against_baseline(run, findings.summary, model)
-            if figure is not None:
-                note = f"{about} Mean over the severities, paired by image; error bars: 95 % bootstrap intervals."
-                save_figure(figure, folder, f"against_baseline_{model}", note)
-        for model in single:
-            law = run.laws.get(model)
-            if law is None:
-                continue
-            data = law.provenance.get("data", {})
-            note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
-            note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
-            save_figure(draw_law(law, model), folder, f"residual_law_{model}", note)
-        samples = run.directory.read_samples()
-        if samples:
-            save_figure(draw_dictionary(samples), folder, "dictionary", run.record["data"]["title"])
-            note = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}; "
-            note += "below it the root mean square of x − A z, in steps of 1/255, and x − A z, grey where it is 0."
-            save_figure(draw_samples(samples), folder, "samples", note)
+        for drawing in drawings:
+            save_figure(drawing.draw(), run.directory.path / "figures", drawing.name, drawing.note)
+
+
+def list_figures(findings: Findings) -> Iterator[Drawing]:
+    """List the figures of clean and corrupted images, of λ and of the models; see :data:`MOST_MODELS`."""
+    run = findings.run
+    about = f"{describe(run)}."
+    if run.corrupted["lam"].nunique() > 1:
+        note = f"{about} Mean over the severities; every panel has its own scale. Bands: 95 % intervals. "
+        note += "Ring: λ of training."
+        if len(run.models) > MOST_MODELS:
+            note += f" The first {MOST_MODELS} of {len(run.models)} models."
+        yield Drawing("accuracy_by_lambda", note, partial(draw_accuracy_by_lambda, run, findings.summary))
+    single = run.models if len(run.models) <= MOST_MODELS else []
+    for model in single:
+        measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
+        if len(measured) and measured["lam"].notna().any():
+            note = f"{about} 95 % intervals of all λs: cells.csv."
+            yield Drawing(f"accuracy_by_severity_{model}", note, partial(draw_accuracy_by_severity, run, model))
+        if has_comparison(findings.summary, model):
+            note = f"{about} Mean over the severities, paired by image; error bars: 95 % bootstrap intervals."
+            draw = partial(draw_against_baseline, run, findings.summary, model)
+            yield Drawing(f"against_baseline_{model}", note, draw)
+    for model in single:
+        law = run.laws.get(model)
+        if law is None:
+            continue
+        data = law.provenance.get("data", {})
+        note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
+        note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
+        yield Drawing(f"residual_law_{model}", note, partial(draw_law, law, model))
+    samples = run.directory.read_samples()
+    if samples:
+        yield Drawing("dictionary", run.record["data"]["title"], partial(draw_dictionary, samples))
+        note = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}; "
+        note += "below it the root mean square of x − A z, in steps of 1/255, and x − A z, grey where it is 0."
+        yield Drawing("samples", note, partial(draw_samples, samples))
 
 
 def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:

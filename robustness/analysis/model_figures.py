@@ -23,17 +23,25 @@ _MOST_ROWS = 8
 """λs whose codes are drawn: of a finer grid as many, evenly apart."""
 
 
-def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure | None:
+def has_comparison(summary: pd.DataFrame, model: str) -> bool:
+    """Whether :func:`draw_against_baseline` has something to show of ``model``."""
+    return len(_compared(summary, model)) > 0
+
+
+def _compared(summary: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The rows of ``model`` with a difference from the baseline model, without fixed λs and upper bounds."""
+    own = summary[(summary["model"] == model) & summary["versus"].notna() & (summary["perturbation"] != "clean")]
+    return own[[name not in _NO_CHOICE and not is_upper_bound(name) for name in own["policy"]]]
+
+
+def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure:
     """The paired difference of ``model`` to the baseline model, in points: per corruption and in the mean.
 
     Under the λ of training and every policy that uses no test labels.
     """
-    own = summary[(summary["model"] == model) & summary["versus"].notna()]
-    policies = [name for name in own["policy"].unique() if name not in _NO_CHOICE and not is_upper_bound(name)]
-    own = own[own["policy"].isin(policies)]
+    own = _compared(summary, model)
+    policies = list(own["policy"].unique())
     names = [name for name in [*run.corruptions, *group_corruptions(run)] if name in set(own["perturbation"])]
-    if not names:
-        return None
     figure = Figure(figsize=(TEXT_WIDTH, 0.24 * len(names) + 1.2), layout="constrained")
     axis = figure.subplots()
     axis.axvline(0, color="0.3", linewidth=0.8)

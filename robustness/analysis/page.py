@@ -6,6 +6,7 @@ import html
 import json
 import math
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ _SCRIPTS = ("tools", "charts", "law", "attacks", "tables", "page")
 """Of the folder ``template``, in this order."""
 
 
-def write_page(findings: Findings) -> None:
-    """Write ``report.html`` into the run directory."""
+def write_page(findings: Findings, path: Path | None = None) -> None:
+    """Write the page to ``path``; by default as ``report.html`` into the run directory."""
     folder = files("robustness") / "analysis" / "template"
     run, shown = findings.run, list_shown(findings)
     left_out = len(run.models) - len(shown)
@@ -45,7 +46,7 @@ def write_page(findings: Findings) -> None:
     page = (folder / "page.html").read_text(encoding="utf-8")
     parts = [part.split("}}", 1) for part in page.split("{{")]
     filled = parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
-    write_text(run.directory.path / "report.html", filled)
+    write_text(path or run.directory.path / "report.html", filled)
 
 
 def to_embedded_json(values: Any) -> str:

@@ -25,10 +25,9 @@ from robustness.analysis.summary import MEAN
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam
 from robustness.laws import Family
+from robustness.options import rerun_words
 from robustness.policies import is_upper_bound
 
-ABLATION = ("-m", "robustness.ablate")
-"""How ``asked`` of a run begins that :mod:`robustness.ablate` made: its own options follow, not those of the run."""
 _LARGE_SIDE = 64
 """Sample images of more pixels a side are shrunk and stored as JPEG."""
 _MOST_ROWS = 8_000
@@ -279,9 +278,9 @@ def _describe_agreement(agreement: dict[str, Any]) -> str:
 
 def _rerun(run: Run) -> str:
     """The command that makes the run again, and the one that makes this page again."""
-    asked = run.record["asked"]
-    words = asked if tuple(asked[:2]) == ABLATION else ["-m", "robustness.run", *asked]
-    return shlex.join(["python", *(",".join(map(_to_relative, text.split(","))) for text in words)]) + (
+    words = rerun_words(run.record)
+    again = shlex.join(["python", *(",".join(map(_to_relative, text.split(","))) for text in words)]) if words else ""
+    return again + (
         "\n\n# the tables, figures and this page again, without models or data:\n"
         f"python -m robustness.report {shlex.quote(_to_relative(str(run.directory.path)))}"
     )

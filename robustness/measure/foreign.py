@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from data_prep.errors import InputError, PrerequisiteError, describe_error
 from robustness.measure.guest import Guest
 from robustness.robustbench_shim import import_robustbench
-from sdnet_core.networks import Normalise
+from sdnet_core.networks import Network, Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
 
 _BENCHMARK_DATA = {10: "cifar10", 100: "cifar100", 1000: "imagenet"}
@@ -147,6 +147,32 @@ def load_foreign(given: str, *, num_classes: int) -> ForeignClassifier:
     origin = f"{given} ({loaded.version})" if loaded.version else given
     fields: dict[str, Any] = {"mean": loaded.mean, "std": loaded.std, "input_size": loaded.input_size}
     return ForeignClassifier(loaded.model, num_classes=num_classes, origin=origin, **fields)
+
+
+class _Function(nn.Module):
+    """A function images → logits behind the interface of a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Any:
+        """What the function answers."""
+        return self.function(images)
+
+
+def wrap_model(
+    name: str,
+    model: nn.Module | Callable[..., Any],
+    *,
+    num_classes: int,
+    image_size: tuple[int, int] | None = None,
+) -> ForeignClassifier | Network:
+    """Put a module, or a function images → logits, behind the calls that the harness makes."""
+    if isinstance(model, Network):
+        return model.eval()
+    module = model if isinstance(model, nn.Module) else _Function(model)
+    return ForeignClassifier(module, num_classes=num_classes, origin=name, input_size=image_size)
 
 
 def _from_torchvision(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from robustness.measure.plan import plan_attacks, plan_tasks
 from robustness.measure.samples import collect_samples
 from robustness.measure.subjects import Subject
 from robustness.measure.time_limit import TimeLimitError, time_limit
+from robustness.options import AblationOptions, RunOptions, write_options
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from sdnet_core.environment import describe_environment
@@ -52,6 +53,7 @@ class Measurement:
         executor: where its jobs are measured.
         timeout: seconds after which a task is given up and its cells have failed; None for no limit.
         on_result: called when the outcomes of a task have been stored.
+        quiet: show no progress and say nothing of what fails; the record holds both.
     """
 
     suite: Suite
@@ -66,6 +68,7 @@ class Measurement:
     executor: Executor = field(default_factory=LocalExecutor)
     timeout: float | None = None
     on_result: Callable[[], None] = lambda: None
+    quiet: bool = False
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
     agreements: list[Agreement] = field(init=False, default_factory=list)
@@ -128,7 +131,7 @@ class Measurement:
             if {cell.key for cell in task.cells} & self._outdated:
                 self.directory.adversarial_set(task.key).unlink(missing_ok=True)
 
-    def run(self, asked: Sequence[str]) -> None:
+    def run(self, asked: RunOptions | AblationOptions) -> None:
         """Measure every missing cell; ``run.json`` is written before the first and after the last one.
 
         Raises:
@@ -152,7 +155,8 @@ class Measurement:
         missing = {cell.key for cell in self.own_cells} - self.done
         pending = [job for whole in self.jobs if (job := whole.restrict(missing))]
         total = sum(job.size for job in pending)
-        with tqdm(total=total, unit="img", unit_scale=True, disable=not pending, smoothing=0.05) as bar:
+        is_silent = self.quiet or not pending
+        with tqdm(total=total, unit="img", unit_scale=True, disable=is_silent, smoothing=0.05) as bar:
             workplace = Workplace(
                 self.archive, self.directory, self.device, self.batch_size, bar, self._report, self.timeout
             )
@@ -162,7 +166,8 @@ class Measurement:
 
     def _report(self, event: str) -> None:
         self.events.append(event)
-        tqdm.write(event, file=sys.stderr)
+        if not self.quiet:
+            tqdm.write(event, file=sys.stderr)
 
     def _keep(self, result: Result, cells: dict[str, Cell]) -> None:
         """Store the outcomes of a task; a model that fails is recorded with its reason and is never done."""
@@ -176,7 +181,8 @@ class Measurement:
         self.on_result()
         if result.failed:
             self.failures |= dict.fromkeys(result.failed, result.reason)
-            tqdm.write(f"failed: {result.title}: {result.reason}")
+            if not self.quiet:
+                tqdm.write(f"failed: {result.title}: {result.reason}")
 
     def _keep_samples(self) -> None:
         """Store what the first model with a λ sees of one image."""
@@ -231,7 +237,7 @@ class Measurement:
                     f"{recorded:.2%}: the weights, the normalisation or the images are not those of its training"
                 )
 
-    def _write_record(self, asked: Sequence[str], started: datetime, status: str) -> None:
+    def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
         suite, own = self.suite, {cell.key for cell in self.own_cells}
         perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
         archive = {f"{p.name} {p.severity}": p.archive for p in perturbations if p.archive}
@@ -243,7 +249,7 @@ class Measurement:
         self.directory.write_record(
             {
                 "status": status,
-                "asked": list(asked),
+                "options": write_options(asked),
                 "started": started.isoformat(timespec="seconds"),
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
                 "protocol": PROTOCOL_VERSION,

@@ -90,7 +90,7 @@ def load_subject(given: str, *, num_classes: int, device: torch.device, speed: s
         trained, accuracy = load_model(given), card.accuracy
         network, fingerprint = accelerate(trained, speed, device), weights_fingerprint(trained)
     precision = "fast" if speed == "fast" else "float32"
-    return Subject(_name_of(given), network, fingerprint, accuracy, precision=precision)
+    return Subject(name_of(given), network, fingerprint, accuracy, precision=precision)
 
 
 def load_subjects(
@@ -117,7 +117,7 @@ def load_subjects(
     return list(subjects.values())
 
 
-def _name_of(given: str) -> str:
+def name_of(given: str) -> str:
     """A shipped or foreign name; of a path the file's name, or the folder's where training calls a file ``model``."""
     if given in shipped_models() or is_foreign(given):
         return given

@@ -173,7 +173,7 @@ def enough(*_: object, **__: object) -> None:
 @pytest.fixture
 def small(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A suite that is quickly prepared."""
-    monkeypatch.setattr("robustness.run.load_images", load_once)
+    monkeypatch.setattr("robustness.measure.prepare.load_images", load_once)
     path = tmp_path / "small.toml"
     path.write_text(f'data = "shapes"\ncorruptions = ["pixelate"]\nmodels = ["{models}/plain.safetensors"]\nn = 2\n')
     return path

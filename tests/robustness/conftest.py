@@ -33,4 +33,4 @@ _draw = cache(load_images)
 @pytest.fixture
 def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the training split of the shapes takes most of the time of a tiny run that chooses λ on it."""
-    monkeypatch.setattr("robustness.run.load_images", _draw)
+    monkeypatch.setattr("robustness.measure.prepare.load_images", _draw)

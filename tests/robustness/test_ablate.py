@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pandas as pd
 import pytest
 
@@ -10,6 +11,7 @@ from robustness.ablate import BASE, list_variants, main
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.page_data import collect
+from robustness.options import AblationOptions, read_options, rerun_words
 from robustness.run_directory import RunDirectory
 from sdnet_core import read_card
 
@@ -99,6 +101,8 @@ def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda
     command = collect(Findings.of(run))["rerun"].splitlines()[0]
     assert command.startswith("python -m robustness.ablate --recipe cifar10-sdnet18-small --set model.width=2")
     assert "--vary model.lam=0.3" in command
-    assert run.record["asked"] == ["-m", "robustness.ablate", *options]
+    assert read_options(run.record) == msgspec.convert(run.record["options"], AblationOptions)
+    assert rerun_words(run.record)[:4] == ["-m", "robustness.ablate", "--recipe", "cifar10-sdnet18-small"]
+    assert rerun_words(run.record)[-2:] == ["--out", str(tmp_path / "out")]
     with pytest.raises(InputError, match="another recipe, seed or precision"):
         main([*options, "--seed", "1"])

@@ -148,7 +148,7 @@ def test_apgd_is_left_early_only_where_images_are_shown_at_one_lambda(
 
     monkeypatch.setattr("robustness.measure.attacker.Attacker._mover", lambda *_: None)
     monkeypatch.setattr("robustness.measure.attacker.list_stages", spy)
-    monkeypatch.setattr("robustness.run.check_attacks", lambda *_, **__: None)
+    monkeypatch.setattr("robustness.measure.prepare.check_attacks", lambda *_, **__: None)
     measure(attack_suite, tmp_path / "run")
     assert set(asked) == {(True, False), (False, True)}
 

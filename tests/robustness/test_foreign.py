@@ -16,6 +16,7 @@ from data_prep import load_images
 from data_prep.errors import InputError, PrerequisiteError
 from robustness import run
 from robustness.measure.foreign import ForeignClassifier, load_foreign
+from robustness.measure.session import find_other_sizes
 from robustness.measure.subjects import Subject, load_subjects
 from sdnet_core import load_model
 
@@ -149,10 +150,10 @@ def test_timms_weights_are_taken_from_the_place_that_is_asked_for(without_networ
     assert model.input_size == (224, 224)
 
     images, subjects = load_images("shapes", split="test").subset(4), [Subject(name, model, "", {})]
-    (note,) = run.find_other_sizes(subjects, images)
+    (note,) = find_other_sizes(subjects, images)
     assert f"{name}: its source evaluates it on images of 224 × 224 pixels, these have 32 × 32" in note
     model.input_size = (32, 32)
-    assert run.find_other_sizes(subjects, images) == []
+    assert find_other_sizes(subjects, images) == []
 
 
 def test_robustbench_models_are_loaded_from_their_place(without_network):

@@ -25,6 +25,8 @@ from robustness import run
 from robustness.measure.executors import JobAttempt, Workplace
 from robustness.measure.jobs import Result
 from robustness.measure.measure import Measurement
+from robustness.measure.prepare import prepare, read_suite
+from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
@@ -215,8 +217,8 @@ def test_a_node_with_other_versions_or_without_the_archive_is_refused(grid, mode
     from robustness.measure import ray_worker
 
     options = ["--suite", str(grid), "--models", f"{models}/plain.safetensors"]
-    arguments = run.make_parser().parse_args(options)
-    job = run.prepare(run.read_suite(arguments), arguments).jobs[-1]
+    options = run.read_options(run.make_parser().parse_args(options))
+    job = prepare(read_suite(options), options).jobs[-1]
     ray_worker._check_same(job, "10.0.0.1")
     monkeypatch.setattr("robustness.measure.cells.library_of", lambda attack: "torchattacks 0.1")
     assert job.cells[0].key
@@ -233,8 +235,8 @@ def test_a_worker_that_dies_after_its_last_result_costs_nothing(grid, models, tm
 
     from robustness.measure import ray_executor, ray_worker
 
-    arguments = run.make_parser().parse_args(["--suite", str(grid), "--models", f"{models}/plain.safetensors"])
-    job = run.prepare(run.read_suite(arguments), arguments).jobs[0]
+    options = RunOptions(suite=str(grid), models=(f"{models}/plain.safetensors",))
+    job = prepare(read_suite(options), options).jobs[0]
     last = Result(job.title, {}, tuple(cell.key for cell in job.cells), "not finite")
 
     def stream() -> Iterator[ray_worker.Delivery]:

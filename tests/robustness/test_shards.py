@@ -18,6 +18,8 @@ from data_prep.errors import InputError, run_command
 from robustness import merge, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.measure.jobs import Job, Shard
+from robustness.measure.prepare import prepare, read_suite
+from robustness.options import RunOptions, read_options
 from robustness.run_directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("without_figures", "drawn_once")
@@ -66,8 +68,8 @@ def read_cells(out: Path) -> pd.DataFrame:
 
 
 def plan(suite: Path, *options: str) -> list[Job]:
-    arguments = run.make_parser().parse_args(["--suite", str(suite), *options])
-    return run.prepare(run.read_suite(arguments), arguments).jobs
+    options = run.read_options(run.make_parser().parse_args(["--suite", str(suite), *options]))
+    return prepare(read_suite(options), options).jobs
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 20])
@@ -158,15 +160,16 @@ def test_what_is_missing_is_named_and_measured_by_the_command_without_a_shard(gr
     pd.testing.assert_frame_equal(read_cells(joined), read_cells(serial))
 
 
-@pytest.mark.parametrize("fresh", ["--fresh", "--fre"])
-def test_the_command_that_measures_what_is_missing_forgets_nothing(grid, tmp_path, fresh):
+def test_the_command_that_measures_what_is_missing_forgets_nothing(grid, tmp_path):
     joined = tmp_path / "joined"
-    measure(grid, tmp_path / "1", "--shard", "1/2", fresh, "--lambdas", "0.1")
+    measure(grid, tmp_path / "1", "--shard", "1/2", "--fresh", "--lambdas", "0.1")
     assert join(joined, tmp_path / "1") == 1
     kept = {path: path.stat().st_mtime_ns for path in (joined / "outcomes").iterdir()}
-    asked = json.loads((joined / "run.json").read_text())["asked"]
-    assert asked == ["--suite", str(grid), "--device", "cpu", "--lambdas", "0.1", "--out", str(joined)]
-    assert run.main(asked) == 0
+    options = read_options(RunDirectory(joined).read_record())
+    assert options == RunOptions(suite=str(grid), device="cpu", lambdas=(0.1,), out=str(joined))
+    module, *words = options.to_words()[1:]
+    assert module == "robustness.run"
+    assert run.main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.errors import InputError
 from robustness import run
+from robustness.measure.prepare import read_suite
 from robustness.suite import Suite, read_suite_file, shipped_suites
 
 
@@ -31,7 +32,7 @@ def test_the_standard_group_is_the_fifteen_and_the_sweep_is_the_references():
 @pytest.mark.parametrize(("options", "selection"), [([], "same"), (["none"], ""), (["extra"], "extra")])
 def test_the_command_line_chooses_the_selection(options, selection):
     words = ["--suite", "noise", *(word for option in options for word in ("--selection", option))]
-    assert run.read_suite(run.make_parser().parse_args(words)).selection == selection
+    assert read_suite(run.read_options(run.make_parser().parse_args(words))).selection == selection
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""Every figure of a run by its name, drawn only when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from robustness.analysis.findings import Findings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that can be drawn.
+
+    Args:
+        name: names its files.
+        note: what its numbers stand for.
+        draw: draws it; to be called within :func:`sdnet_core.style.figure_style`.
+    """
+
+    name: str
+    note: str
+    draw: Callable[[], Figure]
+
+
+def list_drawings(findings: Findings) -> Iterator[Drawing]:
+    """List the figures that the run has outcomes for."""
+    from robustness.analysis.attack_figures import list_attack_figures
+    from robustness.analysis.figures import list_figures
+
+    if not len(findings.run.cells):
+        return
+    yield from list_figures(findings)
+    if findings.attacks is not None:
+        yield from list_attack_figures(findings.run, findings.attacks)

@@ -1,0 +1,136 @@
+"""Models that are handed over from Python: modules, functions and names, in a dict or a list."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_prep import ImageSet
+from data_prep.errors import InputError
+from robustness.measure.foreign import ForeignClassifier, wrap_model
+from robustness.measure.subjects import Classifier, Subject, load_subjects, name_of
+from sdnet_core import weights_fingerprint
+from sdnet_core.augment import to_images
+
+Model = str | nn.Module | Callable[..., Any]
+"""A name as on the command line, a module, or a function images → logits."""
+Models = Model | Mapping[str, Model] | Sequence[Model]
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def name_models(given: Any) -> dict[str, Model]:
+    """Give every model its name: the key of the dict, the name of a shipped or stored model, or that of its class.
+
+    Raises:
+        InputError: no model, something that is none, or two of one name.
+    """
+    if isinstance(given, Mapping):
+        models = dict(given)
+    else:
+        listed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+        names = [_name(model) for model in listed]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"two models are called {twice!r}: give a dict of models by name")
+        models = dict(zip(names, listed, strict=True))
+    if not models:
+        raise InputError("expected at least one model, got none")
+    for name, model in models.items():
+        if not isinstance(name, str) or not name:
+            raise InputError(f"the name of a model must be a text; got {name!r}")
+        if not isinstance(model, str) and not callable(model):
+            kind = type(model).__name__
+            raise InputError(f"{name}: expected a module, a function images → logits or a name; got {kind}")
+    return models
+
+
+def _name(model: Model) -> str:
+    if isinstance(model, str):
+        return name_of(model)
+    own = model if isinstance(model, type) or hasattr(model, "__name__") else type(model)
+    return str(getattr(own, "__name__", own)).strip("<>")
+
+
+def load_given(
+    models: Mapping[str, Model], *, num_classes: int, image_size: tuple[int, int], device: torch.device, speed: str
+) -> list[Subject]:
+    """Make subjects of models, those that are handed over as objects on ``device``, too.
+
+    Args:
+        models: by name.
+        num_classes: of the data set.
+        image_size: height and width of its images.
+        device: where they are measured.
+        speed: ``exact``, or ``fast`` for models that are given by name.
+
+    Raises:
+        PrerequisiteError: no such model.
+        InputError: a model that cannot be used.
+    """
+    subjects = []
+    for name, model in models.items():
+        if isinstance(model, str):
+            (subject,) = load_subjects((model,), num_classes=num_classes, device=device, speed=speed)
+            subjects.append(dataclasses.replace(subject, name=name))
+            continue
+        if speed == "fast":
+            raise InputError(f"speed='fast' is for models that are given by name: measure {name} without it")
+        subjects.append(_make_subject(name, model, num_classes, image_size, device))
+    return subjects
+
+
+def _make_subject(
+    name: str,
+    model: nn.Module | Callable[..., Any],
+    num_classes: int,
+    image_size: tuple[int, int],
+    device: torch.device,
+) -> Subject:
+    """A subject of an object; its identity is that of its weights and of what its ``repr`` says of its layers."""
+    network: Classifier = wrap_model(name, model, num_classes=num_classes, image_size=image_size).to(device)
+    fingerprint = weights_fingerprint(network)
+    if isinstance(network, ForeignClassifier):
+        layers = hashlib.sha256(_ADDRESS.sub("", repr(model)).encode()).hexdigest()
+        fingerprint = hashlib.sha256(f"{fingerprint} {layers}".encode()).hexdigest()
+    return Subject(name, network, fingerprint, {})
+
+
+def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:
+    """Images whose labels have no names, with as many classes as the first model that is an object answers with.
+
+    A part of a data set need not hold its last classes, and the model has all of them.
+    """
+    names = tuple(map(str, range(len(images.classes))))
+    model = next((model for model in models.values() if not isinstance(model, str)), None)
+    if images.classes != names or model is None or not len(images):
+        return images
+    network = wrap_model("model", model, num_classes=len(names), image_size=images.pixels.shape[1:3])
+    parameter = next(network.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            logits = network(to_images(torch.from_numpy(images.pixels[:1].copy())).to(parameter.device))
+    except Exception:  # the run says what is wrong with it
+        return images
+    count = logits.shape[-1] if logits.ndim == 2 else 0
+    return dataclasses.replace(images, classes=tuple(map(str, range(count)))) if count > len(names) else images
+
+
+@contextmanager
+def undisturbed(models: Mapping[str, Model]) -> Iterator[None]:
+    """Within the block modules may be moved and set to eval mode; at its end they are as they were."""
+    modules = [model for model in models.values() if isinstance(model, nn.Module)]
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    places = [(module, parameter.device) for module in modules for parameter in [*module.parameters()][:1]]
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for module, place in places:
+            module.to(place)

@@ -1,0 +1,193 @@
+"""From options to a measurement: the suite is read, images and models are loaded, the grid is planned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep import ImageSet, load_images
+from data_prep.archives_c import ArchiveC
+from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import as_file_name
+from data_prep.sources import split_sizes
+from robustness.attack import replace_eps
+from robustness.measure.attacker import check_attacks
+from robustness.measure.executors import Executor, LocalExecutor
+from robustness.measure.foreign import runs_code
+from robustness.measure.given import Model, load_given
+from robustness.measure.jobs import Shard
+from robustness.measure.measure import Measurement
+from robustness.measure.perturbations import check_generated, find_official
+from robustness.measure.subjects import load_subjects
+from robustness.mirror import local_folder
+from robustness.options import RunOptions
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite, read_suite_file
+from sdnet_core.environment import select_device
+
+_BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
+LARGE_SIDE = 64
+"""Images of more pixels a side are measured in smaller batches, and by default with ImageNet-C's parameters."""
+ARCHIVE_OF = {"cifar10": "cifar10c", "cifar100": "cifar100c", "imagenet": "imagenetc"}
+"""The official -C archive of a data set, used where it is on disk."""
+_KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", "n", "seed")
+"""Options that replace the key of a suite as they are."""
+
+
+def read_suite(options: RunOptions) -> Suite:
+    """The suite as the file and the options together ask for it; raises InputError for what cannot be used."""
+    fields = read_suite_file(options.suite or "demo")
+    if options.eps is not None:
+        if not fields["attacks"]:
+            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
+        fields["attacks"] = replace_eps(fields["attacks"], options.eps)
+    if not options.models and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
+        raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
+    if options.data is not None:
+        fields |= {"data": options.data, "archive": ARCHIVE_OF.get(options.data, "")}
+    return Suite(**fields | _list_replaced(options))
+
+
+def replace_keys(suite: Suite, options: RunOptions) -> Suite:
+    """A suite with the keys that ``options`` replace; raises InputError as :func:`read_suite`."""
+    if options.eps is not None and not suite.attacks:
+        raise InputError(f"the suite {suite.name} has no attack, so eps changes nothing in it: leave it out")
+    attacks = suite.attacks if options.eps is None else replace_eps(suite.attacks, options.eps)
+    return dataclasses.replace(suite, attacks=attacks, **_list_replaced(options))
+
+
+def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:
+    """The standard corruptions of any images, with CIFAR-10-C's parameters up to 64 pixels a side, above ImageNet-C's.
+
+    Args:
+        options: what replaces keys of the suite.
+        images: those to measure, which name the suite.
+        fields: other keys of :class:`Suite`.
+
+    Raises:
+        InputError: a value that cannot be used, named.
+    """
+    own = {"name": as_file_name(images.name), "data": images.name, "split": images.split}
+    own |= {"profile": profile_of(images), "archive": archive_of(images)}
+    own["description"] = f"Corruptions of {images.title}" if fields.get("corruptions") != () else images.title
+    return Suite(**own | fields | _list_replaced(options))
+
+
+def archive_of(images: ImageSet) -> str:
+    """The official -C archive of images; empty for none."""
+    return ARCHIVE_OF.get(images.name, "")
+
+
+def profile_of(images: ImageSet) -> str:
+    """The parameter table that suits the size of images: ``cifar`` or ``imagenet``."""
+    return "imagenet" if max(images.pixels.shape[1:3]) > LARGE_SIDE else "cifar"
+
+
+def _list_replaced(options: RunOptions) -> dict[str, Any]:
+    fields = {key: value for key in _KEYS if (value := getattr(options, key)) is not None}
+    if options.selection is not None:
+        fields["selection"] = "" if options.selection == "none" else options.selection
+    return fields
+
+
+def prepare(
+    suite: Suite,
+    options: RunOptions,
+    *,
+    images: ImageSet | None = None,
+    models: Mapping[str, Model] | None = None,
+) -> Measurement:
+    """Load what the suite needs and plan its grid.
+
+    Args:
+        suite: what to measure.
+        options: how.
+        images: the whole split of the suite's images, where it is at hand.
+        models: those of the suite, where they are at hand.
+
+    Raises:
+        PrerequisiteError: data, a model or a GPU is missing.
+        InputError: what is there cannot be used.
+    """
+    if options.speed == "fast" and suite.attacks:
+        raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
+    shard = Shard.parse(options.shard) if options.shard is not None else None
+    executor = make_executor(options)
+    device = select_device("cpu" if options.executor == "ray" else options.device)
+    data_dir = Path(options.data_dir)
+    drawn, archive = find_images(suite, data_dir, images)
+    large = max(drawn.pixels.shape[1:3]) > LARGE_SIDE
+    wanted: dict[str, Any] = {"num_classes": len(drawn.classes), "device": device, "speed": options.speed}
+    if models is None:
+        subjects = load_subjects(suite.models, **wanted)
+    else:
+        subjects = load_given(models, image_size=drawn.pixels.shape[1:3], **wanted)
+    check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
+    names = [subject.name for subject in subjects]
+    if suite.baseline and suite.baseline not in names:
+        raise InputError(f"the baseline {suite.baseline!r} is none of the models: choose from {', '.join(names)}")
+    return Measurement(
+        suite=suite,
+        subjects=subjects,
+        images=drawn,
+        archive=archive,
+        directory=RunDirectory(local_folder(options.out) if options.out else default_out(suite, shard)),
+        device=device,
+        batch_size=options.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
+        training_images=load_selection(suite, data_dir) if images is None else None,
+        shard=shard,
+        executor=executor,
+        timeout=options.timeout,
+    )
+
+
+def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, ArchiveC | None]:
+    """The images that are measured, and the -C archive that is used; None where corruptions are generated.
+
+    Args:
+        suite: names them, and how many.
+        data_dir: the folder of the data sets.
+        images: the whole split, where it is at hand.
+
+    Raises:
+        PrerequisiteError: the data set, or what its corruptions need, is missing.
+        InputError: fewer images than asked for, or a damaged archive.
+    """
+    if images is None:
+        try:
+            images = load_images(suite.data, split=suite.split, data_dir=data_dir)
+        except PrerequisiteError as error:
+            hint = "or try what needs no data: python -m robustness.run --suite demo"
+            raise PrerequisiteError(f"{error}\n{hint}") from error
+    if suite.n is not None and suite.n > len(images):
+        raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
+    if suite.n is not None:
+        images = images.subset(suite.n, seed=suite.seed)
+    archive = find_official(suite, images, data_dir.resolve())
+    check_generated(suite, images, {*suite.selection_corruptions, *(() if archive else suite.corruptions)})
+    return images, archive
+
+
+def make_executor(options: RunOptions) -> Executor:
+    """Where the jobs are measured; raises PrerequisiteError if Ray is not installed."""
+    if options.executor == "local":
+        return LocalExecutor()
+    try:
+        from robustness.measure.ray_executor import RayExecutor
+    except ImportError as error:
+        raise PrerequisiteError(f"--executor ray needs the package ray ({error}): pip install 'ray>=2.60'") from error
+    return RayExecutor(options.ray_address, options.gpus_per_task)
+
+
+def default_out(suite: Suite, shard: Shard | None) -> Path:
+    """The run directory of a suite, or of a shard of it."""
+    return Path("results/runs") / (f"{suite.name}-{shard.index}-of-{shard.count}" if shard else suite.name)
+
+
+def load_selection(suite: Suite, data_dir: Path) -> ImageSet | None:
+    """The training images that λ is chosen on; None where the suite or the data set has none."""
+    if not suite.selection or "train" not in split_sizes(suite.data, data_dir):
+        return None
+    return load_images(suite.data, split="train", data_dir=data_dir).subset(suite.selection_n, seed=suite.seed)

@@ -1,0 +1,130 @@
+"""A measurement from start to end: announced, measured into its run directory, analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from data_prep import ImageSet
+from data_prep.errors import InputError
+from robustness.analysis.findings import Findings
+from robustness.analysis.write import write_analysis
+from robustness.grids import format_lam
+from robustness.measure.agreement import measure_agreement
+from robustness.measure.measure import Measurement
+from robustness.measure.subjects import Subject, load_subject
+from robustness.mirror import mirrored
+from robustness.options import AblationOptions, RunOptions
+from robustness.policies import ResidualLaw
+from sdnet_core import Network
+
+_AGREEMENT_N = 1000
+"""Clean images on which the fast and the exact form of a model are compared, at most."""
+
+
+def describe_plan(measurement: Measurement) -> Iterator[str]:
+    """Say what will be measured and how much of it is already there, a line at a time."""
+    suite, images = measurement.suite, measurement.images
+    cells, done = len(measurement.cells), len(measurement.done)
+    yield f"suite {suite.name}: {images.title}, n = {len(images)}, on {measurement.device}"
+    for subject in measurement.subjects:
+        lambdas = subject.lambdas(suite.lambdas)
+        grid = ", ".join(format_lam(lam) for lam in lambdas if lam is not None)
+        yield f"  {subject.name}: " + (f"λ = {grid}" if grid else "no λ")
+    parts = ["clean"]
+    if suite.corruptions:
+        levels = sum(len(suite.levels(name)) for name in suite.corruptions)
+        source = measurement.tasks[0].perturbation.source
+        kinds = len(suite.corruptions)
+        parts.append(f"{kinds} {source} corruption{'s' * (kinds != 1)} at {levels} level{'s' * (levels != 1)}")
+    parts += [attack.title for attack in suite.attacks]
+    yield f"  {', '.join(parts)}: {cells} cells, {done} of them done"
+    for task in measurement.attacks:
+        if isinstance(task.adversary.crafted_for, ResidualLaw) and task.adversary.attack == suite.attacks[0]:
+            yield f"  {task.subject.name} is attacked through its residual law, too"
+    if measurement.training_images is not None:
+        n, names = len(measurement.training_images), ", ".join(suite.selection_corruptions)
+        yield f"  among them the choice of λ on {n} training images: clean, {names}"
+    elif suite.selection:
+        yield f"  no choice of λ on training images: {suite.data} has no split 'train'"
+    if measurement.shard is not None:
+        own = {cell.key for cell in measurement.own_cells}
+        yield f"  shard {measurement.shard}: {len(own)} of the cells, {len(own & measurement.done)} of them done"
+
+
+def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
+    """A sentence for every model that was made for images of another size."""
+    height, width = images.pixels.shape[1:3]
+    notes = []
+    for subject in subjects:
+        size = subject.network.input_size
+        if size not in (None, (height, width)):
+            made = "it was trained on" if isinstance(subject.network, Network) else "its source evaluates it on"
+            notes.append(
+                f"{subject.name}: {made} images of {size[0]} × {size[1]} pixels, these have {height} × {width} and are "
+                "taken as they are, so it may do worse on them; python -m data_prep import --resize --crop makes "
+                "images of another size"
+            )
+    return notes
+
+
+def compare_with_exact(measurement: Measurement) -> Iterator[str]:
+    """Measure and record what ``--speed fast`` changes in the predictions; a line for each model."""
+    device = measurement.device
+    images = measurement.images.subset(min(_AGREEMENT_N, len(measurement.images)))
+    for name, fast in zip(measurement.suite.models, measurement.subjects, strict=True):
+        exact = load_subject(name, num_classes=len(images.classes), device=device)
+        agreement = measure_agreement(fast, exact, images, device=device, batch_size=measurement.batch_size)
+        measurement.agreements.append(agreement)
+        yield f"  {agreement}"
+
+
+def measure(
+    measurement: Measurement,
+    options: RunOptions,
+    *,
+    asked: RunOptions | AblationOptions | None = None,
+    say: Callable[[str], object] = lambda _: None,
+    warn: Callable[[str], object] = lambda _: None,
+) -> Findings | None:
+    """Measure what is missing and write tables, figures and report.
+
+    Args:
+        measurement: what :func:`~robustness.measure.prepare.prepare` made of ``options``.
+        options: how it is measured.
+        asked: what the record says was asked for; None for ``options``.
+        say: called with every line about what is measured.
+        warn: called with every sentence about what may be amiss.
+
+    Returns:
+        What the run directory says; None for a shard, whose parts are joined before they are analysed.
+
+    Raises:
+        InputError: the folder holds something else, or another run writes to it; a model contradicts its card.
+    """
+    measurement.directory.create()
+    with (
+        measurement.directory.lock(),
+        mirrored(measurement.directory, options.out, fresh=options.fresh) as measurement.on_result,
+    ):
+        if options.fresh:
+            measurement.directory.clear()
+        measurement.find_done()
+        for line in describe_plan(measurement):
+            say(line)
+        measurement.events += (notes := find_other_sizes(measurement.subjects, measurement.images))
+        for note in notes:
+            warn(f"note: {note}")
+        if options.speed == "fast":
+            for line in compare_with_exact(measurement):
+                say(line)
+        measurement.run(asked or options)
+        return write_analysis(measurement.directory) if measurement.shard is None else None
+
+
+def check_measured(measurement: Measurement) -> None:
+    """Raise InputError if no cell of a model could be measured, with the reason."""
+    for subject in measurement.subjects:
+        cells = [cell for cell in measurement.own_cells if cell.subject is subject]
+        if cells and not any(cell.key in measurement.done for cell in cells):
+            reason = measurement.failures.get(cells[0].key, "it was not measured")
+            raise InputError(f"{subject.name} could not be measured at all: {reason}")

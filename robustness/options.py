@@ -1,0 +1,206 @@
+"""How a run is made: every option of ``python -m robustness.run`` and of :func:`robustness.evaluate`, typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from data_prep.errors import InputError
+from robustness.attack import format_eps
+from robustness.grids import format_lam, read_eps
+
+LONGEST_TIMEOUT = 366 * 86400.0
+SPEEDS = ("exact", "fast")
+EXECUTORS = ("local", "ray")
+SELECTIONS = ("extra", "same", "none")
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="run"):
+    """A run as it was asked for: a suite, what replaces its keys, and how it is measured. ``run.json`` stores it.
+
+    Args:
+        suite: name or file; None for ``demo``, or with ``data`` for the standard corruptions of these images.
+        data: data set that replaces the suite's: a name, a folder or an archive.
+        split: split of the data set that is measured.
+        lambdas: the λ grid.
+        models: shipped names, files or ``source:name``.
+        corruptions: names or groups.
+        severities: levels ≥ 1.
+        selection: corruptions of training images that ``validated`` chooses λ on: ``extra``, ``same`` or ``none``.
+        attacks: names or tables of attacks that replace the suite's; from Python only.
+        eps: pairs of norm and budget, in [0, 1] pixel units; an empty norm is the suite's.
+        baseline: model that the others are compared with.
+        n: images, a nested random subset.
+        seed: of the subset, of generated corruptions and of the random starts of attacks.
+        data_dir: folder of the data sets.
+        out: run directory, or a URL of one.
+        device: ``cpu``, ``cuda`` or ``cuda:NUMBER``; None for CUDA where it works.
+        batch_size: images per forward pass; None for one that suits the size of the images.
+        speed: ``exact`` or ``fast``.
+        executor: ``local`` or ``ray``.
+        ray_address: running cluster.
+        gpus_per_task: share of a GPU for a job on Ray.
+        shard: ``i/n``, the part of the grid that is measured.
+        timeout: seconds after which a model is given up, in (0, one year].
+        fresh: forget what the run directory holds.
+        objects: what was handed over from Python and has no name on the command line: ``model``, ``data``, ``suite``.
+
+    Raises:
+        InputError: a value that cannot be used, named.
+    """
+
+    suite: str | None = None
+    data: str | None = None
+    split: str | None = None
+    lambdas: tuple[float, ...] | None = None
+    models: tuple[str, ...] | None = None
+    corruptions: tuple[str, ...] | None = None
+    severities: tuple[int, ...] | None = None
+    selection: str | None = None
+    attacks: tuple[str | dict[str, Any], ...] | None = None
+    eps: tuple[tuple[str, float], ...] | None = None
+    baseline: str | None = None
+    n: int | None = None
+    seed: int | None = None
+    data_dir: str = "data"
+    out: str | None = None
+    device: str | None = None
+    batch_size: int | None = None
+    speed: str = "exact"
+    executor: str = "local"
+    ray_address: str | None = None
+    gpus_per_task: float | None = None
+    shard: str | None = None
+    timeout: float | None = None
+    fresh: bool = False
+    objects: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"--batch-size must be at least 1; got {self.batch_size}")
+        if self.timeout is not None and not 0 < self.timeout <= LONGEST_TIMEOUT:
+            raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {self.timeout:g}")
+        for name, choices in (("speed", SPEEDS), ("executor", EXECUTORS), ("selection", (None, *SELECTIONS))):
+            if (value := getattr(self, name)) not in choices:
+                raise InputError(f"{name}: expected one of {', '.join(filter(None, choices))}, got {value!r}")
+        if self.executor == "local" and (self.ray_address, self.gpus_per_task) != (None, None):
+            raise InputError("--ray-address and --gpus-per-task are for --executor ray: add it, or leave them out")
+        if self.executor == "ray" and self.speed == "fast":
+            raise InputError(
+                "--speed fast is for --executor local: compiled networks stay on the machine that made them"
+            )
+        if self.executor == "ray" and self.device is not None:
+            raise InputError("--device is for --executor local: on Ray, --gpus-per-task 0 measures on CPUs")
+
+    def to_words(self) -> list[str]:
+        """The words after ``python`` that make the same run again, or a call of :func:`robustness.evaluate`."""
+        given = {name: value for name, value in msgspec.structs.asdict(self).items() if value != _DEFAULTS[name]}
+        objects = given.pop("objects", ())
+        if objects or self.attacks is not None:
+            return ["-c", f"import robustness; robustness.evaluate({_write_arguments(given, objects)})"]
+        words = ["-m", "robustness.run"]
+        for name, value in given.items():
+            words.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                words.append(_write_option(name, value))
+        return words
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in msgspec.structs.fields(RunOptions)}
+
+
+class AblationOptions(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="ablate"
+):
+    """An ablation as it was asked for: ``python -m robustness.ablate``.
+
+    Args:
+        recipe: name or file of the recipe that everything is compared with.
+        set: ``KEY=VALUE``: keys that are replaced in all trainings.
+        vary: ``KEY=A,B``: keys of it and the values that they get, one at a time.
+        seed: of every training.
+        precision: of the trainings, ``float32`` or ``bf16``.
+        threads: CPU threads of the trainings; None for all cores.
+        suite: what is measured.
+        n: images of the suite.
+        data_dir: folder of the data sets.
+        device: as in :class:`RunOptions`.
+        out: folder of the trainings, the run and the table.
+    """
+
+    recipe: str
+    set: tuple[str, ...] = ()
+    vary: tuple[str, ...]
+    seed: int = 0
+    precision: str = "float32"
+    threads: int | None = None
+    suite: str = "noise"
+    n: int = 1000
+    data_dir: str = "data"
+    device: str | None = None
+    out: str | None = None
+
+    def to_words(self) -> list[str]:
+        """The words after ``python`` that make the same ablation again."""
+        words = ["-m", "robustness.ablate"]
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            if value != field.default:
+                for item in value if isinstance(value, tuple) else (value,):
+                    words += [f"--{field.name.replace('_', '-')}", str(item)]
+        return words
+
+
+Options = RunOptions | AblationOptions
+
+
+def read_options(record: dict[str, Any]) -> Options | None:
+    """The options that a run record holds; None in records of earlier versions, which hold words instead."""
+    return msgspec.convert(record["options"], Options) if "options" in record else None
+
+
+def write_options(options: Options) -> dict[str, Any]:
+    """Options as JSON values."""
+    values: dict[str, Any] = msgspec.to_builtins(options)
+    return values
+
+
+def rerun_words(record: dict[str, Any]) -> list[str]:
+    """The words after ``python`` that make the run of a record again; empty where the record does not say.
+
+    Records of earlier versions hold the words of their command line: those of a run without ``-m robustness.run``.
+    """
+    options = read_options(record)
+    if options is not None:
+        return options.to_words()
+    asked: list[str] = record.get("asked", [])
+    return asked if not asked or asked[0] == "-m" else ["-m", "robustness.run", *asked]
+
+
+def _write_option(name: str, value: Any) -> str:
+    """An option as it is typed."""
+    if name == "eps":
+        return ",".join(f"{norm}:{_write_eps(eps)}" if norm else _write_eps(eps) for norm, eps in value)
+    if name == "lambdas":
+        return ",".join(map(format_lam, value))
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return format_lam(value) if isinstance(value, float) else str(value)
+
+
+def _write_eps(eps: float) -> str:
+    short = format_eps(eps, "linf")
+    return short if read_eps(short) == eps else repr(eps)
+
+
+def _write_arguments(given: dict[str, Any], objects: tuple[str, ...]) -> str:
+    """The arguments of :func:`robustness.evaluate`, with dots for what was handed over as an object."""
+    models = given.pop("models", ())
+    named = "{" + ", ".join(f"{name!r}: ..." for name in models) + "}"
+    arguments = [named if "model" in objects else repr(list(models))]
+    arguments += [f"{name}=..." for name in ("data", "suite") if name in objects]
+    for name, value in given.items():
+        shown = [_write_option("eps", [pair]) for pair in value] if name == "eps" else value
+        arguments.append(f"{name}={list(shown) if isinstance(shown, tuple) else shown!r}")
+    return ", ".join(arguments)
