@@ -22,7 +22,7 @@ from robustness.analysis import frames
 from robustness.analysis.comparison import compare_runs
 from robustness.analysis.drawings import list_drawings
 from robustness.analysis.findings import Findings
-from robustness.analysis.page import headline, write_page
+from robustness.analysis.page import write_page
 from robustness.analysis.tables import describe, widen
 from robustness.attack import Attack, read_attacks
 from robustness.grids import check_lambdas, parse_eps, parse_lambdas
@@ -96,7 +96,7 @@ class Run:
     @property
     def headline(self) -> str:
         """The run in one sentence, that of the report."""
-        return headline(self.findings)
+        return self.findings.headline
 
     @cached_property
     def figures(self) -> tuple[str, ...]:
