@@ -1,4 +1,4 @@
-"""The corrupted test sets that were published, CIFAR-10-C, ImageNet-C and what has their layouts, through one interface.
+"""Corrupted test sets that were published, CIFAR-10-C, ImageNet-C and what has their layouts, through one interface.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -39,8 +39,11 @@ CORRUPTIONS_3DCC = (
     "xy_motion_blur",
     "z_motion_blur",
 )
-"""Of ImageNet-3DCC, which is read and never generated: most need the depth of the scene, and the others the video coder
-and the settings of their authors. Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation", CVPR 2022."""
+"""Of ImageNet-3DCC, which is read and never generated: most need the depth of a scene or a video coder, and of the
+others no generation has been shown to be faithful.
+
+Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation", CVPR 2022.
+"""
 
 
 @runtime_checkable  # for the type checker of the tests
@@ -78,8 +81,8 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
     name: a key of ``FOLDERS``, or the path of a folder of any -C archive, known by its layout.
-    Raises: InputError for another ``name``, for a folder that is no -C archive, and for a generated set under the official
-        name.
+    Raises: InputError for another ``name``, for a folder that is no -C archive, and for a generated set under the
+        official name.
     """
     if name not in FOLDERS:
         if Path(name).is_dir():
@@ -99,7 +102,8 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
 def open_archive_c(folder: Path) -> ArchiveC:
     """Open a -C archive of any data set and size by its layout alone.
 
-    folder: ``<corruption>.npy`` beside ``labels.npy``, ``<corruption>.npz``, or ``<corruption>/<severity>/<class>/<file>``.
+    folder: ``<corruption>.npy`` beside ``labels.npy``, ``<corruption>.npz``, or
+        ``<corruption>/<severity>/<class>/<file>``.
     Raises: InputError for any other folder.
     """
     if (kind := kind_of_archive_c(folder)) is None:
@@ -107,13 +111,13 @@ def open_archive_c(folder: Path) -> ArchiveC:
             f"expected a -C archive in {folder} (<corruption>.npy and labels.npy, <corruption>.npz, or "
             "<corruption>/<severity>/<class>/<file>), got another folder; point at the one that holds the corruptions"
         )
-    return {"npy": lambda: CifarC(folder, None), "npz": lambda: NpzC(folder), "files": lambda: ImageNetC(folder)}[
-        kind
-    ]()
+    if kind == "npy":
+        return CifarC(folder, None)
+    return NpzC(folder) if kind == "npz" else ImageNetC(folder)
 
 
 def kind_of_archive_c(folder: Path) -> str | None:
-    """Tell the layout of a -C archive: ``"npy"``, ``"npz"``, ``"files"``, None for a folder that is none; names only."""
+    """Tell the layout of a -C archive by names: ``"npy"``, ``"npz"``, ``"files"``, None for a folder that is none."""
     if (folder / LABELS_FILE).is_file() and any(path.name != LABELS_FILE for path in folder.glob("[!.]*.npy")):
         return "npy"
     if any(folder.glob("[!.]*.npz")):

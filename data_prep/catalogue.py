@@ -12,6 +12,7 @@ from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError
 from data_prep.generate import GENERATED, generated_folder, read_manifest
 from data_prep.shapes import SPLIT_SIZES
+from data_prep.shifts import SHIFTS, find_shifts
 from data_prep.sources import how_to_get, import_command, imported_names, unimported_trees
 from data_prep.store import Record, read_record
 
@@ -20,7 +21,7 @@ from data_prep.store import Record, read_record
 class Entry:
     """One data set of the list.
 
-    kind: official, imported, drawn, corrupted, generated or tree. holds: splits and counts, in words.
+    kind: official, imported, drawn, corrupted, generated, shifted or tree. holds: splits and counts, in words.
     where: its path, or how to get it. n_bytes: on disk, None when it is not there.
     """
 
@@ -40,6 +41,7 @@ def list_data(data_dir: Path) -> list[Entry]:
         *_trees(data_dir),
         *_corrupted(data_dir),
         *_generated(data_dir),
+        *_shifted(data_dir),
     ]
 
 
@@ -111,6 +113,13 @@ def _generated(data_dir: Path) -> Iterator[Entry]:
         if manifest is not None:
             holds = f"{_number(CifarC(folder).corruptions())} of {manifest.n:,} images, from {manifest.title}"
             yield Entry(name, "generated", holds, str(folder), _size(folder))
+
+
+def _shifted(data_dir: Path) -> Iterator[Entry]:
+    found = find_shifts(data_dir)
+    for name, info in SHIFTS.items():
+        where = str(found[name]) if name in found else f"get it: {info.get} into {data_dir}"
+        yield Entry(name, "shifted", f"{info.count:,} for models of {info.clean}", where)
 
 
 def _number(corruptions: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
 """CIFAR-10-C, CIFAR-100-C and what else has their layout, memory-mapped from unpacked folders.
 
-``<corruption>.npy`` is uint8 (5N, 32, 32, 3), or of another size, severities 1 to 5 in blocks of N; ``labels.npy`` has the length N or 5N.
+``<corruption>.npy`` is uint8 (5N, 32, 32, 3), or of another size, severities 1 to 5 in blocks of N; ``labels.npy``
+has the length N or 5N.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.

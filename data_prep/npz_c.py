@@ -1,6 +1,7 @@
 """MedMNIST-C and whatever else keeps each corruption in one ``.npz``: severities 1 to 5 in blocks of N images.
 
-``<corruption>.npz`` holds ``test_images``, uint8 (5N, H, W, 3) or grey (5N, H, W), and ``test_labels``, (5N,) or (5N, 1).
+``<corruption>.npz`` holds ``test_images``, uint8 (5N, H, W, 3) or grey (5N, H, W), and ``test_labels``, (5N,) or
+(5N, 1).
 
 Source: Di Salvo, Doerrich & Ledig, "MedMNIST-C", 2024.
 """
@@ -64,8 +65,8 @@ class NpzC:
         labels = self.read_labels(corruption)
         if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
             raise InputError(
-                f"expected the labels of {images.title} in {self._path(corruption)}, got others; measure the clean test "
-                "images that the archive was made of"
+                f"expected the labels of {images.title} in {self._path(corruption)}, got others; measure the clean "
+                "test images that the archive was made of"
             )
         if (got := self.image_size(corruption)) != images.pixels.shape[1:3]:
             expected = images.pixels.shape[1:3]
@@ -83,8 +84,9 @@ class NpzC:
         blocks = labels.reshape(N_SEVERITIES, -1) if labels.shape in ((total,), (total, 1)) else labels[:0]
         if labels.dtype.kind not in "iuf" or not blocks.size or (blocks != blocks[0]).any() or (blocks % 1).any():
             raise InputError(
-                f"expected one class for each of {total} images in {self._path(corruption)}, the same at every severity, "
-                f"got {labels.dtype} {labels.shape}; fetch it again, or leave out data with several labels an image"
+                f"expected one class for each of {total} images in {self._path(corruption)}, the same at every "
+                f"severity, got {labels.dtype} {labels.shape}; fetch it again, or leave out data with several "
+                "labels an image"
             )
         return np.array(blocks[0], np.int64)
 

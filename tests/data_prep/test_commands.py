@@ -121,7 +121,7 @@ def test_help_ends_with_the_data(here: Path, capsys: pytest.CaptureFixture[str])
         main(["--help"])
     out = capsys.readouterr().out
     assert "data:\nname" in out
-    assert out.rstrip().splitlines()[-1].startswith("imagenetc")
+    assert out.rstrip().splitlines()[-1].startswith("cifar10.2")
 
 
 @pytest.mark.parametrize("command", ["list", "download", "import", "verify"])
