@@ -120,16 +120,35 @@ def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
 def weights_fingerprint(model: nn.Module) -> str:
     """SHA-256 (hex) over names, shapes and float32 values of the state dict; it does not depend on the device.
 
-    BatchNorm's counts of batches, which training raises and no checkpoint keeps, are taken for 0.
+    BatchNorm's counts of batches, which training raises and no checkpoint keeps, are taken for 0. Of quantised weights
+    the integers and their scales count, and of a module's extra state what it consists of.
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name.endswith("num_batches_tracked"):
             value = torch.zeros_like(value)
+        _update(digest, name, value)
+    return digest.hexdigest()
+
+
+def _update(digest: hashlib._Hash, name: str, value: Any) -> None:
+    """Feed one entry of a state dict to ``digest``: tensors by their values, what holds others item by item."""
+    if isinstance(value, Tensor) and value.is_quantized:
+        value = (value.int_repr(), value.dequantize())
+    if isinstance(value, Tensor):
         array = value.detach().to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous()
         digest.update(f"{name}{tuple(array.shape)}".encode())
         digest.update(array.numpy().tobytes())
-    return digest.hexdigest()
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            _update(digest, f"{name}.{key}", value[key])
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            _update(digest, f"{name}.{index}", item)
+    elif isinstance(value, str | bytes | int | float | complex | torch.dtype | type(None)):
+        digest.update(f"{name}={value!r}".encode())
+    else:  # an object of somebody's: its text may hold an address in memory
+        digest.update(f"{name}:{type(value).__qualname__}".encode())
 
 
 def check_target(path: Path) -> None:
@@ -190,8 +209,9 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
         )
     if path.suffix != _SUFFIX:
         raise InputError(
-            f"{path} is not a {_SUFFIX} file: an official SDNet checkpoint is converted with "
-            f"`python -m sdnet_core convert {path} --arch sdnet18 --out model{_SUFFIX}`"
+            f"{path} is not a {_SUFFIX} file of this project: an official SDNet checkpoint is converted with "
+            f"`python -m sdnet_core convert {path} --arch sdnet18 --out model{_SUFFIX}`; other models are measured as "
+            "docs/benchmark-your-model.md says"
         )
     return path
 
@@ -205,7 +225,10 @@ def read_card(name_or_path: str | Path) -> ModelCard:
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as safetensors (truncated or damaged?): {error}") from error
     if "card" not in metadata:
-        raise InputError(f"{path} carries no model card: it was not written by this project's training or convert")
+        raise InputError(
+            f"{path} carries no model card: it was not written by this project's training or convert; weights of "
+            f"another network are given as torchvision:NAME@{path}, timm:NAME@{path} or file.py:function@{path}"
+        )
     try:
         return ModelCard.from_json(metadata["card"])
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Models that this project did not build: from torchvision, timm, RobustBench, or a function of yours.
+"""Models that this project did not build, behind the calls that the harness makes.
 
 All of them are seen alike: images in [0, 1] in, logits out, the normalisation their own. A module whose ``forward``
 takes ``lam`` and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and attack works on it.
@@ -6,42 +6,42 @@ takes ``lam`` and that has a number ``lam`` exposes that knob as λ, and every �
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import math
-import urllib.error
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError, describe_error
+from data_prep.errors import InputError
 from robustness.measure.guest import Guest
-from robustness.robustbench_shim import import_robustbench
+from robustness.measure.loaders import functions, hugging_face, libraries, programs, robustbench
+from robustness.measure.loaders.address import Address, is_foreign, parse_address, runs_code
+from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.world import World
+from robustness.measure.wrappers import as_module, find_dtype, find_knob, take_logits
 from sdnet_core.networks import Network, Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
 
-_BENCHMARK_DATA = {10: "cifar10", 100: "cifar100", 1000: "imagenet"}
-_THREATS = ("Linf", "L2", "corruptions")
-_NO_DOWNLOAD = (urllib.error.URLError, OSError)
+__all__ = ["ForeignClassifier", "is_foreign", "load_foreign", "runs_code", "wrap_model"]
 
 
 class ForeignClassifier(nn.Module):
     """A module from elsewhere behind the calls that the harness makes.
 
     Args:
-        model: images (N, 3, H, W) to logits (N, K); may take ``lam`` as a keyword.
+        model: images (N, 3, H, W) to logits (N, K), or to something that holds them; may take ``lam`` as a keyword.
+            It is asked in the type of its own weights; images and logits are float32 outside it.
         num_classes: K.
         origin: what the user called it, and the version of the library that it comes from.
         mean: channel means that the model wants taken off; None if it takes images in [0, 1].
         std: channel standard deviations; as ``mean``.
         input_size: height and width of the images that its source evaluates it on; None if the source does not say.
+        content: SHA-256 of the file that holds the program itself; empty where the weights say it all.
+        differentiable: whether gradients reach the images.
+        notes: what a reader of the numbers should know, a sentence each.
+        world: in which it was loaded, and is called; a new one if it is None.
     """
 
     has_code = False
@@ -55,13 +55,29 @@ class ForeignClassifier(nn.Module):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         input_size: tuple[int, int] | None = None,
+        content: str = "",
+        differentiable: bool = True,
+        notes: tuple[str, ...] = (),
+        world: World | None = None,
     ) -> None:
         super().__init__()
+        model = as_module(model)
         self.model, self.num_classes, self.origin, self.input_size = model, num_classes, origin, input_size
+        self.content, self.differentiable, self.notes = content, differentiable, notes
         self.normalise = nn.Identity() if mean is None or std is None else Normalise(mean, std)
-        self.lam = _find_knob(model, origin)
+        self.lam, self.dtype = find_knob(model, origin), find_dtype(model)
         self.eval()
-        self.guest = Guest(model, _take_logits)
+        self.guest = Guest(model, partial(take_logits, num_classes=num_classes), world)
+
+    def train(self, mode: bool = True) -> ForeignClassifier:
+        """As every module's; a program of ``torch.export`` has one mode only, that of its recording."""
+        self.training = mode
+        for child in self.children():
+            try:
+                child.train(mode)
+            except NotImplementedError:
+                continue
+        return self
 
     @property
     def has_lam(self) -> bool:
@@ -72,14 +88,13 @@ class ForeignClassifier(nn.Module):
         """Logits of images in [0, 1] at λ = ``lam``; None is the model's own.
 
         Raises:
-            InputError: λ was given to a model without one, or is negative or not finite.
+            InputError: λ was given to a model without one, or is negative or not finite; an answer without logits.
         """
-        x = self.normalise(images.contiguous())
-        if not self.has_lam:
-            if lam is not None:
-                raise InputError(f"{self.origin} has no λ; got lam={lam}")
+        if lam is not None and not self.has_lam:
+            raise InputError(f"{self.origin} has no λ; got lam={lam}")
+        x = self.normalise(images.contiguous()).to(self.dtype)
+        if self.lam is None:
             return self.guest.ask(x)
-        assert self.lam is not None
         return self.guest.ask(x, lam=check_lam(self.lam if lam is None else lam, len(images)))
 
     def reset(self) -> None:
@@ -88,199 +103,95 @@ class ForeignClassifier(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers beside the weights; JSON values."""
-        return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes}
+        content = {"file": self.content} if self.content else {}
+        return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes, **content}
 
 
-def _take_logits(output: Any) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise TypeError(f"a model must return its logits as one tensor; it returned {type(output).__name__}")
-    return output
+Loader = Callable[[Address, Wanted], Loaded]
+_LOADERS: dict[str, Loader] = {
+    "function": functions.load_function,
+    "torchvision": libraries.load_torchvision,
+    "timm": libraries.load_timm,
+    "robustbench": robustbench.load_robustbench,
+    "hf": hugging_face.load_folder,
+    "file": programs.load_file,
+}
 
 
-def _find_knob(model: nn.Module, origin: str) -> float | None:
-    """The number ``model.lam`` if ``model.forward`` takes ``lam``; None if it does not."""
-    if "lam" not in inspect.signature(model.forward).parameters:
-        return None
-    lam = getattr(model, "lam", None)
-    if not isinstance(lam, int | float) or not math.isfinite(lam) or lam < 0:
-        raise InputError(
-            f"{origin}: its forward takes lam, so model.lam must be the λ it was trained with, a finite number ≥ 0; "
-            f"got {lam!r}"
-        )
-    return float(lam)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A module with the normalisation and the image size that its source asks for."""
-
-    model: nn.Module
-    version: str
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    input_size: tuple[int, int] | None = None
-
-
-def is_foreign(given: str) -> bool:
-    """Whether a model is given as ``source:name`` rather than as a shipped name or a path."""
-    return ":" in given and not Path(given).exists()
-
-
-def runs_code(given: str) -> bool:
-    """Whether loading the model imports a module of the user's choice."""
-    return is_foreign(given) and given.partition(":")[0] not in _SOURCES
-
-
-def load_foreign(given: str, *, num_classes: int) -> ForeignClassifier:
-    """Load ``torchvision:NAME``, ``timm:NAME``, ``robustbench:NAME[@Linf|@L2|@corruptions]`` or ``module:function``.
+def load_foreign(
+    given: str,
+    *,
+    num_classes: int,
+    classes: tuple[str, ...] = (),
+    image_size: tuple[int, int] | None = None,
+) -> ForeignClassifier | Network:
+    """Load a model that the project has not built (docs/benchmark-your-model.md lists what there is).
 
     Args:
-        given: the model; a ``function`` is called without arguments and returns a ``torch.nn.Module``.
+        given: the model, as it is written on the command line.
         num_classes: of the data set.
+        classes: names of its classes in the order of the labels, if they are known.
+        image_size: height and width of its images, if they are known.
+
+    Returns:
+        The model, in eval mode on the CPU; a network of this project, where a function returns one, is that network.
 
     Raises:
-        PrerequisiteError: a package or the weights are missing.
-        InputError: the source has no such model; a function that does not return a module.
+        PrerequisiteError: a package, a file or the weights are missing.
+        InputError: the source has no such model, or what is there cannot be used.
     """
-    source, _, name = given.partition(":")
-    loaded = _SOURCES[source](name, num_classes) if source in _SOURCES else _call(source, name)
-    origin = f"{given} ({loaded.version})" if loaded.version else given
-    fields: dict[str, Any] = {"mean": loaded.mean, "std": loaded.std, "input_size": loaded.input_size}
-    return ForeignClassifier(loaded.model, num_classes=num_classes, origin=origin, **fields)
-
-
-class _Function(nn.Module):
-    """A function images → logits behind the interface of a module."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, images: Tensor) -> Any:
-        """What the function answers."""
-        return self.function(images)
+    address = parse_address(given)
+    assert address is not None, f"{given} is a model of this project"
+    wanted = Wanted(num_classes=num_classes, classes=classes, image_size=image_size)
+    loaded = _LOADERS[address.source](address, wanted)
+    origin = f"{address.title} ({loaded.version})" if loaded.version else address.title
+    return _wrap(origin, loaded, wanted)
 
 
 def wrap_model(
     name: str,
-    model: nn.Module | Callable[..., Any],
+    model: Any,
     *,
     num_classes: int,
     image_size: tuple[int, int] | None = None,
 ) -> ForeignClassifier | Network:
-    """Put a module, or a function images → logits, behind the calls that the harness makes."""
-    if isinstance(model, Network):
-        return model.eval()
-    module = model if isinstance(model, nn.Module) else _Function(model)
-    return ForeignClassifier(module, num_classes=num_classes, origin=name, input_size=image_size)
+    """Put a module, or a function images → logits, behind the calls that the harness makes.
+
+    Args:
+        name: what tables call it.
+        model: images float32 (N, 3, H, W) in [0, 1] to logits (N, K), its normalisation its own.
+        num_classes: K of the data set.
+        image_size: height and width of its images; needed by a model with layers that take their size from the first
+            images.
+
+    Raises:
+        InputError: it cannot be called, or its knob has no value of training.
+    """
+    if not callable(model):
+        raise InputError(f"{name} must be a torch.nn.Module or a function; got {type(model).__name__}")
+    return _wrap(name, Loaded(model=as_module(model)), Wanted(num_classes=num_classes, image_size=image_size))
 
 
-def _from_torchvision(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
-    from torchvision import models
-
-    if name not in models.list_models(module=models):
-        raise InputError(f"torchvision has no classifier {name!r}: see torchvision.models.list_models()")
-    weights = models.get_model_weights(name).DEFAULT
-    try:
-        model = models.get_model(name, weights=weights)
-    except _NO_DOWNLOAD as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise PrerequisiteError(
-            f"the weights of torchvision:{name} cannot be downloaded ({error}): put {weights.url} into {folder}"
-        ) from error
-    preset, version = weights.transforms(), f"torchvision {metadata.version('torchvision')}"
-    size = (int(preset.crop_size[0]), int(preset.crop_size[-1]))
-    return _Loaded(model, version, tuple(preset.mean), tuple(preset.std), size)
+def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Network:
+    if isinstance(loaded.model, Network):
+        return loaded.model.eval()
+    fields = {name: value for name, value in vars(loaded).items() if name not in ("model", "version")}
+    classifier = ForeignClassifier(loaded.model, num_classes=wanted.num_classes, origin=origin, **fields)
+    _fill_lazy(classifier, wanted.image_size)
+    return classifier
 
 
-def _from_timm(name: str, num_classes: int) -> _Loaded:  # noqa: ARG001
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what timm itself uses
-            timm = importlib.import_module("timm")
-    except ImportError as error:
-        raise PrerequisiteError(f"timm:{name} needs the package timm: pip install timm") from error
-    if not timm.is_model(name.partition(".")[0]):
-        raise InputError(f"timm has no model {name!r}: see timm.list_models()")
-    try:
-        preset = timm.models.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise InputError(f"timm:{name}: {error}") from error
-    place = Path(torch.hub.get_dir()) / "timm" / f"{name}.safetensors"
-    at_hand = {"file": str(place)} if place.is_file() else None
-    try:
-        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=at_hand)
-    except (*_NO_DOWNLOAD, RuntimeError) as error:  # RuntimeError: the package that downloads is not installed
-        raise PrerequisiteError(
-            f"the weights of timm:{name} cannot be downloaded ({error}): put model.safetensors of "
-            f"huggingface.co/{preset.hf_hub_id} as {place}"
-        ) from error
-    version = f"timm {metadata.version('timm')}"
-    return _Loaded(model, version, tuple(preset.mean), tuple(preset.std), tuple(preset.input_size[1:]))
-
-
-def _from_robustbench(name: str, num_classes: int) -> _Loaded:
-    name, _, threat = name.partition("@")
-    threat = threat or _THREATS[0]
-    data = _BENCHMARK_DATA.get(num_classes)
-    if data is None:
+def _fill_lazy(classifier: ForeignClassifier, image_size: tuple[int, int] | None) -> None:
+    """Show one image to a model whose layers take their size from the first images that they see."""
+    if not any(nn.parameter.is_lazy(it) for it in classifier.state_dict().values()):
+        return
+    if image_size is None:
         raise InputError(
-            f"RobustBench has models for {sorted(_BENCHMARK_DATA)} classes; the data set has {num_classes}"
+            f"{classifier.origin} has layers that take their size from the first images: call it once before you hand "
+            "it over, or give image_size"
         )
-    import_robustbench()
-    zoo = importlib.import_module("robustbench.model_zoo.enums")
-    names = importlib.import_module("robustbench.model_zoo").model_dicts[zoo.BenchmarkDataset(data)]
-    if threat not in _THREATS or name not in names[zoo.ThreatModel(threat)]:
-        raise InputError(
-            f"RobustBench has no model {name!r} for {data} under {threat!r}: give robustbench:NAME@THREAT with a name "
-            f"of its leaderboard and one of {', '.join(_THREATS)}"
-        )
-    folder = Path(torch.hub.get_dir()) / "robustbench"
-    load = importlib.import_module("robustbench.utils").load_model
-    try:
-        model = load(model_name=name, model_dir=str(folder), dataset=data, threat_model=threat)
-    except _NO_DOWNLOAD as error:
-        place = folder / data / threat / f"{name}.pt"
-        raise PrerequisiteError(
-            f"the weights of robustbench:{name} cannot be downloaded ({error}): put them into {place}"
-        ) from error
-    return _Loaded(model, f"robustbench {metadata.version('robustbench')}")
-
-
-def _call(module_name: str, function_name: str) -> _Loaded:
-    """The module that a user's function returns; it takes images in [0, 1]."""
-    given = f"{module_name}:{function_name}"
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        raise InputError(f"no model {given!r}: the sources are {', '.join(_SOURCES)}, or a module:function to import")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
-            raise PrerequisiteError(f"{given} imports {error.name}, which is not installed") from error
-        raise InputError(
-            f"no model {given}: the sources are {', '.join(_SOURCES)}, and no module {module_name} can be imported "
-            "from here"
-        ) from error
-    except Exception as error:
-        raise InputError(f"{given}: its import fails with {describe_error(error)}") from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise InputError(f"{module_name} has no function {function_name!r}")
-    try:
-        inspect.signature(function).bind()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{given} must be callable without arguments: {error}") from error
-    try:
-        model = function()
-    except Exception as error:
-        raise InputError(f"{given} fails with {describe_error(error)}") from error
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{given} must return a torch.nn.Module; it returned {type(model).__name__}")
-    return _Loaded(model, "")
-
-
-_SOURCES: dict[str, Callable[[str, int], _Loaded]] = {
-    "torchvision": _from_torchvision,
-    "timm": _from_timm,
-    "robustbench": _from_robustbench,
-}
+    with torch.no_grad():
+        classifier(torch.zeros(1, 3, *image_size))
+    classifier.notes += (
+        f"{classifier.origin}: layers without a size took it from the first images, so that their weights are random",
+    )

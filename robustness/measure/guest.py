@@ -31,10 +31,11 @@ class Guest:
     Args:
         model: images (N, 3, H, W), and perhaps ``lam``, to logits (N, K).
         read: finds the logits in what it answers.
+        world: in which it was loaded; a new one if it is None.
     """
 
-    def __init__(self, model: nn.Module, read: Callable[[Any], Tensor]) -> None:
-        self._model, self._read, self._world = model, read, World()
+    def __init__(self, model: nn.Module, read: Callable[[Any], Tensor], world: World | None = None) -> None:
+        self._model, self._read, self._world = model, read, world or World()
         self._trainable = [weight for weight in model.parameters() if weight.requires_grad]
         self._wants_gradients = False
         self._kept: tuple[State, World] | None = None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from data_prep.errors import InputError
 from robustness.laws import FittedLaw, read_law
 from robustness.measure.answers import Sketch, sketch_answers
-from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign
+from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, wrap_model
+from robustness.measure.loaders.address import parse_address
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
 from sdnet_core.speed import accelerate
 
@@ -71,55 +72,115 @@ class Subject:
         return {"name": self.name, "weights": self.fingerprint, **self.network.describe()}
 
 
-def load_subject(given: str, *, num_classes: int, device: torch.device, speed: str = "exact") -> Subject:
-    """Load one model (see :func:`load_subjects`), without its law."""
+def load_subject(
+    given: str | nn.Module | Callable[..., Any],
+    *,
+    num_classes: int,
+    device: torch.device,
+    speed: str = "exact",
+    name: str | None = None,
+    classes: tuple[str, ...] = (),
+    image_size: tuple[int, int] | None = None,
+) -> Subject:
+    """Load or wrap one model (see :func:`load_subjects`), with its residual law where it has one.
+
+    Args:
+        given: what is written on the command line, or a module or function images → logits.
+        num_classes: of the data set.
+        device: where it is put.
+        speed: ``"exact"`` or ``"fast"``, the latter for networks of this project.
+        name: what tables call it; default: what was written, or what kind of object it is.
+        classes: names of the classes of the data in the order of the labels, if they are known.
+        image_size: height and width of the images, if they are known.
+
+    Raises:
+        PrerequisiteError: no such model, or a package or a file that it needs is missing.
+        InputError: what is there cannot be used, or tells another number of classes apart.
+    """
     accuracy: dict[str, Any] = {}
+    law_of: str | None = None
     network: Classifier
-    if is_foreign(given):
-        if speed == "fast":
-            raise InputError(f"--speed fast is for the networks of this project: measure {given} without it")
-        network = load_foreign(given, num_classes=num_classes).to(device)
-        fingerprint = weights_fingerprint(network)
+    if not isinstance(given, str):
+        title = name or _name_object(given)
+        network = wrap_model(title, given, num_classes=num_classes, image_size=image_size)
+    elif is_foreign(given):
+        title = name or name_of(given)
+        network = load_foreign(given, num_classes=num_classes, classes=classes, image_size=image_size)
     else:
-        card = read_card(given)
-        if card.config.num_classes != num_classes:
-            raise InputError(
-                f"{given} was trained for {card.config.num_classes} classes and the data set has {num_classes}: "
-                "choose a model of this data set"
-            )
-        trained, accuracy = load_model(given), card.accuracy
-        network, fingerprint = accelerate(trained, speed, device), weights_fingerprint(trained)
+        title, law_of = name or name_of(given), given
+        _check_classes(given, read_card(given).config.num_classes, num_classes)
+        network, accuracy = load_model(given), read_card(given).accuracy
+    _check_classes(title, network.num_classes, num_classes)
+    fingerprint = weights_fingerprint(network)
+    if isinstance(network, Network):
+        network = accelerate(network, speed, device)
+    elif speed == "fast":
+        raise InputError(f"--speed fast is for the networks of this project: measure {title} without it")
+    law = None if law_of is None else read_law(law_of, weights=fingerprint)
     precision = "fast" if speed == "fast" else "float32"
-    return Subject(name_of(given), network, fingerprint, accuracy, precision=precision)
+    return Subject(title, network.to(device), fingerprint, accuracy, law, precision)
 
 
 def load_subjects(
-    names: tuple[str, ...], *, num_classes: int, device: torch.device, speed: str = "exact"
+    models: Sequence[str] | Mapping[str, str | nn.Module | Callable[..., Any]],
+    *,
+    num_classes: int,
+    device: torch.device,
+    speed: str = "exact",
+    classes: tuple[str, ...] = (),
+    image_size: tuple[int, int] | None = None,
 ) -> list[Subject]:
-    """Load every model of ``names`` onto ``device``, with its residual law where it has one.
+    """Load every one of ``models`` onto ``device``, with its residual law where it has one.
 
-    A name is a shipped one, the path of a checkpoint, or what :func:`robustness.measure.foreign.load_foreign` takes.
+    Args:
+        models: as they are written on the command line (shipped names, paths of checkpoints, and what
+            :func:`robustness.measure.foreign.load_foreign` takes), or names for tables and what they stand for.
+        num_classes: as the other arguments, see :func:`load_subject`.
+        device: where they are put.
+        speed: ``"exact"`` or ``"fast"``.
+        classes: names of the classes.
+        image_size: height and width of the images.
 
     Raises:
         PrerequisiteError: no such model.
         InputError: a damaged or foreign file, another number of classes, two models of one name, a law that was fitted
             to other weights.
     """
-    subjects: dict[str, Subject] = {}
-    for given in names:
-        subject = load_subject(given, num_classes=num_classes, device=device, speed=speed)
-        if subject.name in subjects:
-            raise InputError(
-                f"two models are called {subject.name!r}: rename one file, so that the tables can tell them apart"
-            )
-        law = None if is_foreign(given) else read_law(given, weights=subject.fingerprint)
-        subjects[subject.name] = dataclasses.replace(subject, law=law)
-    return list(subjects.values())
+    named = models if isinstance(models, Mapping) else _name_models(models)
+    options: dict[str, Any] = {"classes": classes, "image_size": image_size}
+    return [
+        load_subject(given, num_classes=num_classes, device=device, speed=speed, name=name, **options)
+        for name, given in named.items()
+    ]
+
+
+def _check_classes(title: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise InputError(
+            f"{title} was trained for {found} classes and the data set has {wanted}: choose a model of this data set"
+        )
+
+
+def _name_models(models: Sequence[str]) -> dict[str, str]:
+    """A name for each model; what was written, where two have the same one."""
+    short = [name_of(given) for given in models]
+    names = [name if short.count(name) == 1 else given for name, given in zip(short, models, strict=True)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two models are called {name!r}: name one of them only")
+    return dict(zip(names, models, strict=True))
 
 
 def name_of(given: str) -> str:
     """A shipped or foreign name; of a path the file's name, or the folder's where training calls a file ``model``."""
-    if given in shipped_models() or is_foreign(given):
+    if (address := parse_address(given)) is not None:
+        return address.title
+    if given in shipped_models():
         return given
     stem = Path(given).stem
     return Path(given).resolve().parent.name if stem == "model" else stem
+
+
+def _name_object(model: object) -> str:
+    """What tables call an object that was given without a name: its class, or a function's own name."""
+    return str(getattr(model, "__name__", type(model).__name__))

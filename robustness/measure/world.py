@@ -196,6 +196,7 @@ class World:
         settings, generators, timer = _get_settings(loading=loading), _Generators.now(), _get_timer()
         _set_settings(self._own)
         self._generators.install()
+        sys.stdout = sys.stderr  # where what it prints goes: no output of the harness is mixed with it
         try:
             yield
         except SystemExit as error:

@@ -36,6 +36,7 @@ def without_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # huggingface_hub tries again and again
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return tmp_path / "torch"
 
@@ -115,7 +116,7 @@ def test_modules_that_take_views_work_as_they_do_alone(tmp_path, monkeypatch, wi
     assert run.main([*arguments, "--severities", "1", "--out", str(tmp_path / "run")]) == 0
 
 
-def test_torchvisions_preset_normalises(without_network):
+def test_torchvisions_preset_normalises(without_network, monkeypatch):
     """Weights from the cache, where a download would put them; mean and std from their preset."""
     from torchvision import models
 
@@ -124,7 +125,10 @@ def test_torchvisions_preset_normalises(without_network):
     url = models.SqueezeNet1_1_Weights.DEFAULT.url
     folder = without_network / "hub" / "checkpoints"
     folder.mkdir(parents=True)
-    torch.save(plain.state_dict(), folder / url.rpartition("/")[2])
+    torch.save(plain.state_dict(), place := folder / url.rpartition("/")[2])
+    with pytest.raises(InputError, match=f"{place} is not the file that its name says, whose SHA-256 begins with b8a5"):
+        load_subjects(("torchvision:squeezenet1_1",), num_classes=1000, device=CPU)
+    monkeypatch.setattr("robustness.measure.loaders.libraries.hash_file", lambda _: "b8a52dc0")
     (subject,) = load_subjects(("torchvision:squeezenet1_1",), num_classes=1000, device=CPU)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
@@ -198,7 +202,7 @@ def test_weights_that_cannot_be_had_are_asked_for(given, message, without_networ
         ("nowhere.models:build", "no module nowhere.models can be imported"),
         ("examples.thresholding:bild", "has no function 'bild'"),
         ("json:dumps", "json:dumps must be callable without arguments"),
-        ("platform:machine", "must return a torch.nn.Module; it returned str"),
+        ("platform:machine", "must return a torch.nn.Module or a function; it returned str"),
     ],
 )
 def test_names_that_lead_nowhere_are_refused(given, message):

@@ -1,0 +1,79 @@
+"""How a model is written on the command line, taken apart: nothing is looked up and nothing is run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdnet_core.checkpoints import shipped_models
+
+LIBRARIES = ("torchvision", "timm", "robustbench", "hf")
+"""The sources that are written before a colon."""
+WITH_WEIGHTS = ("torchvision", "timm")
+"""The libraries whose architectures take weights from a file: ``timm:NAME@FILE``."""
+PROGRAMS = (".pt", ".pth", ".th", ".tar", ".bin", ".ckpt", ".ts", ".torchscript", ".pt2", ".onnx", ".h5", ".keras")
+"""Files that may hold a whole model, or weights without one."""
+_FUNCTION = re.compile(r"(?P<module>.+?):(?P<function>[^\W\d]\w*)(?:@(?P<weights>.+))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A model that the project has not built.
+
+    Args:
+        source: one of :data:`LIBRARIES`, ``function`` or ``file``.
+        name: the name in the library; the folder of ``hf``; the module or the ``.py`` file of a function; the file.
+        function: the name of the function.
+        weights: the file of ``@FILE``; empty for none.
+    """
+
+    source: str
+    name: str
+    function: str = ""
+    weights: str = ""
+
+    @property
+    def title(self) -> str:
+        """What tables call the model: as it was written, without the folders of files."""
+        weights = f"@{_file_name(self.weights)}" if self.weights else ""
+        if self.source == "function":
+            module = Path(self.name).name if self.name.endswith(".py") else self.name
+            return f"{module}:{self.function}{weights}"
+        if self.source == "hf":
+            return f"hf:{Path(self.name).resolve().name}"
+        return _file_name(self.name) if self.source == "file" else f"{self.source}:{self.name}{weights}"
+
+
+def _file_name(path: str) -> str:
+    """The name of a file, with the folder where training calls a file ``model``."""
+    name = Path(path).name
+    return f"{Path(path).resolve().parent.name}/{name}" if Path(path).stem == "model" else name
+
+
+def parse_address(given: str) -> Address | None:
+    """The address that ``given`` is; None for a shipped name or a checkpoint of this project."""
+    if given in shipped_models():
+        return None
+    source, _, rest = given.partition(":")
+    if source in LIBRARIES and rest:
+        name, _, weights = rest.partition("@") if source in WITH_WEIGHTS else (rest, "", "")
+        return Address(source, name, weights=weights)
+    if not Path(given).exists() and (match := _FUNCTION.fullmatch(given)):
+        return Address("function", match["module"], match["function"], match["weights"] or "")
+    if ":" in given and not Path(given).exists():
+        return Address("function", *given.rpartition(":")[::2])
+    return Address("file", given) if Path(given).suffix.lower() in (*PROGRAMS, ".py") else None
+
+
+def is_foreign(given: str) -> bool:
+    """Whether a model is one that the project has not built."""
+    return parse_address(given) is not None
+
+
+def runs_code(given: str) -> bool:
+    """Whether loading the model runs code of somebody's choice: a function, or a program in a file of PyTorch's."""
+    address = parse_address(given)
+    return address is not None and (
+        address.source == "function" or (address.source == "file" and Path(address.name).suffix.lower() != ".onnx")
+    )

@@ -1,0 +1,142 @@
+"""A model that a function of the user returns: ``module:function`` or ``folder/file.py:function``."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from data_prep.errors import InputError, PrerequisiteError, UsageError, describe_error
+from robustness.measure.loaders.address import LIBRARIES, Address
+from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.loaders.loading import loading
+from robustness.measure.loaders.weights import load_weights
+from robustness.measure.wrappers import as_module
+
+_FOLDERS: list[Path] = []
+"""Folders of files that models came from: the modules beside one file are not those beside another."""
+
+
+def load_function(address: Address, wanted: Wanted) -> Loaded:  # noqa: ARG001
+    """Call the function without arguments, and fill what it returns with the weights of ``@FILE``, if there are any.
+
+    Raises:
+        PrerequisiteError: it imports something that is not installed; no such file.
+        InputError: no such module or function; it fails, ends the process, or returns no model.
+    """
+    given = f"{address.name}:{address.function}"
+    with loading() as world:
+        function = _find_function(address, given)
+        with _telling(f"{given} fails"):
+            model = function()
+    if not callable(model):
+        raise InputError(f"{given} must return a torch.nn.Module or a function; it returned {type(model).__name__}")
+    module = as_module(model)
+    if address.weights:
+        load_weights(module, Path(address.weights), owner=given)
+    return Loaded(model=module, world=world)
+
+
+def _find_function(address: Address, given: str) -> Callable[[], Any]:
+    """The function itself, ready to be called."""
+    is_file = address.name.endswith(".py")
+    module = _import_file(Path(address.name)) if is_file else _import_module(address.name, given)
+    function = getattr(module, address.function, None)
+    if not callable(function):
+        here = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value)) or "none"
+        raise InputError(f"{address.name} has no function {address.function!r}: its functions are {here}")
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{given} must be callable without arguments: {error}") from error
+    return function  # type: ignore[no-any-return]
+
+
+def _import_module(name: str, given: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(
+            f"no model {given!r}: the sources are {', '.join(LIBRARIES)}, a module:function to import, or a "
+            "file.py:function"
+        )
+    sys.path.insert(0, str(Path.cwd()))  # of the model's world
+    with _telling(f"{given}: its import fails"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise PrerequisiteError(f"{given} imports {error.name}, which is not installed") from error
+            raise InputError(
+                f"no model {given}: the sources are {', '.join(LIBRARIES)}, and no module {name} can be imported "
+                "from here"
+            ) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file by its path; what lies beside it can be imported by it, and comes from beside it."""
+    path = path.resolve()
+    if not path.is_file():
+        raise PrerequisiteError(f"no file {path}: check the path before the colon")
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    _forget_namesakes(path.parent)
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        sys.path.insert(0, str(path.parent))  # of the model's world
+        with _telling(f"{path.name}: its import fails"):
+            try:
+                specification.loader.exec_module(module)
+            except ModuleNotFoundError as error:
+                raise PrerequisiteError(f"{path.name} imports {error.name}, which is not installed") from error
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Let a module beside this file be imported from here, where one of its name was imported from another folder."""
+    beside = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if name.partition(".")[0] in beside and place and any(Path(place).is_relative_to(it) for it in _FOLDERS):
+            del sys.modules[name]
+    _FOLDERS.append(folder)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Anything that a user's code raises becomes an InputError that begins with ``what``."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except SystemExit as error:
+        raise InputError(
+            f"{what}: it ends the process (sys.exit({error.code!r}), or argparse): put what runs as a script under "
+            "if __name__ == '__main__'"
+        ) from error
+    except Exception as error:
+        raise InputError(f"{what} with {describe_error(error)}") from error
+
+
+def name_functions(path: Path) -> list[str]:
+    """The functions of a file that can be called without arguments: it is read and not run."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return []
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [it.name for it in functions if len(it.args.args) == len(it.args.defaults) and not it.name.startswith("_")]

@@ -1,0 +1,162 @@
+"""Classifiers of torchvision and timm, with the weights of their authors or with yours: ``torchvision:NAME@FILE``."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import urllib.error
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from data_prep.errors import InputError, PrerequisiteError
+from robustness.measure.loaders.address import Address
+from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.loaders.weights import check_is_binary, hash_file, load_weights, read_tensors
+
+NO_DOWNLOAD = (urllib.error.URLError, OSError)
+
+
+def load_torchvision(address: Address, wanted: Wanted) -> Loaded:
+    """A classifier of torchvision: its default weights, or those of ``@FILE``, and the preset of the default weights.
+
+    Raises:
+        PrerequisiteError: the weights are missing.
+        InputError: no such classifier, another number of classes, or a file that does not hold its weights.
+    """
+    from torchvision import models
+
+    name, given = address.name, f"torchvision:{address.name}"
+    if name not in models.list_models(module=models):
+        raise InputError(f"torchvision has no classifier {name!r}: see torchvision.models.list_models()")
+    weights = models.get_model_weights(name).DEFAULT
+    if address.weights:
+        if name in ("googlenet", "inception_v3"):
+            raise InputError(
+                f"{given} takes no @FILE: a file of weights does not say how its input is scaled nor which outputs it "
+                "has; give a function that builds it, file.py:function@FILE"
+            )
+        model = models.get_model(name, weights=None, num_classes=wanted.num_classes)
+        load_weights(model, Path(address.weights), owner=given)
+    else:
+        check_classes(given, len(weights.meta["categories"]), wanted)
+        place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+        _check_hash(place)
+        missing = f"the weights of {given} cannot be downloaded ({{}}): put {weights.url} into {place.parent}"
+        with _telling_of_downloads(missing, place, given):
+            model = models.get_model(name, weights=weights)
+    preset, version = weights.transforms(), f"torchvision {metadata.version('torchvision')}"
+    size = (int(preset.crop_size[0]), int(preset.crop_size[-1]))
+    mean, std = tuple(preset.mean), tuple(preset.std)
+    notes = _tell_normalisation(address, mean, std)
+    return Loaded(model=model, version=version, mean=mean, std=std, input_size=size, notes=notes)
+
+
+def _check_hash(place: Path) -> None:
+    """Raise InputError if the file at ``place`` is not the one that its name says, as a hash of it."""
+    if not place.is_file():
+        return
+    check_is_binary(place)
+    promised = torch.hub.HASH_REGEX.search(place.name)
+    if promised and not hash_file(place).startswith(promised[1]):
+        raise InputError(
+            f"{place} is not the file that its name says, whose SHA-256 begins with {promised[1]}: it is damaged or "
+            "another; remove it and download it again"
+        )
+
+
+def load_timm(address: Address, wanted: Wanted) -> Loaded:
+    """A classifier of timm: its pretrained weights, or those of ``@FILE``, and timm's configuration of them.
+
+    Raises:
+        PrerequisiteError: the package or the weights are missing.
+        InputError: no such classifier, another number of classes, or a file that does not hold its weights.
+    """
+    name, given, timm = address.name, f"timm:{address.name}", import_timm(f"timm:{address.name}")
+    if not timm.is_model(name.partition(".")[0]):
+        raise InputError(f"timm has no model {name!r}: see timm.list_models()")
+    try:
+        preset = timm.models.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise InputError(f"{given}: {error}") from error
+    if address.weights:
+        model = timm.create_model(name, pretrained=False, num_classes=wanted.num_classes)
+        load_weights(model, Path(address.weights), owner=given)
+    else:
+        check_classes(given, preset.num_classes, wanted)
+        place = Path(torch.hub.get_dir()) / "timm" / f"{name}.safetensors"
+        at_hand = {"file": str(place)} if place.is_file() else None
+        if at_hand:
+            read_tensors(place)
+        missing = (
+            f"the weights of {given} cannot be downloaded ({{}}): put model.safetensors of "
+            f"huggingface.co/{preset.hf_hub_id} as {place}"
+        )
+        with _telling_of_downloads(missing, place, given):
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=at_hand)
+    version, mean, std = f"timm {metadata.version('timm')}", tuple(preset.mean), tuple(preset.std)
+    notes = _tell_normalisation(address, mean, std)
+    size = tuple(preset.input_size[1:])
+    return Loaded(model=model, version=version, mean=mean, std=std, input_size=size, notes=notes)
+
+
+def import_timm(given: str) -> ModuleType:
+    """timm, without the warnings of what it uses itself; raises PrerequisiteError where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("timm")
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"{given} needs the package timm ({error}): pip install 'sdnet-robustness[models]'"
+        ) from error
+
+
+def check_classes(given: str, found: int, wanted: Wanted) -> None:
+    """Raise InputError where a model has another number of classes than the data set: before weights are fetched."""
+    if found != wanted.num_classes:
+        raise InputError(
+            f"{given} tells {found} classes apart and the data set has {wanted.num_classes}: measure it on the data "
+            f"that it was trained for, or give weights for {wanted.num_classes} classes, NAME@FILE"
+        )
+
+
+def _tell_normalisation(address: Address, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[str, ...]:
+    """What weights of somebody else's are taken to have been trained with."""
+    if not address.weights:
+        return ()
+    return (
+        f"{address.title}: its images are normalised by mean {_round(mean)} and standard deviation {_round(std)}, as "
+        f"those of {address.source}'s own weights are; if yours were trained otherwise, give a function with its own "
+        "normalisation, file.py:function@FILE",
+    )
+
+
+def _round(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+@contextmanager
+def _telling_of_downloads(missing: str, place: Path, given: str) -> Iterator[None]:
+    """What a library raises for want of its weights becomes ``missing``, with the reason put into its braces."""
+    try:
+        yield
+    except RuntimeError as error:  # of timm also where the package that downloads is not installed
+        if place.is_file() and re.search("state_dict|size mismatch|[Kk]ey", str(error)):
+            raise InputError(
+                f"{place} does not hold the weights of {given}: remove it and download it again"
+            ) from error
+        raise PrerequisiteError(missing.format(str(error).partition("\n")[0])) from error
+    except NO_DOWNLOAD as error:
+        raise PrerequisiteError(missing.format(error)) from error
+    except Exception as error:  # whatever reading a damaged file raises
+        if not place.is_file():
+            raise
+        raise InputError(
+            f"{place} cannot be read as the weights of {given} (truncated or damaged?): remove it and download it again"
+        ) from error

@@ -1,0 +1,175 @@
+"""ONNX: through onnx2torch, with gradients, where that answers as onnxruntime does; otherwise through onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_prep.errors import InputError, PrerequisiteError, describe_error
+from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.loaders.loading import loading
+from robustness.measure.loaders.shapes import check_input_shape
+from robustness.measure.loaders.weights import hash_file
+from robustness.measure.wrappers import FixedBatch
+
+TOLERANCE = 1e-3
+"""Largest difference of logits between onnx2torch and onnxruntime, as a share of the largest logit."""
+_DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+_SIDE, _IMAGES = 64, 4
+
+
+class OnnxSession(nn.Module):
+    """A model that onnxruntime runs on the CPU; gradients do not reach the images.
+
+    Args:
+        path: of the ``.onnx`` file; data beside it is found from there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self._session = path, None
+
+    @property
+    def session(self) -> Any:
+        """onnxruntime's session, made when it is first asked for: it cannot be sent to another process."""
+        if self._session is None:
+            runtime = import_package("onnxruntime", self.path)
+            options = runtime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            options.log_severity_level = 3
+            self._session = runtime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        return self._session
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the session."""
+        return {**self.__dict__, "_session": None}
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """All outputs for images (N, 3, H, W), on the device of the images."""
+        given = self.session.get_inputs()[0]
+        array = images.detach().cpu().numpy().astype(_DTYPES[given.type])
+        outputs = self.session.run(None, {given.name: array})
+        return tuple(torch.from_numpy(it).to(images.device) for it in outputs if isinstance(it, np.ndarray))
+
+
+class ChannelsLast(nn.Module):
+    """A model that wants images (N, H, W, 3), given images (N, 3, H, W)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Any:
+        """What the model answers."""
+        return self.model(images.permute(0, 2, 3, 1).contiguous())
+
+
+def load_onnx(path: Path, wanted: Wanted) -> Loaded:
+    """Read a model of ONNX.
+
+    Raises:
+        PrerequisiteError: a package is missing.
+        InputError: a damaged file, or a model that takes something else than images.
+    """
+    runner = OnnxSession(path)
+    onnx = import_package("onnx", path)
+    try:
+        onnx.checker.check_model(str(path))
+        inputs = runner.session.get_inputs()
+    except PrerequisiteError:
+        raise
+    except Exception as error:  # the packages have a dozen kinds
+        raise InputError(f"{path} cannot be read as ONNX (truncated or damaged?): {describe_error(error)}") from error
+    if len(inputs) != 1 or inputs[0].type not in _DTYPES:
+        taken = ", ".join(f"{it.name} {it.type}" for it in inputs)
+        raise InputError(f"{path} takes {taken}: expected one input, images of floating-point numbers in [0, 1]")
+    shape = tuple(inputs[0].shape)
+    is_last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+    shape = (shape[0], shape[3], *shape[1:3]) if is_last else shape
+    batch = check_input_shape(path, shape, wanted)
+    sample = _draw_sample(shape, wanted, is_last)
+    converted, reason = _convert(path, runner, sample, _DTYPES[inputs[0].type])
+    model: nn.Module = runner if converted is None else converted
+    model = ChannelsLast(model) if is_last else model
+    model = FixedBatch(model, batch) if batch is not None else model
+    size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
+    note = (
+        f"{path.name} runs in onnxruntime, on the processor and without gradients ({reason}): corruptions and "
+        "black-box attacks are measured, attacks by gradients are not"
+    )
+    return Loaded(
+        model=model,
+        version="ONNX" if converted is not None else "ONNX, onnxruntime",
+        input_size=size,
+        content=_hash(path, onnx),
+        differentiable=converted is not None,
+        notes=() if converted is not None else (note,),
+    )
+
+
+def _draw_sample(shape: tuple[Any, ...], wanted: Wanted, is_last: bool) -> Tensor:
+    """A few images of noise of the shape that the model takes."""
+    free = wanted.image_size or (_SIDE, _SIDE)
+    n, height, width = (
+        own if isinstance(own, int) else other for own, other in zip((shape[0], *shape[2:]), (_IMAGES, *free))
+    )
+    images = torch.rand(n, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return images.permute(0, 2, 3, 1).contiguous() if is_last else images
+
+
+def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tuple[nn.Module | None, str]:
+    """The model as a module of PyTorch, if it answers as onnxruntime does; otherwise None and the reason."""
+    try:
+        expected = runner(sample)
+    except Exception as error:
+        raise InputError(f"{path} cannot answer images of noise: {describe_error(error)}") from error
+    try:
+        with loading(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            converted: nn.Module = importlib.import_module("onnx2torch").convert(str(path)).eval()
+            with torch.no_grad():
+                output = converted(sample.to(torch.from_numpy(np.zeros(0, dtype)).dtype))
+    except ImportError:
+        return None, "the package onnx2torch is not installed: pip install 'sdnet-robustness[models]'"
+    except Exception as error:  # an operation that the package does not know, in one of many ways
+        return None, f"onnx2torch cannot convert it: {describe_error(error)}"
+    answers = tuple(output) if isinstance(output, tuple | list) else (output,)
+    for own, other in zip(answers, expected):
+        if own.shape != other.shape or not _agree(own.double(), other.double()):
+            return None, "what onnx2torch makes of it answers otherwise than onnxruntime"
+    return converted, ""
+
+
+def _agree(own: Tensor, other: Tensor) -> bool:
+    return bool((own - other).abs().max() <= TOLERANCE * max(1.0, float(other.abs().max())))
+
+
+def _hash(path: Path, onnx: Any) -> str:
+    """SHA-256 (hex) of the file and of the data beside it that it names."""
+    content = onnx.load(str(path), load_external_data=False)
+    places = {
+        entry.value for tensor in content.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    if not places:
+        return hash_file(path)
+    hashes = [hash_file(path), *(hash_file(path.parent / place) for place in sorted(places))]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def import_package(name: str, path: Path) -> Any:
+    """A package of the extra ``models``; raises PrerequisiteError where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"{path} needs the package {name} ({error}): pip install 'sdnet-robustness[models]'"
+        ) from error

@@ -1,0 +1,102 @@
+"""Whole models in a file: TorchScript, and programs of ``torch.export``."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_prep.errors import InputError, PrerequisiteError, describe_error
+from robustness.measure.loaders import onnx_files
+from robustness.measure.loaders.address import Address
+from robustness.measure.loaders.functions import name_functions
+from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.loaders.loading import loading
+from robustness.measure.loaders.shapes import check_input_shape
+from robustness.measure.loaders.weights import check_is_binary, hash_file
+from robustness.measure.wrappers import FixedBatch
+
+_OTHERS = {".h5": "Keras", ".keras": "Keras"}
+
+
+def load_file(address: Address, wanted: Wanted) -> Loaded:
+    """Load a model from a file by what is in it, whatever its suffix says.
+
+    Raises:
+        PrerequisiteError: no such file, or a package that reads it is missing.
+        InputError: weights without an architecture, a damaged file, a program for images of another size.
+    """
+    path = Path(address.name)
+    if not path.is_file():
+        raise PrerequisiteError(f"no file {path}: check the path of the model")
+    if path.suffix == ".py":
+        functions = ", ".join(name_functions(path)) or "none that can be called without arguments"
+        raise InputError(f"{path} is a file of functions: name one of them, {path}:FUNCTION; it has {functions}")
+    if path.suffix in _OTHERS:
+        raise InputError(f"{path} is a model of {_OTHERS[path.suffix]}: export it as ONNX and give the .onnx file")
+    check_is_binary(path)
+    if path.suffix == ".onnx":
+        return onnx_files.load_onnx(path, wanted)
+    members = _list_members(path)
+    if any(name.endswith("/constants.pkl") for name in members) and any("/code/" in name for name in members):
+        return _load_script(path)
+    if any("/models/" in name and name.endswith(".json") for name in members):
+        return _load_export(path, wanted)
+    if any(name.endswith((".so", ".cubin", ".o")) for name in members):
+        raise InputError(f"{path} holds machine code (AOTInductor): save the program itself, torch.export.save(…)")
+    raise InputError(
+        f"{path} holds no whole model: weights do not say what network they belong to, so give it, too: "
+        f"torchvision:NAME@{path}, timm:NAME@{path} or file.py:function@{path}; an official SDNet checkpoint is "
+        f"converted with python -m sdnet_core convert {path} --arch sdnet18 --out model.safetensors"
+    )
+
+
+def _list_members(path: Path) -> list[str]:
+    """The members of a zip file, which PyTorch's are; none of another file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return []
+
+
+def _load_script(path: Path) -> Loaded:
+    try:
+        with loading(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as TorchScript: {describe_error(error)}") from error
+    return Loaded(model=model, version="TorchScript", content=hash_file(path))
+
+
+def _load_export(path: Path, wanted: Wanted) -> Loaded:
+    try:
+        with loading(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = importlib.import_module("torch.export").load(path)
+            model: nn.Module = program.module()
+    except Exception as error:  # whatever the reader of another version's file raises
+        raise InputError(
+            f"{path} cannot be read as a program of torch.export: {describe_error(error)}; save it anew with this "
+            f"version of PyTorch, {torch.__version__}"
+        ) from error
+    shape = _input_shape(program, path)
+    batch = check_input_shape(path, shape, wanted)
+    size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
+    model = model if batch is None else FixedBatch(model, batch)
+    return Loaded(model=model, version="torch.export", input_size=size, content=hash_file(path))
+
+
+def _input_shape(program: Any, path: Path) -> tuple[Any, ...]:
+    """The shape of the images: a number where it was recorded as one, and something else where it is free."""
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name in inputs]
+    if len(shapes) != 1:
+        raise InputError(f"{path} takes {len(shapes)} inputs: export a program that takes images alone")
+    return shapes[0]

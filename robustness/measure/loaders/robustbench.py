@@ -1,0 +1,61 @@
+"""Models of RobustBench: ``robustbench:NAME``, ``robustbench:NAME@L2``, ``robustbench:NAME@corruptions``."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from data_prep.errors import InputError, PrerequisiteError, describe_error
+from robustness.measure.loaders.address import Address
+from robustness.measure.loaders.libraries import NO_DOWNLOAD
+from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.loaders.weights import read_tensors
+from robustness.robustbench_shim import import_robustbench
+
+_BENCHMARK_DATA = {10: "cifar10", 100: "cifar100", 1000: "imagenet"}
+_THREATS = ("Linf", "L2", "corruptions")
+
+
+def load_robustbench(address: Address, wanted: Wanted) -> Loaded:
+    """A model of RobustBench's zoo, for the data set that the number of classes stands for.
+
+    Raises:
+        PrerequisiteError: the package or the weights are missing.
+        InputError: no such model, or a file in its place that does not hold its weights.
+    """
+    name, _, threat = address.name.partition("@")
+    threat = threat or _THREATS[0]
+    data = _BENCHMARK_DATA.get(wanted.num_classes)
+    if data is None:
+        raise InputError(
+            f"RobustBench has models for {sorted(_BENCHMARK_DATA)} classes; the data set has {wanted.num_classes}"
+        )
+    import_robustbench()
+    zoo = importlib.import_module("robustbench.model_zoo.enums")
+    names = importlib.import_module("robustbench.model_zoo").model_dicts[zoo.BenchmarkDataset(data)]
+    if threat not in _THREATS or name not in names[zoo.ThreatModel(threat)]:
+        raise InputError(
+            f"RobustBench has no model {name!r} for {data} under {threat!r}: give robustbench:NAME@THREAT with a name "
+            f"of its leaderboard and one of {', '.join(_THREATS)}"
+        )
+    folder = Path(torch.hub.get_dir()) / "robustbench"
+    place = folder / data / threat / f"{name}.pt"
+    placed = [path for path in (place, *sorted(place.parent.glob(f"{name}.pt_m*.pt"))) if path.is_file()]
+    for path in placed:
+        read_tensors(path)
+    load = importlib.import_module("robustbench.utils").load_model
+    try:
+        model = load(model_name=name, model_dir=str(folder), dataset=data, threat_model=threat)
+    except NO_DOWNLOAD as error:
+        raise PrerequisiteError(
+            f"the weights of robustbench:{name} cannot be downloaded ({error}): put them into {place}"
+        ) from error
+    except Exception as error:
+        if not placed:
+            raise
+        held = ", ".join(map(str, placed))
+        raise InputError(f"{held} does not hold the weights of robustbench:{name}: {describe_error(error)}") from error
+    return Loaded(model=model, version=f"robustbench {metadata.version('robustbench')}")

@@ -1,0 +1,165 @@
+"""What stands around a classifier: wrappers of torch that are taken off, and functions that are put into a module."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_prep.errors import InputError
+
+
+class FunctionModule(nn.Module):
+    """A function images → logits behind the interface of a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+        if hasattr(function, "lam"):
+            self.lam = function.lam
+
+    def forward(self, images: Tensor, **options: Any) -> Any:
+        """What the function answers."""
+        return self.function(images, **options)
+
+
+class FixedBatch(nn.Module):
+    """A program that was recorded for one number of images: asked in pieces of that number, the last one filled up."""
+
+    def __init__(self, model: nn.Module, batch: int) -> None:
+        super().__init__()
+        self.model, self.batch = model, batch
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Answers (N, …) to any number N of images."""
+        n, answers = len(images), []
+        for start in range(0, n, self.batch):
+            piece = images[start : start + self.batch]
+            missing = self.batch - len(piece)
+            if missing:
+                piece = torch.cat([piece, piece[-1:].expand(missing, *piece.shape[1:])])
+            answers.append(_only_tensor(self.model(piece)))
+        return torch.cat(answers)[:n]
+
+
+def as_module(model: Any) -> nn.Module:
+    """The module itself, without wrappers that answer as it does; a function in a module of its own.
+
+    ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and the averages of ``torch.optim.swa_utils`` are
+    taken off: they hide a knob of the model, and its weights go by other names in them.
+    """
+    if not isinstance(model, nn.Module):
+        return FunctionModule(model)
+    module: nn.Module = model
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
+    while True:
+        if isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        elif isinstance(module, wrappers):
+            module = module.module
+        else:
+            return module
+
+
+def list_arguments(model: nn.Module) -> set[str]:
+    """The names of the arguments of ``forward``; those of a TorchScript program are in its schema."""
+    if isinstance(model, FunctionModule):
+        target: Any = model.function
+    elif isinstance(model, torch.jit.ScriptModule):
+        return {argument.name for argument in model._c._get_method("forward").schema.arguments}
+    else:
+        target = model.forward
+    try:
+        return set(inspect.signature(target).parameters)
+    except (TypeError, ValueError):  # a function of an extension has no signature
+        return set()
+
+
+def find_knob(model: nn.Module, origin: str) -> float | None:
+    """The number ``model.lam`` if ``model.forward`` takes ``lam``; None if it does not, or if ``lam`` is None.
+
+    Raises:
+        InputError: the λ of training is missing, or is no finite number ≥ 0.
+    """
+    if "lam" not in list_arguments(model):
+        return None
+    lam = getattr(model, "lam", "nothing")
+    if isinstance(lam, Tensor) and lam.numel() == 1:
+        lam = float(lam)
+    if lam is None:
+        return None
+    if not isinstance(lam, int | float) or isinstance(lam, bool) or not math.isfinite(lam) or lam < 0:
+        raise InputError(
+            f"{origin}: its forward takes lam, so model.lam must be the λ it was trained with, a finite number ≥ 0, or "
+            f"None for a model without λ; got {lam!r}"
+        )
+    return float(lam)
+
+
+def find_dtype(model: nn.Module) -> torch.dtype:
+    """The floating type that the model computes in: that of its first weights; float32 where it has none."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return _dtype_of_script(model)
+    return next((it.dtype for it in model.parameters() if it.is_floating_point()), torch.float32)
+
+
+def _dtype_of_script(model: torch.jit.ScriptModule) -> torch.dtype:
+    """As :func:`find_dtype`; the weights of a frozen program are constants of its graph."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype
+    graph: Any = model.graph
+    for node in graph.findAllNodes("prim::Constant"):
+        if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
+            return node.t("value").dtype  # type: ignore[no-any-return]
+    return torch.float32
+
+
+def take_logits(output: Any, num_classes: int) -> Tensor:
+    """The logits (N, K) in whatever a model answers with.
+
+    A tensor or an array is taken as it is, without trailing sides of one pixel; of an object with ``.logits`` those; of
+    a dict ``logits``; otherwise of a dict, a tuple or a list the first of its tensors (N, ``num_classes``).
+
+    Raises:
+        InputError: there are none.
+    """
+    if isinstance(output, np.ndarray):
+        output = torch.from_numpy(output)
+    if isinstance(output, Tensor):
+        return output.flatten(1) if output.ndim > 2 and output.shape[2:].numel() == 1 else output
+    if isinstance(logits := getattr(output, "logits", None), Tensor):
+        return logits
+    parts = dict(output) if isinstance(output, Mapping) else {}
+    if isinstance(parts.get("logits"), Tensor):
+        return take_logits(parts["logits"], num_classes)
+    values = list(parts.values()) or (list(output) if isinstance(output, tuple | list) else [])
+    fitting = [it for it in values if isinstance(it, Tensor) and it.ndim == 2 and it.shape[1] == num_classes]
+    if not fitting:
+        held = f" with {', '.join(map(str, parts)) or _describe(values)}" if values else ""
+        raise InputError(
+            f"the model answers with {type(output).__name__}{held}, in which there are no logits (N, {num_classes}): "
+            "return them as a tensor, as .logits or under the key logits"
+        )
+    return fitting[0]
+
+
+def _describe(values: list[Any]) -> str:
+    return ", ".join(str(tuple(it.shape)) if isinstance(it, Tensor) else type(it).__name__ for it in values)
+
+
+def _only_tensor(output: Any) -> Tensor:
+    """The tensor that a recorded program answers with."""
+    if isinstance(output, tuple | list) and len(output) == 1:
+        output = output[0]
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"a program that was recorded for a fixed number of images must answer with one tensor; it answers with "
+            f"{type(output).__name__}: record it again with a free number of images"
+        )
+    return output

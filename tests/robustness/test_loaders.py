@@ -1,0 +1,487 @@
+"""Models as people have them: functions, files of weights, programs; and what is said of those that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from data_prep.errors import InputError, PrerequisiteError
+from robustness.measure.foreign import ForeignClassifier, load_foreign, wrap_model
+from robustness.measure.subjects import load_subject, load_subjects
+from sdnet_core import Network, load_model, weights_fingerprint
+
+CPU = torch.device("cpu")
+IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+OPTIONS = {"num_classes": 10, "device": CPU, "image_size": (8, 8)}
+
+
+class Tiny(nn.Module):
+    """A convolution, a BatchNorm and a linear layer; ``lam`` is taken off the images."""
+
+    def __init__(self, classes: int = 10, width: int = 4) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width)
+        self.linear, self.lam = nn.Linear(width, classes), 0.25
+
+    def forward(self, images: Tensor, lam: float) -> Tensor:
+        return self.linear(self.norm(self.convolution(images - lam)).relu().mean((2, 3)))
+
+
+class Plain(nn.Module):
+    """As :class:`Tiny`, without a knob."""
+
+    def __init__(self, classes: int = 10, width: int = 4) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width)
+        self.linear = nn.Linear(width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(self.norm(self.convolution(images)).relu().mean((2, 3)))
+
+
+def make(kind: type[nn.Module] = Plain, **options: int) -> nn.Module:
+    torch.manual_seed(0)
+    return kind(**options).eval()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """``write("name.py", source)``: a file in a folder of its own."""
+
+    def make_file(name: str, source: str, folder: str = "code") -> Path:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text(source)
+        return tmp_path / folder / name
+
+    return make_file
+
+
+NET = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+"""
+
+
+def test_a_function_of_a_file_is_found_by_its_path_and_finds_what_lies_beside_it(write):
+    """Two folders may hold files of the same names; a function that seeds nothing builds the same network again."""
+    for folder, scale in (("one", 1), ("two", 2)):
+        write("net.py", f"SCALE = {scale}", folder)
+        source = "from net import SCALE\n" + NET.replace("Flatten()", "Flatten(), nn.Hardtanh(0, SCALE / 4)")
+        path = write("mymodel.py", source, folder)
+        subject = load_subject(f"{path}:build", **OPTIONS)
+        assert subject.name == "mymodel.py:build"
+        assert subject.network.model[1].max_val == scale / 4
+        again = load_subject(f"{path}:build", **OPTIONS)
+        assert again.identity() == subject.identity(), "its random weights are the same, so that it can be resumed"
+    assert str(path.parent) not in sys.path
+
+
+def test_code_of_a_user_changes_nothing_for_others_while_it_is_loaded(write, capsys, tmp_path):
+    path = write(
+        "rude.py",
+        "import argparse, os, sys, torch\n"
+        "argparse.ArgumentParser().parse_args()\n"
+        "print('loading λ…')\n"
+        + NET.replace(
+            "    return",
+            "    os.chdir('/'); torch.set_default_dtype(torch.float64)\n"
+            "    torch.set_grad_enabled(False); torch.manual_seed(5); print('building')\n    return",
+        ),
+    )
+    before, state = os.getcwd(), torch.get_rng_state()  # noqa: PTH109
+    subject = load_subject(f"{path}:build", **OPTIONS)
+    assert os.getcwd() == before  # noqa: PTH109
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "loading λ…\nbuilding\n"
+    assert subject.network(IMAGES).dtype == torch.float32
+    assert subject.network.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import sys\nsys.exit(0)", r"its import fails: it ends the process \(sys.exit\(0\)"),
+        (
+            "import argparse\np = argparse.ArgumentParser()\np.add_argument('--x', required=True)\np.parse_args()",
+            "ends the",
+        ),
+        ("def build():\n    raise SystemExit('done')", r"m.py:build fails: it ends the process \(sys.exit\('done'\)"),
+        ("import nowhere_to_be_found", "m.py imports nowhere_to_be_found, which is not installed"),
+        ("1 / 0", "its import fails with ZeroDivisionError"),
+        ("def build(:", "its import fails with SyntaxError"),
+        ("def bild():\n    pass", "has no function 'build': its functions are bild"),
+        ("def build():\n    return 3", r"must return a torch.nn.Module or a function; it returned int"),
+        ("def build(path):\n    pass", "must be callable without arguments"),
+    ],
+)
+def test_code_that_makes_no_model_is_told_from_a_model(write, source, message):
+    with pytest.raises((InputError, PrerequisiteError), match=message):
+        load_foreign(f"{write('m.py', source)}:build", num_classes=10)
+
+
+def test_a_file_without_a_function_is_answered_with_its_functions(write):
+    path = write("mymodel.py", NET + "\ndef other(x):\n    pass\n\ndef small(width=4):\n    pass\n")
+    with pytest.raises(InputError, match=r"name one of them, .*mymodel\.py:FUNCTION; it has build, small$"):
+        load_foreign(str(path), num_classes=10)
+    with pytest.raises(PrerequisiteError, match=r"no file .*gone\.py"):
+        load_foreign(str(path.with_name("gone.py")) + ":build", num_classes=10)
+
+
+def test_a_network_of_this_project_that_a_function_returns_is_that_network(write):
+    """Its ``forward`` takes ``lam``, of a ResNet too."""
+    source = "from sdnet_core import load_model\ndef build():\n    return load_model('{}')\n"
+    for name in ("resnet18-shapes", "sdnet18-shapes"):
+        subject = load_subject(f"{write(f'{name[:3]}.py', source.format(name))}:build", num_classes=10, device=CPU)
+        assert isinstance(subject.network, Network)
+        assert subject.lam == load_model(name).lam
+        assert subject.fingerprint == weights_fingerprint(load_model(name))
+
+
+def test_a_function_makes_a_model_too_and_objects_are_measured_as_they_are():
+    weight = torch.randn(10, 192, generator=torch.Generator().manual_seed(0))
+    subject = load_subject(lambda images: images.flatten(1) @ weight.T, name="mine", **OPTIONS)
+    torch.testing.assert_close(subject.network(IMAGES), IMAGES.flatten(1) @ weight.T)
+    assert subject.name == "mine"
+    assert load_subject(make(), **OPTIONS).name == "Plain"
+    names = [subject.name for subject in load_subjects({"a": make(), "b": make()}, **OPTIONS)]
+    assert names == ["a", "b"]
+    with pytest.raises(InputError, match=r"three must be a torch.nn.Module or a function; got int"):
+        wrap_model("three", 3, num_classes=10)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda it: nn.DataParallel(torch.compile(it))])
+def test_a_knob_inside_a_wrapper_is_a_knob(wrap):
+    bare, wrapped = (wrap_model("m", it, num_classes=10) for it in (make(Tiny), wrap(make(Tiny))))
+    assert wrapped.lam == 0.25
+    torch.testing.assert_close(wrapped(IMAGES, lam=0.5), bare(IMAGES, lam=0.5))
+    assert weights_fingerprint(wrapped) == weights_fingerprint(bare)
+
+
+@pytest.mark.parametrize("lam", [None, "none", -1.0, float("nan"), True])
+def test_a_knob_has_a_value_of_training_or_is_none(lam):
+    model = make(Tiny)
+    model.lam = lam
+    if lam is None:
+        model.forward = lambda images, lam=None: Tiny.forward(model, images, 0.0)  # type: ignore[method-assign]
+        assert not wrap_model("m", model, num_classes=10).has_lam
+    else:
+        with pytest.raises(InputError, match="a finite number ≥ 0, or None for a model without λ; got"):
+            wrap_model("m", model, num_classes=10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_computes_in_the_type_of_its_weights_and_is_seen_in_float32(dtype):
+    expected = make()(IMAGES)
+    model = wrap_model("m", make().to(dtype), num_classes=10)
+    logits = model(images := IMAGES.clone().requires_grad_())
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
+    assert torch.equal(logits, model.model(IMAGES.to(dtype)).float())
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.dtype == torch.float32
+    assert gradient.abs().sum() > 0
+
+
+class Output:
+    def __init__(self, logits: Tensor) -> None:
+        self.loss, self.logits = None, logits
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        Output,
+        lambda logits: {"loss": logits.sum(), "logits": logits},
+        lambda logits: {"features": logits[:, :3], "out": logits},
+        lambda logits: (logits, logits[:, :3]),
+        lambda logits: [logits.sum(), logits],
+        lambda logits: logits[:, :, None, None],
+        lambda logits: logits.detach().numpy(),
+    ],
+)
+def test_logits_are_found_in_what_a_model_answers(dress):
+    model = make()
+    torch.testing.assert_close(
+        wrap_model("m", lambda images: dress(model(images)), num_classes=10)(IMAGES), model(IMAGES)
+    )
+
+
+@pytest.mark.parametrize(
+    ("dress", "message"),
+    [
+        (lambda logits: {"a": logits[:, :3]}, r"answers with dict with a, in which there are no logits \(N, 10\)"),
+        (lambda logits: (logits[:, :3], 5), r"answers with tuple with \(4, 3\), int, in which"),
+        (lambda logits: None, "answers with NoneType, in which"),
+        (lambda logits: "cat", "answers with str, in which"),
+    ],
+)
+def test_answers_without_logits_are_described(dress, message):
+    model = make()
+    with pytest.raises(InputError, match=message):
+        wrap_model("m", lambda images: dress(model(images)), num_classes=10)(IMAGES)
+
+
+def test_layers_without_a_size_get_it_from_the_data_and_are_said_to_be_random():
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    subject = load_subject(lazy, **OPTIONS)
+    assert subject.network.model[1].weight.shape == (10, 192)
+    assert "their weights are random" in subject.network.notes[0]
+    with pytest.raises(InputError, match="call it once before you hand it over, or give image_size"):
+        wrap_model("m", nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), num_classes=10)
+
+
+class Counting(nn.Linear):
+    """Keeps what is no tensor in its state dict."""
+
+    def get_extra_state(self) -> object:
+        return {"version": 3, "table": [torch.ones(2), None, b"x", torch.float16], "object": object()}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_weights_that_are_no_plain_tensors_have_a_fingerprint():
+    def build(scale: float) -> nn.Module:
+        model = make()
+        model.linear.weight.data *= scale
+        return torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+
+    assert weights_fingerprint(build(1)) == weights_fingerprint(build(1)) != weights_fingerprint(build(2))
+    assert load_subject(build(1), **OPTIONS).network(IMAGES).shape == (4, 10)
+    torch.manual_seed(0)
+    counting = Counting(2, 2)
+    assert weights_fingerprint(counting) == weights_fingerprint(counting)
+    plain = nn.Linear(2, 2)
+    plain.load_state_dict({name: it for name, it in counting.state_dict().items() if isinstance(it, Tensor)})
+    assert weights_fingerprint(plain) != weights_fingerprint(counting)
+
+
+BUILDER = """
+from torch import nn
+
+class Wrapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+    def forward(self, images):
+        return self.network((images - 0.5) / 0.25)
+
+def bare():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+def wrapped():
+    return Wrapped()
+"""
+
+
+def save_checkpoint(path: Path, model: nn.Module, form: str) -> Path:
+    state = model.state_dict()
+    if form == "safetensors":
+        save_file(state, path := path.with_suffix(".safetensors"))
+    elif form == "prefixed":
+        torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, path)
+    else:
+        torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["bare", "prefixed", "safetensors"])
+def test_weights_from_a_file_go_into_what_a_function_builds(write, tmp_path, form):
+    code = write("mymodel.py", BUILDER)
+    trained = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    path = save_checkpoint(tmp_path / "weights.pth", trained, form)
+    subject = load_subject(f"{code}:bare@{path}", **OPTIONS)
+    torch.testing.assert_close(subject.network(IMAGES), trained(IMAGES))
+    assert subject.name == f"mymodel.py:bare@{path.name}"
+    assert str(tmp_path) not in str(subject.identity())
+    wrapped = load_subject(f"{code}:wrapped@{path}", **OPTIONS)
+    torch.testing.assert_close(wrapped.network(IMAGES), trained((IMAGES - 0.5) / 0.25))
+
+
+def test_weights_of_ones_own_training_go_into_an_architecture_of_torchvision(tmp_path):
+    from torchvision import models
+
+    torch.manual_seed(0)
+    trained = models.squeezenet1_1(num_classes=7).eval()
+    path = save_checkpoint(tmp_path / "best.pth", trained, "prefixed")
+    model = load_foreign(f"torchvision:squeezenet1_1@{path}", num_classes=7)
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(model(images), trained((images - mean.view(3, 1, 1)) / std.view(3, 1, 1)))
+    assert "normalised by mean 0.485, 0.456, 0.406" in model.notes[0]
+    assert model.origin.startswith("torchvision:squeezenet1_1@best.pth (torchvision ")
+    with pytest.raises(InputError, match=r"holds torchvision:squeezenet1_1 for 7 classes and 10 are asked for"):
+        load_foreign(f"torchvision:squeezenet1_1@{path}", num_classes=10)
+    with pytest.raises(InputError, match=r"best.pth does not hold the weights of torchvision:alexnet: missing"):
+        load_foreign(f"torchvision:alexnet@{path}", num_classes=7)
+
+
+def test_weights_of_ones_own_training_go_into_an_architecture_of_timm(tmp_path):
+    timm = pytest.importorskip("timm")
+    trained = timm.create_model("mobilenetv3_small_050", num_classes=7).eval()
+    path = save_checkpoint(tmp_path / "best.pth", trained, "safetensors")
+    model = load_foreign(f"timm:mobilenetv3_small_050@{path}", num_classes=7)
+    torch.testing.assert_close(model.model(IMAGES), trained(IMAGES))
+
+
+@pytest.mark.parametrize("given", ["torchvision:resnet18", "timm:resnet18"])
+def test_the_number_of_classes_is_looked_at_before_weights_are_fetched(given, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("weights are being fetched"))
+    with pytest.raises(InputError, match=f"{given} tells 1000 classes apart and the data set has 10"):
+        load_foreign(given, num_classes=10)
+
+
+class Hidden:
+    """Something that only pickle can store."""
+
+
+DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "cut.pth": (
+        lambda path: (torch.save(make().state_dict(), path), path.write_bytes(path.read_bytes()[:900])),
+        "cannot be",
+    ),
+    "page.pth": (lambda path: path.write_text("\n<!DOCTYPE html><html>404"), "is an HTML page and no file of weights"),
+    "pointer.pth": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+        "a pointer of Git LFS",
+    ),
+    "empty.pth": (lambda path: path.write_bytes(b""), "is empty: download it again"),
+    "cut.safetensors": (lambda path: path.write_bytes(b"\xff" * 40), r"cannot be read \(truncated or damaged"),
+    "text.pth": (lambda path: path.write_text("weights"), r"cannot be read \(truncated or damaged"),
+    "whole.pth": (lambda path: torch.save(make(), path), "to read them would run code: save the weights alone"),
+    "hidden.pth": (lambda path: torch.save({"state_dict": Hidden()}, path), "holds objects of Python"),
+    "odd.pth": (lambda path: torch.save({"epoch": 3}, path), "holds no state dict .the keys epoch.: save the weights"),
+    "list.pth": (lambda path: torch.save([torch.ones(1)], path), "holds no state dict .no dictionary."),
+    "other.pth": (lambda path: torch.save(make(width=5).state_dict(), path), "not hold the weights of .*: missing"),
+    "net-1a2b3c4d.pth": (
+        lambda path: torch.save(make().state_dict(), path),
+        "its SHA-256 begins with 1a2b3c4d, and it",
+    ),
+    "nan.pth": (
+        lambda path: torch.save({"1.weight": torch.full((10, 192), torch.nan), "1.bias": torch.ones(10)}, path),
+        "holds values that are not finite, in 1.weight",
+    ),
+    "few.pth": (
+        lambda path: torch.save({"1.weight": torch.ones(3, 192), "1.bias": torch.ones(3)}, path),
+        "holds .*:bare for 3 classes and 10 are asked for",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_files_that_do_not_hold_the_weights_are_named_with_the_reason(write, tmp_path, name):
+    spoil, message = DAMAGED[name]
+    spoil(tmp_path / name)
+    with pytest.raises(InputError, match=f"{re.escape(name)} ?:?.*{message}"):
+        load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / name}", num_classes=10)
+
+
+def test_a_name_that_ends_in_a_date_is_no_hash(write, tmp_path):
+    path = save_checkpoint(tmp_path / "net-20260131.pth", nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), "bare")
+    load_foreign(f"{write('m.py', BUILDER)}:bare@{path}", num_classes=10)
+    with pytest.raises(PrerequisiteError, match=r"no file .*gone\.pth: check the path"):
+        load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / 'gone.pth'}", num_classes=10)
+
+
+def quiet(function: Callable[[], object]) -> object:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function()
+
+
+@pytest.mark.parametrize("form", ["script", "trace", "freeze"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_torchscript_is_measured_as_an_object_and_from_a_file(tmp_path, form, dtype):
+    model = make().to(dtype)
+    expected = model(IMAGES.to(dtype)).float()
+    if form == "trace":
+        program = quiet(lambda: torch.jit.trace(model, IMAGES.to(dtype)))
+    else:
+        program = quiet(lambda: torch.jit.script(model))
+        program = quiet(lambda: torch.jit.freeze(program)) if form == "freeze" else program
+    quiet(lambda: program.save(tmp_path / "net.pt"))
+    for given in (program, str(tmp_path / "net.pt")):
+        subject = load_subject(given, name="net", **OPTIONS)
+        assert not subject.network.has_lam
+        assert subject.network.dtype == dtype
+        torch.testing.assert_close(subject.network(IMAGES), expected)
+    others = make(width=5)
+    quiet(lambda: torch.jit.freeze(torch.jit.script(others)).save(tmp_path / "other.pt"))
+    assert load_subject(str(tmp_path / "other.pt"), name="net", **OPTIONS).identity() != subject.identity()
+
+
+def test_a_knob_of_torchscript_is_a_knob(tmp_path):
+    program = quiet(lambda: torch.jit.script(make(Tiny)))
+    quiet(lambda: program.save(tmp_path / "net.pt"))
+    subject = load_subject(str(tmp_path / "net.pt"), **OPTIONS)
+    assert (subject.name, subject.lam) == ("net.pt", 0.25)
+    torch.testing.assert_close(subject.network(IMAGES, lam=0.5), make(Tiny)(IMAGES, 0.5))
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_program_of_torch_export_is_measured_as_an_object_and_from_a_file(tmp_path, batch):
+    """Recorded for any number of images or for three."""
+    shapes = None if batch else ({0: torch.export.Dim("n")},)
+    program = quiet(lambda: torch.export.export(make(), (IMAGES[: batch or 4],), dynamic_shapes=shapes))
+    quiet(lambda: torch.export.save(program, tmp_path / "net.pt2"))
+    expected = make()(IMAGES)
+    subject = load_subject(str(tmp_path / "net.pt2"), **OPTIONS)
+    torch.testing.assert_close(subject.network(IMAGES), expected)
+    assert subject.network.input_size == (8, 8)
+    if batch is None:
+        model = wrap_model("net", program.module(), num_classes=10)
+        torch.testing.assert_close(model(images := IMAGES.clone().requires_grad_()), expected)
+        assert torch.autograd.grad(model(images).sum(), images)[0].abs().sum() > 0
+    with pytest.raises(InputError, match=r"net.pt2 was recorded for images of 8 × 8 pixels and these have 9 × 9"):
+        load_foreign(str(tmp_path / "net.pt2"), num_classes=10, image_size=(9, 9))
+
+
+def test_files_that_hold_no_whole_model_are_answered_with_the_way_to_measure_them(tmp_path):
+    torch.save(make().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w.pth holds no whole model: .*torchvision:NAME@.*w.pth, timm:N.*function@"):
+        load_foreign(str(tmp_path / "w.pth"), num_classes=10)
+    (tmp_path / "net.keras").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is a model of Keras: export it as ONNX"):
+        load_foreign(str(tmp_path / "net.keras"), num_classes=10)
+    for suffix in ("pt", "pt2", "onnx"):
+        with pytest.raises(PrerequisiteError, match=f"no file .*gone.{suffix}"):
+            load_foreign(str(tmp_path / f"gone.{suffix}"), num_classes=10)
+
+
+def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        quiet(lambda folder=folder: torch.jit.script(make()).save(tmp_path / folder / "net.pt"))
+    paths = [str(tmp_path / folder / "net.pt") for folder in ("a", "b")]
+    assert [subject.name for subject in load_subjects(paths, **OPTIONS)] == paths
+    assert load_subjects(paths[:1], **OPTIONS)[0].name == "net.pt"
+    with pytest.raises(InputError, match="two models are called"):
+        load_subjects([paths[0], paths[0]], **OPTIONS)
+
+
+def test_what_was_loaded_can_be_sent_to_another_process():
+    import pickle
+
+    model = wrap_model("m", make(), num_classes=10)
+    again = pickle.loads(pickle.dumps(model))
+    assert isinstance(again, ForeignClassifier)
+    torch.testing.assert_close(again(IMAGES), model(IMAGES))
