@@ -141,6 +141,11 @@ class Attack:
         return f"{self.label} {NORMS[self.norm]} {format_eps(self.eps, self.norm)}"
 
     @property
+    def needs_gradients(self) -> bool:
+        """Whether it differentiates through the model; Square only asks it."""
+        return self.name != "Square" and self.parts != ("square",)
+
+    @property
     def alpha(self) -> float:
         """Step size of PGD."""
         return self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps

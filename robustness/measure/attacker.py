@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_prep import ImageSet
+from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.cells import AttackTask
@@ -255,6 +256,11 @@ def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, pro
             probe_libraries(attack)
         for subject in subjects:
             network = subject.network
+            if not getattr(network, "differentiable", True) and attack.needs_gradients:
+                raise InputError(
+                    f"{subject.name} has no gradients, which {attack.title} needs: measure it under corruptions, or "
+                    "under Square, name = 'Square'"
+                )
             list_stages(attack, Victim(network, subject.lam), num_classes=network.num_classes, seed=0)
 
 

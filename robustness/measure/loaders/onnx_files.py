@@ -25,6 +25,8 @@ TOLERANCE = 1e-3
 """Largest difference of logits between onnx2torch and onnxruntime, as a share of the largest logit."""
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 _SIDE, _IMAGES = 64, 4
+_OPSETS = (None, 17, 13)
+"""Versions of ONNX's operations that are tried, one after the other: onnx2torch does not know the newest."""
 
 
 class OnnxSession(nn.Module):
@@ -84,11 +86,17 @@ def load_onnx(path: Path, wanted: Wanted) -> Loaded:
     onnx = import_package("onnx", path)
     try:
         onnx.checker.check_model(str(path))
+    except Exception as error:  # the packages have a dozen kinds
+        raise InputError(f"{path} cannot be read as ONNX (truncated or damaged?): {describe_error(error)}") from error
+    try:
         inputs = runner.session.get_inputs()
     except PrerequisiteError:
         raise
-    except Exception as error:  # the packages have a dozen kinds
-        raise InputError(f"{path} cannot be read as ONNX (truncated or damaged?): {describe_error(error)}") from error
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be run by onnxruntime: {describe_error(error)}; export it in float32 and the operations "
+            "that onnxruntime has"
+        ) from error
     if len(inputs) != 1 or inputs[0].type not in _DTYPES:
         taken = ", ".join(f"{it.name} {it.type}" for it in inputs)
         raise InputError(f"{path} takes {taken}: expected one input, images of floating-point numbers in [0, 1]")
@@ -132,25 +140,39 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
         expected = runner(sample)
     except Exception as error:
         raise InputError(f"{path} cannot answer images of noise: {describe_error(error)}") from error
-    try:
-        with loading(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            converted: nn.Module = importlib.import_module("onnx2torch").convert(str(path)).eval()
-            with torch.no_grad():
-                output = converted(sample.to(torch.from_numpy(np.zeros(0, dtype)).dtype))
-    except ImportError:
-        return None, "the package onnx2torch is not installed: pip install 'sdnet-robustness[models]'"
-    except Exception as error:  # an operation that the package does not know, in one of many ways
-        return None, f"onnx2torch cannot convert it: {describe_error(error)}"
-    answers = tuple(output) if isinstance(output, tuple | list) else (output,)
-    for own, other in zip(answers, expected):
-        if own.shape != other.shape or not _agree(own.double(), other.double()):
-            return None, "what onnx2torch makes of it answers otherwise than onnxruntime"
-    return converted, ""
+    given, reason = sample.to(torch.from_numpy(np.zeros(0, dtype)).dtype), ""
+    for opset in _OPSETS:
+        try:
+            with loading(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")
+                converted = _translate(path, opset)
+                with torch.no_grad():
+                    output = converted(given)
+        except ImportError:
+            return None, "the package onnx2torch is not installed: pip install 'sdnet-robustness[models]'"
+        except Exception as error:  # an operation that the package does not know, in one of many ways
+            reason = reason or f"onnx2torch cannot convert it: {describe_error(error)}"
+            continue
+        answers = tuple(output) if isinstance(output, tuple | list) else (output,)
+        if all(own.shape == other.shape and _agree(own, other) for own, other in zip(answers, expected)):
+            return converted, ""
+        reason = "what onnx2torch makes of it answers otherwise than onnxruntime"
+    return None, reason
+
+
+def _translate(path: Path, opset: int | None) -> nn.Module:
+    """What onnx2torch makes of a model, rewritten in the operations of ``opset`` before, or as it is for None."""
+    translator = importlib.import_module("onnx2torch")
+    if opset is None:
+        return translator.convert(str(path)).eval()  # type: ignore[no-any-return]
+    content = importlib.import_module("onnx").load(str(path))
+    rewritten = importlib.import_module("onnx.version_converter").convert_version(content, opset)
+    return translator.convert(rewritten).eval()  # type: ignore[no-any-return]
 
 
 def _agree(own: Tensor, other: Tensor) -> bool:
-    return bool((own - other).abs().max() <= TOLERANCE * max(1.0, float(other.abs().max())))
+    largest = max(1.0, float(other.double().abs().max()))
+    return bool((own.double() - other.double()).abs().max() <= TOLERANCE * largest)
 
 
 def _hash(path: Path, onnx: Any) -> str:
