@@ -160,6 +160,12 @@ def test_timms_weights_are_taken_from_the_place_that_is_asked_for(without_networ
     assert find_other_sizes(subjects, images) == []
 
 
+def test_timm_can_download_with_the_packages_that_are_installed():
+    """It asks huggingface_hub for names at its import, and says only when it downloads that they were missing."""
+    timm = pytest.importorskip("timm")
+    assert timm.models._hub._has_hf_hub
+
+
 def test_robustbench_models_are_loaded_from_their_place(without_network):
     from robustness.robustbench_shim import import_robustbench
 
