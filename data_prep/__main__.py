@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.catalogue import format_data, list_data
-from data_prep.commands import download_command, generate_command, import_command, list_command, verify_command
+from data_prep.commands import (
+    describe_command,
+    download_command,
+    generate_command,
+    import_command,
+    list_command,
+    verify_command,
+)
 from data_prep.errors import run_command
 from data_prep.version import add_version
 
@@ -18,6 +25,7 @@ COMMANDS = {
     "import": import_command,
     "generate": generate_command,
     "verify": verify_command,
+    "describe": describe_command,
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] |
     split, classes: as in ``own_pictures.read_pictures`` and ``from_arrays``.
     Raises: as ``from_arrays``, and for a damaged file and one without such arrays.
     """
-    try:
+    with _damage_named(path):
         with zipfile.ZipFile(path) as archive:
             if (n_bytes := sum(member.file_size for member in archive.infolist())) > _MOST_BYTES:
                 raise InputError(
@@ -104,12 +105,51 @@ def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] |
         with np.load(path, allow_pickle=False) as arrays:
             places = _find_arrays(arrays.files)
             if not places:
-                raise InputError(
-                    f"expected arrays images and labels (or test_images and test_labels) in {path}, got "
-                    f"{', '.join(arrays.files[:6]) or 'none'}; rename them"
-                )
+                raise _absence(path, arrays.files)
             split = choose_split(dict.fromkeys(places, 0), split, str(path))
             images, labels = (arrays[key] for key in places[split])
+    try:
+        return from_arrays(images, labels, name=path.stem, split=split, classes=classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def npz_splits(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Read dtype and shape of the images of every split of a ``.npz`` from its headers. Raises: as ``read_npz``."""
+    found = {}
+    with _damage_named(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        for split, (images, _) in _find_arrays(names).items():
+            with archive.open(f"{images}.npy") as file:
+                found[split] = read_array_header(file)
+    if not found:
+        raise _absence(path, names)
+    return found
+
+
+def read_array_header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Read dtype and shape of a ``.npy`` in C order and stop behind its header. Raises: ValueError for another file."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:
+        raise ValueError(f"an array of format {version}")
+    shape, is_fortran, dtype = read[version](file)
+    if is_fortran and len(shape) > 1:
+        raise ValueError("an array in Fortran order")
+    return dtype, shape
+
+
+def _absence(path: Path, names: Sequence[str]) -> InputError:
+    return InputError(
+        f"expected arrays images and labels (or test_images and test_labels) in {path}, got "
+        f"{', '.join(names[:6]) or 'none'}; rename them"
+    )
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (InputError, MemoryError):
         raise
     except OSError as error:
@@ -118,10 +158,6 @@ def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] |
         raise InputError(f"expected a whole .npz in {path}, got: {error}; fetch it again") from error
     except Exception as error:  # a damaged archive raises a variety of errors
         raise InputError(f"expected a whole .npz of plain arrays in {path}, got: {error}; fetch it again") from error
-    try:
-        return from_arrays(images, labels, name=path.stem, split=split, classes=classes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _find_arrays(names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from data_prep.corruptions import N_SEVERITIES, check_severity
 from data_prep.disk import digest_of
 from data_prep.errors import InputError
+from data_prep.given_arrays import read_array_header
 from data_prep.imageset import ImageSet
 from data_prep.own_pictures import allocate
 from data_prep.pixel_rows import ChosenRows
@@ -116,13 +117,9 @@ class NpzC:
         """Open an array of images behind its header, which tells its shape."""
         path = self._path(corruption)
         with self._named(corruption), zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, is_fortran, dtype = read_header(file)
+            dtype, shape = read_array_header(file)
             fits = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
-            if dtype != np.uint8 or is_fortran or not fits or not shape[0] or shape[0] % N_SEVERITIES:
+            if dtype != np.uint8 or not fits or not shape[0] or shape[0] % N_SEVERITIES:
                 raise InputError(
                     f"expected uint8 (5N, H, W, 3) or (5N, H, W) in {path}, got {dtype} {shape}; get it again"
                 )

@@ -33,7 +33,7 @@ class Plan:
     files: str (N,) per split, the file names.
     classes: the names of the classes, in label order.
     image_size: (height, width) of every image after the geometry.
-    geometry: the resize and crop that bring them there.
+    geometry: the resize and crop that bring them there. sizes: (height, width) before, and how many have it.
     notes: what a user should know of it, in sentences.
     """
 
@@ -44,6 +44,7 @@ class Plan:
     classes: tuple[str, ...]
     image_size: tuple[int, int]
     geometry: Geometry
+    sizes: Counter[tuple[int, int]]
     notes: tuple[str, ...]
 
     @property
@@ -108,7 +109,7 @@ def plan_tree(
         )
     if classes is not None and len(found) < len(classes):
         notes.append(f"{len(classes) - len(found):,} of the {len(classes):,} classes have no picture here")
-    return _lay_out(layout, keys, classes or tuple(found), image_size, geometry, tuple(filter(None, notes)))
+    return _lay_out(layout, keys, classes or tuple(found), image_size, geometry, sizes, tuple(filter(None, notes)))
 
 
 def decode_tree(
@@ -239,6 +240,7 @@ def _lay_out(
     classes: tuple[str, ...],
     image_size: tuple[int, int],
     geometry: Geometry,
+    sizes: dict[str, tuple[int, int]],
     notes: tuple[str, ...],
 ) -> Plan:
     label_of = {class_name: label for label, class_name in enumerate(classes)}
@@ -256,5 +258,6 @@ def _lay_out(
         classes=classes,
         image_size=image_size,
         geometry=geometry,
+        sizes=Counter((height, width) for width, height in sizes.values()),
         notes=notes,
     )
