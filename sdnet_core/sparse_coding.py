@@ -6,10 +6,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
@@ -18,13 +16,11 @@ from data_prep.errors import InputError
 from sdnet_core import few_channels
 from sdnet_core.fista import fista
 from sdnet_core.fused import fused_fista
+from sdnet_core.lanczos import find_largest_eigenvalue
 
 STEP_SAFETY = 0.9
 """s = 0.9/L: the margin of the paper's implementation, which also covers L lagging behind during training."""
 _TINY = torch.finfo(torch.float32).tiny
-_LANCZOS_VECTORS, _LANCZOS_TOLERANCE = 32, 1e-4
-"""Krylov dimension and relative residual at which L counts as converged: right to about 1e-6. With scipy's 20 vectors
-the second largest eigenvalue of a small dictionary was returned for the largest."""
 
 Lambda = float | Float[Tensor, ""] | Float[Tensor, " n"]
 """λ of one call: a number for all images, also as a tensor that takes a gradient, or one value per image."""
@@ -177,26 +173,15 @@ class SparseCoding(nn.Module, ABC):
         """Atoms to unit norm and s = 0.9/L, with L converged from a seeded start on signals of ``signal_shape``.
 
         L is the largest eigenvalue of A Aᵀ, which it shares with AᵀA but which acts on signals, the smaller space.
-        Lanczos needs some thirty products where power iteration needs hundreds: the largest eigenvalues of a
+        Lanczos needs some hundred products where power iteration needs many more: the largest eigenvalues of a
         convolution lie close together.
         """
         self.normalise_atoms()
-        size = math.prod(signal_shape)
-
-        def multiply(vector: np.ndarray) -> np.ndarray:
-            signal = torch.from_numpy(vector.astype(np.float32)).view(1, *signal_shape).to(self.weight)
-            return self.gram(self.weight, signal).flatten().cpu().numpy()
-
-        start = torch.randn(size, generator=torch.Generator().manual_seed(0)).numpy()
-        operator = LinearOperator((size, size), matvec=multiply, dtype=np.float32)
-        n_vectors = min(_LANCZOS_VECTORS, size)
-        if size == 1:  # A Aᵀ is a number
-            direction = np.ones(1)
-            (lipschitz,) = multiply(direction)
-        else:
-            (lipschitz,), direction = eigsh(operator, k=1, v0=start, ncv=n_vectors, tol=_LANCZOS_TOLERANCE)
-        self._direction = torch.from_numpy(direction).view(1, *signal_shape).to(self.weight)
-        self.step = torch.tensor(STEP_SAFETY / float(lipschitz)).to(self.weight)
+        start = torch.randn(math.prod(signal_shape), generator=torch.Generator().manual_seed(0)).to(self.weight)
+        lipschitz, self._direction = find_largest_eigenvalue(
+            lambda signal: self.gram(self.weight, signal), start.view(1, *signal_shape)
+        )
+        self.step = torch.tensor(STEP_SAFETY / lipschitz).to(self.weight)
 
     @property
     def lipschitz(self) -> float:

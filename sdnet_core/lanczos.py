@@ -1,0 +1,60 @@
+"""The largest eigenvalue of a symmetric map by Lanczos' method, with every vector kept on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+_LONGEST = 400
+"""Products after which the estimate is taken as it is; 3 × 3 atoms on 56 × 56 pixels need about 150."""
+_LOOK_EVERY = 4
+_RESIDUAL = 1e-6
+"""‖Mx − θx‖/θ at which θ counts as converged; at 1e-4 a small dictionary had its second largest eigenvalue returned."""
+
+
+@torch.no_grad()
+def find_largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
+    """Find the largest eigenvalue θ of a symmetric positive semi-definite map M and its unit eigenvector x.
+
+    Lanczos' three-term recurrence, β vₖ₊₁ = M vₖ − α vₖ − β' vₖ₋₁, without reorthogonalisation: rounding then brings
+    copies of the largest eigenvalue, which do no harm, and a step costs its product only. θ is the largest eigenvalue
+    of the tridiagonal matrix T of all α and β, which are summed in float64: in float32 a sum of 200,000 terms is off by
+    more than θ may be. With its eigenvector s, x = V s and ‖Mx − θx‖ = β|s_k|. V is kept in half precision.
+
+    Args:
+        multiply: x ↦ Mx, in the shape of x.
+        start: where to begin, any shape, not orthogonal to the eigenvector.
+
+    Returns:
+        θ, to about 1e-6 of it, and x in the shape of ``start``, to about 1e-3.
+
+    Source: Paige, Journal of the Institute of Mathematics and its Applications 18, 1976; Golub & Van Loan, *Matrix
+        Computations*, 4th edition, section 10.3.
+    """
+    previous, newest = torch.zeros_like(start), start / torch.linalg.vector_norm(start)
+    basis: list[Tensor] = []
+    tridiagonal = torch.zeros(_LONGEST + 1, _LONGEST + 1, dtype=torch.float64)
+    beta = 0.0
+    for count in range(1, _LONGEST + 1):
+        basis.append(newest.half())
+        image = multiply(newest) - beta * previous
+        alpha = _dot(newest, image)
+        image = image - alpha * newest
+        beta = _dot(image, image) ** 0.5
+        tridiagonal[count - 1, count - 1] = alpha
+        tridiagonal[count, count - 1] = tridiagonal[count - 1, count] = beta
+        exhausted = beta <= _RESIDUAL * float(tridiagonal[:count, :count].abs().max())
+        if exhausted or count == _LONGEST or count % _LOOK_EVERY == 0:
+            values, vectors = torch.linalg.eigh(tridiagonal[:count, :count])
+            if exhausted or beta * abs(float(vectors[-1, -1])) <= _RESIDUAL * float(values[-1]):
+                break
+        previous, newest = newest, image / beta
+    eigenvector = sum(weight * vector.to(start) for weight, vector in zip(vectors[:, -1].tolist(), basis, strict=True))
+    assert isinstance(eigenvector, Tensor)
+    return float(values[-1]), eigenvector / torch.linalg.vector_norm(eigenvector)
+
+
+def _dot(x: Tensor, y: Tensor) -> float:
+    return float(torch.dot(x.flatten().double(), y.flatten().double()))
