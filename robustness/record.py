@@ -84,6 +84,25 @@ class DataRecord(TypedDict):
     archive: NotRequired[dict[str, str]]
 
 
+class ChangeRecord(TypedDict):
+    """Answers that became others, and why."""
+
+    kind: str
+    logits: float
+    classes: float
+
+
+class SoundnessRecord(TypedDict):
+    """What asking a model at one λ before the grid has shown."""
+
+    model: str
+    lam: float | None
+    n: int
+    changes: list[ChangeRecord]
+    has_weights: bool
+    error: str
+
+
 class EnvironmentRecord(TypedDict):
     """What it was measured on."""
 
@@ -106,6 +125,7 @@ class RunRecord(TypedDict):
     data: DataRecord
     models: list[ModelRecord]
     environment: EnvironmentRecord
+    soundness: NotRequired[list[SoundnessRecord]]
     cells: list[CellRecord]
 
 
@@ -130,6 +150,9 @@ def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
     yield from (f"there is no model {cell['model']!r}" for cell in cells if cell["model"] not in models)
     if (baseline := suite.get("baseline")) and baseline not in models:
         yield f"the baseline {baseline!r} is none of the models"
+    for change in (change for found in record.get("soundness", ()) for change in found["changes"]):
+        if change["kind"] not in ("chance", "history", "batch"):
+            yield f"answers cannot change by {change['kind']!r}"
     attacked = [cell for cell in cells if cell.get("norm") is not None]
     named = {*suite["corruptions"], *(cell["perturbation"] for cell in cells if cell.get("norm") is None)}
     yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys())

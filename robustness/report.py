@@ -53,7 +53,7 @@ def print_summary(findings: Findings) -> None:
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
     """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
     run = findings.run
-    is_doubtful = strict and findings.attacks is not None and not findings.attacks.is_believed
+    is_doubtful = strict and (run.is_doubted or (findings.attacks is not None and not findings.attacks.is_believed))
     return EXIT_SOME_FAILED if run.missing or is_doubtful else EXIT_DONE
 
 

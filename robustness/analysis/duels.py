@@ -12,7 +12,7 @@ import pandas as pd
 
 from data_prep.errors import InputError
 from robustness.analysis.frames import Run
-from robustness.analysis.trust import Verdict, judge
+from robustness.analysis.trust import Verdict, judge, unite
 from robustness.grids import format_lam
 
 Choice = float | str
@@ -104,7 +104,10 @@ class Duel:
         """
         frame = self._attacked(self.keys[choice, choice])
         standing = np.logical_and.reduce([np.ones(len(frame), bool), *others])
-        return judge(frame, eps=self.eps, num_classes=len(self.run.record["data"]["classes"]), standing=standing)
+        num_classes = len(self.run.record["data"]["classes"])
+        of_attack = judge(frame, eps=self.eps, num_classes=num_classes, standing=standing)
+        of_model = self.run.soundness.get((self.model, choice if isinstance(choice, float) else None))
+        return unite([of_attack, *([of_model] if of_model is not None else [])])
 
     def _attacked(self, key: str) -> pd.DataFrame:
         frame = self.run.outcome(key)

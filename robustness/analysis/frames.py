@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
+from robustness.analysis.soundness import judge_soundness
 from robustness.analysis.statistics import wilson_interval
+from robustness.analysis.trust import OK, Verdict
 from robustness.laws import FittedLaw
 from robustness.record import CellRecord
 from robustness.run_directory import Columns, RunDirectory
@@ -70,7 +72,21 @@ class Run:
         described = pd.DataFrame(cells, columns=list(CellRecord.__annotations__))
         table = pd.concat([described, measured], axis=1).reindex(columns=columns)
         table = table.astype({"lam": float, "trained_lam": float})
+        places = zip(table["model"], table["lam"], table["norm"].isna())
+        verdicts = [self.soundness.get((model, _key_of(lam))) if own else None for model, lam, own in places]
+        table["trust"] = [verdict.mark if verdict else None for verdict in verdicts]
+        table["trust_reason"] = [verdict.reason if verdict else None for verdict in verdicts]
         return table, correct, kept
+
+    @cached_property
+    def soundness(self) -> dict[tuple[str, float | None], Verdict]:
+        """What asking the models before the grid says of their numbers, by model and λ; runs of old have nothing."""
+        return {(found["model"], found["lam"]): judge_soundness(found) for found in self.record.get("soundness", ())}
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the answers of a model depend on more than the image, so that every row of it is marked."""
+        return any(verdict.mark != OK for verdict in self.soundness.values())
 
     @cached_property
     def missing(self) -> dict[str, str]:
@@ -201,3 +217,7 @@ class Run:
         if found is None:
             raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")
         return found[0]
+
+
+def _key_of(lam: float) -> float | None:
+    return None if math.isnan(lam) else float(lam)

@@ -97,9 +97,9 @@ class ForeignClassifier(nn.Module):
             return self.guest.ask(x)
         return self.guest.ask(x, lam=check_lam(self.lam if lam is None else lam, len(images)))
 
-    def reset(self) -> None:
-        """Undo what the calls since the first one of this method have changed in the model."""
-        self.guest.reset()
+    def reset(self, *, chance: bool = True) -> None:
+        """Undo what the calls since the first one of this method have changed: see :meth:`Guest.reset`."""
+        self.guest.reset(chance=chance)
 
     def describe(self) -> dict[str, Any]:
         """What decides the answers beside the weights; JSON values."""

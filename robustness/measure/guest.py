@@ -52,14 +52,17 @@ class Guest:
         logits: Tensor = _Apart.apply(self, tuple(knob), images, *knob.values())
         return logits
 
-    def reset(self) -> None:
-        """Make the module, and its world, what they were at the first call of this method."""
+    def reset(self, *, chance: bool = True) -> None:
+        """Make the module, and its world, what they were at the first call of this method.
+
+        ``chance``: the global random numbers that it draws begin anew, too.
+        """
         if self._kept is None:
             self._kept = State(self._model), self._world.copy()
             return
         state, world = self._kept
         state.restore()
-        self._world.restore(world)
+        self._world.restore(world, chance=chance)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_kept": None}  # kept anew where it arrives

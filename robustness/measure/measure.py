@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from tqdm import tqdm
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError
+from robustness.analysis.soundness import judge_soundness
+from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
 from robustness.measure.attacker import Attacker
@@ -25,9 +28,11 @@ from robustness.measure.executors import Executor, LocalExecutor, Workplace
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
 from robustness.measure.plan import plan_attacks, plan_tasks
 from robustness.measure.samples import collect_samples
+from robustness.measure.soundness import examine
 from robustness.measure.subjects import Subject
 from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.options import AblationOptions, RunOptions, write_options
+from robustness.policies import ResidualLaw
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from sdnet_core.environment import describe_environment
@@ -76,6 +81,7 @@ class Measurement:
     done: set[str] = field(init=False, default_factory=set)
     failures: dict[str, str] = field(init=False, default_factory=dict)
     events: list[str] = field(init=False, default_factory=list)
+    soundness: list[dict[str, Any]] = field(init=False, default_factory=list)
     _outdated: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -125,6 +131,23 @@ class Measurement:
         stored = [] if found is None else found[1].get("sketches", [])
         return len(stored) != len(cell.sketches) or not all(map(is_close, stored, cell.sketches))
 
+    def _examine(self) -> None:
+        """Ask every model at every λ whether its answers are its own; what is found is said, and marks its rows.
+
+        A compiled network (``--speed fast``) is not asked: every batch size would be compiled anew.
+        """
+        for subject in self.subjects:
+            own = [cell for cell in self.cells if cell.subject is subject and cell.subject.precision == "float32"]
+            for lam in dict.fromkeys(cell.lam for cell in own if not isinstance(cell.lam, ResidualLaw)):
+                with time_limit(self.timeout):
+                    soundness = examine(subject, lam, self.images, self.device, seed=self.suite.seed)
+                self.soundness.append(dataclasses.asdict(soundness))
+        for found in self.soundness:
+            verdict, lam = judge_soundness(found), found["lam"]
+            if verdict.reason and not found["error"]:
+                at = "" if lam is None else f" at λ = {format_lam(lam)}"
+                self._report(f"{found['model']}{at}: {verdict.reason}", shown="note: ")
+
     def _forget_images_of_others(self) -> None:
         """Remove adversarial images that were crafted on a model whose answers have changed since."""
         for task in self.attacks:
@@ -142,6 +165,7 @@ class Measurement:
         try:
             self._check_clean_accuracy(self.done)
             self._forget_images_of_others()
+            self._examine()
             self._measure_jobs()
             self.directory.clear_samples()
             self._keep_samples()
@@ -164,10 +188,11 @@ class Measurement:
             for result in self.executor.execute(pending, workplace) if pending else ():
                 self._keep(result, cells)
 
-    def _report(self, event: str) -> None:
+    def _report(self, event: str, shown: str = "") -> None:
+        """Keep a sentence for the record, and say it, with ``shown`` before it."""
         self.events.append(event)
         if not self.quiet:
-            tqdm.write(event, file=sys.stderr)
+            tqdm.write(f"{shown}{event}", file=sys.stderr)
 
     def _keep(self, result: Result, cells: dict[str, Cell]) -> None:
         """Store the outcomes of a task; a model that fails is recorded with its reason and is never done."""
@@ -285,6 +310,7 @@ class Measurement:
                 "agreement": [dataclasses.asdict(agreement) for agreement in self.agreements],
                 "executor": self.executor.name,
                 "shard": self.shard and str(self.shard),
+                "soundness": self.soundness,
                 "events": self.events,
                 "environment": describe_environment(self.device),
                 "cells": rows,

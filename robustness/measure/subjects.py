@@ -62,10 +62,13 @@ class Subject:
             for lam in set(lambdas) - self.sketches.keys():
                 self.sketches[lam] = sketch_answers(self.network, lam, size, device)
 
-    def reset(self) -> None:
-        """Make the model what it was before it was first measured; a network of this project never changes."""
+    def reset(self, *, chance: bool = True) -> None:
+        """Make the model what it was before it was first measured; ``chance``: its random numbers, too.
+
+        A network of this project never changes.
+        """
         if isinstance(self.network, ForeignClassifier):
-            self.network.reset()
+            self.network.reset(chance=chance)
 
     def identity(self) -> dict[str, Any]:
         """What decides the model's answers; JSON values."""

@@ -214,9 +214,11 @@ class World:
         other._own, other._generators = dict(self._own), self._generators.copy()
         return other
 
-    def restore(self, kept: World) -> None:
-        """Make the world what ``kept`` is."""
-        self._own, self._generators = dict(kept._own), kept._generators.copy()
+    def restore(self, kept: World, *, chance: bool = True) -> None:
+        """Make the world what ``kept`` is; ``chance``: its random numbers, too."""
+        self._own = dict(kept._own)
+        if chance:
+            self._generators = kept._generators.copy()
 
     def __getstate__(self) -> dict[str, Any]:
         """What another machine can have, too."""

@@ -1,0 +1,32 @@
+"""Marks of a model itself, of every row of it: answers that depend on chance, on the past, or on the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from robustness.analysis.trust import INVALID, OK, SUSPECT, Verdict
+
+CLASSES = 0.1
+"""Share of the images whose class depends on the past or the batch, above which a number is INVALID."""
+_REASONS = {
+    "chance": "answers change by chance: measure it several times, or switch the chance off",
+    "history": "answers depend on what was asked before: the number holds for this order only, switch the memory off",
+    "batch": "answers depend on the other images of the batch: the number holds for this batch size and order only, "
+    "use fixed statistics",
+}
+NO_WEIGHTS = "no weights that torch knows of: the model is told from others by its answers to a few images"
+
+
+def judge_soundness(found: Mapping[str, Any]) -> Verdict:
+    """What an entry of ``soundness`` of a record says of the model's numbers at its λ.
+
+    Answers that change make a number SUSPECT; INVALID where more than 10 % of the images change their class with the
+    batch or the past. Chance alone leaves a number that is right on average.
+    """
+    if found["error"]:
+        return Verdict(SUSPECT, (f"not checked before the grid: {found['error']}",))
+    reasons = tuple(f"{change['logits']:.0%} of {found['n']} {_REASONS[change['kind']]}" for change in found["changes"])
+    decides = any(change["kind"] != "chance" and change["classes"] > CLASSES for change in found["changes"])
+    mark = INVALID if decides else SUSPECT if reasons else OK
+    return Verdict(mark, reasons if found["has_weights"] else (*reasons, NO_WEIGHTS))

@@ -1,0 +1,189 @@
+"""Models whose answers are not their own: each is told by what it does, its rows are marked, honest ones are not."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data_prep import load_images
+from robustness import run
+from robustness.analysis.soundness import judge_soundness
+from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.soundness import Soundness, examine
+from robustness.measure.subjects import Subject
+from sdnet_core import build_model
+
+CPU = torch.device("cpu")
+IMAGES = load_images("shapes", split="test").subset(40)
+
+
+class Plain(nn.Module):
+    """A random projection of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3072, 10)
+        nn.init.normal_(self.linear.weight, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images.flatten(1))
+
+
+class DropsOut(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(nn.functional.dropout(images, 0.5, training=True))
+
+
+class AsksTheClock(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (1 + time.perf_counter_ns() % 1000)
+
+
+class ShufflesWithPython(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images * random.random() + torch.from_numpy(np.random.rand(*images.shape)).float())  # noqa: NPY002
+
+
+class OwnGenerator(Plain):
+    """Its random numbers are its own state: put back, they are the same again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + torch.rand(images.shape, generator=self.generator))
+
+
+class Adapts(Plain):
+    """A running mean of all that it has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3072))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.mean.mul_(0.5).add_(0.5 * images.flatten(1).mean(0))
+        return self.linear(images.flatten(1) - self.mean)
+
+
+class Remembers(Plain):
+    """The first answer to an image is given to all that look like it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[bytes, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers = super().forward(images)
+        keys = [(image[:, ::8, ::8] * 15).round().numpy().tobytes() for image in images]
+        return torch.stack([self.seen.setdefault(key, answer) for key, answer in zip(keys, answers)])
+
+
+class NormalisesByTheBatch(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward((images - images.mean((0, 2, 3), keepdim=True)) / images.std())
+
+
+class LooksAtItsNeighbour(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + 0.5 * super().forward(images.roll(1, 0))
+
+
+class HalfPrecision(Plain):
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.flatten(1).half() @ self.linear.weight.half().T).float()
+
+
+def ask(model: nn.Module) -> Soundness:
+    network = model if hasattr(model, "encode") else ForeignClassifier(model, num_classes=10, origin="o")
+    return examine(Subject("m", network, "", {}), network.lam, IMAGES, CPU, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds"),
+    [
+        (Plain, []),
+        (HalfPrecision, []),
+        (lambda: build_model("sdnet18", width=2).eval(), []),
+        (lambda: build_model("resnet18", width=2).eval(), []),
+        (DropsOut, ["chance"]),
+        (AsksTheClock, ["chance"]),
+        (ShufflesWithPython, ["chance"]),
+        (OwnGenerator, ["history", "batch"]),
+        (Adapts, ["history", "batch"]),
+        (Remembers, ["history"]),
+        (NormalisesByTheBatch, ["batch"]),
+        (LooksAtItsNeighbour, ["batch"]),
+    ],
+)
+def test_what_decides_beside_the_image_is_found_and_nothing_else(model, kinds):
+    torch.manual_seed(0)
+    found = ask(model())
+    assert [change.kind for change in found.changes] == kinds
+    assert found.n == 16
+    assert found.error == ""
+    assert all(0 < change.logits <= 1 for change in found.changes)
+    assert {judge_soundness(_to_dict(found)).mark} <= ({"SUSPECT", "INVALID"} if kinds else {"OK"})
+
+
+def _to_dict(found: Soundness) -> dict:
+    return json.loads(json.dumps(found, default=vars))
+
+
+def test_a_model_without_weights_that_torch_knows_of_is_called_so():
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = [Plain()]
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.parts[0](images)
+
+    verdict = judge_soundness(_to_dict(ask(Hidden())))
+    assert verdict.mark == "OK"
+    assert "no weights that torch knows of" in verdict.reason
+
+
+def test_a_model_that_fails_is_not_called_sound():
+    class Fails(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise ValueError("no answer")
+
+    verdict = judge_soundness(_to_dict(ask(Fails())))
+    assert verdict.mark == "SUSPECT"
+    assert verdict.reason == "not checked before the grid: ValueError: no answer"
+
+
+def test_every_row_of_an_unsound_model_is_marked_and_its_state_ends_with_each_corruption(
+    tmp_path, monkeypatch, without_figures, capsys
+):
+    """Alone, a corruption gets the accuracy that it gets after another one; and the model beside it stays OK."""
+    suite = tmp_path / "s.toml"
+    suite.write_text(
+        'data = "shapes"\nprofile = "cifar"\nselection = ""\nn = 12\nmodels = ["resnet18-shapes"]\nseverities = [5]\n'
+    )
+    models = "test_soundness:Adapts,test_soundness:Plain"
+    monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
+    tables = {}
+    for names in ("contrast", "pixelate,contrast"):
+        out = tmp_path / names
+        words = ["--suite", str(suite), "--models", models, "--corruptions", names, "--out", str(out)]
+        assert run.main([*words, "--strict"]) == 1
+        tables[names] = pd.read_csv(out / "cells.csv").set_index(["model", "perturbation"])
+    said = capsys.readouterr().err
+    assert "note: test_soundness:Adapts: " in said
+    assert "note: test_soundness:Plain" not in said
+    both, alone = tables["pixelate,contrast"], tables["contrast"]
+    assert (both.loc["test_soundness:Adapts", "trust"].isin(["SUSPECT", "INVALID"])).all()
+    assert both.loc["test_soundness:Adapts", "trust_reason"].str.contains("depend on what was asked before").all()
+    assert (both.loc["test_soundness:Plain", "trust"] == "OK").all()
+    columns = ["accuracy", "trust", "trust_reason"]
+    pd.testing.assert_frame_equal(both.loc[alone.index, columns], alone[columns])
