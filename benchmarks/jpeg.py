@@ -28,7 +28,7 @@ from robustness.analysis.statistics import clustered_interval
 from sdnet_core import load_model
 from sdnet_core.augment import to_images
 from sdnet_core.recipes import Recipe
-from sdnet_core.train import TrainingRun, train
+from sdnet_core.training import TrainingRun, train
 
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise")
 BLURS = ("defocus_blur", "motion_blur", "gaussian_blur")

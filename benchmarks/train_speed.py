@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sdnet_core import CSCConv2d, Network, build_model
 from sdnet_core.environment import select_device
-from sdnet_core.train import memory_layout
+from sdnet_core.training import memory_layout
 
 
 def main() -> None:

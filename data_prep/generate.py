@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from data_prep.archives_c import FOLDERS
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
-from data_prep.corruptions import N_SEVERITIES, corrupt, expand_names, parameters
+from data_prep.corruptions import N_SEVERITIES, expand_names, parameters
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError, check_seed
 from data_prep.fields import check_fields
@@ -81,6 +80,10 @@ def generate_archive_c(
     Raises: InputError for unknown names, a seed out of range, images of another size and a folder that holds another
         set; PrerequisiteError when the clean images, an asset, the device or the disk space is missing.
     """
+    import torch
+
+    from data_prep.corruptions import corrupt
+
     if name not in SOURCES:
         raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}), got {name!r}")
     check_seed(seed)
@@ -170,6 +173,10 @@ def _corrupted_blocks(
     images: ImageSet, corruption: str, seed: int, device: str, advance: Callable[[int], object]
 ) -> Iterator[bytes]:
     """Yield the pixels of all severities, a block of images at a time."""
+    import torch
+
+    from data_prep.corruptions import corrupt
+
     for severity in range(1, N_SEVERITIES + 1):
         for start in range(0, len(images), BLOCK_IMAGES):
             block = slice(start, start + BLOCK_IMAGES)

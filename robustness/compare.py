@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from data_prep.errors import EXIT_DONE, InputError, run_command
 from data_prep.names import parse_names
 from data_prep.version import add_version
-from robustness.analysis.comparison import compare_runs
-from robustness.analysis.frames import Run
-from robustness.analysis.tables import to_markdown, write_csv
 from robustness.grids import format_lam
-from robustness.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,20 +36,24 @@ def main(argv: list[str] | None = None) -> int:
     names = parse_names(arguments.models) if arguments.models else ()
     if arguments.models and len(names) not in (1, 2):
         raise InputError(f"--models takes one name for both runs, or A,B; got {arguments.models!r}")
-    first, second = (Run.open(RunDirectory(path)) for path in (arguments.first, arguments.second))
-    comparison = compare_runs(first, second, models=(names[0], names[-1]) if names else None)
-    table = comparison.table
+    import robustness
+    from robustness.analysis.tables import to_markdown, write_csv
+
+    first = robustness.open_run(arguments.first)
+    table = first.compare(arguments.second, models=(names[0], names[-1]) if names else None)
     if arguments.out is not None:
         write_csv(table, arguments.out)
     print(to_markdown(_show(table)))
     print(f"\nA: {arguments.first}; B: {arguments.second}; n = {int(table['n'].iloc[0])} images, paired.")
-    for reason in comparison.left_out:
+    for reason in table.attrs["left_out"]:
         print(f"{reason}.")
     return EXIT_DONE
 
 
 def _show(table: pd.DataFrame) -> pd.DataFrame:
     """The table as a reader wants it: percent, and the difference with its interval in one cell."""
+    import pandas as pd
+
     lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={format_lam(value)}")
     cells = table["severities"].map(str)
     shown = pd.DataFrame({"cells": cells, "A (%)": 100 * table["first"], "B (%)": 100 * table["second"]})

@@ -6,20 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data_prep import load_images
 from data_prep.corruptions import severities
 from data_prep.errors import EXIT_DONE, InputError, check_seed, run_command
 from data_prep.version import add_version
 from robustness.grids import parse_lambdas
-from robustness.laws import law_path, write_law
-from robustness.measure.fit import NOISES, fit_residual_law
-from robustness.measure.subjects import load_subject
-from sdnet_core.environment import select_device
-from sdnet_core.speed import SPEEDS
+from robustness.policies import SWEEP_NOISES
+from sdnet_core.catalogue import SPEEDS
 
-_LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in NOISES)
+_LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in SWEEP_NOISES)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -54,6 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     lambdas = parse_lambdas(arguments.lambdas)
     if arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
+    from tqdm import tqdm
+
+    from data_prep import load_images
+    from robustness.laws import law_path, write_law
+    from robustness.measure.fit import fit_residual_law
+    from robustness.measure.subjects import load_subject
+    from sdnet_core.environment import select_device
+
     device = select_device(arguments.device)
     images = load_images(arguments.data, split="train", data_dir=arguments.data_dir)
     images = images.subset(arguments.n, seed=arguments.seed)

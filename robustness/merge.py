@@ -10,20 +10,19 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from data_prep.arrays import is_whole_archive
 from data_prep.errors import InputError, check_words, run_command
 from data_prep.files import replacing
 from data_prep.version import add_version
-from robustness.analysis.findings import Findings
-from robustness.analysis.write import write_analysis
-from robustness.mirror import fetch, is_url
 from robustness.options import RunOptions, read_options, write_options
 from robustness.report import STRICT_HELP, exit_code, print_summary
-from robustness.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from robustness.analysis.findings import Findings
+    from robustness.run_directory import RunDirectory
 
 _NAMES = ("name", "description")
 """What a suite may be called differently in two shards of one grid."""
@@ -98,6 +97,8 @@ def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> Findings:
         PrerequisiteError: a shard is no run directory.
         InputError: the shards are not of one grid, or another run is writing to ``out``.
     """
+    from robustness.analysis.write import write_analysis
+
     sources = [out, *shards] if (out.path / "run.json").exists() else list(shards)
     for other in sources[1:]:
         check_alike(sources[0], other)
@@ -136,6 +137,8 @@ def _describe_cell(cell: dict[str, Any], reason: str, *, is_done: bool) -> dict[
 
 def _merge_adversarial(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
     """Copy every set of adversarial images from the first shard that has it whole."""
+    from data_prep.arrays import is_whole_archive
+
     there = {path.name for path in out.adversarial.glob("*.npz") if is_whole_archive(path)}
     for shard in shards:
         for path in sorted(shard.adversarial.glob("*.npz")):
@@ -146,6 +149,8 @@ def _merge_adversarial(out: RunDirectory, shards: Sequence[RunDirectory]) -> Non
 
 def _merge_samples(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
     """Sample images are alike in all shards; of those of attacks the one of the first task is kept."""
+    from data_prep.arrays import is_whole_archive
+
     held = [shard.path / "samples.npz" for shard in (out, *shards)]
     if (first := next((path for path in held if is_whole_archive(path)), held[0])) != held[0]:
         _copy(first, held[0])
@@ -217,6 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
     arguments = parser.parse_args(words)
+    from robustness.mirror import fetch, is_url
+    from robustness.run_directory import RunDirectory
+
     if is_url(arguments.out):
         raise InputError(f"OUT must be a folder of this machine; got {arguments.out}: merge into a folder and copy it")
     out = RunDirectory(Path(arguments.out))

@@ -9,9 +9,9 @@ import msgspec
 from data_prep.errors import InputError
 from robustness.attack import format_eps
 from robustness.grids import format_lam, read_eps
+from sdnet_core.catalogue import SPEEDS
 
 LONGEST_TIMEOUT = 366 * 86400.0
-SPEEDS = ("exact", "fast")
 EXECUTORS = ("local", "ray")
 SELECTIONS = ("extra", "same", "none")
 

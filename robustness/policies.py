@@ -18,20 +18,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.errors import InputError
 from data_prep.fields import fits
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SWEEP_NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
+"""The noise families of the reference implementation's sweep, which residual laws are fitted on."""
 Floats = NDArray[np.floating[Any]]
 Choice = float | Floats
 """One λ for all images of the cell, or (N,) one for each."""
-Residuals = TypeVar("Residuals", NDArray[np.floating[Any]], Tensor)
+Residuals = TypeVar("Residuals", NDArray[np.floating[Any]], "Tensor")
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, check_word
 from data_prep.names import parse_names
 from data_prep.version import add_version
 from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
-from robustness.options import EXECUTORS, SELECTIONS, SPEEDS, RunOptions
+from robustness.options import EXECUTORS, SELECTIONS, RunOptions
 from robustness.report import STRICT_HELP, exit_code, print_summary
 from robustness.suite import read_suite_file, shipped_suites
-from sdnet_core import shipped_models
+from sdnet_core.catalogue import SPEEDS, shipped_models
 
 if TYPE_CHECKING:
     from robustness.analysis.findings import Findings

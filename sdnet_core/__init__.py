@@ -1,17 +1,22 @@
 """The models: sparse-coding layers, SDNet and ResNet, checkpoints and training."""
 
-from sdnet_core.checkpoints import (
-    ModelCard,
-    build_model,
-    import_official,
-    load_model,
-    read_card,
-    save_model,
-    shipped_models,
-    weights_fingerprint,
-)
-from sdnet_core.networks import Network, NetworkConfig
-from sdnet_core.sparse_coding import CSCConv2d, CSCLinear
+from typing import TYPE_CHECKING
+
+from data_prep.lazy import attach
+
+if TYPE_CHECKING:
+    from sdnet_core.catalogue import shipped_models
+    from sdnet_core.checkpoints import (
+        ModelCard,
+        build_model,
+        import_official,
+        load_model,
+        read_card,
+        save_model,
+        weights_fingerprint,
+    )
+    from sdnet_core.networks import Network, NetworkConfig
+    from sdnet_core.sparse_coding import CSCConv2d, CSCLinear
 
 __all__ = [
     "CSCConv2d",
@@ -27,3 +32,12 @@ __all__ = [
     "shipped_models",
     "weights_fingerprint",
 ]
+
+_ELSEWHERE = {
+    "CSCConv2d": "sdnet_core.sparse_coding",
+    "CSCLinear": "sdnet_core.sparse_coding",
+    "Network": "sdnet_core.networks",
+    "NetworkConfig": "sdnet_core.networks",
+    "shipped_models": "sdnet_core.catalogue",
+}
+__getattr__ = attach(__name__, dict.fromkeys(__all__, "sdnet_core.checkpoints") | _ELSEWHERE)

@@ -7,21 +7,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import torch
-
 from data_prep.errors import InputError, PrerequisiteError, check_seed, run_command
 from data_prep.version import add_version
-from sdnet_core.checkpoints import (
-    LARGEST,
-    ModelCard,
-    build_model,
-    check_target,
-    import_official,
-    save_model,
-)
-from sdnet_core.environment import select_device
-from sdnet_core.networks import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
-from sdnet_core.zoo import describe_model, halve, list_models
+from sdnet_core.config import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, LARGEST
 
 _DATASETS = {
     "cifar10": (10, 32, CIFAR_MEAN, CIFAR_STD),
@@ -39,6 +27,10 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
         PrerequisiteError: no such file.
         InputError: not a checkpoint, one that wants to execute code, or weights that do not fit ``arch``.
     """
+    import torch
+
+    from sdnet_core.checkpoints import ModelCard, check_target, import_official, save_model
+
     check_target(out)
     if not path.is_file():
         raise PrerequisiteError(f"no file {path}: give the path of model_best.pth.tar or checkpoint.pth.tar")
@@ -73,6 +65,10 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
     Raises:
         InputError: a width or seed out of range, or an ``out`` that is something else.
     """
+    import torch
+
+    from sdnet_core.checkpoints import ModelCard, build_model, check_target, save_model
+
     check_target(out)
     if not 1 <= width <= LARGEST["width"]:
         raise InputError(f"--width must be from 1 to {LARGEST['width']}; got {width}")
@@ -127,18 +123,21 @@ def main(argv: list[str] | None = None) -> int:
         )
         command.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     arguments = parser.parse_args(argv)
+    if arguments.command == "init":
+        return init(arguments.arch, arguments.dataset, arguments.width, arguments.seed, arguments.out)
+    if arguments.command == "convert":
+        return convert(arguments.file, arguments.arch, arguments.dataset, arguments.out)
+    from sdnet_core.environment import select_device
+    from sdnet_core.zoo import describe_model, halve, list_models
+
     if arguments.command in ("list", "show"):
         print(list_models() if arguments.command == "list" else describe_model(arguments.model))
         return 0
-    if arguments.command == "halve":
-        device = select_device(arguments.device)
-        card = halve(arguments.file, arguments.out, data_dir=arguments.data_dir, device=device)
-        print(f"written: {arguments.out} ({card.accuracy['correct']} of {card.accuracy['n']} right, ", end="")
-        print(f"{card.record['before_halving']['correct']} before)")
-        return 0
-    if arguments.command == "init":
-        return init(arguments.arch, arguments.dataset, arguments.width, arguments.seed, arguments.out)
-    return convert(arguments.file, arguments.arch, arguments.dataset, arguments.out)
+    device = select_device(arguments.device)
+    card = halve(arguments.file, arguments.out, data_dir=arguments.data_dir, device=device)
+    print(f"written: {arguments.out} ({card.accuracy['correct']} of {card.accuracy['n']} right, ", end="")
+    print(f"{card.record['before_halving']['correct']} before)")
+    return 0
 
 
 if __name__ == "__main__":

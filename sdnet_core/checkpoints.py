@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,12 +20,11 @@ from data_prep.disk import check_folder
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.fields import check_fields, find_misfits, fits
 from data_prep.files import replacing
-from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network, NetworkConfig
+from sdnet_core.catalogue import SUFFIX, shipped_models
+from sdnet_core.config import CIFAR_MEAN, CIFAR_STD, LARGEST, NetworkConfig
+from sdnet_core.networks import Network
 
 _FORMAT = "sdnet-robustness/1"
-_SUFFIX = ".safetensors"
-LARGEST = {"width": 1024, "n_dict": 64, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
-"""What a card may ask for: a network is built before its weights are read."""
 
 
 class _Recipe(TypedDict, total=False):
@@ -159,11 +157,11 @@ def check_target(path: Path) -> None:
             place where nothing can be written.
     """
     try:
-        is_free = path.suffix == _SUFFIX and (path.is_file() or not (path.exists() or path.is_symlink()))
+        is_free = path.suffix == SUFFIX and (path.is_file() or not (path.exists() or path.is_symlink()))
     except OSError as error:
         raise InputError(f"{str(path)[:100]}… cannot be written: {error.strerror}") from error
     if not is_free:
-        raise InputError(f"{path} must be the name of a new or existing {_SUFFIX} file: choose another --out")
+        raise InputError(f"{path} must be the name of a new or existing {SUFFIX} file: choose another --out")
     check_folder(path.parent)
 
 
@@ -185,12 +183,6 @@ def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = Fals
         save_file(state, temporary, metadata={"card": card.to_json()})
 
 
-def shipped_models() -> dict[str, Path]:
-    """Names and paths of the models that come with the package."""
-    folder = Path(str(files("sdnet_core") / "weights"))
-    return {path.stem: path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
-
-
 def find_checkpoint(name_or_path: str | Path) -> Path:
     """Path of a shipped model's name or of a file.
 
@@ -204,13 +196,13 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         raise PrerequisiteError(
-            f"no model {str(name_or_path)!r}: give the path of a {_SUFFIX} file or one of the shipped models "
+            f"no model {str(name_or_path)!r}: give the path of a {SUFFIX} file or one of the shipped models "
             f"{', '.join(shipped) or '(none)'}"
         )
-    if path.suffix != _SUFFIX:
+    if path.suffix != SUFFIX:
         raise InputError(
-            f"{path} is not a {_SUFFIX} file of this project: an official SDNet checkpoint is converted with "
-            f"`python -m sdnet_core convert {path} --arch sdnet18 --out model{_SUFFIX}`; other models are measured as "
+            f"{path} is not a {SUFFIX} file of this project: an official SDNet checkpoint is converted with "
+            f"`python -m sdnet_core convert {path} --arch sdnet18 --out model{SUFFIX}`; other models are measured as "
             "docs/benchmark-your-model.md says"
         )
     return path

@@ -14,8 +14,7 @@ from typing import Any
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
 from data_prep.files import as_file_name
-from sdnet_core.checkpoints import LARGEST
-from sdnet_core.networks import NetworkConfig
+from sdnet_core.config import LARGEST, NetworkConfig
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "epochs": ("epochs ≥ 1", lambda value: value >= 1),

@@ -14,6 +14,7 @@ from torch.nn.grad import conv2d_weight
 
 from data_prep.errors import InputError
 from sdnet_core import few_channels
+from sdnet_core.config import check_options
 from sdnet_core.fista import fista
 from sdnet_core.fused import fused_fista
 from sdnet_core.lanczos import find_largest_eigenvalue
@@ -45,15 +46,6 @@ def check_lam(lam: Lambda, n_images: int) -> Lambda:
     if not valid:
         raise InputError(f"λ must be a finite number ≥ 0; got {lam}")
     return lam
-
-
-def check_options(*, lam: float, mu: float, n_steps: int) -> None:
-    """Make sure that λ and μ of a layer are finite numbers ≥ 0 and K ≥ 1; otherwise raise InputError."""
-    check_lam(lam, 1)
-    if not (math.isfinite(mu) and mu >= 0):
-        raise InputError(f"μ must be a finite number ≥ 0; got {mu}")
-    if n_steps < 1:
-        raise InputError(f"the number of FISTA steps K must be at least 1; got {n_steps}")
 
 
 class SparseCoding(nn.Module, ABC):

@@ -14,8 +14,6 @@ from data_prep.errors import PrerequisiteError
 from sdnet_core.networks import Block, Network
 from sdnet_core.sparse_coding import Lambda
 
-SPEEDS = ("exact", "fast")
-
 
 def accelerate(network: Network, speed: str, device: torch.device) -> Network:
     """A copy of ``network`` on ``device`` for evaluation.

@@ -11,17 +11,17 @@ from scipy.stats import binomtest
 
 from data_prep import load_images
 from data_prep.errors import InputError
+from sdnet_core.catalogue import shipped_models
 from sdnet_core.checkpoints import (
     ModelCard,
     check_target,
     load_model,
     read_card,
     save_model,
-    shipped_models,
     weights_fingerprint,
 )
 from sdnet_core.networks import Network
-from sdnet_core.train import count_correct
+from sdnet_core.training import count_correct
 
 MOST_LOST = 5e-4
 """Share of the test images by which the accuracy of the half-size form may differ."""

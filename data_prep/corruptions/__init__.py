@@ -1,6 +1,7 @@
 """The 19 common corruptions of image classification, batched, on CPU and GPU alike."""
 
-from data_prep.corruptions.engine import corrupt
+from typing import TYPE_CHECKING
+
 from data_prep.corruptions.registry import (
     N_SEVERITIES,
     check_severity,
@@ -10,6 +11,10 @@ from data_prep.corruptions.registry import (
     profiles,
     severities,
 )
+from data_prep.lazy import attach
+
+if TYPE_CHECKING:
+    from data_prep.corruptions.engine import corrupt
 
 __all__ = [
     "N_SEVERITIES",
@@ -21,3 +26,5 @@ __all__ = [
     "profiles",
     "severities",
 ]
+
+__getattr__ = attach(__name__, {"corrupt": "data_prep.corruptions.engine"})

@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from data_prep.corruptions import blur, digital, elastic, noise, spatter, weather
-from data_prep.corruptions.levels import Pixels
 from data_prep.corruptions.parameters import PROFILES, STORED_QUALITY, Parameters
 from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from data_prep.corruptions.levels import Pixels
 
 N_SEVERITIES = 5
 """Of every corruption in the published test sets."""
@@ -23,46 +27,50 @@ def check_severity(severity: int) -> None:
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption: its name, its groups and the function that applies it.
+    """A corruption: its name, its group and the module with the function that applies it.
 
-    function: (pixels, parameters) or, for a random corruption, (pixels, parameters, streams) to pixels.
+    name: what it is called in files and on the command line, and the function in its module.
+    group: its kind. module: of this package; imported when the function is first wanted, since torch takes seconds.
+    random: whether the function draws. extra: whether it is one of the 4 kept for choosing λ.
     revision: of the arithmetic; raised by every change that can alter an image, so that no stored result outlives it.
     """
 
+    name: str
     group: str
-    function: Callable[..., Pixels]
+    module: str
     random: bool = True
     extra: bool = False
     revision: int = 1
 
-    @property
-    def name(self) -> str:
-        """What it is called in files and on the command line."""
-        return self.function.__name__
+    @cached_property
+    def function(self) -> Callable[..., Pixels]:
+        """(pixels, parameters) or, for a random corruption, (pixels, parameters, streams) to pixels."""
+        function: Callable[..., Pixels] = getattr(import_module(f"data_prep.corruptions.{self.module}"), self.name)
+        return function
 
 
 CORRUPTIONS = {
     corruption.name: corruption
     for corruption in (
-        Corruption("noise", noise.gaussian_noise),
-        Corruption("noise", noise.shot_noise),
-        Corruption("noise", noise.impulse_noise),
-        Corruption("blur", blur.defocus_blur, random=False),
-        Corruption("blur", blur.glass_blur),
-        Corruption("blur", blur.motion_blur),
-        Corruption("blur", blur.zoom_blur, random=False),
-        Corruption("weather", weather.snow, revision=2),
-        Corruption("weather", weather.frost),
-        Corruption("weather", weather.fog),
-        Corruption("weather", digital.brightness, random=False),
-        Corruption("digital", digital.contrast, random=False),
-        Corruption("digital", elastic.elastic_transform),
-        Corruption("digital", digital.pixelate, random=False),
-        Corruption("digital", digital.jpeg_compression, random=False),
-        Corruption("noise", noise.speckle_noise, extra=True),
-        Corruption("blur", blur.gaussian_blur, random=False, extra=True),
-        Corruption("weather", spatter.spatter, extra=True),
-        Corruption("digital", digital.saturate, random=False, extra=True),
+        Corruption("gaussian_noise", "noise", "noise"),
+        Corruption("shot_noise", "noise", "noise"),
+        Corruption("impulse_noise", "noise", "noise"),
+        Corruption("defocus_blur", "blur", "blur", random=False),
+        Corruption("glass_blur", "blur", "blur"),
+        Corruption("motion_blur", "blur", "blur"),
+        Corruption("zoom_blur", "blur", "blur", random=False),
+        Corruption("snow", "weather", "weather", revision=2),
+        Corruption("frost", "weather", "weather"),
+        Corruption("fog", "weather", "weather"),
+        Corruption("brightness", "weather", "digital", random=False),
+        Corruption("contrast", "digital", "digital", random=False),
+        Corruption("elastic_transform", "digital", "elastic"),
+        Corruption("pixelate", "digital", "digital", random=False),
+        Corruption("jpeg_compression", "digital", "digital", random=False),
+        Corruption("speckle_noise", "noise", "noise", extra=True),
+        Corruption("gaussian_blur", "blur", "blur", random=False, extra=True),
+        Corruption("spatter", "weather", "spatter", extra=True),
+        Corruption("saturate", "digital", "digital", random=False, extra=True),
     )
 }
 """In the order of the official tables."""

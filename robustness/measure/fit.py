@@ -21,10 +21,8 @@ from robustness.laws import FittedLaw, NoiseLevel, fit_line
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Classifier
-from robustness.policies import ResidualLaw
+from robustness.policies import SWEEP_NOISES, ResidualLaw
 
-NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
-"""The noise families of the reference implementation's sweep."""
 _LEAST_SHARE = 0.5
 """Of the clean accuracy, at the λ of training, that a level must leave to be fitted."""
 _BOOTSTRAPS = 1000
@@ -77,7 +75,7 @@ def fit_residual_law(
     if network.lam is None or not network.has_code:
         raise InputError(f"{network.describe()['arch']} has no sparse code: a residual law needs an SDNet")
     grid = sorted({*lambdas, network.lam})
-    levels = [("clean", 0), *((noise, level) for noise in NOISES for level in severities(noise, "sweep"))]
+    levels = [("clean", 0), *((noise, level) for noise in SWEEP_NOISES for level in severities(noise, "sweep"))]
     points = []
     with tempfile.TemporaryDirectory() as scratch:
         for noise, severity in levels:

@@ -103,7 +103,7 @@ class TestCommandLines:
     def test_options_of_a_visualisation(
         self, option: str, value: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sdnet_core.visualize.invert_codes", enough)
+        monkeypatch.setattr("sdnet_core.visualization.invert_codes", enough)
         monkeypatch.setattr("data_prep.pictures.load_images", load_once)
         named = [f"--{option}={value}"] if option else [value]
         first = [f"{models}/sparse.safetensors"] if option else []

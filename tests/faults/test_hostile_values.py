@@ -22,7 +22,7 @@ from robustness.laws import FittedLaw
 from robustness.suite import Suite, read_suite_file, shipped_suites
 from sdnet_core import ModelCard, import_official, load_model
 from sdnet_core.__main__ import convert
-from sdnet_core.checkpoints import LARGEST
+from sdnet_core.config import LARGEST
 from sdnet_core.networks import ARCHITECTURES, NetworkConfig
 from sdnet_core.recipes import Recipe, read_recipe, shipped_recipes
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from data_prep.errors import InputError
-from robustness.ablate import BASE, list_variants, main
+from robustness.ablate import main
+from robustness.ablation import BASE, list_variants
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.page_data import collect

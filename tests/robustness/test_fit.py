@@ -16,9 +16,9 @@ from data_prep.errors import InputError
 from data_prep.shapes import make_shapes
 from robustness.fit import main
 from robustness.laws import FittedLaw, NoiseLevel, fit_line, law_path, read_law, write_law
-from robustness.measure.fit import NOISES, _find_best, draw_line, fit_residual_law
+from robustness.measure.fit import _find_best, draw_line, fit_residual_law
 from robustness.measure.subjects import load_subject, load_subjects
-from robustness.policies import ResidualLaw
+from robustness.policies import SWEEP_NOISES, ResidualLaw
 from sdnet_core import ModelCard, build_model, load_model, save_model, weights_fingerprint
 
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
     weights = weights_fingerprint(load_model(model))
     fitted = read_law(model, weights=weights)
     assert fitted is not None
-    assert [p.noise for p in fitted.points] == ["clean", *NOISES]
+    assert [p.noise for p in fitted.points] == ["clean", *SWEEP_NOISES]
     assert all(0.099 < p.lam < 0.301 and p.spread > 0.199 / 12**0.5 for p in fitted.points)
     images = make_shapes("train", n=40).subset(12, seed=3)
     expected = {"weights": weights, "fingerprint": images.fingerprint, "seed": 3, "lambdas": [0.1, 0.3]}

@@ -43,7 +43,7 @@ def test_accuracies_are_those_of_the_model(suite, tmp_path, models):
     measure(suite, out, "--corruptions", "pixelate")
     images = load_images("shapes", split="test").subset(20)
     model = load_model(models / "sparse.safetensors")
-    from sdnet_core.train import count_correct
+    from sdnet_core.training import count_correct
 
     cells = read_cells(out)
     clean = cells[(cells["perturbation"] == "clean") & (cells["model"] == "sparse") & (cells["lam"] == 0.1)]

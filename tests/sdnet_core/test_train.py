@@ -21,7 +21,8 @@ from sdnet_core import load_model, read_card, weights_fingerprint
 from sdnet_core.augment import crop_and_flip, resize, to_images
 from sdnet_core.checkpoints import build_model
 from sdnet_core.recipes import read_recipe, shipped_recipes
-from sdnet_core.train import MovingAverage, main
+from sdnet_core.train import main
+from sdnet_core.training import MovingAverage
 
 TINY = ["--recipe", "shapes-sdnet18", "--set", "data=tiny", "--set", "model.width=2", "--set", "batch_size=50"]
 TINY += ["--set", "epochs=8", "--threads", "1", "--device", "cpu"]
@@ -132,7 +133,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_work(out, tmp_path,
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "unwritable").mkdir()
     monkeypatch.setattr("os.access", lambda path, mode: path.name != "unwritable")  # root may write everywhere
-    monkeypatch.setattr("sdnet_core.train.train", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr("sdnet_core.training.train", lambda *_: pytest.fail("the work began"))
     with pytest.raises(InputError, match=r"expected a folder.*, got .*(file|link|unwritable).*; choose another --out"):
         main(["--recipe", "shapes-sdnet18", "--device", "cpu", "--out", str(tmp_path / out)])
 

@@ -56,7 +56,7 @@ def test_everything_of_a_network_that_leads_back(tmp_path, capsys):
     [("sdnet18", "input_layer", "no synthesis"), ("sdnet18_all", "layer1.0.conv2", "a sum does not tell its parts")],
 )
 def test_networks_that_do_not_lead_back_show_the_rest_and_say_why(arch, last, reason, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sdnet_core.visualize.save_figure", lambda *_: None)
+    monkeypatch.setattr("sdnet_core.visualization.save_figure", lambda *_: None)
     model, out = save(tmp_path / "m.safetensors", arch), tmp_path / "look"
     assert main([model, "--images", "shapes:0", "--layers", "input_layer", "--out", str(out)]) == 0
     assert f"note: reconstructions end at {last}: " in (said := capsys.readouterr().out)
@@ -93,6 +93,6 @@ def test_bad_requests_are_refused(tmp_path):
 
 def test_an_out_that_is_a_file_is_refused_before_the_work(tmp_path, monkeypatch):
     model = save(tmp_path / "m.safetensors", "sdnet18")
-    monkeypatch.setattr("sdnet_core.visualize.record_codes", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr("sdnet_core.visualization.record_codes", lambda *_: pytest.fail("the work began"))
     with pytest.raises(InputError, match=r"expected a folder, got .*m\.safetensors, which is none; choose another"):
         main([model, "--images", "shapes:0", "--out", model])

@@ -1,0 +1,208 @@
+"""Train a recipe with one thing changed at a time and measure what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep import corruption_names, load_images
+from data_prep.errors import InputError, check_seed
+from data_prep.files import as_file_name, write_text
+from robustness.analysis.findings import Findings
+from robustness.analysis.statistics import wilson_interval
+from robustness.analysis.summary import MEAN
+from robustness.analysis.tables import to_markdown, write_csv
+from robustness.measure.prepare import find_images, prepare
+from robustness.measure.session import measure
+from robustness.options import AblationOptions, RunOptions
+from robustness.suite import Suite, read_suite_file
+from sdnet_core import read_card
+from sdnet_core.networks import ARCHITECTURES, NetworkConfig
+from sdnet_core.recipes import Recipe, read_recipe
+from sdnet_core.training import check_threads, train_recipe
+
+BASE = "base"
+
+
+def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str, list[str]]:
+    """Overrides of every training by its name, that of the recipe as it is first.
+
+    Args:
+        recipe: name or path.
+        common: ``KEY=VALUE`` of all.
+        varied: ``KEY=A,B``.
+
+    Raises:
+        InputError: an unknown key, a value that cannot be used, a variant that is the recipe as it is.
+    """
+    base = read_recipe(recipe, common)
+    variants = {BASE: list(common)}
+    for text in varied:
+        key, separator, values = text.partition("=")
+        if not separator or not all(value.strip() for value in values.split(",")):
+            raise InputError(f"--vary is KEY=A,B, as in model.n_steps=1,4,8; got {text!r}")
+        for value in values.split(","):
+            change = f"{key.strip()}={value.strip()}"
+            if read_recipe(recipe, [*common, change]) == base:
+                raise InputError(f"--vary {change} changes nothing: the recipe has that value")
+            variants[as_file_name(change.removeprefix("model."))] = [*common, change]
+    return variants
+
+
+def compare_variants(out: Path, variants: Iterable[str]) -> pd.DataFrame:
+    """What every variant is worth at its own λ.
+
+    Returns:
+        Columns ``variant, clean, clean_low, clean_high`` (all test images, Wilson), ``mean, mean_low, mean_high`` (mean
+        over the corruptions of the suite), ``versus, versus_low, versus_high`` (that minus the recipe's, paired image
+        by image), ``oracle`` (the mean with the best fixed λ of every cell) and ``seconds`` (of the training).
+    """
+    summary = pd.read_csv(out / "run" / "tables" / "summary.csv")
+    summary = summary[summary["perturbation"] == MEAN]
+    means = {(row["model"], row["policy"]): row for row in summary.to_dict("records")}
+    rows = []
+    for name in variants:
+        card = read_card(out / name / "model.safetensors")
+        right, n = card.accuracy["correct"], card.accuracy["n"]
+        mean = means[name, "trained"] if (name, "trained") in means else means[name, "none"]
+        row = dict(zip(("clean", "clean_low", "clean_high"), (right / n, *wilson_interval(right, n)), strict=True))
+        row |= {"mean": mean["accuracy"], "mean_low": mean["ci_low"], "mean_high": mean["ci_high"]}
+        row |= {key: mean[key] for key in ("versus", "versus_low", "versus_high")}
+        row |= {"oracle": means.get((name, "oracle"), {}).get("accuracy"), "seconds": card.record["seconds"]}
+        rows.append({"variant": name, **row})
+    return pd.DataFrame(rows)
+
+
+def lay_out(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as texts, in percent."""
+
+    def interval(title: str) -> pd.Series:
+        values = zip(*(100 * table[f"{title}{end}"] for end in ("", "_low", "_high")), strict=True)
+        texts = [f"{a:.1f} [{b:.1f}, {c:.1f}]" if a == a else "" for a, b, c in values]
+        return pd.Series(texts).str.replace("-", "−")
+
+    texts = {"clean": interval("clean"), "corrupted": interval("mean"), "minus base": interval("versus")}
+    texts |= {"oracle": (100 * table["oracle"]).map("{:.1f}".format), "seconds": table["seconds"].map("{:.0f}".format)}
+    return pd.DataFrame(texts).set_index(pd.Index(table["variant"], name="variant"))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A training of an ablation: the keys that it replaces, the recipe that results, and where it goes."""
+
+    changes: list[str]
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def model(self) -> str:
+        """Path of the model that it makes."""
+        return str(self.folder / "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """An ablation that can be carried out: its data is there and every variant can be trained and measured.
+
+    Args:
+        options: what was asked for.
+        out: folder of the trainings, the run and the table.
+        variants: by name, the recipe as it is first.
+        suite: what is measured.
+        trained: names of the variants that are trained already.
+    """
+
+    options: AblationOptions
+    out: Path
+    variants: dict[str, Variant]
+    suite: Suite
+    trained: frozenset[str]
+
+    @classmethod
+    def plan(cls, options: AblationOptions) -> Ablation:
+        """Read the recipe and its variants, and refuse before any training what cannot be trained or measured.
+
+        Raises:
+            PrerequisiteError: data is missing.
+            InputError: an unknown key, a value that cannot be used, a suite without standard corruptions.
+        """
+        check_seed(options.seed)
+        if options.threads is not None:
+            check_threads(options.threads)
+        changes = list_variants(options.recipe, list(options.set), list(options.vary))
+        recipes = {name: read_recipe(options.recipe, overrides) for name, overrides in changes.items()}
+        name = f"ablation-{recipes[BASE].name}"
+        out = Path(options.out) if options.out else Path("results/runs") / name
+        variants = {key: Variant(changes[key], recipe, out / key) for key, recipe in recipes.items()}
+        lambdas = set(map(_trained_lam, recipes.values())) - {None}
+        fields = read_suite_file(options.suite)
+        fields |= {"name": name, "data": recipes[BASE].data, "selection": "", "n": options.n, "baseline": BASE}
+        fields |= {"models": tuple(variant.model for variant in variants.values()), "lambdas": tuple(lambdas)}
+        suite = Suite(**fields)
+        if not set(suite.corruptions) - set(corruption_names("extra")):
+            raise InputError(
+                f"the suite {options.suite} has none of the standard corruptions, by whose mean variants are compared: "
+                "choose another --suite"
+            )
+        find_images(suite, Path(options.data_dir))  # what cannot be measured is refused before it is trained
+        names = {recipe.data for recipe in recipes.values()}
+        images = {data: load_images(data, split="train", data_dir=options.data_dir) for data in names}
+        for key, variant in variants.items():
+            if variant.recipe.batch_size > (n := len(images[variant.recipe.data])):
+                raise InputError(
+                    f"batch_size of the variant {key} must be at most {n}, the training images of "
+                    f"{variant.recipe.data}; got {variant.recipe.batch_size}: give it a smaller one"
+                )
+        fingerprints = {data: split.fingerprint for data, split in images.items()}
+        done = [key for key, it in variants.items() if _is_trained(it, options, fingerprints[it.recipe.data])]
+        return cls(options, out, variants, suite, frozenset(done))
+
+    def train(self) -> None:
+        """Train every variant that is not trained yet; one that was interrupted goes on."""
+        options = self.options
+        for name, variant in self.variants.items():
+            if name not in self.trained:
+                train_recipe(
+                    variant.recipe,
+                    variant.folder,
+                    seed=options.seed,
+                    precision=options.precision,
+                    threads=options.threads,
+                    data_dir=options.data_dir,
+                    device=options.device,
+                )
+
+    def measure(self, *, say: Callable[[str], object] = lambda _: None) -> Findings:
+        """Measure all variants in one run of the suite."""
+        options = RunOptions(data_dir=self.options.data_dir, device=self.options.device, out=str(self.out / "run"))
+        findings = measure(prepare(self.suite, options), options, asked=self.options, say=say)
+        assert findings is not None
+        return findings
+
+    def compare(self) -> pd.DataFrame:
+        """Compare the variants at their own λ, as :func:`compare_variants`, and write ``ablation.csv`` and ``.md``."""
+        table = compare_variants(self.out, list(self.variants))
+        write_csv(table, self.out / "ablation.csv")
+        write_text(self.out / "ablation.md", f"{to_markdown(lay_out(table))}\n")
+        return table
+
+
+def _trained_lam(recipe: Recipe) -> float | None:
+    """λ of training, the default where the recipe gives none; None for models without λ."""
+    has_lam = ARCHITECTURES[recipe.model["arch"]].sparse_input
+    return recipe.model.get("lam", NetworkConfig.lam) if has_lam else None
+
+
+def _is_trained(variant: Variant, options: AblationOptions, images: str) -> bool:
+    """Whether the finished model of this training is there, on images with this fingerprint.
+
+    Where the folder has that of another one, the training refuses it.
+    """
+    if not Path(variant.model).exists():
+        return False
+    card = read_card(variant.model)
+    asked = variant.recipe.describe(), options.seed, options.precision, images
+    return asked == (card.recipe, *(card.record.get(name) for name in ("seed", "precision", "train_fingerprint")))

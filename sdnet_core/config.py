@@ -1,0 +1,93 @@
+"""What builds a network: its configuration, the architectures by name, channel statistics. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from data_prep.errors import InputError
+
+LARGEST = {"width": 1024, "n_dict": 64, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
+"""What a card may ask for: a network is built before its weights are read."""
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+"""Channel statistics of the paper's CIFAR recipe; these standard deviations are part of its checkpoints."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What a name stands for: blocks per stage, and which convolutions are sparse-coding layers."""
+
+    blocks: tuple[int, int, int, int]
+    sparse_input: bool
+    sparse_blocks: bool
+
+
+_DEPTHS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
+ARCHITECTURES: dict[str, Architecture] = {
+    **{f"sdnet{d}": Architecture(blocks=b, sparse_input=True, sparse_blocks=False) for d, b in _DEPTHS.items()},
+    **{f"sdnet{d}_all": Architecture(blocks=b, sparse_input=True, sparse_blocks=True) for d, b in _DEPTHS.items()},
+    **{f"resnet{d}": Architecture(blocks=b, sparse_input=False, sparse_blocks=False) for d, b in _DEPTHS.items()},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Everything that builds a network; stored with its weights.
+
+    Args:
+        arch: a key of :data:`ARCHITECTURES`.
+        num_classes: outputs.
+        image_size: H = W in pixels; up to 64 the CIFAR stem (3×3), above it the ImageNet stem (7×7/2).
+        width: channels of the first stage; the later ones have 2, 4 and 8 times as many.
+        n_dict: the sparse input layer has ``n_dict · width`` atoms, which the first block takes in.
+        mean: channel means of images in [0, 1].
+        std: channel standard deviations of images in [0, 1].
+        lam: λ of training, for every sparse-coding layer.
+        mu: μ ≥ 0.
+        n_steps: K ≥ 1 FISTA steps.
+        robust: data term ½‖x − Az‖₂.
+        shortcut: residual connections; only the -all variants can do without.
+        lam_layers: ``"input"``: λ of a call acts on the input layer only, as in the paper; ``"all"``: on every
+            sparse-coding layer.
+    """
+
+    arch: str
+    num_classes: int = 10
+    image_size: int = 32
+    width: int = 64
+    n_dict: int = 1
+    mean: tuple[float, ...] = CIFAR_MEAN
+    std: tuple[float, ...] = CIFAR_STD
+    lam: float = 0.1
+    mu: float = 0.0
+    n_steps: int = 2
+    robust: bool = False
+    shortcut: bool = True
+    lam_layers: str = "input"
+
+    def __post_init__(self) -> None:
+        if self.arch not in ARCHITECTURES:
+            raise InputError(f"unknown architecture {self.arch!r}: choose one of {', '.join(ARCHITECTURES)}")
+        for name, smallest in (("num_classes", 1), ("image_size", 8), ("width", 1), ("n_dict", 1)):
+            if getattr(self, name) < smallest:
+                raise InputError(f"{name} must be at least {smallest}; got {getattr(self, name)}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std):
+            raise InputError(f"mean and std need three values each, std > 0; got {self.mean} and {self.std}")
+        if not self.shortcut and not ARCHITECTURES[self.arch].sparse_blocks:
+            raise InputError(f"{self.arch} needs its shortcuts: shortcut=False is for the -all variants")
+        if self.n_dict > 1 and not ARCHITECTURES[self.arch].sparse_input:
+            raise InputError(f"{self.arch} has no dictionary: n_dict must be 1; got {self.n_dict}")
+        if self.lam_layers not in ("input", "all"):
+            raise InputError(f"lam_layers must be 'input' or 'all'; got {self.lam_layers!r}")
+        check_options(lam=self.lam, mu=self.mu, n_steps=self.n_steps)
+
+
+def check_options(*, lam: float, mu: float, n_steps: int) -> None:
+    """Make sure that λ and μ of a layer are finite numbers ≥ 0 and K ≥ 1; otherwise raise InputError."""
+    if not (math.isfinite(lam) and lam >= 0):
+        raise InputError(f"λ must be a finite number ≥ 0; got {lam}")
+    if not (math.isfinite(mu) and mu >= 0):
+        raise InputError(f"μ must be a finite number ≥ 0; got {mu}")
+    if n_steps < 1:
+        raise InputError(f"the number of FISTA steps K must be at least 1; got {n_steps}")
