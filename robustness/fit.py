@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from data_prep.corruptions import severities
-from data_prep.errors import EXIT_DONE, InputError, check_seed, run_command
+from data_prep.errors import EXIT_DONE, check_seed, run_command
 from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 from robustness.policies import SWEEP_NOISES
@@ -43,43 +43,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    arguments = make_parser().parse_args(argv)
-    check_seed(arguments.seed)
-    lambdas = parse_lambdas(arguments.lambdas)
-    if arguments.batch_size < 1:
-        raise InputError(f"--batch-size must be at least 1; got {arguments.batch_size}")
-    from tqdm import tqdm
+    arguments = vars(make_parser().parse_args(argv))
+    check_seed(arguments["seed"])
+    lambdas = parse_lambdas(arguments.pop("lambdas"))
+    from robustness.fitting import fit_law
 
-    from data_prep import load_images
-    from robustness.laws import law_path, write_law
-    from robustness.measure.fit import fit_residual_law
-    from robustness.measure.subjects import load_subject
-    from sdnet_core.environment import select_device
-
-    device = select_device(arguments.device)
-    images = load_images(arguments.data, split="train", data_dir=arguments.data_dir)
-    images = images.subset(arguments.n, seed=arguments.seed)
-    subject = load_subject(arguments.model, num_classes=len(images.classes), device=device, speed=arguments.speed)
-    count = _LEVELS * len({*lambdas, subject.lam}) * len(images)
-    with tqdm(total=count, unit="img", unit_scale=True, smoothing=0.05) as bar:
-        fitted = fit_residual_law(
-            subject.network,
-            images,
-            lambdas,
-            weights=subject.fingerprint,
-            precision=subject.precision,
-            seed=arguments.seed,
-            device=device,
-            batch_size=arguments.batch_size,
-            progress=lambda n: bar.update(n),
-        )
-    path = law_path(arguments.model)
-    write_law(fitted, path)
+    fitted, path = fit_law(lambdas=lambdas, **arguments)
     law, quality = fitted.law, "–" if fitted.r_squared is None else f"{fitted.r_squared:.2f}"
     used = f"{sum(point.fitted for point in fitted.points)} of {len(fitted.points)} noise levels"
+    data = fitted.provenance["data"]
     print(
         f"λ = {law.slope:.3g} · r + {law.intercept:.3g}, clipped to [{law.lowest:g}, {law.highest:g}]; R² = {quality}, "
-        f"{used}, n = {len(images)} {images.title} {images.split}\nwritten: {path}"
+        f"{used}, n = {data['n']} {data['title']} {data['split']}\nwritten: {path}"
     )
     return EXIT_DONE
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from data_prep import generate
 from data_prep.__main__ import main
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corrupt, corruption_names, parameters, registry
@@ -95,7 +94,7 @@ def test_what_is_whole_is_not_made_again(data_dir: Path, monkeypatch: pytest.Mon
 
 
 def test_a_run_that_was_stopped_goes_on(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = generate.corrupt
+    real = corrupt
 
     def stop_in_fog(pixels: torch.Tensor, name: str, **options: object) -> torch.Tensor:
         if name == "fog" and options["severity"] == 3:
@@ -103,7 +102,7 @@ def test_a_run_that_was_stopped_goes_on(data_dir: Path, monkeypatch: pytest.Monk
         return real(pixels, name, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "corrupt", stop_in_fog)
+        patch.setattr("data_prep.corruptions.corrupt", stop_in_fog)
         with pytest.raises(KeyboardInterrupt):
             generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("contrast", "fog"))
     folder = data_dir / "CIFAR-10-C-generated"

@@ -64,7 +64,7 @@ def test_a_flat_fit_has_no_quality():
 
 @pytest.mark.usefixtures("one_level")
 def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
-    monkeypatch.setattr("robustness.fit.load_images", lambda name, split, data_dir: make_shapes(split, n=40))
+    monkeypatch.setattr("robustness.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40))
     options = ["--data", "shapes", "--n", "12", "--lambdas", "0.1,0.3", "--device", "cpu", "--seed", "3"]
     assert main([str(model), *options]) == 0
     assert "written" in capsys.readouterr().out
