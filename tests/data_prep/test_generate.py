@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_prep import generate
 from data_prep.__main__ import main
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corrupt, corruption_names, parameters, registry
