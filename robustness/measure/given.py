@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +12,13 @@ from torch import nn
 
 from data_prep import ImageSet
 from data_prep.errors import InputError
-from robustness.measure.foreign import ForeignClassifier, wrap_model
-from robustness.measure.subjects import Classifier, Subject, load_subjects, name_of
-from sdnet_core import weights_fingerprint
+from robustness.measure.foreign import wrap_model
+from robustness.measure.subjects import name_of
 from sdnet_core.augment import to_images
 
 Model = str | nn.Module | Callable[..., Any]
 """A name as on the command line, a module, or a function images → logits."""
 Models = Model | Mapping[str, Model] | Sequence[Model]
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def name_models(given: Any) -> dict[str, Model]:
@@ -55,50 +51,6 @@ def _name(model: Model) -> str:
         return name_of(model)
     own = model if isinstance(model, type) or hasattr(model, "__name__") else type(model)
     return str(getattr(own, "__name__", own)).strip("<>")
-
-
-def load_given(
-    models: Mapping[str, Model], *, num_classes: int, image_size: tuple[int, int], device: torch.device, speed: str
-) -> list[Subject]:
-    """Make subjects of models, those that are handed over as objects on ``device``, too.
-
-    Args:
-        models: by name.
-        num_classes: of the data set.
-        image_size: height and width of its images.
-        device: where they are measured.
-        speed: ``exact``, or ``fast`` for models that are given by name.
-
-    Raises:
-        PrerequisiteError: no such model.
-        InputError: a model that cannot be used.
-    """
-    subjects = []
-    for name, model in models.items():
-        if isinstance(model, str):
-            (subject,) = load_subjects((model,), num_classes=num_classes, device=device, speed=speed)
-            subjects.append(dataclasses.replace(subject, name=name))
-            continue
-        if speed == "fast":
-            raise InputError(f"speed='fast' is for models that are given by name: measure {name} without it")
-        subjects.append(_make_subject(name, model, num_classes, image_size, device))
-    return subjects
-
-
-def _make_subject(
-    name: str,
-    model: nn.Module | Callable[..., Any],
-    num_classes: int,
-    image_size: tuple[int, int],
-    device: torch.device,
-) -> Subject:
-    """A subject of an object; its identity is that of its weights and of what its ``repr`` says of its layers."""
-    network: Classifier = wrap_model(name, model, num_classes=num_classes, image_size=image_size).to(device)
-    fingerprint = weights_fingerprint(network)
-    if isinstance(network, ForeignClassifier):
-        layers = hashlib.sha256(_ADDRESS.sub("", repr(model)).encode()).hexdigest()
-        fingerprint = hashlib.sha256(f"{fingerprint} {layers}".encode()).hexdigest()
-    return Subject(name, network, fingerprint, {})
 
 
 def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:

@@ -16,7 +16,7 @@ from robustness.attack import replace_eps
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
 from robustness.measure.foreign import runs_code
-from robustness.measure.given import Model, load_given
+from robustness.measure.given import Model
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
@@ -119,11 +119,14 @@ def prepare(
     data_dir = Path(options.data_dir)
     drawn, archive = find_images(suite, data_dir, images)
     large = max(drawn.pixels.shape[1:3]) > LARGE_SIDE
-    wanted: dict[str, Any] = {"num_classes": len(drawn.classes), "device": device, "speed": options.speed}
-    if models is None:
-        subjects = load_subjects(suite.models, **wanted)
-    else:
-        subjects = load_given(models, image_size=drawn.pixels.shape[1:3], **wanted)
+    subjects = load_subjects(
+        suite.models if models is None else models,
+        num_classes=len(drawn.classes),
+        device=device,
+        speed=options.speed,
+        classes=drawn.classes,
+        image_size=drawn.pixels.shape[1:3],
+    )
     check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdnet_core.checkpoints import shipped_models
+from sdnet_core.catalogue import shipped_models
 
 LIBRARIES = ("torchvision", "timm", "robustbench", "hf")
 """The sources that are written before a colon."""
