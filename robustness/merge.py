@@ -167,7 +167,7 @@ def _copy(source: Path, target: Path) -> None:
 def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: RunDirectory) -> dict[str, Any]:
     """The record of the whole: that of the first shard, with what every shard ran on."""
     states = {cell["status"] for cell in cells}
-    kept = ("shard", "status", "started", "written", "environment", "events")
+    kept = ("shard", "status", "started", "written", "environment", "sessions", "events")
     parts: list[dict[str, Any]] = []
     for part in (part for record in records for part in record.get("shards", [record])):
         if (described := {name: part[name] for name in kept if name in part}) not in parts:

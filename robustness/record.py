@@ -111,6 +111,15 @@ class EnvironmentRecord(TypedDict):
     git: dict[str, Any]
 
 
+class SessionRecord(TypedDict):
+    """One call of the run, and what it ran on."""
+
+    started: str
+    written: str
+    status: str
+    environment: EnvironmentRecord
+
+
 class RunRecord(TypedDict):
     """The whole of ``run.json``."""
 
@@ -125,6 +134,7 @@ class RunRecord(TypedDict):
     data: DataRecord
     models: list[ModelRecord]
     environment: EnvironmentRecord
+    sessions: NotRequired[list[SessionRecord]]
     soundness: NotRequired[list[SoundnessRecord]]
     cells: list[CellRecord]
 

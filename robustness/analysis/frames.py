@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,13 +44,17 @@ class Run:
         return cls(directory, directory.read_record())
 
     @cached_property
-    def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, tuple[Columns, int]]]:
-        """The finished cells, their right answers, and of as many as are kept the answers: columns, and a row there."""
+    def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, tuple[Columns, int]], Counter[str]]:
+        """The finished cells, their right answers, and of as many as are kept the answers: columns, and a row there.
+
+        At last, what they were measured on, as JSON, and how many cells on each.
+        """
         asked: dict[str, dict[str, Any]] = {cell["key"]: cell for cell in self.record["cells"]}
         cells: list[dict[str, Any]] = []
         values: list[tuple[float, ...]] = []
         correct: dict[str, np.ndarray] = {}
         kept: dict[str, tuple[Columns, int]] = {}
+        environments: Counter[str] = Counter()
         room = _KEPT_BYTES
         for batch in self.directory.read_batches({key: cell["n"] for key, cell in asked.items()}, _ANSWERS):
             answers = batch.columns
@@ -64,6 +70,7 @@ class Run:
                 (count / n, *wilson_interval(count, n), residual, sparsity, metadata["seconds"])
                 for count, residual, sparsity, metadata in zip(counts, *code, batch.metadata, strict=True)
             )
+            environments.update(json.dumps(metadata.get("environment")) for metadata in batch.metadata)
             correct |= zip(batch.keys, right, strict=True)
             if room >= 0:
                 kept |= {key: (answers, row) for row, key in enumerate(batch.keys)}
@@ -76,12 +83,25 @@ class Run:
         verdicts = [self.soundness.get((model, _key_of(lam))) if own else None for model, lam, own in places]
         table["trust"] = [verdict.mark if verdict else None for verdict in verdicts]
         table["trust_reason"] = [verdict.reason if verdict else None for verdict in verdicts]
-        return table, correct, kept
+        return table, correct, kept, environments
 
     @cached_property
     def soundness(self) -> dict[tuple[str, float | None], Verdict]:
         """What asking the models before the grid says of their numbers, by model and λ; runs of old have nothing."""
         return {(found["model"], found["lam"]): judge_soundness(found) for found in self.record.get("soundness", ())}
+
+    @cached_property
+    def environments(self) -> list[tuple[dict[str, Any], int]]:
+        """What the finished cells were measured on, and how many on each, most first.
+
+        Cells of old do not say; they are taken for those of the first session that the record knows.
+        """
+        sessions = self.record.get("sessions") or [self.record]
+        texts: Counter[str] = Counter()
+        for text, count in self._measured[3].items():
+            texts[json.dumps(sessions[0]["environment"]) if text == "null" else text] += count
+        found = [(json.loads(text), count) for text, count in texts.most_common()]
+        return found or [(self.record["environment"], 0)]
 
     @property
     def is_doubted(self) -> bool:

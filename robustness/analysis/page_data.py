@@ -8,6 +8,7 @@ import io
 import json
 import math
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -240,10 +241,9 @@ def to_sprite(images: np.ndarray) -> str:
 
 
 def _record(run: Run) -> list[tuple[str, str]]:
-    record, data, environment = run.record, run.record["data"], run.record["environment"]
-    hardware, git = environment["hardware"], environment["git"]
+    record, data = run.record, run.record["data"]
     done = len(record["cells"]) - len(run.missing)
-    rows = [
+    return [
         ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
         ("measured in", f"{_duration(run)} of computing, summed over the cells"),
         ("last session", f"{record['started']} to {record['written']}"),
@@ -252,12 +252,17 @@ def _record(run: Run) -> list[tuple[str, str]]:
         ("seed", str(record["suite"]["seed"])),
         *((m["name"], _describe_model(m)) for m in record["models"]),
         *((a["model"], _describe_agreement(a)) for a in record.get("agreement", [])),
-        ("hardware", ", ".join(f"{name} {value}" for name, value in hardware.items())),
-        ("versions", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())),
+        *(row for environment, count in run.environments for row in _describe_environment(run, environment, count)),
     ]
-    if git:
-        rows.append(("revision", git["commit"] + (" with changes" if git.get("dirty") else "")))
-    return rows
+
+
+def _describe_environment(run: Run, environment: dict[str, Any], count: int) -> Iterator[tuple[str, str]]:
+    """Hardware, versions and revision; where cells are of several, with how many of them are of this one."""
+    of = f" of {count} cell{'s' * (count != 1)}" if len(run.environments) > 1 else ""
+    yield f"hardware{of}", ", ".join(f"{name} {value}" for name, value in environment["hardware"].items())
+    yield f"versions{of}", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    if git := environment["git"]:
+        yield f"revision{of}", git["commit"] + (" with changes" if git.get("dirty") else "")
 
 
 def _duration(run: Run) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 import pandas as pd
 
@@ -60,13 +61,15 @@ class Job:
 class Result:
     """What came of a task: rows per image and seconds of every cell, by its key, or the reason why there are none.
 
-    title: of the task, for people. failed: keys of the cells that could not be measured.
+    title: of the task, for people. failed: keys of the cells that could not be measured. environment: of the machine,
+    where it is not the one that asked.
     """
 
     title: str
     outcomes: dict[str, tuple[pd.DataFrame, float]]
     failed: tuple[str, ...] = ()
     reason: str = ""
+    environment: dict[str, Any] | None = None
 
     @property
     def keys(self) -> set[str]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import InputError
+from data_prep.errors import InputError, UsageError
 from robustness.analysis.soundness import judge_soundness
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
@@ -39,6 +39,7 @@ from sdnet_core.environment import describe_environment
 
 CLEAN_TOLERANCE = 0.005
 """Clean accuracy may differ by this much from the model card on the same full test set."""
+_OF_SESSION = ("started", "written", "status")
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Measurement:
     failures: dict[str, str] = field(init=False, default_factory=dict)
     events: list[str] = field(init=False, default_factory=list)
     soundness: list[dict[str, Any]] = field(init=False, default_factory=list)
+    _earlier: list[dict[str, Any]] = field(init=False, default_factory=list)
     _outdated: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -131,6 +133,31 @@ class Measurement:
         stored = [] if found is None else found[1].get("sketches", [])
         return len(stored) != len(cell.sketches) or not all(map(is_close, stored, cell.sketches))
 
+    @cached_property
+    def _environment(self) -> dict[str, Any]:
+        return describe_environment(self.device)
+
+    def _find_earlier_sessions(self) -> list[dict[str, Any]]:
+        """What ``run.json`` says of the sessions before this one; none where nothing that they measured counts."""
+        try:
+            record = self.directory.read_record() if self.done else {}
+        except UsageError:
+            return []
+        last = {name: record[name] for name in (*_OF_SESSION, "environment") if name in record}
+        return record.get("sessions") or ([last] if last else [])
+
+    def _say_what_is_left_out(self) -> None:
+        """The tables are of what was asked: name the other models whose finished cells lie here, too."""
+        names = {subject.name for subject in self.subjects}
+        others = self.directory.count_models(besides={cell.key for cell in self.cells})
+        if left := {name: count for name, count in others.items() if name not in names}:
+            held = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
+            self._report(
+                f"{self.directory.path} holds finished cells of models that were not asked for, and its tables leave "
+                f"them out: {held}. Name them in --models, too, to see all of them together",
+                shown="note: ",
+            )
+
     def _examine(self) -> None:
         """Ask every model at every λ whether its answers are its own; what is found is said, and marks its rows.
 
@@ -161,6 +188,8 @@ class Measurement:
             InputError: the clean accuracy of a model is not the one that its card records.
         """
         started = datetime.now(UTC)
+        self._earlier = self._find_earlier_sessions()
+        self._say_what_is_left_out()
         self._write_record(asked, started, "running")
         try:
             self._check_clean_accuracy(self.done)
@@ -197,7 +226,8 @@ class Measurement:
     def _keep(self, result: Result, cells: dict[str, Cell]) -> None:
         """Store the outcomes of a task; a model that fails is recorded with its reason and is never done."""
         for key, (frame, seconds) in result.outcomes.items():
-            metadata = {"identity": cells[key].identity(), "seconds": seconds}
+            environment = result.environment or self._environment
+            metadata = {"identity": cells[key].identity(), "seconds": seconds, "environment": environment}
             if cells[key].sketches:
                 metadata["sketches"] = cells[key].sketches
             self.directory.write_outcome(key, frame, metadata)
@@ -262,6 +292,10 @@ class Measurement:
                     f"{recorded:.2%}: the weights, the normalisation or the images are not those of its training"
                 )
 
+    def _describe_session(self, started: datetime, status: str) -> dict[str, Any]:
+        session = {"started": started.isoformat(timespec="seconds"), "status": status}
+        return {**session, "written": datetime.now(UTC).isoformat(timespec="seconds"), "environment": self._environment}
+
     def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
         suite, own = self.suite, {cell.key for cell in self.own_cells}
         perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
@@ -312,7 +346,8 @@ class Measurement:
                 "shard": self.shard and str(self.shard),
                 "soundness": self.soundness,
                 "events": self.events,
-                "environment": describe_environment(self.device),
+                "environment": self._environment,
+                "sessions": [*self._earlier, self._describe_session(started, status)],
                 "cells": rows,
             }
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -86,7 +87,8 @@ def measure_remotely(
         worker = Worker(content.archive, directory, torch.device(device), content.timeout)
         for result in worker.measure(job, batch_size=batch_size, bar=tqdm(disable=True)):
             found = path.read_bytes() if path is not None and path.exists() else None
-            yield Delivery(result, found if found != crafted else None)
+            told = replace(result, environment=_describe(device))
+            yield Delivery(told, found if found != crafted else None)
             crafted = found
 
 
@@ -114,8 +116,12 @@ def _load(plan: ray.ObjectRef[Plan], device: str, address: str) -> Plan:
 
 
 @lru_cache(maxsize=1)
+def _describe(device: str) -> dict[str, Any]:
+    return describe_environment(torch.device(device))
+
+
 def _name_hardware(device: str) -> str:
-    hardware = describe_environment(torch.device(device))["hardware"]
+    hardware = _describe(device)["hardware"]
     return str(hardware.get("gpu", hardware["processor"]))
 
 

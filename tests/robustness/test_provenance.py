@@ -1,0 +1,59 @@
+"""A run directory says of every number what it was measured on, and what lies in it that its tables leave out."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from robustness import run
+from robustness.analysis.frames import Run
+from robustness.analysis.page_data import _record
+from robustness.measure import measure
+from robustness.run_directory import RunDirectory
+
+ASKED = ["--selection", "none", "--corruptions", "contrast", "--n", "6", "--models", "resnet18-shapes"]
+
+
+def pretend(monkeypatch, version: str) -> None:
+    environment = {"hardware": {"device": "cpu"}, "system": "s", "versions": {"torch": version}, "git": {}}
+    monkeypatch.setattr(measure, "describe_environment", lambda _: environment)
+
+
+def test_cells_of_several_sessions_keep_their_environments(tmp_path, monkeypatch, without_figures):
+    out = tmp_path / "run"
+    for version, severities in (("1.0", "1"), ("2.0", "1,3"), ("3.0", "1,3")):
+        pretend(monkeypatch, version)
+        assert run.main([*ASKED, "--severities", severities, "--out", str(out)]) == 0
+    record = json.loads((out / "run.json").read_text())
+    assert [session["environment"]["versions"]["torch"] for session in record["sessions"]] == ["1.0", "2.0", "3.0"]
+    opened = Run.open(RunDirectory(out))
+    counted = [(environment["versions"]["torch"], count) for environment, count in opened.environments]
+    assert counted == [("1.0", 2), ("2.0", 1)]
+    shown = dict(_record(opened))
+    assert shown["versions of 2 cells"] == "torch 1.0"
+    assert shown["versions of 1 cell"] == "torch 2.0"
+    assert "torch 3.0" not in shown.values()
+
+    (out / "run.json").write_text("damaged")
+    assert run.main([*ASKED, "--severities", "1,3", "--out", str(out)]) == 0
+    again = [environment["versions"]["torch"] for environment, _ in Run.open(RunDirectory(out)).environments]
+    assert again == ["1.0", "2.0"], "each cell says it itself"
+
+    assert run.main([*ASKED, "--severities", "1", "--out", str(out), "--fresh"]) == 0
+    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 1
+
+
+def test_models_that_are_left_out_of_the_tables_are_named(tmp_path, without_figures, capsys):
+    out, both = str(tmp_path / "run"), "resnet18-shapes,sdnet18-shapes"
+    few = [*ASKED, "--severities", "1", "--lambdas", "0.1", "--out", out]
+    assert run.main([*few, "--models", both]) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert run.main(few) == 0
+    said = "holds finished cells of models that were not asked for, and its tables leave them out: sdnet18-shapes (2). "
+    assert said in capsys.readouterr().err
+    assert set(pd.read_csv(f"{out}/cells.csv")["model"]) == {"resnet18-shapes"}
+    assert any(said in event for event in json.loads((tmp_path / "run/run.json").read_text())["events"])
+    assert run.main([*few, "--models", both]) == 0
+    assert said not in capsys.readouterr().err
+    assert set(pd.read_csv(f"{out}/cells.csv")["model"]) == set(both.split(","))
