@@ -116,6 +116,17 @@ def open_archive_c(folder: Path) -> ArchiveC:
     return NpzC(folder) if kind == "npz" else ImageNetC(folder)
 
 
+def names_of_archive(name: str) -> tuple[str, ...]:
+    """List the corruptions that an archive has whether or not they can be generated.
+
+    name: as of ``find_archive_c``, or empty. Of ``cifar10c``, ``cifar100c`` and ``imagenetc``, which can be, none are.
+    Raises: as ``open_archive_c``.
+    """
+    if name == "imagenet3dcc":
+        return CORRUPTIONS_3DCC
+    return open_archive_c(Path(name)).corruptions() if name not in FOLDERS and Path(name).is_dir() and name else ()
+
+
 def kind_of_archive_c(folder: Path) -> str | None:
     """Tell the layout of a -C archive by names: ``"npy"``, ``"npz"``, ``"files"``, None for a folder that is none."""
     if (folder / LABELS_FILE).is_file() and any(path.name != LABELS_FILE for path in folder.glob("[!.]*.npy")):

@@ -165,7 +165,9 @@ def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
             yield f"answers cannot change by {change['kind']!r}"
     attacked = [cell for cell in cells if cell.get("norm") is not None]
     named = {*suite["corruptions"], *(cell["perturbation"] for cell in cells if cell.get("norm") is None)}
-    yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys())
+    official = {level.rpartition(" ")[0] for level in record["data"].get("archive", {})}
+    plain = {name for name in official if _FILE_NAME.fullmatch(name)}  # an archive may have corruptions of its own
+    yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys() - plain)
     yield from (f"a cell has n = {cell['n']}" for cell in cells if cell["n"] < 1)
     if attacked and not (suite.get("attacks") and suite.get("threats")):
         yield "its suite lists no attacks and threats, and its cells are of some"

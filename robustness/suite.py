@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from data_prep.corruptions import corruption_names, expand_names, severities
+from data_prep.archives_c import names_of_archive
+from data_prep.corruptions import N_SEVERITIES, corruption_names, expand_names, severities
 from data_prep.errors import InputError, check_seed
 from data_prep.fields import fits
 from data_prep.files import as_file_name
@@ -27,9 +29,9 @@ class Suite:
         data: data set, as ``python -m data_prep list`` names it.
         split: split of it that is measured.
         profile: parameter table of the generated corruptions: ``cifar``, ``imagenet`` or ``sweep``.
-        archive: official -C archive (``cifar10c``, ``cifar100c``, ``imagenetc``) that is used when it is on disk; empty
-            for none.
-        corruptions: names or groups, expanded here.
+        archive: official -C archive (``cifar10c``, ``cifar100c``, ``imagenetc``) that is used when it is on disk; one
+            that must be there, ``imagenet3dcc`` or the folder of any; empty for none.
+        corruptions: names or groups, expanded here; ``archive`` stands for all that an archive has that must be there.
         severities: levels ≥ 1; empty for every level that the profile has.
         models: shipped names or paths.
         lambdas: the λ grid for models that have a λ; empty for the λ of training only.
@@ -69,9 +71,9 @@ class Suite:
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
             raise InputError(f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}")
-        object.__setattr__(self, "corruptions", expand_names(self.corruptions))
+        object.__setattr__(self, "corruptions", _expand(self.corruptions, self.only_official))
         for corruption in self.corruptions:
-            known = severities(corruption, self.profile)
+            known = self._known_levels(corruption)
             if not known:
                 raise InputError(f"the profile {self.profile!r} does not define {corruption}: choose another profile")
             if excess := set(self.severities) - set(known):
@@ -108,14 +110,34 @@ class Suite:
 
     def levels(self, corruption: str) -> tuple[int, ...]:
         """The severities at which ``corruption`` is measured."""
-        known = severities(corruption, self.profile)
+        known = self._known_levels(corruption)
         return tuple(level for level in known if not self.severities or level in self.severities)
+
+    @cached_property
+    def only_official(self) -> tuple[str, ...]:
+        """The corruptions of an archive that must be there; none where they are generated if it is not."""
+        return names_of_archive(self.archive)
+
+    def _known_levels(self, corruption: str) -> tuple[int, ...]:
+        if corruption in self.only_official:
+            return tuple(range(1, N_SEVERITIES + 1))
+        return severities(corruption, self.profile)
 
     @property
     def selection_corruptions(self) -> tuple[str, ...]:
         """The corruptions of training images that λ is chosen on, as far as the profile defines them."""
         names = {"": (), "extra": corruption_names("extra"), "same": self.corruptions}[self.selection]
         return tuple(name for name in names if self.levels(name))
+
+
+def _expand(names: tuple[str, ...], only_official: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace groups by their corruptions, where some may be an archive's own."""
+    given = [own for name in names for own in (only_official if name == "archive" else (name,))]
+    left_out = {f"-{name}" for name in only_official} & set(given)
+    others = [name for name in given if name not in only_official and name not in left_out]
+    expanded = iter(expand_names(others) if others else ())
+    chosen = [name for name in given if name in only_official and f"-{name}" not in left_out]
+    return tuple(dict.fromkeys([*chosen, *expanded]))
 
 
 def shipped_suites() -> dict[str, Path]:

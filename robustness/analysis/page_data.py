@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.kinds import group_of, is_extra
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
@@ -71,7 +71,7 @@ def collect(findings: Findings) -> dict[str, Any]:
     summary, policies = _to_percent(summary), _to_percent(policies)
     shown = policies.assign(policy=policies["policy"].map(_title))
     lambdas = {model: _lambdas(run, model) for model in models}
-    standard = [name for name in run.corruptions if not CORRUPTIONS[name].extra]
+    standard = [name for name in run.corruptions if not is_extra(name)]
     baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
     baseline_grid = lambdas.get(run.baseline or "", [])
     return {
@@ -117,8 +117,7 @@ def _lambdas(run: Run, model: str) -> list[float]:
 def _groups(run: Run) -> list[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {}
     for name in run.corruptions:
-        entry = CORRUPTIONS[name]
-        groups.setdefault("extra" if entry.extra else entry.group, []).append(name)
+        groups.setdefault("extra" if is_extra(name) else group_of(name), []).append(name)
     return list(groups.items())
 
 

@@ -16,7 +16,9 @@ from data_prep import ImageSet, corrupt
 from data_prep.archives_c import ArchiveC, find_archive_c
 from data_prep.corruptions import parameters
 from data_prep.disk import allocate_array
+from data_prep.errors import PrerequisiteError
 from data_prep.pixel_rows import PixelRows
+from data_prep.sources import how_to_get
 from robustness.suite import Suite
 
 _IN_MEMORY_BYTES = 8 << 20
@@ -74,8 +76,14 @@ def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveC | 
     Raises:
         InputError: a file of it is missing or damaged, or it does not belong to the clean images: one table never
             mixes sources.
+        PrerequisiteError: it is not there and its corruptions cannot be generated.
     """
     archive = find_archive_c(suite.archive, data_dir) if suite.archive else None
+    if archive is None and set(suite.corruptions) & set(suite.only_official):
+        raise PrerequisiteError(
+            f"expected the official files of {suite.archive} in {data_dir}, got none, and its corruptions are not "
+            f"generated here; {how_to_get(suite.archive, data_dir)}"
+        )
     if archive is not None:
         for corruption in suite.corruptions:
             for severity in suite.levels(corruption):
