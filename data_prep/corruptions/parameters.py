@@ -4,7 +4,9 @@ A row holds one entry per severity, from 1 up; what the entries mean is told by 
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
 2019, and the generators in their repository: "cifar" is CIFAR-10-C, for 32 × 32; "imagenet" is ImageNet-C, for
-224 × 224. "sweep" is the synthetic noise of the evaluation of SDNet (Dai et al., NeurIPS 2022).
+224 × 224. Their corruptions of C-bar: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in
+Natural Corruption Robustness", NeurIPS 2021, and the generator in its repository; an entry is the generator's own level.
+"sweep" is the synthetic noise of the evaluation of SDNet (Dai et al., NeurIPS 2022).
 """
 
 from __future__ import annotations
@@ -88,6 +90,32 @@ IMAGENET: Mapping[str, Row] = {
     ),
 }
 
+CIFAR_BAR: Mapping[str, Row] = {
+    "blue_noise_sample": (0.7, 1.4, 2.1, 3.5, 4.2),
+    "checkerboard_cutout": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "inverse_sparkles": (1.0, 1.5, 2.5, 4.5, 5.0),
+    "sparkles": (0.7, 3.5, 5.6, 6.3, 7.0),
+    "brownish_noise": (2.5, 4.0, 5.5, 6.5, 7.0),
+    "pinch_and_twirl": (5.5, 6.0, 6.5, 8.5, 10.0),
+    "ripple": (5.5, 6.0, 6.5, 7.5, 8.0),
+    "circular_motion_blur": (2.8, 3.6, 4.4, 5.2, 6.0),
+    "lines": (0.5, 1.0, 1.5, 2.0, 2.5),
+    "transverse_chromatic_abberation": (1.0, 2.0, 5.0, 9.0, 10.0),
+}
+
+IMAGENET_BAR: Mapping[str, Row] = {
+    "blue_noise_sample": (0.8, 1.6, 2.4, 4.0, 5.6),
+    "checkerboard_cutout": (2.0, 3.0, 4.0, 5.0, 6.0),
+    "inverse_sparkles": (1.0, 2.0, 4.0, 9.0, 10.0),
+    "sparkles": (1.0, 2.0, 3.0, 5.0, 6.0),
+    "brownish_noise": (1.0, 2.0, 3.0, 4.0, 5.0),
+    "caustic_refraction": (2.35, 3.2, 4.9, 6.6, 9.15),
+    "perlin_noise": (4.6, 5.2, 5.8, 7.6, 8.8),
+    "plasma_noise": (4.75, 7.0, 8.5, 9.25, 10.0),
+    "cocentric_sine_waves": (3.0, 5.0, 8.0, 9.0, 10.0),
+    "single_frequency_greyscale": (1.0, 1.5, 2.0, 4.5, 5.0),
+}
+
 SWEEP: Mapping[str, Row] = {
     "gaussian_noise": (0.02, 0.04, 0.06, 0.08, 0.10, 0.12, 0.14, 0.16, 0.18, 0.20),
     "shot_noise": (60, 54, 48, 42, 36, 30, 24, 18, 12, 6),
@@ -98,4 +126,8 @@ SWEEP: Mapping[str, Row] = {
 STORED_QUALITY: Mapping[str, int] = {"imagenet": 85}
 """Of the profiles whose official images went through a JPEG file after the corruption: its quality."""
 
-PROFILES: Mapping[str, Mapping[str, Row]] = {"cifar": CIFAR, "imagenet": IMAGENET, "sweep": SWEEP}
+PROFILES: Mapping[str, Mapping[str, Row]] = {
+    "cifar": {**CIFAR, **CIFAR_BAR},
+    "imagenet": {**IMAGENET, **IMAGENET_BAR},
+    "sweep": SWEEP,
+}

@@ -15,6 +15,9 @@ from data_prep.errors import InputError
 if TYPE_CHECKING:
     from data_prep.corruptions.levels import Pixels
 
+CBAR = "cbar"
+"""The group of the corruptions of CIFAR-10-C-bar and ImageNet-C-bar, ten each."""
+
 N_SEVERITIES = 5
 """Of every corruption in the published test sets."""
 
@@ -71,30 +74,51 @@ CORRUPTIONS = {
         Corruption("gaussian_blur", "blur", "blur", random=False, extra=True),
         Corruption("spatter", "weather", "spatter", extra=True),
         Corruption("saturate", "digital", "digital", random=False, extra=True),
+        Corruption("blue_noise_sample", CBAR, "waves"),
+        Corruption("checkerboard_cutout", CBAR, "shapes_over"),
+        Corruption("inverse_sparkles", CBAR, "shapes_over"),
+        Corruption("sparkles", CBAR, "shapes_over"),
+        Corruption("brownish_noise", CBAR, "waves"),
+        Corruption("pinch_and_twirl", CBAR, "warps"),
+        Corruption("ripple", CBAR, "warps"),
+        Corruption("circular_motion_blur", CBAR, "warps", random=False),
+        Corruption("lines", CBAR, "shapes_over"),
+        Corruption("transverse_chromatic_abberation", CBAR, "warps"),
+        Corruption("caustic_refraction", CBAR, "warps"),
+        Corruption("perlin_noise", CBAR, "waves"),
+        Corruption("plasma_noise", CBAR, "waves"),
+        Corruption("cocentric_sine_waves", CBAR, "waves"),
+        Corruption("single_frequency_greyscale", CBAR, "waves"),
     )
 }
-"""In the order of the official tables."""
+"""Those of -C in the order of the official tables, then those of C-bar."""
 
-GROUPS = ("all", "standard", "extra", "noise", "blur", "weather", "digital")
+GROUPS = ("all", "standard", "extra", "noise", "blur", "weather", "digital", CBAR)
 
 
-def corruption_names(group: str = "standard") -> tuple[str, ...]:
+def corruption_names(group: str = "standard", profile: str | None = None) -> tuple[str, ...]:
     """Names in the order of the official tables.
 
-    group: "standard" (the 15 that robustness is reported on), "extra" (the 4 kept for choosing λ), "all" (the 19), or
-        the standard ones of one kind: "noise", "blur", "weather", "digital".
+    group: "standard" (the 15 that robustness is reported on), "extra" (the 4 kept for choosing λ), "all" (the 19), the
+        standard ones of one kind: "noise", "blur", "weather", "digital"; or "cbar": the 15 of both sets of C-bar.
+    profile: of "cbar", only the 10 of this profile.
     Raises: InputError for any other group.
     """
     _expect(group, GROUPS, "corruption group")
+    if group == CBAR:
+        chosen = (name for name, it in CORRUPTIONS.items() if it.group == CBAR)
+        return tuple(name for name in chosen if profile is None or severities(name, profile))
+    known = {name: it for name, it in CORRUPTIONS.items() if it.group != CBAR}
     if group in ("all", "extra"):
-        return tuple(name for name, it in CORRUPTIONS.items() if it.extra or group == "all")
-    return tuple(name for name, it in CORRUPTIONS.items() if not it.extra and group in ("standard", it.group))
+        return tuple(name for name, it in known.items() if it.extra or group == "all")
+    return tuple(name for name, it in known.items() if not it.extra and group in ("standard", it.group))
 
 
-def expand_names(names: Sequence[str]) -> tuple[str, ...]:
+def expand_names(names: Sequence[str], profile: str | None = None) -> tuple[str, ...]:
     """Replace every group among ``names`` by its corruptions; in the given order, each once.
 
     names: groups and corruptions; with a minus before it, one that is left out: ``("standard", "-frost")``.
+    profile: as of ``corruption_names``.
     Raises: InputError for what is neither a group nor a corruption, and where everything is left out.
     """
     chosen: list[str] = []
@@ -102,7 +126,8 @@ def expand_names(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         plain = name.removeprefix("-")
         _expect(plain, (*GROUPS, *CORRUPTIONS), "corruption")
-        (chosen if plain == name else excluded).extend(corruption_names(plain) if plain in GROUPS else [plain])
+        members = corruption_names(plain, profile) if plain in GROUPS else [plain]
+        (chosen if plain == name else excluded).extend(members)
     kept = tuple(dict.fromkeys(name for name in chosen if name not in excluded))
     if excluded and not kept:
         raise InputError(f"expected corruptions to keep, as in standard,-frost, got {','.join(names)}")

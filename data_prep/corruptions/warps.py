@@ -1,0 +1,193 @@
+"""What C-bar does to the places of pixels: refraction, ripples, twirls, turns and colours that do not meet.
+
+``level`` is the strength by which the generator of C-bar goes; it is not the severity. Lengths are relative to the
+shorter side.
+
+Source: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
+NeurIPS 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+from torch import Tensor
+from torch.nn import functional
+
+from data_prep.corruptions.coordinates import Field, draw, pixel_grid, sample_black, shorter_side, warp
+from data_prep.corruptions.levels import Pixels, planes, truncate, truncate_planes
+from data_prep.corruptions.random import Streams
+
+TURNS = 21
+SQUARES_PER_SIDE = 3
+CUBIC_TAPS = 4
+REFRACTION = 4.0
+STRAIGHT = 1 - 1e-3
+"""Cosine of the tilt of water from which on light goes straight through."""
+
+
+def ripple(pixels: Pixels, level: float, streams: Streams) -> Pixels:
+    """Rows and columns sway by level / 400 of a side, in waves of 0.1 to 0.3 sides."""
+    side = shorter_side(pixels)
+    wavelengths = [draw(streams, 0.1, 0.3) * side for _ in range(2)]
+    phases = [draw(streams, 0.0, 2 * math.pi) for _ in range(2)]
+    rows, columns = (
+        place + level / 400 * side * (2 * math.pi * place / wavelength + phase).sin()
+        for place, wavelength, phase in zip(pixel_grid(pixels), wavelengths, phases, strict=True)
+    )
+    return warp(pixels, *torch.broadcast_tensors(rows, columns))
+
+
+def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
+    """In circles that fill the squares of a grid, three along the shorter side, the image is pinched and twirled.
+
+    A point at the share d of the radius is looked for at d sin(π d / 2)^−(0.04 level + 0.1), turned by the angle
+    ±(1 − d)² level π / 20; the sign is left to chance, circle by circle.
+    """
+    cell = shorter_side(pixels) // SQUARES_PER_SIDE
+    rows, columns = pixel_grid(pixels)
+    shape = [size // cell for size in pixels.shape[1:3]]
+    signs = torch.where(streams.uniform(*shape) < 0.5, -1.0, 1.0).to(torch.float64)
+    signs = functional.pad(signs.repeat_interleave(cell, 1).repeat_interleave(cell, 2), _rest(pixels, shape, cell))
+    down, right = (place % cell - cell / 2 for place in (rows, columns))
+    share = torch.hypot(down, right) / (cell / 2)
+    inside = (share <= 1) & (share * (cell / 2) >= 5e-4) & (rows < shape[0] * cell) & (columns < shape[1] * cell)
+    stretch = torch.where(inside, (math.pi / 2 * share).sin(), 1.0) ** -(0.04 * level + 0.1)
+    angle = signs * inside * (1 - share) ** 2 * (level * math.pi / 20)
+    turned_down = stretch * (down * angle.cos() - right * angle.sin())
+    turned_right = stretch * (down * angle.sin() + right * angle.cos())
+    return warp(pixels, rows - down + turned_down, columns - right + turned_right)
+
+
+def _rest(pixels: Pixels, shape: list[int], cell: int) -> tuple[int, int, int, int]:
+    """Padding that brings squares to the size of the image."""
+    height, width = pixels.shape[1:3]
+    return 0, width - shape[1] * cell, 0, height - shape[0] * cell
+
+
+def caustic_refraction(pixels: Pixels, level: float, streams: Streams) -> Pixels:
+    """The image seen, and lit, through water whose surface is a pattern of caustics.
+
+    Light falls in vertically and is refracted by the slope of the pattern, index 4; where it comes out is looked for
+    level / 20 sides deep. The sum of the two slopes, times 0.2 level, is added as light.
+    """
+    height, width = pixels.shape[1:3]
+    water = functional.pad(_caustics(pixels, streams), (1, 1, 1, 1))
+    down = water[:, 2:, 1:-1] - water[:, :-2, 1:-1]
+    right = water[:, 1:-1, 2:] - water[:, 1:-1, :-2]
+    slope = torch.hypot(down, right)
+    tilt = slope.atan()
+    bend = (tilt - (tilt.sin() / REFRACTION).asin()).sin() / slope.clamp(min=1e-300)
+    bend = torch.where(tilt.cos() >= STRAIGHT, 0.0, bend) * (level / 20 * shorter_side(pixels))
+    rows, columns = pixel_grid(pixels)
+    places = [place + (bend * part).mul_(1000).round_().div_(1000) for place, part in ((rows, down), (columns, right))]
+    seen = sample_black(planes(pixels, torch.float64), *places)
+    light = (down - right).mul_(255 * 0.2 * level)
+    return truncate_planes(seen.add_(light[:, None]).clamp_(0.0, 255.0))
+
+
+def _caustics(pixels: Pixels, streams: Streams) -> Field:
+    """A pattern of light on the floor of a pool, from 0 to 1, under a Gaussian of one pixel."""
+    time, size = draw(streams, 0.5, 2.0), draw(streams, 0.75, 1.25) * shorter_side(pixels)
+    x, y = ((place / size) % 1 * 6.28318530718 - 250 for place in pixel_grid(pixels))
+    x, y = torch.broadcast_tensors(x, y)
+    u, v, brightness = x, y, torch.ones_like(x)
+    for turn in range(1, 6):
+        t = time * (1 - 3.5 / turn)
+        u, v = x + (t - u).cos() + (t + v).sin(), y + (t - v).sin() + (t + u).cos()
+        brightness = brightness + 1 / torch.hypot(x * 0.005 / (u + t).sin(), y * 0.005 / (v + t).cos())
+    light = (1.17 - (brightness / 5) ** 1.4).abs() ** 8
+    down, across = (_soft(length, pixels.device) for length in pixels.shape[1:3])
+    return down @ light.clamp_(0.0, 1.0) @ across.T
+
+
+@lru_cache(maxsize=8)
+def _soft(size: int, device: torch.device) -> Float[Tensor, "size size"]:
+    """A Gaussian of one pixel, cut off at 4 and mirrored at the edge, as a matrix, float64."""
+    return torch.from_numpy(ndimage.gaussian_filter1d(np.eye(size), 1.0, axis=0)).to(device)
+
+
+def transverse_chromatic_abberation(pixels: Pixels, level: float, streams: Streams) -> Pixels:
+    """One colour at its size, one enlarged by 1 + level / 40, one by 1 + level / 20; which is left to chance.
+
+    All three are smoothed by the cubic B-spline that they are interpolated with, and rounded.
+    """
+    values = planes(pixels, torch.float64)
+    order = streams.uniform(3).argsort(dim=1)
+    result = torch.zeros_like(values)
+    for number, factor in enumerate((1.0, 1.0 + level / 40, 1.0 + level / 20)):
+        down, across = (_spline_zoom(size, factor, pixels.device) for size in values.shape[2:])
+        result += (down @ values @ across.T) * (order == number)[..., None, None]
+    return truncate(result.add_(0.5 + 1e-9)).permute(0, 2, 3, 1)
+
+
+def circular_motion_blur(pixels: Pixels, level: float) -> Pixels:
+    """Mean of 21 turns of the image by up to ±1.5 level degrees, weighted exp(−2 s²) at the share s of the largest."""
+    values = planes(pixels, torch.float64)
+    count, channels, height, width = values.shape
+    filters = [torch.from_numpy(_spline_filter(size)).to(values.device) for size in (height, width)]
+    table = (filters[0] @ values @ filters[1].T).view(count * channels, -1).T.contiguous()
+    sources, weights, starts = _mean_turn(height, width, 1.5 * level, values.device)
+    turned = functional.embedding_bag(sources, table, starts, mode="sum", per_sample_weights=weights)
+    return truncate_planes(turned.T.reshape(values.shape))
+
+
+def _spline_filter(size: int) -> NDArray[np.float64]:
+    """The matrix from values to the coefficients of the cubic spline through them."""
+    return np.asarray(ndimage.spline_filter1d(np.eye(size), order=3, axis=0, mode="mirror"))
+
+
+def _cubic(places: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which coefficients a cubic spline takes at ``places``, and their weights, (*, 4); mirrored at the border pixel."""
+    first = np.floor(places).astype(np.int64) - 1
+    taps = first[..., None] + np.arange(CUBIC_TAPS)
+    away = np.abs(places[..., None] - taps)
+    weights = np.where(away < 1, 2 / 3 - away**2 + away**3 / 2, np.maximum(2 - away, 0) ** 3 / 6)
+    taps = np.abs(taps)
+    return np.minimum(taps, 2 * (size - 1) - taps), weights
+
+
+@lru_cache(maxsize=32)
+def _spline_zoom(size: int, factor: float, device: torch.device) -> Float[Tensor, "size size"]:
+    """Enlarge an axis, first pixel onto first and last onto last, and cut out the middle; float64."""
+    enlarged = round(size * factor)
+    places = ((enlarged - size) // 2 + np.arange(size)) * ((size - 1) / (enlarged - 1))
+    taps, weights = _cubic(places, size)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], taps), weights)
+    return torch.from_numpy(matrix).to(device)
+
+
+@lru_cache(maxsize=8)
+def _mean_turn(height: int, width: int, degrees: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The weighted mean of the turns as one sparse matrix from coefficients to values; black comes in.
+
+    Returns: (sources, weights, starts), as of ``mean_zoom``; the weights are float64.
+    """
+    rows, columns = (axis.ravel() for axis in np.indices((height, width)))
+    middle = (height - 1) / 2, (width - 1) / 2
+    shares = np.linspace(-1, 1, TURNS)
+    importance = np.exp(-2 * shares**2)
+    total = sparse.csr_array((height * width, height * width))
+    for share, weight in zip(shares, importance / importance.sum(), strict=True):
+        cosine, sine = math.cos(math.radians(share * degrees)), math.sin(math.radians(share * degrees))
+        down, right = rows - middle[0], columns - middle[1]
+        from_rows = np.round(cosine * down + sine * right + middle[0], 9)
+        from_columns = np.round(cosine * right - sine * down + middle[1], 9)
+        inside = (from_rows >= 0) & (from_rows <= height - 1) & (from_columns >= 0) & (from_columns <= width - 1)
+        (taps_down, weights_down), (taps_right, weights_right) = (
+            _cubic(places[inside], size) for places, size in ((from_rows, height), (from_columns, width))
+        )
+        taps = taps_down[:, :, None] * width + taps_right[:, None, :]
+        weights = weight * weights_down[:, :, None] * weights_right[:, None, :]
+        targets = np.broadcast_to(np.flatnonzero(inside)[:, None, None], taps.shape)
+        places = (targets.ravel(), taps.ravel())
+        total = total + sparse.coo_array((weights.ravel(), places), shape=total.shape).tocsr()
+    sources, starts = (torch.from_numpy(it.astype(np.int64)).to(device) for it in (total.indices, total.indptr[:-1]))
+    return sources, torch.from_numpy(total.data).to(device), starts
