@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE, CifarC
-from data_prep.corruptions import corruption_names
+from data_prep.corruptions import corruption_names, level_folder
 from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
 from data_prep.imageset import ImageSet
@@ -23,6 +23,8 @@ FOLDERS = {
     "cifar100c": "CIFAR-100-C",
     "imagenetc": "ImageNet-C",
     "imagenet3dcc": "ImageNet-3DCC",
+    "cifar10cbar": "CIFAR-10-C-Bar",
+    "imagenetcbar": "ImageNet-C-Bar",
 }
 """What each archive unpacks to."""
 CORRUPTIONS_3DCC = (
@@ -134,20 +136,28 @@ def kind_of_archive_c(folder: Path) -> str | None:
     if any(folder.glob("[!.]*.npz")):
         return "npz"
     corruptions = [path for path in folder.glob("[!.]*") if path.is_dir()]
-    if corruptions and all((path / "1").is_dir() for path in corruptions) and any(folder.glob("*/1/*/*")):
+    first = [path / level_folder(path.name, 1) for path in corruptions]
+    if corruptions and all(level.is_dir() for level in first) and any(first[0].glob("*/*")):
         return "files"
     return None
 
 
+def expected_corruptions(folder: str) -> tuple[str, ...]:
+    """Name what an archive of this folder name must hold: the 12 of ImageNet-3DCC, 10 of a C-bar, otherwise the 19."""
+    known: dict[str, tuple[str, ...]] = {FOLDERS["imagenet3dcc"]: CORRUPTIONS_3DCC}
+    known |= {
+        FOLDERS[f"{name}cbar"]: corruption_names("cbar", name.removesuffix("10")) for name in ("cifar10", "imagenet")
+    }
+    return known.get(folder, corruption_names("all"))
+
+
 def count_all(archive: ArchiveC) -> Iterator[tuple[str, int]]:
-    """Go through an archive, which must hold all 19 corruptions, or the 12 of ImageNet-3DCC.
+    """Go through an archive, which must hold all of its corruptions.
 
     Yields: each corruption and how many images it has at each severity.
     Raises: InputError, by name, for what is missing or damaged.
     """
-    is_3d = archive.folder.name == FOLDERS["imagenet3dcc"]
-    expected = CORRUPTIONS_3DCC if is_3d else corruption_names("all")
-    if missing := set(expected).difference(archive.corruptions()):
+    if missing := set(expected_corruptions(archive.folder.name)).difference(archive.corruptions()):
         raise InputError(
             f"expected every corruption in {archive.folder}, got none of {', '.join(sorted(missing))}; "
             "remove the folder and get it again"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.archives_c import CORRUPTIONS_3DCC, FOLDERS, find_archive_c
+from data_prep.archives_c import FOLDERS, expected_corruptions, find_archive_c
 from data_prep.cifar import RELEASES, find_release
 from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError
@@ -95,7 +95,7 @@ def _corrupted(data_dir: Path) -> Iterator[Entry]:
             continue
         if archive is None:
             count = "10,000" if name.startswith("cifar") else "50,000"
-            kinds = len(CORRUPTIONS_3DCC) if name == "imagenet3dcc" else 19
+            kinds = len(expected_corruptions(FOLDERS[name]))
             yield Entry(name, "corrupted", f"{kinds} x 5 x {count}", how_to_get(name, data_dir))
         else:
             n_bytes = _size(archive.folder) if isinstance(archive, CifarC) else None  # too many files to look at

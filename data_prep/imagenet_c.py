@@ -1,5 +1,6 @@
 """ImageNet-C: ``<corruption>/<severity>/<wnid>/<file>.JPEG``, image files that carry the names of the clean ones.
 
+ImageNet-C-bar is alike, but that its severities are called by the levels of its generator, as in ``sparkles/1.00``.
 The files are the 50,000 validation images after the centre crop: 224 x 224, to be used as they are.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
@@ -14,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.corruptions import N_SEVERITIES, check_severity
+from data_prep.corruptions import N_SEVERITIES, check_severity, level_folder
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.names import is_hidden
@@ -86,7 +87,7 @@ class ImageNetC:
     def _level(self, corruption: str, severity: int) -> Path:
         check_severity(severity)
         folder = self.folder
-        for name in (corruption, str(severity)):
+        for name in (corruption, level_folder(corruption, severity)):
             if name not in (known := _folders_in(folder)):
                 listed = f"only {', '.join(known)}" if known else "no folder at all"
                 raise InputError(f"expected a folder {name} in {folder}, got {listed}; unpack its archive")

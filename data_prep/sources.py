@@ -188,6 +188,9 @@ def how_to_get(name: str, data_dir: Path) -> str:
     if name == "imagenet3dcc":
         folder = data_dir / FOLDERS[name]
         return f"get it: unpack the archives that https://github.com/EPFL-VILAB/3DCommonCorruptions names into {folder}"
+    if name in ("cifar10cbar", "imagenetcbar"):
+        generator = "https://github.com/facebookresearch/augmentation-corruption"
+        return f"get it: make it by the generator of {generator}, into {data_dir / FOLDERS[name]}; a run makes its own"
     if name == "imagenet":
         return f"get it: download the images from https://image-net.org, then {import_command('PATH', name, data_dir)}"
     return f"get it: {command_line('download', name, data_dir=data_dir)}"

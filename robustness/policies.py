@@ -218,8 +218,8 @@ def is_upper_bound(name: str) -> bool:
 
 
 def extra_of_kind(corruption: str) -> str | None:
-    """The extra corruption of the same kind (noise, blur, weather, digital); None for ``clean``."""
+    """The extra corruption of the same kind (noise, blur, weather, digital); None for ``clean`` and C-bar."""
     if corruption not in CORRUPTIONS:
         return None
     group = CORRUPTIONS[corruption].group
-    return next(name for name, it in CORRUPTIONS.items() if it.extra and it.group == group)
+    return next((name for name, it in CORRUPTIONS.items() if it.extra and it.group == group), None)

@@ -71,7 +71,7 @@ class Suite:
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
             raise InputError(f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}")
-        object.__setattr__(self, "corruptions", _expand(self.corruptions, self.only_official))
+        object.__setattr__(self, "corruptions", _expand(self.corruptions, self.only_official, self.profile))
         for corruption in self.corruptions:
             known = self._known_levels(corruption)
             if not known:
@@ -99,7 +99,11 @@ class Suite:
         if "whitebox" not in self.threats:
             raise InputError("threats must hold whitebox: the others are compared with it")
         check_distinct(self.attacks)
-        if taken := {attack.label for attack in self.attacks} & {"clean", *corruption_names("all")}:
+        if taken := {attack.label for attack in self.attacks} & {
+            "clean",
+            *corruption_names("all"),
+            *corruption_names("cbar"),
+        }:
             raise InputError(f"an attack is called {taken.pop()}, as other images are: give it another label = …")
         if self.probe_images < 0 or self.probe_images == 1:
             raise InputError(
@@ -130,12 +134,12 @@ class Suite:
         return tuple(name for name in names if self.levels(name))
 
 
-def _expand(names: tuple[str, ...], only_official: tuple[str, ...]) -> tuple[str, ...]:
-    """Replace groups by their corruptions, where some may be an archive's own."""
+def _expand(names: tuple[str, ...], only_official: tuple[str, ...], profile: str) -> tuple[str, ...]:
+    """Replace groups by their corruptions in ``profile``, where some may be an archive's own."""
     given = [own for name in names for own in (only_official if name == "archive" else (name,))]
     left_out = {f"-{name}" for name in only_official} & set(given)
     others = [name for name in given if name not in only_official and name not in left_out]
-    expanded = iter(expand_names(others) if others else ())
+    expanded = iter(expand_names(others, profile) if others else ())
     chosen = [name for name in given if name in only_official and f"-{name}" not in left_out]
     return tuple(dict.fromkeys([*chosen, *expanded]))
 

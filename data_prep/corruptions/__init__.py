@@ -1,4 +1,4 @@
-"""The 19 common corruptions of image classification, batched, on CPU and GPU alike."""
+"""The common corruptions of image classification, the 19 of -C and those of C-bar, batched, on CPU and GPU alike."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from data_prep.corruptions.registry import (
     check_severity,
     corruption_names,
     expand_names,
+    level_folder,
     parameters,
     profiles,
     severities,
@@ -22,6 +23,7 @@ __all__ = [
     "corrupt",
     "corruption_names",
     "expand_names",
+    "level_folder",
     "parameters",
     "profiles",
     "severities",

@@ -5,7 +5,7 @@ A row holds one entry per severity, from 1 up; what the entries mean is told by 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
 2019, and the generators in their repository: "cifar" is CIFAR-10-C, for 32 × 32; "imagenet" is ImageNet-C, for
 224 × 224. Their corruptions of C-bar: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in
-Natural Corruption Robustness", NeurIPS 2021, and the generator in its repository; an entry is the generator's own level.
+Natural Corruption Robustness", NeurIPS 2021, and the generator in its repository, whose own levels the entries are.
 "sweep" is the synthetic noise of the evaluation of SDNet (Dai et al., NeurIPS 2022).
 """
 

@@ -161,6 +161,12 @@ def parameters(name: str, severity: int, profile: str = "cifar") -> dict[str, ob
     return {**described, **stored, "revision": CORRUPTIONS[name].revision}
 
 
+def level_folder(name: str, severity: int) -> str:
+    """Name the folder of a severity in the official ImageNet-C and ImageNet-C-bar, which goes by levels of its own."""
+    levels = PROFILES["imagenet"].get(name, ()) if name in CORRUPTIONS and CORRUPTIONS[name].group == CBAR else ()
+    return f"{levels[severity - 1]:.2f}" if levels else str(severity)
+
+
 def find(name: str) -> Corruption:
     """The corruption of this name. Raises: InputError for an unknown one."""
     _expect(name, CORRUPTIONS, "corruption")

@@ -41,7 +41,8 @@ def ripple(pixels: Pixels, level: float, streams: Streams) -> Pixels:
         place + level / 400 * side * (2 * math.pi * place / wavelength + phase).sin()
         for place, wavelength, phase in zip(pixel_grid(pixels), wavelengths, phases, strict=True)
     )
-    return warp(pixels, *torch.broadcast_tensors(rows, columns))
+    nowhere = torch.zeros_like(rows * columns)
+    return warp(pixels, rows + nowhere, columns + nowhere)
 
 
 def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
@@ -77,7 +78,6 @@ def caustic_refraction(pixels: Pixels, level: float, streams: Streams) -> Pixels
     Light falls in vertically and is refracted by the slope of the pattern, index 4; where it comes out is looked for
     level / 20 sides deep. The sum of the two slopes, times 0.2 level, is added as light.
     """
-    height, width = pixels.shape[1:3]
     water = functional.pad(_caustics(pixels, streams), (1, 1, 1, 1))
     down = water[:, 2:, 1:-1] - water[:, :-2, 1:-1]
     right = water[:, 1:-1, 2:] - water[:, 1:-1, :-2]
@@ -96,8 +96,7 @@ def _caustics(pixels: Pixels, streams: Streams) -> Field:
     """A pattern of light on the floor of a pool, from 0 to 1, under a Gaussian of one pixel."""
     time, size = draw(streams, 0.5, 2.0), draw(streams, 0.75, 1.25) * shorter_side(pixels)
     x, y = ((place / size) % 1 * 6.28318530718 - 250 for place in pixel_grid(pixels))
-    x, y = torch.broadcast_tensors(x, y)
-    u, v, brightness = x, y, torch.ones_like(x)
+    u, v, brightness = x, y, torch.ones_like(x * y)
     for turn in range(1, 6):
         t = time * (1 - 3.5 / turn)
         u, v = x + (t - u).cos() + (t + v).sin(), y + (t - v).sin() + (t + u).cos()
@@ -143,8 +142,8 @@ def _spline_filter(size: int) -> NDArray[np.float64]:
     return np.asarray(ndimage.spline_filter1d(np.eye(size), order=3, axis=0, mode="mirror"))
 
 
-def _cubic(places: NDArray[np.float64], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which coefficients a cubic spline takes at ``places``, and their weights, (*, 4); mirrored at the border pixel."""
+def _cubic(places: NDArray[np.floating], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Which coefficients a cubic spline takes at ``places``, and their weights, (*, 4); it is mirrored at its ends."""
     first = np.floor(places).astype(np.int64) - 1
     taps = first[..., None] + np.arange(CUBIC_TAPS)
     away = np.abs(places[..., None] - taps)

@@ -61,7 +61,7 @@ def plasma_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
     folds = streams.integers(1, 1, low=4, high=7)
     sharpness = draw(streams, 0.5, 1.0)
     scale = draw(streams, 0.075, 0.2) * shorter_side(pixels)
-    x, y = torch.broadcast_tensors(columns / scale, rows / scale)
+    x, y = columns / scale, rows / scale
     for fold in range(6):
         frequency, drift, damping = 1.93**fold, 1.15**fold, (2.25 - sharpness) ** fold
         right = (y * frequency + time / drift).cos_() / damping
@@ -90,7 +90,7 @@ def perlin_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def blue_noise_sample(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """Black where noise, its amplitude proportional to the frequency, is at most 0.3 level − 2.5 standard deviations."""
+    """Black where noise is at most 0.3 level − 2.5 standard deviations; its amplitude is that of its frequency."""
     height, width = pixels.shape[1:3]
     noise = _spectral_noise(_distance(height, width, pixels.device), 1, streams)[:, 0]
     return pixels * (noise > 0.3 * level - 2.5)[..., None]
@@ -139,5 +139,6 @@ def _spectral_noise(spectrum: Float[Tensor, "h w"], channels: int, streams: Stre
     height, width = spectrum.shape
     left = streams.uniform(channels, height, (width + 1) // 2, high=2 * math.pi).to(torch.float64)
     phases = torch.cat((left, left[..., : width // 2].flip(-2, -1)), dim=-1)
-    noise = torch.fft.ifft2(torch.fft.ifftshift(torch.polar(spectrum.expand_as(phases), phases), dim=(-2, -1))).real
+    waves = torch.fft.ifftshift(torch.polar(spectrum.expand_as(phases), phases), dim=(-2, -1))
+    noise: Tensor = torch.fft.ifft2(waves).real
     return noise / noise.std(dim=(-2, -1), keepdim=True, correction=0)

@@ -22,7 +22,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look
 from robustness.analysis.model_figures import describe_line
-from robustness.analysis.summary import MEAN
+from robustness.analysis.summary import MEAN, group_corruptions
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam
 from robustness.laws import Family
@@ -71,7 +71,7 @@ def collect(findings: Findings) -> dict[str, Any]:
     summary, policies = _to_percent(summary), _to_percent(policies)
     shown = policies.assign(policy=policies["policy"].map(_title))
     lambdas = {model: _lambdas(run, model) for model in models}
-    standard = [name for name in run.corruptions if not is_extra(name)]
+    standard = group_corruptions(run).get(MEAN, [])
     baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
     baseline_grid = lambdas.get(run.baseline or "", [])
     return {

@@ -22,7 +22,7 @@ from robustness.analysis.statistics import (
 )
 
 _LEVEL = 0.05
-MEAN, MEAN_OF_EXTRA = "mean of corruptions", "mean of extra corruptions"
+MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA = "mean of corruptions", "mean of C-bar", "mean of extra corruptions"
 Places = dict[tuple[str, int], Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
 Settings = dict[tuple[str, str, str], Places]
@@ -79,7 +79,7 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
         differences: list[_Difference] = []
         for (model, policy, _), places in settings.items():
             measured = [place for place in planned if place in places]
-            if not measured or (title in (MEAN, MEAN_OF_EXTRA) and measured != planned):
+            if not measured or (title in (MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA) and measured != planned):
                 continue
             values = average(places, measured)
             row = {"perturbation": title, "model": model, "policy": policy, "n": len(values)}
@@ -122,12 +122,14 @@ def find_directions(table: pd.DataFrame, name: str) -> pd.Series:
 def group_corruptions(run: Run) -> dict[str, list[str]]:
     """The corruptions that are averaged together, by the title of their mean, in the order given.
 
-    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart. The
-    noise sweep has a list of its own: all of it is one group.
+    The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart, and
+    so do those of C-bar beside others. The noise sweep has a list of its own: all of it is one group.
     """
     extra = () if run.record["suite"]["profile"] == "sweep" else corruption_names("extra")
+    bar = corruption_names("cbar") if not set(run.corruptions) <= set(corruption_names("cbar")) else ()
     groups = {
-        MEAN: [name for name in run.corruptions if name not in extra],
+        MEAN: [name for name in run.corruptions if name not in (*bar, *extra)],
+        MEAN_OF_CBAR: [name for name in run.corruptions if name in bar],
         MEAN_OF_EXTRA: [name for name in run.corruptions if name in extra],
     }
     return {title: members for title, members in groups.items() if members}
