@@ -47,7 +47,12 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
             raise InputError(f"λ must be a finite number ≥ 0; got {value}")
         if value and not round(value, _DECIMALS):
             raise InputError(f"λ is told apart to {_DECIMALS} decimals: write 0 instead of {value}")
-    return tuple(sorted({round(float(value), _DECIMALS) for value in lambdas}))
+    return tuple(sorted({round_lam(value) for value in lambdas}))
+
+
+def round_lam(lam: float) -> float:
+    """λ as grids and keys have it: a model with λ = 1/3 is then that of the grid's 0.3333333333."""
+    return round(float(lam), _DECIMALS)
 
 
 def format_lam(lam: float) -> str:

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.duels import Choice, Duel, Target, list_duels, name_choice
+from robustness.analysis.duels import Duel, Target, list_duels
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.statistics import paired_answers, wilson_interval
 from robustness.analysis.trust import OK, Verdict, grade, judge_rise, judge_transfer, unite
 from robustness.analysis.worst_case import Survivors, find_survivors, worst_case
 from robustness.attack import format_eps
+from robustness.which_lam import WhichLam
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")
 """Columns of ``cells.csv`` that are of one set of images; empty where the worst of several is taken."""
@@ -43,8 +44,8 @@ class Row:
 
     duel: Duel
     threat: str
-    crafted: Choice | None
-    shown: Choice
+    crafted: WhichLam | None
+    shown: WhichLam
     right: np.ndarray
     verdict: Verdict
 
@@ -132,7 +133,7 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
 def _find_trained(row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:
     """The row at the λ of training that ``row`` is compared with; None for that row itself and where there is none."""
     threat = "whitebox" if row.threat == "transfer" else row.threat
-    if not isinstance(row.duel.trained, float) or row.shown == row.duel.trained:
+    if row.duel.trained.value is None or row.shown == row.duel.trained:
         return None
     return trained.get((row.duel.target, threat))
 
@@ -199,7 +200,7 @@ def _rows_of(duel: Duel) -> list[Row]:
     return rows
 
 
-def _judge_pair(duel: Duel, crafted: Choice, shown: Choice) -> Verdict:
+def _judge_pair(duel: Duel, crafted: WhichLam, shown: WhichLam) -> Verdict:
     """What marks the white-box attacks at both λs, and whether other images fool the model more often than these.
 
     Others are, for a white-box attack, those of every other λ, and otherwise those that were crafted for ``shown``.
@@ -207,7 +208,7 @@ def _judge_pair(duel: Duel, crafted: Choice, shown: Choice) -> Verdict:
     others = duel.crafted_elsewhere(shown)
     if crafted != shown:
         others = {shown: duel.right(shown, shown)} if (shown, shown) in duel.keys else {}
-    doubt = judge_transfer(duel.right(crafted, shown), {name_choice(choice): right for choice, right in others.items()})
+    doubt = judge_transfer(duel.right(crafted, shown), {choice.title: right for choice, right in others.items()})
     own = [duel.verdicts[choice] for choice in dict.fromkeys((crafted, shown)) if choice in duel.verdicts]
     return unite([*own, doubt])
 
@@ -234,8 +235,8 @@ def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
                     "perturbation": duel.attack,
                     "norm": duel.norm,
                     "eps": duel.eps,
-                    "crafted": crafted,
-                    "shown": shown,
+                    "crafted": crafted.entry,
+                    "shown": shown.entry,
                     "n": len(right),
                     "accuracy": float(right.mean()),
                     "ci_low": low,

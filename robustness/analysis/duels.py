@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +12,8 @@ import pandas as pd
 from data_prep.errors import InputError
 from robustness.analysis.frames import Run
 from robustness.analysis.trust import Verdict, judge, unite
-from robustness.grids import format_lam
+from robustness.which_lam import WhichLam
 
-Choice = float | str
-"""λ of the grid, ``"residual"`` for the policy, ``""`` for a model without λ."""
 Target = tuple[str, str, str, float]
 """Model, attack, norm and ε."""
 
@@ -42,8 +39,8 @@ class Duel:
     norm: str
     eps: float
     cells: pd.DataFrame
-    planned: Mapping[Choice, set[Choice]]
-    clean_keys: Mapping[Choice, str]
+    planned: Mapping[WhichLam, set[WhichLam]]
+    clean_keys: Mapping[WhichLam, str]
 
     @property
     def target(self) -> Target:
@@ -51,30 +48,28 @@ class Duel:
         return self.model, self.attack, self.norm, self.eps
 
     @cached_property
-    def keys(self) -> dict[tuple[Choice, Choice], str]:
+    def keys(self) -> dict[tuple[WhichLam, WhichLam], str]:
         """Cell of (crafted for, shown at)."""
-        return {
-            (_choice(row["crafted_lam"], row["crafted_policy"]), _choice(row["lam"], row["policy"])): row["key"]
-            for _, row in self.cells.iterrows()
-        }
+        fields = ["crafted_lam", "crafted_policy", "lam", "policy", "key"]
+        rows = self.cells[fields].to_dict("records")
+        return {(WhichLam.from_row(row, "crafted_"), WhichLam.from_row(row)): row["key"] for row in rows}
 
     @cached_property
-    def clean(self) -> dict[Choice, np.ndarray]:
+    def clean(self) -> dict[WhichLam, np.ndarray]:
         """(N,) right on the clean images, by the λ they are shown at."""
         return {choice: self.run.correct([key])[0] for choice, key in self.clean_keys.items()}
 
     @property
-    def choices(self) -> list[Choice]:
+    def choices(self) -> list[WhichLam]:
         """The λs and policies that were attacked."""
         return [shown for crafted, shown in self.keys if crafted == shown and shown in self.clean]
 
     @property
-    def trained(self) -> Choice:
+    def trained(self) -> WhichLam:
         """λ of training."""
-        lam = self.cells["trained_lam"].iloc[0]
-        return "" if _is_missing(lam) else float(lam)
+        return WhichLam.from_row({"lam": float(self.cells["trained_lam"].iloc[0]), "policy": ""})
 
-    def right(self, crafted: Choice, shown: Choice) -> np.ndarray:
+    def right(self, crafted: WhichLam, shown: WhichLam) -> np.ndarray:
         """(N,) right on the clean image and on the one crafted for ``crafted``, both shown at ``shown``."""
         key = self.keys[crafted, shown]
         right: np.ndarray = self.run.correct([key])[0] & self.clean[shown]
@@ -82,20 +77,20 @@ class Duel:
             right = right & (self._attacked(key)["broken_by"] == "").to_numpy()
         return right
 
-    def is_complete(self, shown: Choice) -> bool:
+    def is_complete(self, shown: WhichLam) -> bool:
         """Whether everything that was planned against ``shown`` is finished: only then is there a worst case."""
         return self.planned.get(shown, set()) == {crafted for crafted, at in self.keys if at == shown}
 
-    def crafted_elsewhere(self, shown: Choice) -> dict[Choice, np.ndarray]:
+    def crafted_elsewhere(self, shown: WhichLam) -> dict[WhichLam, np.ndarray]:
         """Right answers to the images crafted for every other choice."""
         return {crafted: self.right(crafted, at) for crafted, at in self.keys if at == shown and crafted != shown}
 
     @cached_property
-    def verdicts(self) -> dict[Choice, Verdict]:
+    def verdicts(self) -> dict[WhichLam, Verdict]:
         """What was measured beside every attack on its own, by the λ that it was crafted for."""
         return {crafted: self.own_verdict(crafted) for crafted, shown in self.keys if crafted == shown}
 
-    def own_verdict(self, choice: Choice, others: Iterable[np.ndarray] = ()) -> Verdict:
+    def own_verdict(self, choice: WhichLam, others: Iterable[np.ndarray] = ()) -> Verdict:
         """What speaks for and against the attack on ``choice``, one of several attempts if ``others`` are given.
 
         Args:
@@ -106,7 +101,7 @@ class Duel:
         standing = np.logical_and.reduce([np.ones(len(frame), bool), *others])
         num_classes = len(self.run.record["data"]["classes"])
         of_attack = judge(frame, eps=self.eps, num_classes=num_classes, standing=standing)
-        of_model = self.run.soundness.get((self.model, choice if isinstance(choice, float) else None))
+        of_model = self.run.soundness.get((self.model, choice.value))
         return unite([of_attack, *([of_model] if of_model is not None else [])])
 
     def _attacked(self, key: str) -> pd.DataFrame:
@@ -128,36 +123,21 @@ def list_duels(run: Run) -> list[Duel]:
     return duels
 
 
-def plan_of(run: Run) -> dict[Target, dict[Choice, set[Choice]]]:
+def plan_of(run: Run) -> dict[Target, dict[WhichLam, set[WhichLam]]]:
     """What a run was to attack, finished or not: the choices to craft images for, by the choice to show them at."""
-    planned: dict[Target, dict[Choice, set[Choice]]] = {}
+    planned: dict[Target, dict[WhichLam, set[WhichLam]]] = {}
     for cell in run.record["cells"]:
         if cell.get("norm") is not None:
             target = cell["model"], cell["perturbation"], cell["norm"], float(cell["eps"])
-            shown, crafted = (_choice(cell[f"{at}lam"], cell[f"{at}policy"]) for at in ("", "crafted_"))
+            shown, crafted = (WhichLam.from_row(cell, at) for at in ("", "crafted_"))
             planned.setdefault(target, {}).setdefault(shown, set()).add(crafted)
     return planned
 
 
-def _clean_keys(run: Run) -> dict[str, dict[Choice, str]]:
+def _clean_keys(run: Run) -> dict[str, dict[WhichLam, str]]:
     """Cells of the clean images, by model and the choice that they were shown at."""
     cells = run.cells[run.cells["perturbation"] == "clean"]
-    keys: dict[str, dict[Choice, str]] = {}
-    for model, lam, policy, key in zip(*(cells[name] for name in ("model", "lam", "policy", "key")), strict=True):
-        keys.setdefault(model, {})[_choice(lam, policy)] = key
+    keys: dict[str, dict[WhichLam, str]] = {}
+    for row in cells[["model", "lam", "policy", "key"]].to_dict("records"):
+        keys.setdefault(row["model"], {})[WhichLam.from_row(row)] = row["key"]
     return keys
-
-
-def name_choice(choice: Choice) -> str:
-    """For people: ``λ = 0.1`` or ``the residual λ``."""
-    return f"λ = {format_lam(choice)}" if isinstance(choice, float) else f"the {choice} λ"
-
-
-def _choice(lam: object, policy: object) -> Choice:
-    if isinstance(policy, str) and policy:
-        return policy
-    return "" if _is_missing(lam) else float(lam)  # type: ignore[arg-type]
-
-
-def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

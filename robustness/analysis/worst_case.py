@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.duels import Choice, Duel, plan_of
+from robustness.analysis.duels import Duel, plan_of
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import paired_answers, wilson_interval
 from robustness.analysis.trust import Verdict, judge_transfer, unite
+from robustness.which_lam import WhichLam
 
 _COLUMNS = [
     *("model", "lam", "policy", "norm", "eps", "attacks", "n", "accuracy", "ci_low", "ci_high"),
@@ -26,7 +27,7 @@ class Survivors:
     """The images of a model, shown at one λ, that withstand every attack within a budget."""
 
     within: Sequence[Duel]
-    shown: Choice
+    shown: WhichLam
     attempts: int
     right: np.ndarray
     verdict: Verdict
@@ -49,12 +50,12 @@ class Survivors:
     @property
     def lam(self) -> float:
         """λ that the model is shown at; NaN for a policy and for a model without λ."""
-        return self.shown if isinstance(self.shown, float) else math.nan
+        return math.nan if self.shown.value is None else self.shown.value
 
     @property
     def policy(self) -> str:
         """Policy that the model is shown at; empty for a λ and for a model without one."""
-        return self.shown if isinstance(self.shown, str) else ""
+        return self.shown.policy
 
     def name_values(self, name: str) -> dict[str, object]:
         """Accuracy, interval and trust mark, in columns that begin with ``name``."""
@@ -88,7 +89,7 @@ def worst_case(run: Run, survivors: Sequence[Survivors]) -> pd.DataFrame:
     trained = {(one.model, one.norm, one.eps): one for one in survivors if one.shown == one.within[0].trained}
     lines = []
     for one in survivors:
-        own = trained.get((one.model, one.norm, one.eps)) if isinstance(one.within[0].trained, float) else None
+        own = trained.get((one.model, one.norm, one.eps)) if one.within[0].trained.value is not None else None
         other = trained.get((str(run.baseline), one.norm, one.eps)) if one.model != run.baseline else None
         lines.append(_describe(one) | _compare("gain", one, own) | _compare("versus", one, other))
     return pd.DataFrame(lines, columns=_COLUMNS)
@@ -116,7 +117,7 @@ def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
                 yield within
 
 
-def _combine(within: Sequence[Duel], shown: Choice) -> Survivors:
+def _combine(within: Sequence[Duel], shown: WhichLam) -> Survivors:
     """The images of a model, shown at one λ, that withstand all of ``within``.
 
     Every attack is judged for the images that nothing else broke: what a stronger one took does not speak against them.

@@ -28,8 +28,9 @@ from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.probes import ModelProbes, Prober, probe_libraries
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.subjects import Subject
-from robustness.measure.victims import LamChoice, Victim
+from robustness.measure.victims import Victim
 from robustness.run_directory import RunDirectory
+from robustness.which_lam import WhichLam
 from sdnet_core import Network
 from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
@@ -54,7 +55,7 @@ class Attacker:
     device: torch.device
     batch_size: int
     seed: int
-    _model_probes: dict[tuple[str, LamChoice], ModelProbes] = field(init=False, default_factory=dict)
+    _model_probes: dict[tuple[str, WhichLam], ModelProbes] = field(init=False, default_factory=dict)
 
     def measure(self, task: AttackTask, bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
         """Outcomes per image and seconds of the cells; the adversarial images are read back if they are there.
@@ -185,7 +186,7 @@ class Attacker:
         return dataclasses.replace(stage, name="mover")
 
     def _evaluate(
-        self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[LamChoice], batch_size: int
+        self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[WhichLam], batch_size: int
     ) -> list[pd.DataFrame]:
         images = PerturbedImages(adversarial, self.images.labels)
         indices = self.images.indices

@@ -6,7 +6,6 @@ against one model at one choice of λ and then shown to it at others.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,27 +14,15 @@ from typing import Any, ClassVar
 
 from data_prep import ImageSet
 from robustness.attack import Attack
-from robustness.grids import format_lam
 from robustness.measure import probes
 from robustness.measure.answers import Sketch, identify
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.stages import library_of
 from robustness.measure.subjects import Subject
-from robustness.measure.victims import LamChoice
-from robustness.policies import ResidualLaw
+from robustness.which_lam import WhichLam
 
 PROTOCOL_VERSION = 1
 """Raised whenever the same inputs would give another number; older outcomes then no longer count as done."""
-
-
-def describe_choice(choice: LamChoice) -> Any:
-    """A choice of λ as JSON values."""
-    return {"policy": "residual", **dataclasses.asdict(choice)} if isinstance(choice, ResidualLaw) else choice
-
-
-def fixed_lam(choice: LamChoice) -> float | None:
-    """λ where it is one number for all images, otherwise None."""
-    return None if isinstance(choice, ResidualLaw) else choice
 
 
 def hash_identity(identity: dict[str, Any]) -> str:
@@ -56,7 +43,7 @@ class Adversary:
     """
 
     attack: Attack
-    crafted_for: LamChoice
+    crafted_for: WhichLam
     probe_images: int
     shown_elsewhere: bool
     severity: ClassVar[int] = 0
@@ -81,7 +68,7 @@ class Adversary:
         return {
             "attack": self.attack.identity(),
             "library": library_of(self.attack),
-            "crafted_for": describe_choice(self.crafted_for),
+            "crafted_for": self.crafted_for.identity(),
             **({"mover": [mover.identity(), library_of(mover)]} if mover else {}),
         }
 
@@ -99,7 +86,7 @@ class Cell:
     """
 
     subject: Subject
-    lam: LamChoice
+    lam: WhichLam
     perturbation: Perturbation | Adversary
     images: ImageSet
     seed: int
@@ -109,7 +96,7 @@ class Cell:
         return {
             "protocol": PROTOCOL_VERSION,
             "model": self.subject.identity(),
-            "lam": describe_choice(self.lam),
+            "lam": self.lam.identity(),
             "perturbation": self.perturbation.identity(),
             "data": {"fingerprint": self.images.fingerprint, "n": len(self.images)},
             "seed": self.seed,
@@ -123,7 +110,7 @@ class Cell:
         """What a model from elsewhere answers to the probe images at the λs that the result depends on."""
         choices = [self.lam, *([self.perturbation.crafted_for] if isinstance(self.perturbation, Adversary) else [])]
         known = self.subject.sketches
-        return [known[choice] for choice in choices if not isinstance(choice, ResidualLaw) and choice in known]
+        return [known[choice.value] for choice in choices if not choice.policy and choice.value in known]
 
     def _answers(self) -> dict[str, Any]:
         """A model from elsewhere is known by its answers, too: its weights may lie where torch does not see them."""
@@ -153,8 +140,7 @@ class Cell:
             "source": self.perturbation.source,
             "perturbation": self.perturbation.name,
             "severity": self.perturbation.severity,
-            "lam": fixed_lam(self.lam),
-            "policy": "residual" if isinstance(self.lam, ResidualLaw) else "",
+            **self.lam.to_row(),
             "trained_lam": self.subject.lam,
             "n": len(self.images),
             **self._threat_fields(),
@@ -163,14 +149,13 @@ class Cell:
     def _threat_fields(self) -> dict[str, Any]:
         """What tables say of an attack; clean images at a policy are there for the sake of its attacks only."""
         if not isinstance(self.perturbation, Adversary):
-            return {"threat": "adaptive"} if isinstance(self.lam, ResidualLaw) else {}
+            return {"threat": "adaptive"} if self.lam.policy else {}
         crafted = self.perturbation.crafted_for
         return {
             "norm": self.perturbation.attack.norm,
             "eps": self.perturbation.attack.eps,
             "threat": "whitebox" if crafted == self.lam else "transfer",
-            "crafted_lam": fixed_lam(crafted),
-            "crafted_policy": "residual" if isinstance(crafted, ResidualLaw) else "",
+            **crafted.to_row("crafted_"),
         }
 
 
@@ -205,9 +190,8 @@ class AttackTask:
     @property
     def title(self) -> str:
         """For people: model, λ and attack."""
-        choice = self.adversary.crafted_for
-        lam = "" if choice is None else " residual λ" if isinstance(choice, ResidualLaw) else f" λ={format_lam(choice)}"
-        return f"{self.subject.name}{lam} {self.adversary.attack.title}"
+        lam = self.adversary.crafted_for.title.replace(" = ", "=").removeprefix("the ")
+        return " ".join(filter(None, (self.subject.name, lam, self.adversary.attack.title)))
 
     @property
     def size(self) -> int:

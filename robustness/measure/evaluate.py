@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.subjects import Classifier
-from robustness.measure.victims import LamChoice, choose_lam
+from robustness.measure.victims import choose_lam
+from robustness.which_lam import LamGiven, WhichLam
 from sdnet_core import Network
 from sdnet_core.augment import to_images
 
@@ -56,7 +57,7 @@ class Answers:
 
 
 def answer(
-    network: Classifier, images: Tensor, labels: Tensor, choice: LamChoice, correlation: Tensor | None = None
+    network: Classifier, images: Tensor, labels: Tensor, choice: LamGiven, correlation: Tensor | None = None
 ) -> Answers:
     """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes, if the model has any.
 
@@ -91,7 +92,7 @@ def evaluate(
     network: Classifier,
     images: PerturbedImages,
     indices: np.ndarray,
-    lambdas: Sequence[LamChoice],
+    lambdas: Sequence[LamGiven],
     *,
     device: torch.device,
     batch_size: int,
@@ -141,7 +142,7 @@ def _to_int32(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndarray, lam: LamChoice) -> pd.DataFrame:
+def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndarray, lam: LamGiven) -> pd.DataFrame:
     def gather(name: str, dtype: type[np.generic]) -> np.ndarray:
         values: np.ndarray = getattr(answers, name)[index].cpu().numpy().astype(dtype)
         return values
@@ -157,6 +158,7 @@ def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndar
         columns |= {"residual": gather("residual", np.float32), "sparsity": gather("sparsity", np.float32)}
     bad = int((~np.isfinite(columns["confidence"])).sum())
     if bad:
-        raise EvaluationError(f"the logits of {bad} of {len(labels)} images are not finite at λ = {lam}")
+        at = f" at {title}" if (title := WhichLam.of(lam).title) else ""
+        raise EvaluationError(f"the logits of {bad} of {len(labels)} images are not finite{at}")
     columns["correct"] = columns["predicted"] == columns["label"]
     return pd.DataFrame(columns)

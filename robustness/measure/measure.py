@@ -23,7 +23,7 @@ from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
 from robustness.measure.attacker import Attacker
-from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task, fixed_lam
+from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
 from robustness.measure.executors import Executor, LocalExecutor, Workplace
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
 from robustness.measure.plan import plan_attacks, plan_tasks
@@ -32,9 +32,9 @@ from robustness.measure.soundness import examine
 from robustness.measure.subjects import Subject
 from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.options import AblationOptions, RunOptions, write_options
-from robustness.policies import ResidualLaw
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
+from robustness.which_lam import WhichLam
 from sdnet_core.environment import describe_environment
 
 CLEAN_TOLERANCE = 0.005
@@ -103,7 +103,7 @@ class Measurement:
         """Ask the models from elsewhere for the answers that their keys are made of."""
         asked: dict[str, set[float | None]] = {}
         for cell in self.cells:
-            asked.setdefault(cell.subject.name, set()).add(fixed_lam(cell.lam))
+            asked.setdefault(cell.subject.name, set()).add(cell.lam.value)
         for subject in self.subjects:
             with suppress(TimeLimitError), time_limit(self.timeout):
                 subject.show_probes(asked[subject.name], self.images.pixels.shape[1:3], self.device)
@@ -165,7 +165,7 @@ class Measurement:
         """
         for subject in self.subjects:
             own = [cell for cell in self.cells if cell.subject is subject and cell.subject.precision == "float32"]
-            for lam in dict.fromkeys(cell.lam for cell in own if not isinstance(cell.lam, ResidualLaw)):
+            for lam in dict.fromkeys(cell.lam.value for cell in own if not cell.lam.policy):
                 with time_limit(self.timeout):
                     soundness = examine(subject, lam, self.images, self.device, seed=self.suite.seed)
                 self.soundness.append(dataclasses.asdict(soundness))
@@ -263,7 +263,7 @@ class Measurement:
         attacker = Attacker(self.images, self.directory, self.device, self.batch_size, self.suite.seed)
         for rank, task in enumerate(sorted(self.attacks, key=lambda task: -task.adversary.attack.eps)):
             same = task.adversary.attack.norm == self.suite.attacks[0].norm
-            if same and task.subject.network.has_code and task.adversary.crafted_for == task.subject.lam:
+            if same and task.subject.network.has_code and task.adversary.crafted_for.value == task.subject.lam:
                 grid = task.subject.lambdas(self.suite.lambdas)
                 arrays = attacker.collect_samples(task, [lam for lam in grid if lam is not None])
                 if arrays is not None:
@@ -274,7 +274,7 @@ class Measurement:
     def _promised(self) -> dict[str, Cell]:
         """The clean cells at λ of training whose images are those on which the model's card records its accuracy."""
         cells = (cell for task in self.tasks if task.perturbation.is_clean for cell in task.cells)
-        own = (cell for cell in cells if cell.lam == cell.subject.lam and cell.subject.accuracy)
+        own = (cell for cell in cells if cell.lam == WhichLam.of(cell.subject.lam) and cell.subject.accuracy)
         return {cell.key: cell for cell in own if cell.subject.accuracy.get("fingerprint") == cell.images.fingerprint}
 
     def _check_clean_accuracy(self, keys: set[str]) -> None:
@@ -337,7 +337,12 @@ class Measurement:
                     **({"archive": archive} if archive else {}),
                 },
                 "models": [
-                    {**s.identity(), "clean_accuracy_on_card": s.accuracy, "law": s.law and s.law.to_json()}
+                    {
+                        **s.identity(),
+                        "lam": s.lam,
+                        "clean_accuracy_on_card": s.accuracy,
+                        "law": s.law and s.law.to_json(),
+                    }
                     for s in self.subjects
                 ],
                 "batch_size": self.batch_size,

@@ -7,8 +7,8 @@ from data_prep.archives_c import ArchiveC
 from robustness.measure.cells import Adversary, AttackTask, Cell, Task
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.subjects import Subject
-from robustness.measure.victims import LamChoice
 from robustness.suite import Suite
+from robustness.which_lam import WhichLam
 
 
 def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: ArchiveC | None) -> list[Perturbation]:
@@ -64,7 +64,7 @@ def plan_tasks(
 
 
 def _plan_task(suite: Suite, subject: Subject, perturbation: Perturbation, images: ImageSet) -> Task:
-    choices = _choices(suite, subject, perturbation) if images.split == suite.split else subject.lambdas(suite.lambdas)
+    choices = _choices(suite, subject, perturbation) if images.split == suite.split else _grid(suite, subject)
     cells = tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
     return Task(subject, perturbation, images, cells)
 
@@ -92,16 +92,21 @@ def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> lis
     return tasks
 
 
-def attacked_choices(suite: Suite, subject: Subject) -> tuple[LamChoice, ...]:
+def attacked_choices(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:
     """The λs of the grid, with that of training under ``transfer``, and under ``adaptive`` the residual law."""
     fixed = subject.lambdas(suite.lambdas)
     if "transfer" in suite.threats and subject.lam is not None and subject.lam not in fixed:
         fixed = tuple(sorted([*(lam for lam in fixed if lam is not None), subject.lam]))
     has_policy = "adaptive" in suite.threats and subject.law is not None and subject.network.has_lam
-    return (*fixed, subject.law.law) if has_policy and subject.law is not None else fixed
+    laws = (subject.law.law,) if has_policy and subject.law is not None else ()
+    return tuple(map(WhichLam.of, (*fixed, *laws)))
 
 
-def _choices(suite: Suite, subject: Subject, perturbation: Perturbation) -> tuple[LamChoice, ...]:
+def _choices(suite: Suite, subject: Subject, perturbation: Perturbation) -> tuple[WhichLam, ...]:
     """The grid; clean images are answered at every choice that is attacked, too: robust means right on them as well."""
     attacked = perturbation.is_clean and suite.attacks
-    return attacked_choices(suite, subject) if attacked else subject.lambdas(suite.lambdas)
+    return attacked_choices(suite, subject) if attacked else _grid(suite, subject)
+
+
+def _grid(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:
+    return tuple(map(WhichLam.of, subject.lambdas(suite.lambdas)))

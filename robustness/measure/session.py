@@ -14,7 +14,6 @@ from robustness.measure.measure import Measurement
 from robustness.measure.subjects import Subject, load_subject
 from robustness.mirror import mirrored
 from robustness.options import AblationOptions, RunOptions
-from robustness.policies import ResidualLaw
 from sdnet_core import Network
 
 _AGREEMENT_N = 1000
@@ -39,7 +38,7 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
     parts += [attack.title for attack in suite.attacks]
     yield f"  {', '.join(parts)}: {cells} cells, {done} of them done"
     for task in measurement.attacks:
-        if isinstance(task.adversary.crafted_for, ResidualLaw) and task.adversary.attack == suite.attacks[0]:
+        if task.adversary.crafted_for.policy and task.adversary.attack == suite.attacks[0]:
             yield f"  {task.subject.name} is attacked through its residual law, too"
     if measurement.training_images is not None:
         n, names = len(measurement.training_images), ", ".join(suite.selection_corruptions)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from data_prep.errors import InputError
+from robustness.grids import round_lam
 from robustness.laws import FittedLaw, read_law
 from robustness.measure.answers import Sketch, sketch_answers
 from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, wrap_model
@@ -46,8 +47,8 @@ class Subject:
 
     @property
     def lam(self) -> float | None:
-        """λ of training; None for a model without λ."""
-        return self.network.lam
+        """λ of training, rounded as the λs of a grid are; None for a model without λ."""
+        return None if self.network.lam is None else round_lam(self.network.lam)
 
     def lambdas(self, grid: tuple[float, ...]) -> tuple[float | None, ...]:
         """The λs to measure: the grid, or λ of training if it is empty; one None for a model without λ."""

@@ -9,16 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from robustness.measure.subjects import Classifier
-from robustness.policies import ResidualLaw
+from robustness.which_lam import LamGiven, WhichLam
 from sdnet_core import Network
 from sdnet_core.sparse_coding import Lambda
 
-LamChoice = float | None | ResidualLaw
-"""λ of a measurement: a number, a policy that chooses it for each image, or None for a model without λ."""
 
-
-def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], choice: LamChoice) -> Lambda | None:
-    """λ of a call: ``choice`` itself if it is fixed, otherwise what the policy makes of each image, shape (N,).
+def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: LamGiven) -> Lambda | None:
+    """λ of a call: the number itself if it is fixed, otherwise what the policy makes of each image, shape (N,).
 
     The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the λ of training. Where gradients are recorded
     the clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
@@ -26,14 +23,16 @@ def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], choice: La
     Source: Bengio, Léonard & Courville, 2013 (straight-through estimator); Athalye, Carlini & Wagner, ICML 2018
         (backward pass differentiable approximation).
     """
-    if not isinstance(choice, ResidualLaw):
-        return choice
+    chooser = WhichLam.of(which)
+    law = chooser.law
+    if law is None:
+        return chooser.value
     assert isinstance(network, Network), "a residual law is fitted to a sparse code"
     residual = network.residual(images, network.encode(images))
-    chosen = choice.lam(residual)
+    chosen = law.lam(residual)
     if not (torch.is_grad_enabled() and residual.requires_grad):
         return chosen
-    smooth = choice.slope * residual + choice.intercept
+    smooth = law.slope * residual + law.intercept
     return chosen.detach() + smooth - smooth.detach()
 
 
@@ -57,9 +56,9 @@ class Victim(nn.Module):
         choice: λ, or the policy that chooses it.
     """
 
-    def __init__(self, network: Classifier, choice: LamChoice) -> None:
+    def __init__(self, network: Classifier, choice: LamGiven) -> None:
         super().__init__()
-        self.network, self.choice = network, choice
+        self.network, self.choice = network, WhichLam.of(choice)
         self.training = False
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:

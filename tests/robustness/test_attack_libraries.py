@@ -18,6 +18,7 @@ from robustness.measure.pgd import pgd
 from robustness.measure.stages import list_stages
 from robustness.measure.subjects import load_subjects
 from robustness.measure.victims import Victim
+from robustness.which_lam import WhichLam
 from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
 
@@ -210,7 +211,7 @@ def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
 def test_images_of_autoattack_depend_on_pgd_only_where_they_are_shown_elsewhere(elsewhere, monkeypatch):
     """There PGD moves what is left clean: another version is another cell."""
     attack = Attack(name="autoattack", norm="l2", eps=0.5)
-    adversary = Adversary(attack=attack, crafted_for=0.1, probe_images=0, shown_elsewhere=elsewhere)
+    adversary = Adversary(attack=attack, crafted_for=WhichLam.of(0.1), probe_images=0, shown_elsewhere=elsewhere)
     before = adversary.identity()
     monkeypatch.setattr("robustness.attack.PGD_VERSION", 99)
     monkeypatch.setattr("robustness.measure.stages.PGD_VERSION", 99)

@@ -20,6 +20,7 @@ from robustness.measure.plan import list_perturbations
 from robustness.measure.subjects import Subject, load_subjects
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
+from robustness.which_lam import WhichLam
 from sdnet_core import ModelCard, build_model, save_model, weights_fingerprint
 
 CPU = torch.device("cpu")
@@ -82,7 +83,8 @@ def make_cell(**changes: object) -> Cell:
     perturbations = list_perturbations(suite, suite.corruptions, archive=None)
     fields = {"subject": make_subject(), "lam": 0.1, "perturbation": perturbations[1], "images": IMAGES, "seed": 0}
     fields |= {"perturbation": perturbations[2]} if changes.pop("harder", False) else {}
-    return Cell(**{**fields, **changes})
+    fields |= changes
+    return Cell(**{**fields, "lam": WhichLam.of(fields["lam"])})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""Which λ a model is measured at: one type, from the call of the network to the row of a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustness.grids import format_lam, round_lam
+from robustness.policies import ResidualLaw
+
+RESIDUAL = "residual"
+"""What tables call the policy that :class:`ResidualLaw` is the law of."""
+
+
+@dataclass(frozen=True)
+class WhichLam:
+    """λ of a measurement: a number, a policy that chooses it for each image, or neither for a model without λ.
+
+    Args:
+        value: λ ≥ 0, rounded as the λs of a grid are; None where a policy chooses it and for a model without λ.
+        policy: name of the policy; empty for a fixed λ and for a model without λ.
+        law: the law of the policy ``residual``; None in what was read from a table, which has its name only.
+    """
+
+    value: float | None = None
+    policy: str = ""
+    law: ResidualLaw | None = None
+
+    @classmethod
+    def of(cls, given: LamGiven) -> WhichLam:
+        """A number, a law, None or a ``WhichLam`` as a ``WhichLam``."""
+        if isinstance(given, WhichLam):
+            return given
+        if isinstance(given, ResidualLaw):
+            return cls(policy=RESIDUAL, law=given)
+        return cls(None if given is None else round_lam(given))
+
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any], prefix: str = "") -> WhichLam:
+        """Read the fields ``lam`` and ``policy``, with ``prefix`` before their names, of a row or a cell's record."""
+        lam, policy = row[f"{prefix}lam"], row[f"{prefix}policy"]
+        if isinstance(policy, str) and policy:
+            return cls(policy=policy)
+        return cls(None if lam is None or (isinstance(lam, float) and math.isnan(lam)) else float(lam))
+
+    def to_row(self, prefix: str = "") -> dict[str, Any]:
+        """The fields that :meth:`from_row` reads."""
+        return {f"{prefix}lam": self.value, f"{prefix}policy": self.policy}
+
+    def identity(self) -> Any:
+        """What it is in the key of a cell; JSON values."""
+        return self.value if self.law is None else {"policy": self.policy, **dataclasses.asdict(self.law)}
+
+    @property
+    def title(self) -> str:
+        """For people: ``λ = 0.1`` or ``the residual λ``; empty for a model without λ."""
+        return f"the {self.policy} λ" if self.policy else "" if self.value is None else f"λ = {format_lam(self.value)}"
+
+    @property
+    def entry(self) -> float | str:
+        """As one value of a table: λ, the name of the policy, or an empty text."""
+        return self.policy if self.value is None else self.value
+
+
+LamGiven = WhichLam | ResidualLaw | float | None
+"""What :meth:`WhichLam.of` takes."""
