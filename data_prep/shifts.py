@@ -20,6 +20,7 @@ from data_prep.imagenet import imagenet_wnids
 from data_prep.imageset import ImageSet
 from data_prep.own_pictures import read_pictures
 from data_prep.planning import LARGE_GEOMETRY
+from data_prep.store import read_record
 from data_prep.subsets import ClassSubset, imagenet_subset, objectnet_groups, read_wnids, whole_subset
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
@@ -147,6 +148,21 @@ def find_shifts(data_dir: str | Path, clean: str | None = None) -> dict[str, Pat
         if place is not None and clean in (None, info.clean):
             found[name] = place
     return found
+
+
+def geometry_beside(clean: ImageSet, data_dir: str | Path = "data") -> Geometry:
+    """Tell the resize and crop that photographs need to be prepared as the clean images were.
+
+    Of an import those of its record; else the clean images' side S and a resize to 256/224 of it.
+    """
+    record = read_record(Path(data_dir) / clean.name)
+    if record is not None and record.crop is not None:
+        return Geometry(resize=record.resize, crop=record.crop)
+    side = min(clean.pixels.shape[1:3])
+    resize, crop = LARGE_GEOMETRY.resize, LARGE_GEOMETRY.crop
+    assert resize is not None
+    assert crop is not None
+    return Geometry(resize=round(side * resize / crop), crop=side)
 
 
 def read_shift(

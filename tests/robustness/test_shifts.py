@@ -1,0 +1,148 @@
+"""Natural shifts measured: models that answer by colour, whose accuracies are known beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from data_prep import ImageSet
+from data_prep.decode import Geometry
+from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError
+from data_prep.imagenet import imagenet_wnids
+from data_prep.importing import import_tree
+from data_prep.shifts import geometry_beside, read_shift
+from data_prep.subsets import imagenet_subset, objectnet_groups, read_wnids
+from robustness import shifts as command
+from robustness.analysis.shifts import add_effective_robustness, fit_line, format_shifts, logit
+from robustness.measure.shifts import measure_shifts
+from robustness.measure.subjects import load_subject
+
+SIDE = 8
+WNIDS = imagenet_wnids()
+CPU = torch.device("cpu")
+
+
+class ByColour(nn.Module):
+    """The largest logit, 2, is that of class 0, which no subset has; the next, 1, that of the class of the colour."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixel = (images[:, :, 0, 0] * 255).round().long()
+        shown = pixel[:, 0] * 256 + pixel[:, 1]
+        logits = torch.zeros(len(images), 1000)
+        logits[:, 0] = 2
+        return logits.scatter(1, shown[:, None], 1.0)
+
+
+def picture(index: int) -> Image.Image:
+    return Image.new("RGB", (SIDE, SIDE), (index // 256, index % 256, 0))
+
+
+def clean_set(indices: list[int]) -> ImageSet:
+    pixels = np.stack([np.asarray(picture(index)) for index in indices])
+    labels = np.array(indices)
+    return ImageSet("imagenet", "imagenet", "val", pixels, labels, WNIDS, np.arange(len(indices)))
+
+
+def test_models_are_asked_among_the_classes_of_a_set_only(tmp_path: Path) -> None:
+    """Class 0 has the largest logit and is not in ImageNet-R."""
+    for position, wnid in enumerate(read_wnids("imagenet_r")):
+        path = tmp_path / "imagenet-r" / wnid / "1.png"
+        path.parent.mkdir(parents=True)
+        picture(WNIDS.index(wnid) if position % 4 != 1 else 3).save(path)  # a quarter shows another class
+    shift = read_shift("imagenetr", tmp_path, geometry=Geometry(resize=SIDE, crop=SIDE))
+    assert not imagenet_subset("imagenet_r").mask[[0, 3]].any()
+    subject = load_subject(ByColour(), num_classes=1000, device=CPU, name="mine")
+    clean = clean_set([0, 1, 2, 3, 4])  # two of which do not count
+    (row,) = measure_shifts([subject], clean, [shift], device=CPU, batch_size=64).to_dict("records")
+    assert (row["n"], row["accuracy"], row["classes"]) == (200, 0.75, 200)
+    assert (row["clean_n"], row["clean_accuracy"]) == (3, 1)
+    assert row["ci_low"] < 0.75 < row["ci_high"]
+
+
+def test_any_class_of_an_object_is_right_and_none_besides(tmp_path: Path) -> None:
+    """Every folder of ObjectNet shows the last of its classes, whose representative is the first."""
+    for folder, wnids in objectnet_groups().items():
+        path = tmp_path / "objectnet-1.0" / "images" / folder / "1.png"
+        path.parent.mkdir(parents=True)
+        framed = Image.new("RGB", (SIDE + 4, SIDE + 4), (255, 0, 0))
+        framed.paste(picture(WNIDS.index(wnids[-1])), (2, 2))
+        framed.save(path)
+    shift = read_shift("objectnet", tmp_path, geometry=Geometry(resize=SIDE, crop=SIDE))
+    subject = load_subject(ByColour(), num_classes=1000, device=CPU, name="mine")
+    clocks = [WNIDS.index("n02708093"), WNIDS.index("n03196217")]
+    (row,) = measure_shifts([subject], clean_set(clocks), [shift], device=CPU, batch_size=64).to_dict("records")
+    assert (row["n"], row["accuracy"], row["clean_n"], row["clean_accuracy"]) == (113, 1, 2, 1)
+
+
+def table_of(shifted: list[float], clean: list[float], n: int = 1000) -> pd.DataFrame:
+    rows = [
+        {"model": f"m{index}", "lam": np.nan, "shift": "X", "protocol": "all classes count", "classes": 10, "n": n}
+        | {"accuracy": a, "ci_low": a - 0.01, "ci_high": a + 0.01, "clean_n": n, "clean_accuracy": c}
+        | {"clean_ci_low": c - 0.01, "clean_ci_high": c + 0.01}
+        for index, (a, c) in enumerate(zip(shifted, clean, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_effective_robustness_is_what_lies_above_the_line_of_the_others() -> None:
+    clean = np.array([0.6, 0.7, 0.8, 0.9])
+    value = 1.2 * np.log(clean / (1 - clean)) - 0.7
+    on_line = 1 / (1 + np.exp(-value))
+    line = fit_line(table_of(on_line.tolist(), clean.tolist()))
+    assert line == pytest.approx((1.2, -0.7))
+    shifted = [*on_line[:3].tolist(), on_line[3] + 0.05]
+    full = add_effective_robustness(table_of(shifted, clean.tolist()))
+    assert full["effective_robustness"].iloc[3] == pytest.approx(0.05)
+    assert full["effective_robustness"].iloc[0] != pytest.approx(
+        0
+    )  # the line of the others includes the model above it
+    assert add_effective_robustness(table_of(shifted[:3], clean[:3].tolist()))["expected"].isna().all()
+    assert fit_line(table_of([0.1, 0.2, 0.3], [0.5, 0.5, 0.5])) is None
+    assert logit([0, 1], [100, 100]) == pytest.approx([-np.log(199), np.log(199)])
+    again = pd.concat([table_of(shifted, clean.tolist()).assign(model="m3").tail(1), table_of(shifted, clean.tolist())])
+    own = add_effective_robustness(again)["effective_robustness"]
+    assert own.iloc[-1] == pytest.approx(0.05)  # another λ of the same model is none of the others
+    text = format_shifts(full)
+    assert "| X | m3 |" in text
+    assert "+5.0 |" in text
+    assert "- X: all classes count." in text
+
+
+def test_the_command_measures_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20)
+    for index, (image, label) in enumerate(zip(pixels, range(10), strict=False)):
+        name = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"][label]
+        (tmp_path / "tree" / "test" / name).mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "tree" / "test" / name / f"{index}.png")
+    import_tree(tmp_path / "tree", name="cifar10", data_dir=tmp_path / "data")
+    words = ["--data", "cifar10", "--models", "resnet18-cifar10", "--data-dir", str(tmp_path / "data")]
+    words += ["--out", str(tmp_path / "out")]
+    with pytest.raises(PrerequisiteError, match=r"expected shifted sets of cifar10 \(cifar10\.1, cifar10\.2\) in .*"):
+        command.main(words)
+    np.savez(tmp_path / "data" / "cifar102_test.npz", images=pixels, labels=labels)
+    with pytest.raises(InputError, match=r"expected shifted sets of cifar10 .*, got 'imagenetr'"):
+        command.main([*words, "--shifts", "imagenetr"])
+    assert command.main(words) == EXIT_DONE
+    out = capsys.readouterr()
+    assert "| CIFAR-10.2 | resnet18-cifar10 |" in out.out
+    assert "CIFAR-10.2 has 2,000 images, and 20 are here" in out.err
+    table = pd.read_csv(tmp_path / "out" / "shifts.csv")
+    assert table[["n", "clean_n"]].to_numpy().tolist() == [[20, 10]]
+    assert (tmp_path / "out" / "figures" / "shift_CIFAR-10.2.pdf").is_file()
+
+
+def test_shifted_photographs_are_prepared_as_the_clean_ones(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 60)).save(tmp_path / "x.png")
+    (tmp_path / "tree" / "val" / WNIDS[0]).mkdir(parents=True)
+    (tmp_path / "x.png").rename(tmp_path / "tree" / "val" / WNIDS[0] / "x.png")
+    import_tree(tmp_path / "tree", name="imagenet", data_dir=tmp_path / "data", geometry=Geometry(resize=40, crop=36))
+    clean = clean_set([0])
+    assert geometry_beside(clean, tmp_path / "data") == Geometry(resize=40, crop=36)
+    assert geometry_beside(clean, tmp_path) == Geometry(resize=9, crop=8)
