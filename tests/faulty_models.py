@@ -14,6 +14,10 @@ from torch import Tensor, nn
 CLASSES = 10
 
 
+SPARED = 4
+"""So few images are answered well: what fails at once is refused before the grid."""
+
+
 class Faulty(nn.Module):
     """A linear classifier with a knob; ``fault`` gets its logits and λ, and does what it likes with them."""
 
@@ -24,7 +28,8 @@ class Faulty(nn.Module):
 
     def forward(self, images: Tensor, lam: float | Tensor) -> Tensor:
         lams = torch.as_tensor(lam, dtype=images.dtype).expand(len(images))
-        return self.fault(images.mean((2, 3)) @ self.weight.T * (1 + lams[:, None]), lams)
+        logits = images.mean((2, 3)) @ self.weight.T * (1 + lams[:, None])
+        return logits if len(images) <= SPARED else self.fault(logits, lams)
 
 
 def raises() -> nn.Module:

@@ -84,8 +84,8 @@ class ForeignClassifier(nn.Module):
         """Whether the model has a knob to turn at test time."""
         return self.lam is not None
 
-    def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
-        """Logits of images in [0, 1] at λ = ``lam``; None is the model's own.
+    def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Tensor:
+        """Logits (N, K) of images in [0, 1] at λ = ``lam``, in whatever shape they come; None is the model's own.
 
         Raises:
             InputError: λ was given to a model without one, or is negative or not finite; an answer without logits.

@@ -15,6 +15,7 @@ from data_prep.sources import split_sizes
 from robustness.attack import replace_eps
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
+from robustness.measure.first_look import look_at_answers
 from robustness.measure.foreign import runs_code
 from robustness.measure.given import Model
 from robustness.measure.jobs import Shard
@@ -127,11 +128,12 @@ def prepare(
         classes=drawn.classes,
         image_size=drawn.pixels.shape[1:3],
     )
+    notes = look_at_answers(subjects, drawn, device=device, timeout=options.timeout)
     check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:
         raise InputError(f"the baseline {suite.baseline!r} is none of the models: choose from {', '.join(names)}")
-    return Measurement(
+    measurement = Measurement(
         suite=suite,
         subjects=subjects,
         images=drawn,
@@ -144,6 +146,8 @@ def prepare(
         executor=executor,
         timeout=options.timeout,
     )
+    measurement.events += notes
+    return measurement
 
 
 def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, ArchiveC | None]:

@@ -56,12 +56,16 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
     notes = []
     for subject in subjects:
         size = subject.network.input_size
-        if size not in (None, (height, width)):
-            made = "it was trained on" if isinstance(subject.network, Network) else "its source evaluates it on"
+        made = ""
+        if isinstance(subject.network, Network):  # whose card tells the height alone
+            own = subject.network.config.image_size
+            made = f"it was made for images {own} pixels high" * (own != height)
+        elif size not in (None, (height, width)):
+            made = f"its source evaluates it on images of {size[0]} × {size[1]} pixels"
+        if made:
             notes.append(
-                f"{subject.name}: {made} images of {size[0]} × {size[1]} pixels, these have {height} × {width} and are "
-                "taken as they are, so it may do worse on them; python -m data_prep import --resize --crop makes "
-                "images of another size"
+                f"{subject.name}: {made}, these have {height} × {width} and are taken as they are, so it may do worse "
+                "on them; python -m data_prep import --resize --crop makes images of another size"
             )
     return notes
 
@@ -110,8 +114,8 @@ def measure(
         measurement.find_done()
         for line in describe_plan(measurement):
             say(line)
-        measurement.events += (notes := find_other_sizes(measurement.subjects, measurement.images))
-        for note in notes:
+        measurement.events += find_other_sizes(measurement.subjects, measurement.images)
+        for note in measurement.events:
             warn(f"note: {note}")
         if options.speed == "fast":
             for line in compare_with_exact(measurement):

@@ -60,7 +60,7 @@ def test_a_model_that_hangs_is_given_up(undisturbed, models, tmp_path):
 def test_the_limit_is_raised_again_for_a_model_that_swallows_it(monkeypatch):
     monkeypatch.setattr(limits, "_AGAIN", 0.1)
     with pytest.raises(limits.TimeLimitError), limits.time_limit(0.1):
-        faulty_models.hangs_and_swallows()(torch.zeros(1, 3, 8, 8), lam=0.1)
+        faulty_models.hangs_and_swallows()(torch.zeros(9, 3, 8, 8), lam=0.1)
 
 
 def test_a_model_that_hangs_in_native_code_ends_the_process_and_keeps_what_was_finished(undisturbed, models, tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,8 +17,8 @@ from torch import nn
 from data_prep import load_images
 from data_prep.errors import InputError, PrerequisiteError
 from robustness import run
+from robustness.measure import session
 from robustness.measure.foreign import ForeignClassifier, load_foreign
-from robustness.measure.session import find_other_sizes
 from robustness.measure.subjects import Subject, load_subjects
 from sdnet_core import load_model
 
@@ -49,7 +51,7 @@ def test_the_guides_module_is_measured_as_the_guide_says(tmp_path, monkeypatch, 
     command = "--suite demo --models mymodel:build,resnet18-shapes --n 100"
     assert f"robustness.run {command}\n" in GUIDE.read_text()
     options = ["--corruptions", "contrast", "--severities", "1", "--n", "10", "--out", str(tmp_path / "run")]
-    monkeypatch.setattr(run, "find_other_sizes", lambda *_: ["of another size"])
+    monkeypatch.setattr(session, "find_other_sizes", lambda *_: ["of another size"])
     assert run.main([*command.split(), *options]) == 0
     assert "note: of another size\n" in capsys.readouterr().err
     assert json.loads((tmp_path / "run/run.json").read_text())["events"] == ["of another size"]
@@ -154,10 +156,22 @@ def test_timms_weights_are_taken_from_the_place_that_is_asked_for(without_networ
     assert model.input_size == (224, 224)
 
     images, subjects = load_images("shapes", split="test").subset(4), [Subject(name, model, "", {})]
-    (note,) = find_other_sizes(subjects, images)
+    (note,) = session.find_other_sizes(subjects, images)
     assert f"{name}: its source evaluates it on images of 224 × 224 pixels, these have 32 × 32" in note
     model.input_size = (32, 32)
-    assert find_other_sizes(subjects, images) == []
+    assert session.find_other_sizes(subjects, images) == []
+
+
+def test_a_network_of_a_size_that_is_no_square_is_not_said_to_be_of_another():
+    """Its card tells the height of the images that it was trained on."""
+    network = load_model("resnet18-shapes")
+    images = load_images("shapes", split="test").subset(4)
+    subjects = [Subject("own", network, "", {})]
+    wide = dataclasses.replace(images, pixels=np.repeat(images.pixels, 2, axis=2))
+    assert session.find_other_sizes(subjects, wide) == []
+    high = dataclasses.replace(images, pixels=np.repeat(images.pixels, 2, axis=1))
+    (note,) = session.find_other_sizes(subjects, high)
+    assert "own: it was made for images 32 pixels high, these have 64 × 32" in note
 
 
 def test_timm_can_download_with_the_packages_that_are_installed():

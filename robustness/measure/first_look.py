@@ -1,0 +1,105 @@
+"""One look at the answers of every model before the grid: what cannot work is said once, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_prep import ImageSet
+from data_prep.errors import InputError, UsageError, describe_error, is_out_of_memory
+from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.subjects import Subject
+from robustness.measure.time_limit import TimeLimitError, time_limit
+from sdnet_core.augment import to_images
+
+_IMAGES = 4
+_SUM_TOLERANCE = 1e-3
+
+
+def look_at_answers(
+    subjects: Sequence[Subject], images: ImageSet, *, device: torch.device, timeout: float | None = None
+) -> list[str]:
+    """Show a few clean images to every model from elsewhere, at its own λ.
+
+    Args:
+        subjects: the models, on ``device``. Networks of this project are not asked.
+        images: those that are measured.
+        device: where the models are.
+        timeout: seconds after which a model is left to the grid, which gives it up task by task; None for no limit.
+
+    Returns:
+        What a reader of the numbers should know, a sentence each.
+
+    Raises:
+        InputError: a model that raises an error, answers without logits, or with those of another number of images or
+            classes.
+    """
+    pixels = np.asarray(images.pixels[:_IMAGES])
+    notes: list[str] = []
+    for subject in subjects:
+        if not isinstance(subject.network, ForeignClassifier):
+            continue
+        notes += subject.network.notes
+        subject.reset()
+        with suppress(TimeLimitError), time_limit(timeout):
+            logits = _ask(subject, to_images(torch.from_numpy(pixels.copy()).to(device)))
+            if logits is not None:
+                notes += _note_probabilities(subject, logits)
+        subject.reset()
+    return notes
+
+
+def _ask(subject: Subject, images: Tensor) -> Tensor | None:
+    """Logits (N, K) of a few images; None where there is too little memory for them, which the grid deals with."""
+    n, classes, size = len(images), subject.network.num_classes, f"{images.shape[2]} × {images.shape[3]}"
+    try:
+        with torch.no_grad():
+            logits: Tensor = subject.network(images)
+    except TimeLimitError:
+        raise
+    except UsageError as error:
+        raise InputError(f"{subject.name}: {error}") from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            return None
+        raise InputError(
+            f"{subject.name} cannot answer {n} images of 3 channels and {size} pixels: {describe_error(error)}; "
+            f"{_advise(subject.network)}"
+        ) from error
+    if logits.ndim == 2 and len(logits) == n and logits.shape[1] != classes:
+        raise InputError(
+            f"{subject.name} tells {logits.shape[1]} classes apart and the data set has {classes}: measure it on the "
+            "data that it was trained for"
+        )
+    if logits.shape != (n, classes):
+        raise InputError(
+            f"{subject.name} answers {n} images with logits of shape {tuple(logits.shape)}; expected ({n}, {classes}): "
+            "a row for each image, a column for each class"
+        )
+    return logits
+
+
+def _advise(network: nn.Module) -> str:
+    """What may help a model that raises an error on the images."""
+    first = next((it for it in network.modules() if isinstance(it, nn.Conv2d)), None)
+    if first is not None and first.in_channels != 3:
+        return (
+            f"its first convolution takes {first.in_channels} channel{'s' * (first.in_channels != 1)}: make them of "
+            "the three of the image within forward, as images.mean(1, keepdim=True) does for grey"
+        )
+    return "if it wants images of another size, give --input-size; otherwise mend it, or leave it out"
+
+
+def _note_probabilities(subject: Subject, logits: Tensor) -> list[str]:
+    """A note about answers that look like probabilities: ≥ 0, and every row of them sums to 1."""
+    rows = logits.detach().sum(1)
+    if logits.shape[1] < 2 or bool((logits < 0).any()) or bool(((rows - 1).abs() > _SUM_TOLERANCE).any()):
+        return []
+    return [
+        f"{subject.name}: its answers look like probabilities, and logits are expected: accuracies are right, while "
+        "confidences, calibration and the gradients of attacks are those of a second softmax; return their logarithm"
+    ]

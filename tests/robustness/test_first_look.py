@@ -1,0 +1,107 @@
+"""One look before the grid: a model that cannot work is refused once, with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data_prep import load_images
+from data_prep.errors import InputError
+from robustness import run
+from robustness.measure.first_look import look_at_answers
+from robustness.measure.subjects import load_subject
+
+CPU = torch.device("cpu")
+IMAGES = load_images("shapes", split="test").subset(6)
+
+
+def look(model: nn.Module | Callable[[Tensor], object]) -> list[str]:
+    subject = load_subject(model, num_classes=10, device=CPU, name="mine", image_size=(32, 32))
+    return look_at_answers([subject], IMAGES, device=CPU)
+
+
+class Grey(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 10, 32)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.convolution(images).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "mine tells 3 classes apart and the data set has 10"),
+        (lambda x: x.flatten(1)[:1, :10], r"4 images with logits of shape \(1, 10\); expected \(4, 10\)"),
+        (lambda x: x[:, 0, 0, 0], r"logits of shape \(4,\); expected"),
+        (lambda x: None, "mine: the model answers with NoneType, in which there are no logits"),
+        (
+            Grey(),
+            r"answer 4 images of 3 channels and 32 × 32 pixels: .*; its first convolution takes 1 channel: ",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 10)), "another size, give --input-size; otherwise mend it"),
+    ],
+)
+def test_a_model_that_cannot_answer_is_refused_with_what_to_do(model, message):
+    with pytest.raises(InputError, match=message):
+        look(model)
+
+
+def test_probabilities_are_told_from_logits():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    assert look(linear) == []
+    (note,) = look(lambda images: linear(images).softmax(1))
+    assert "mine: its answers look like probabilities" in note
+    assert look(lambda images: linear(images).abs()) == []
+
+
+def test_a_look_leaves_nothing_behind_in_a_model_that_counts():
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            return images.flatten(1)[:, :10]
+
+    look(model := Counting())
+    assert model.calls == 0
+
+
+def test_memory_that_is_short_is_left_to_the_grid():
+    def greedy(images: Tensor) -> Tensor:
+        raise MemoryError
+
+    assert look(greedy) == []
+
+
+def test_a_model_that_hangs_is_left_to_the_grid():
+    def hangs(images: Tensor) -> Tensor:
+        while True:
+            pass
+
+    subject = load_subject(hangs, num_classes=10, device=CPU)
+    assert look_at_answers([subject], IMAGES, device=CPU, timeout=0.2) == []
+
+
+def test_a_run_ends_before_its_grid_and_notes_are_recorded(tmp_path, capsys, without_figures):
+    (tmp_path / "mymodel.py").write_text(
+        "from torch import nn\n"
+        "def few():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 3))\n"
+        "def soft():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10), nn.Softmax(1))\n"
+    )
+    options = ["--suite", "demo", "--corruptions", "contrast", "--severities", "1", "--n", "4", "--out"]
+    few, soft = (f"{tmp_path}/mymodel.py:{name}" for name in ("few", "soft"))
+    with pytest.raises(InputError, match=r"mymodel.py:few tells 3 classes apart and the data set has 10"):
+        run.main([*options, str(tmp_path / "run"), "--models", f"resnet18-shapes,{few}"])
+    assert not (tmp_path / "run").exists()
+    assert run.main([*options, str(tmp_path / "run"), "--models", f"resnet18-shapes,{soft}"]) == 0
+    assert "note: mymodel.py:soft: its answers look like probabilities" in capsys.readouterr().err
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert any("look like probabilities" in event for event in record["events"])
