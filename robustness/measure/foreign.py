@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from data_prep.errors import InputError
 from robustness.measure.guest import Guest
@@ -42,6 +43,7 @@ class ForeignClassifier(nn.Module):
         differentiable: whether gradients reach the images.
         notes: what a reader of the numbers should know, a sentence each.
         world: in which it was loaded, and is called; a new one if it is None.
+        enlarge_to: pixels that the short side of every image gets before the model sees it, bilinear; None leaves it.
     """
 
     has_code = False
@@ -59,8 +61,10 @@ class ForeignClassifier(nn.Module):
         differentiable: bool = True,
         notes: tuple[str, ...] = (),
         world: World | None = None,
+        enlarge_to: int | None = None,
     ) -> None:
         super().__init__()
+        self.enlarge_to = enlarge_to
         model = as_module(model)
         self.model, self.num_classes, self.origin, self.input_size = model, num_classes, origin, input_size
         self.content, self.differentiable, self.notes = content, differentiable, notes
@@ -92,10 +96,16 @@ class ForeignClassifier(nn.Module):
         """
         if lam is not None and not self.has_lam:
             raise InputError(f"{self.origin} has no λ; got lam={lam}")
-        x = self.normalise(images.contiguous()).to(self.dtype)
+        x = self.normalise(self._enlarge(images).contiguous()).to(self.dtype)
         if self.lam is None:
             return self.guest.ask(x)
         return self.guest.ask(x, lam=check_lam(self.lam if lam is None else lam, len(images)))
+
+    def _enlarge(self, images: Tensor) -> Tensor:
+        if self.enlarge_to is None:
+            return images
+        size = find_enlarged((images.shape[2], images.shape[3]), self.enlarge_to)
+        return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
     def reset(self, *, chance: bool = True) -> None:
         """Undo what the calls since the first one of this method have changed: see :meth:`Guest.reset`."""
@@ -104,7 +114,15 @@ class ForeignClassifier(nn.Module):
     def describe(self) -> dict[str, Any]:
         """What decides the answers beside the weights; JSON values."""
         content = {"file": self.content} if self.content else {}
-        return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes, **content}
+        enlarged = {"enlarged_to": self.enlarge_to} if self.enlarge_to else {}
+        return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes, **content, **enlarged}
+
+
+def find_enlarged(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width of an image of height and width ``size`` whose short side becomes ``side``."""
+    height, width = size
+    short = min(height, width)
+    return round(height * side / short), round(width * side / short)
 
 
 Loader = Callable[[Address, Wanted], Loaded]
@@ -124,6 +142,7 @@ def load_foreign(
     num_classes: int,
     classes: tuple[str, ...] = (),
     image_size: tuple[int, int] | None = None,
+    enlarge_to: int | None = None,
 ) -> ForeignClassifier | Network:
     """Load a model that the project has not built (docs/benchmark-your-model.md lists what there is).
 
@@ -132,6 +151,7 @@ def load_foreign(
         num_classes: of the data set.
         classes: names of its classes in the order of the labels, if they are known.
         image_size: height and width of its images, if they are known.
+        enlarge_to: pixels that the short side of every image gets before the model sees it; None leaves it.
 
     Returns:
         The model, in eval mode on the CPU; a network of this project, where a function returns one, is that network.
@@ -142,10 +162,11 @@ def load_foreign(
     """
     address = parse_address(given)
     assert address is not None, f"{given} is a model of this project"
-    wanted = Wanted(num_classes=num_classes, classes=classes, image_size=image_size)
+    seen = image_size if image_size is None or enlarge_to is None else find_enlarged(image_size, enlarge_to)
+    wanted = Wanted(num_classes=num_classes, classes=classes, image_size=seen)
     loaded = _LOADERS[address.source](address, wanted)
     origin = f"{address.title} ({loaded.version})" if loaded.version else address.title
-    return _wrap(origin, loaded, wanted)
+    return _wrap(origin, loaded, wanted, image_size, enlarge_to)
 
 
 def wrap_model(
@@ -154,6 +175,7 @@ def wrap_model(
     *,
     num_classes: int,
     image_size: tuple[int, int] | None = None,
+    enlarge_to: int | None = None,
 ) -> ForeignClassifier | Network:
     """Put a module, or a function images → logits, behind the calls that the harness makes.
 
@@ -163,21 +185,28 @@ def wrap_model(
         num_classes: K of the data set.
         image_size: height and width of its images; needed by a model with layers that take their size from the first
             images.
+        enlarge_to: pixels that the short side of every image gets before the model sees it; None leaves it.
 
     Raises:
         InputError: it cannot be called, or its knob has no value of training.
     """
     if not callable(model):
         raise InputError(f"{name} must be a torch.nn.Module or a function; got {type(model).__name__}")
-    return _wrap(name, Loaded(model=as_module(model)), Wanted(num_classes=num_classes, image_size=image_size))
+    wanted = Wanted(num_classes=num_classes, image_size=image_size)
+    return _wrap(name, Loaded(model=as_module(model)), wanted, image_size, enlarge_to)
 
 
-def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Network:
+def _wrap(
+    origin: str, loaded: Loaded, wanted: Wanted, image_size: tuple[int, int] | None, enlarge_to: int | None
+) -> ForeignClassifier | Network:
     if isinstance(loaded.model, Network):
+        if enlarge_to is not None:
+            raise InputError(f"{origin} is a network of this project, which takes images as they are: no --input-size")
         return loaded.model.eval()
     fields = {name: value for name, value in vars(loaded).items() if name not in ("model", "version")}
-    classifier = ForeignClassifier(loaded.model, num_classes=wanted.num_classes, origin=origin, **fields)
-    _fill_lazy(classifier, wanted.image_size)
+    fields |= {"num_classes": wanted.num_classes, "enlarge_to": enlarge_to}
+    classifier = ForeignClassifier(loaded.model, origin=origin, **fields)
+    _fill_lazy(classifier, image_size)
     return classifier
 
 

@@ -85,6 +85,7 @@ def load_subject(
     name: str | None = None,
     classes: tuple[str, ...] = (),
     image_size: tuple[int, int] | None = None,
+    enlarge_to: int | None = None,
 ) -> Subject:
     """Load or wrap one model (see :func:`load_subjects`), with its residual law where it has one.
 
@@ -96,6 +97,8 @@ def load_subject(
         name: what tables call it; default: what was written, or what kind of object it is.
         classes: names of the classes of the data in the order of the labels, if they are known.
         image_size: height and width of the images, if they are known.
+        enlarge_to: pixels that the short side of every image gets before the model sees it, after any corruption, for
+            models from elsewhere; None leaves it.
 
     Raises:
         PrerequisiteError: no such model, or a package or a file that it needs is missing.
@@ -104,14 +107,17 @@ def load_subject(
     accuracy: dict[str, Any] = {}
     law_of: str | None = None
     network: Classifier
+    size: dict[str, Any] = {"image_size": image_size, "enlarge_to": enlarge_to}
     if not isinstance(given, str):
         title = name or _name_object(given)
-        network = wrap_model(title, given, num_classes=num_classes, image_size=image_size)
+        network = wrap_model(title, given, num_classes=num_classes, **size)
     elif is_foreign(given):
         title = name or name_of(given)
-        network = load_foreign(given, num_classes=num_classes, classes=classes, image_size=image_size)
+        network = load_foreign(given, num_classes=num_classes, classes=classes, **size)
     else:
         title, law_of = name or name_of(given), given
+        if enlarge_to is not None:
+            raise InputError(f"{title} is a network of this project, which takes images as they are: no --input-size")
         _check_classes(given, read_card(given).config.num_classes, num_classes)
         network, accuracy = load_model(given), read_card(given).accuracy
     _check_classes(title, network.num_classes, num_classes)
@@ -133,6 +139,7 @@ def load_subjects(
     speed: str = "exact",
     classes: tuple[str, ...] = (),
     image_size: tuple[int, int] | None = None,
+    enlarge_to: int | None = None,
 ) -> list[Subject]:
     """Load every one of ``models`` onto ``device``, with its residual law where it has one.
 
@@ -144,6 +151,7 @@ def load_subjects(
         speed: ``"exact"`` or ``"fast"``.
         classes: names of the classes.
         image_size: height and width of the images.
+        enlarge_to: pixels of the short side that the models see.
 
     Raises:
         PrerequisiteError: no such model.
@@ -151,7 +159,7 @@ def load_subjects(
             to other weights.
     """
     named = models if isinstance(models, Mapping) else _name_models(models)
-    options: dict[str, Any] = {"classes": classes, "image_size": image_size}
+    options: dict[str, Any] = {"classes": classes, "image_size": image_size, "enlarge_to": enlarge_to}
     return [
         load_subject(given, num_classes=num_classes, device=device, speed=speed, name=name, **options)
         for name, given in named.items()

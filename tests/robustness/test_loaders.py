@@ -478,6 +478,24 @@ def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
         load_subjects([paths[0], paths[0]], **OPTIONS)
 
 
+def test_images_are_enlarged_for_a_model_after_whatever_was_done_to_them():
+    """Gradients come back in the size of the data, and the identity says so."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+    subject = load_subject(model, enlarge_to=16, **OPTIONS)
+    large = nn.functional.interpolate(IMAGES, (16, 16), mode="bilinear", antialias=True)
+    torch.testing.assert_close(subject.network(IMAGES), model(large))
+    images = IMAGES.clone().requires_grad_()
+    assert torch.autograd.grad(subject.network(images).sum(), images)[0].shape == IMAGES.shape
+    assert subject.identity()["enlarged_to"] == 16
+    assert "enlarged_to" not in load_subject(make(), **OPTIONS).identity()
+    wide = wrap_model("m", lambda images: images.flatten(1)[:, : images.shape[3]], num_classes=24, enlarge_to=12)
+    assert wide(torch.rand(2, 3, 8, 16)).shape == (2, 24)
+    lazy = load_subject(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), enlarge_to=16, **OPTIONS)
+    assert lazy.network.model[1].in_features == 768
+    with pytest.raises(InputError, match="takes images as they are: no --input-size"):
+        load_subject("resnet18-shapes", num_classes=10, device=CPU, enlarge_to=64)
+
+
 def test_what_was_loaded_can_be_sent_to_another_process():
     import pickle
 

@@ -152,7 +152,7 @@ def test_files_that_are_none_and_inputs_that_are_no_images_are_refused(tmp_path)
 def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch, package):
     path = write_graph(tmp_path / "net.onnx", "GlobalAveragePool")
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(PrerequisiteError, match=rf"needs the package {package} .*: pip install 'sdnet-robustness\[mod"):
+    with pytest.raises(PrerequisiteError, match=rf"needs the package {package} .*, pip install '.\[models"):
         load_foreign(str(path), num_classes=10)
 
 
@@ -160,4 +160,4 @@ def test_without_onnx2torch_a_model_runs_in_onnxruntime(tmp_path, monkeypatch):
     path = write_graph(tmp_path / "net.onnx", "GlobalAveragePool")
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
     model = load_foreign(str(path), num_classes=10)
-    assert "the package onnx2torch is not installed: pip install" in model.notes[0]
+    assert "the package onnx2torch is not installed: in the project's folder, pip install" in model.notes[0]

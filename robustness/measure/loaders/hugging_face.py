@@ -62,7 +62,7 @@ def load_folder(address: Address, wanted: Wanted) -> Loaded:
             transformers = importlib.import_module("transformers")
         except ImportError as error:
             raise PrerequisiteError(
-                f"{given} needs the package transformers ({error}): pip install 'sdnet-robustness[models]'"
+                f"{given} needs the package transformers ({error}): in the project's folder, pip install '.[models]'"
             ) from error
         model = _read_model(transformers, folder, given)
     check_classes(given, int(model.config.num_labels), wanted)

@@ -113,7 +113,7 @@ def import_timm(given: str) -> ModuleType:
             return importlib.import_module("timm")
     except ImportError as error:
         raise PrerequisiteError(
-            f"{given} needs the package timm ({error}): pip install 'sdnet-robustness[models]'"
+            f"{given} needs the package timm ({error}): in the project's folder, pip install '.[models]'"
         ) from error
 
 

@@ -149,7 +149,7 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
                 with torch.no_grad():
                     output = converted(given)
         except ImportError:
-            return None, "the package onnx2torch is not installed: pip install 'sdnet-robustness[models]'"
+            return None, "the package onnx2torch is not installed: in the project's folder, pip install '.[models]'"
         except Exception as error:  # an operation that the package does not know, in one of many ways
             reason = reason or f"onnx2torch cannot convert it: {describe_error(error)}"
             continue
@@ -193,5 +193,5 @@ def import_package(name: str, path: Path) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise PrerequisiteError(
-            f"{path} needs the package {name} ({error}): pip install 'sdnet-robustness[models]'"
+            f"{path} needs the package {name} ({error}): in the project's folder, pip install '.[models]'"
         ) from error
