@@ -21,6 +21,7 @@ from data_prep.files import replacing
 from robustness.measure.cells import AttackTask
 from robustness.measure.executors import JobAttempt, Workplace
 from robustness.measure.jobs import Job, Result
+from robustness.measure.loaders.functions import list_own_modules
 from robustness.measure.ray_worker import Arrival, Delivery, Plan, measure_remotely
 from robustness.measure.worker import OutOfMemory
 
@@ -91,10 +92,17 @@ def _connected(address: str | None) -> Iterator[None]:
         raise PrerequisiteError(f"Ray cannot be reached at {given or 'this machine'}: {_first_line(error)}") from error
     # A memory-mapped array travels as a plain one: only those are shared by the processes of a node.
     ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)
+    send_own_modules()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def send_own_modules() -> None:
+    """Let the code of files that models came from travel with the models: no other machine can import it by name."""
+    for module in list_own_modules().values():
+        ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _check_address(address: str) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
-from robustness.measure.foreign import ForeignClassifier, load_foreign, wrap_model
+from robustness.measure.foreign import ForeignClassifier, load_foreign, runs_code, wrap_model
 from robustness.measure.subjects import load_subject, load_subjects
 from sdnet_core import Network, load_model, weights_fingerprint
 
@@ -494,6 +494,36 @@ def test_images_are_enlarged_for_a_model_after_whatever_was_done_to_them():
     assert lazy.network.model[1].in_features == 768
     with pytest.raises(InputError, match="takes images as they are: no --input-size"):
         load_subject("resnet18-shapes", num_classes=10, device=CPU, enlarge_to=64)
+
+
+def test_a_model_of_a_file_travels_with_its_code(write, monkeypatch):
+    """To a machine that has neither the file nor what lies beside it."""
+    cloudpickle = pytest.importorskip("ray.cloudpickle", reason="Ray is not installed: pip install ray")
+    from robustness.measure.loaders.functions import list_own_modules
+    from robustness.measure.ray_executor import send_own_modules
+
+    write("part.py", "from torch import nn\n\nclass Part(nn.Linear):\n    pass\n")
+    path = write("travels.py", "from part import Part\n" + BUILDER.replace("nn.Linear", "Part"))
+    network = load_subject(f"{path}:wrapped", **OPTIONS).network
+    send_own_modules()
+    sent = cloudpickle.dumps(network)
+    for name in list_own_modules():
+        monkeypatch.delitem(sys.modules, name)
+    torch.testing.assert_close(cloudpickle.loads(sent)(IMAGES), network(IMAGES))
+
+
+@pytest.mark.parametrize("given", ["m:f", "a/m.py:f", "m.py:f@w.pth", "net.pt", "net.pt2", "net.pth"])
+def test_programs_run_code_and_weights_do_not(given):
+    assert runs_code(given)
+    for other in (
+        "torchvision:resnet18@w.pth",
+        "timm:a@w.pth",
+        "hf:folder",
+        "net.onnx",
+        "a.safetensors",
+        "resnet18-shapes",
+    ):
+        assert not runs_code(other)
 
 
 def test_what_was_loaded_can_be_sent_to_another_process():

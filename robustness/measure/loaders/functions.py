@@ -23,6 +23,7 @@ from robustness.measure.wrappers import as_module
 
 _FOLDERS: list[Path] = []
 """Folders of files that models came from: the modules beside one file are not those beside another."""
+_OURS = ("robustness", "sdnet_core", "data_prep")
 
 
 def load_function(address: Address, wanted: Wanted) -> Loaded:  # noqa: ARG001
@@ -109,11 +110,21 @@ def _import_file(path: Path) -> ModuleType:
 def _forget_namesakes(folder: Path) -> None:
     """Let a module beside this file be imported from here, where one of its name was imported from another folder."""
     beside = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
-    for name, module in list(sys.modules.items()):
-        place = getattr(module, "__file__", None)
-        if name.partition(".")[0] in beside and place and any(Path(place).is_relative_to(it) for it in _FOLDERS):
+    for name in list_own_modules():
+        if name.partition(".")[0] in beside:
             del sys.modules[name]
-    _FOLDERS.append(folder)
+    if folder not in _FOLDERS:
+        _FOLDERS.append(folder)
+
+
+def list_own_modules() -> dict[str, ModuleType]:
+    """The modules that lie beside the files of functions, those files included, by their names."""
+    found: dict[str, ModuleType] = {}
+    for name, module in list(sys.modules.items()):
+        place = Path(getattr(module, "__file__", None) or "/")
+        if name.partition(".")[0] not in _OURS and "site-packages" not in place.parts:
+            found |= {name: module} if any(place.is_relative_to(folder) for folder in _FOLDERS) else {}
+    return found
 
 
 @contextmanager
