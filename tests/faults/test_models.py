@@ -20,8 +20,8 @@ REASONS = {
     "raises_os_error": "OSError: [Errno 5] Input/output error: '/its/own/file'",
     "has_a_class_too_few": "EvaluationError: logits of shape (20, 9) for 20 images of 10 classes",
     "forgets_the_batch": "EvaluationError: logits of shape (1, 10) for 20 images of 10 classes",
-    "answers_without_a_tensor": "the model answers with NoneType, in which there are no logits (N, 10): return them as a "
-    "tensor, as .logits or under the key logits",
+    "answers_without_a_tensor": "the model answers with NoneType, in which there are no logits (N, 10): return them as "
+    "a tensor, as .logits or under the key logits",
     "is_nan_at_half": "EvaluationError: the logits of 20 of 20 images are not finite at λ = 0.5",
 }
 """What is said of each of the ``faulty_models``."""
