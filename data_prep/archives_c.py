@@ -83,11 +83,16 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
     name: a key of ``FOLDERS``, or the path of a folder of any -C archive, known by its layout.
-    Raises: InputError for another ``name``, for a folder that is no -C archive, and for a generated set under the
-        official name.
+    Raises: InputError for another ``name``, for a folder that is no -C archive, and for a generated set in the place of
+        an official one.
     """
     if name not in FOLDERS:
         if Path(name).is_dir():
+            if (Path(name) / MANIFEST_FILE).is_file():
+                raise InputError(
+                    f"expected official files in {name}, got a set that was generated here, as its {MANIFEST_FILE} "
+                    "says; leave the archive out: a run makes the same corruptions itself and says so"
+                )
             return open_archive_c(Path(name))
         raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}) or its folder, got {name!r}; check the name")
     folder = Path(data_dir) / FOLDERS[name]

@@ -10,7 +10,7 @@ from data_prep.archives_c import FOLDERS, expected_corruptions, find_archive_c
 from data_prep.cifar import RELEASES, find_release
 from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError
-from data_prep.generate import GENERATED, generated_folder, read_manifest
+from data_prep.generate import generated_folder, generated_sets, read_manifest
 from data_prep.shapes import SPLIT_SIZES
 from data_prep.shifts import SHIFTS, find_shifts
 from data_prep.sources import how_to_get, import_command, imported_names, unimported_trees
@@ -103,7 +103,7 @@ def _corrupted(data_dir: Path) -> Iterator[Entry]:
 
 
 def _generated(data_dir: Path) -> Iterator[Entry]:
-    for name, archive in GENERATED.items():
+    for name, archive in generated_sets(data_dir).items():
         folder = generated_folder(archive, data_dir)
         try:
             manifest = read_manifest(folder)
@@ -111,7 +111,7 @@ def _generated(data_dir: Path) -> Iterator[Entry]:
             yield Entry(name, "generated", "damaged", str(error), _size(folder))
             continue
         if manifest is not None:
-            holds = f"{_number(CifarC(folder).corruptions())} of {manifest.n:,} images, from {manifest.title}"
+            holds = f"{_number(CifarC(folder, None).corruptions())} of {manifest.n:,} images, from {manifest.title}"
             yield Entry(name, "generated", holds, str(folder), _size(folder))
 
 

@@ -23,15 +23,15 @@ from data_prep.corruptions import N_SEVERITIES, expand_names, parameters
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError, check_seed
 from data_prep.fields import check_fields
-from data_prep.files import replacing
+from data_prep.files import as_file_name, replacing
 from data_prep.imageset import ImageSet
 from data_prep.sources import load_images
 
 SOURCES = {"cifar10c": "cifar10", "cifar100c": "cifar100"}
-GENERATED = {f"{name}-generated": name for name in SOURCES}
-"""What ``list`` and ``verify`` call the generated sets, and the archives that they stand for."""
-PROFILE = "cifar"
-IMAGE_SHAPE = (32, 32, 3)
+"""Archives that are generated under their own name; of any other data set ``NAME`` the set is ``NAME-C-generated``."""
+CIFAR_SHAPE = (32, 32, 3)
+LARGEST_CIFAR_SIDE = 64
+"""Images of more pixels a side get ImageNet-C's parameters, as in a run."""
 BLOCK_IMAGES = 1000
 SCHEMA_VERSION = 1
 
@@ -41,7 +41,7 @@ class Manifest:
     """What ``manifest.json`` says.
 
     archive: name of its folder. title, fingerprint: of the clean images, as in ``ImageSet``. n: how many.
-    seed: of the corruptions.
+    seed: of the corruptions. split: of the data set. profile: the table of the parameters.
     files: per file that is whole, its ``sha256`` and, for a corruption, the ``parameters`` of each severity.
     """
 
@@ -52,6 +52,8 @@ class Manifest:
     seed: int
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    split: str = "test"
+    profile: str = "cifar"
 
     def write(self, folder: Path) -> None:
         """Replace the manifest in ``folder`` by this one."""
@@ -63,6 +65,7 @@ def generate_archive_c(
     name: str,
     *,
     data_dir: Path = Path("data"),
+    split: str | None = None,
     corruptions: Sequence[str] = ("all",),
     n: int | None = None,
     seed: int = 0,
@@ -73,8 +76,10 @@ def generate_archive_c(
 
     A run that was stopped goes on with the corruption that it was at. Two at once in one folder disturb each other.
 
-    name: "cifar10c" or "cifar100c". corruptions: names, or groups of ``corruption_names``. n: images, drawn as by
-        ``ImageSet.subset``, all if left out; their noise is what they have in the full set. seed: of the corruptions.
+    name: "cifar10c", "cifar100c", or any data set, by its name or path as in ``load_images``.
+    split: None for the one that ``load_images`` chooses. corruptions: names, or groups of ``corruption_names``.
+    n: images, drawn as by ``ImageSet.subset``, all if left out; their noise is what they have in the full set.
+    seed: of the corruptions.
     device: "cpu" or "cuda", where to compute. progress: show a bar.
     Returns: the folder.
     Raises: InputError for unknown names, a seed out of range, images of another size and a folder that holds another
@@ -84,23 +89,24 @@ def generate_archive_c(
 
     from data_prep.corruptions import corrupt
 
-    if name not in SOURCES:
-        raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}), got {name!r}")
+    if name in FOLDERS and name not in SOURCES:
+        raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}) or a data set, got {name!r}")
     check_seed(seed)
     if device == "cuda" and not torch.cuda.is_available():
         raise PrerequisiteError("expected a CUDA device, got none; leave --device out to use the CPU")
     names = expand_names(corruptions)
-    images = load_images(SOURCES[name], "test", data_dir)
+    images = load_images(SOURCES.get(name, name), split, data_dir)
     images = images if n is None else images.subset(n)
-    if images.pixels.shape[1:] != IMAGE_SHAPE:
+    profile = "imagenet" if max(images.pixels.shape[1:3]) > LARGEST_CIFAR_SIDE else "cifar"
+    if name in SOURCES and images.pixels.shape[1:] != CIFAR_SHAPE:
         raise InputError(
             f"expected {images.name} as 32 x 32 images, got {images.pixels.shape[1:3]}; import it at 32 x 32"
         )
     for corruption in names:  # what cannot work fails now, not after an hour
-        corrupt(images.pixels[:1], corruption, severity=1, profile=PROFILE)
+        corrupt(images.pixels[:1], corruption, severity=1, profile=profile)
 
-    folder = generated_folder(name, data_dir)
-    manifest = _open_manifest(folder, images, seed)
+    folder = generated_folder(name if name in SOURCES else as_file_name(images.name), data_dir)
+    manifest = _open_manifest(folder, images, seed, profile)
     for stale in folder.glob(".writing-*"):
         shutil.rmtree(stale, ignore_errors=True)
     missing = [corruption for corruption in names if not _is_whole(folder, corruption, manifest)]
@@ -110,17 +116,28 @@ def generate_archive_c(
     with tqdm(total=len(missing) * N_SEVERITIES * len(images), unit=" images", disable=not progress) as bar:
         for corruption in missing:
             bar.set_description(corruption)
-            blocks = _corrupted_blocks(images, corruption, seed, device, bar.update)
-            shape = (N_SEVERITIES * len(images), *IMAGE_SHAPE)
+            blocks = _corrupted_blocks(images, corruption, profile, seed, device, bar.update)
+            shape = (N_SEVERITIES * len(images), *images.pixels.shape[1:])
             digest = _write_array(folder / f"{corruption}.npy", shape, np.dtype(np.uint8), blocks)
-            manifest.files[f"{corruption}.npy"] = {"sha256": digest, "parameters": _parameters(corruption)}
+            manifest.files[f"{corruption}.npy"] = {"sha256": digest, "parameters": _parameters(corruption, profile)}
             manifest.write(folder)
     return folder
 
 
 def generated_folder(name: str, data_dir: Path) -> Path:
-    """Where the generated ``"cifar10c"`` or ``"cifar100c"`` lies or would lie."""
-    return data_dir / f"{FOLDERS[name]}-generated"
+    """Where the generated ``"cifar10c"``, or that of any data set, lies or would lie."""
+    return data_dir / f"{FOLDERS.get(name, f'{name}-C')}-generated"
+
+
+def generated_sets(data_dir: Path) -> dict[str, str]:
+    """List the generated sets in ``data_dir``: of what ``verify`` calls them, what ``generate`` does."""
+    own_names = {generated_folder(name, data_dir).name: name for name in SOURCES}
+    found = {}
+    for path in sorted(data_dir.glob(f"*-C-generated/{MANIFEST_FILE}")):
+        folder = path.parent.name
+        name = own_names.get(folder, folder.removesuffix("-C-generated"))
+        found[f"{name}-generated" if folder in own_names else folder] = name
+    return found
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -138,16 +155,17 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
 
 
-def _open_manifest(folder: Path, images: ImageSet, seed: int) -> Manifest:
+def _open_manifest(folder: Path, images: ImageSet, seed: int, profile: str) -> Manifest:
     """Read the manifest of the set that is to be continued, or begin one."""
     wanted = Manifest(folder.name, images.title, images.fingerprint, len(images), seed)
+    wanted.split, wanted.profile = images.split, profile
     found = read_manifest(folder)
     if found is None:
         if any(folder.glob("*.npy")):
             raise InputError(f"expected an empty folder or a {MANIFEST_FILE} in {folder}; move its files away")
         return wanted
     path = folder / MANIFEST_FILE
-    for key in ("schema_version", "archive", "title", "n", "seed", "fingerprint"):
+    for key in ("schema_version", "archive", "title", "split", "n", "seed", "profile", "fingerprint"):
         expected, got = getattr(wanted, key), getattr(found, key)
         if expected != got:
             raise InputError(
@@ -160,17 +178,17 @@ def _is_whole(folder: Path, corruption: str, manifest: Manifest) -> bool:
     """Whether the file of a corruption is there, unchanged, and made as it would be made today."""
     path = folder / f"{corruption}.npy"
     entry = manifest.files.get(path.name)
-    if entry is None or entry.get("parameters") != _parameters(corruption) or not path.is_file():
+    if entry is None or entry.get("parameters") != _parameters(corruption, manifest.profile) or not path.is_file():
         return False
     return bool(digest_of(path, "sha256") == entry["sha256"])
 
 
-def _parameters(corruption: str) -> list[dict[str, object]]:
-    return [parameters(corruption, severity, PROFILE) for severity in range(1, N_SEVERITIES + 1)]
+def _parameters(corruption: str, profile: str) -> list[dict[str, object]]:
+    return [parameters(corruption, severity, profile) for severity in range(1, N_SEVERITIES + 1)]
 
 
 def _corrupted_blocks(
-    images: ImageSet, corruption: str, seed: int, device: str, advance: Callable[[int], object]
+    images: ImageSet, corruption: str, profile: str, seed: int, device: str, advance: Callable[[int], object]
 ) -> Iterator[bytes]:
     """Yield the pixels of all severities, a block of images at a time."""
     import torch
@@ -182,7 +200,7 @@ def _corrupted_blocks(
             block = slice(start, start + BLOCK_IMAGES)
             pixels = torch.from_numpy(np.array(images.pixels[block])).to(device)
             indices = images.indices[block]
-            corrupted = corrupt(pixels, corruption, severity=severity, profile=PROFILE, seed=seed, indices=indices)
+            corrupted = corrupt(pixels, corruption, severity=severity, profile=profile, seed=seed, indices=indices)
             yield corrupted.cpu().numpy().tobytes()
             advance(len(pixels))
 

@@ -11,7 +11,7 @@ from data_prep.cifar_c import CifarC
 from data_prep.corruptions import N_SEVERITIES
 from data_prep.disk import digest_of
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.generate import GENERATED, generated_folder, read_manifest
+from data_prep.generate import SOURCES, generated_folder, generated_sets, read_manifest
 from data_prep.sources import command_line, how_to_get, load_images, split_sizes
 from data_prep.store import read_record
 
@@ -28,7 +28,10 @@ def verify_data(name: str, data_dir: Path) -> Iterator[str]:
     """
     if name in FOLDERS:
         return _verify_archive_c(name, data_dir)
-    return _verify_generated(name, data_dir) if name in GENERATED else _verify_splits(name, data_dir)
+    generated = {f"{known}-generated": known for known in SOURCES} | generated_sets(data_dir)
+    if name in generated:
+        return _verify_generated(name, generated[name], data_dir)
+    return _verify_splits(name, data_dir)
 
 
 def _verify_splits(name: str, data_dir: Path) -> Iterator[str]:
@@ -52,10 +55,10 @@ def _verify_archive_c(name: str, data_dir: Path) -> Iterator[str]:
         yield f"{name} {corruption}: {N_SEVERITIES} x {count:,} images"
 
 
-def _verify_generated(name: str, data_dir: Path) -> Iterator[str]:
-    archive = CifarC(generated_folder(GENERATED[name], data_dir))
+def _verify_generated(name: str, source: str, data_dir: Path) -> Iterator[str]:
+    archive = CifarC(generated_folder(source, data_dir), None)
     manifest = read_manifest(archive.folder)
-    command = command_line("generate", GENERATED[name], data_dir=data_dir)
+    command = command_line("generate", source, data_dir=data_dir)
     if manifest is None:
         raise PrerequisiteError(f"expected a generated set in {archive.folder}, got none; run: {command}")
     if unknown := {f"{corruption}.npy" for corruption in archive.corruptions()} - manifest.files.keys():

@@ -14,14 +14,21 @@ EXAMPLES = """\
 examples:
   python -m data_prep generate cifar10c
   python -m data_prep generate cifar10c --corruptions noise,fog --n 1000
+  python -m data_prep generate pets --split val --corruptions standard
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``generate``."""
     add = parser.add_argument
-    add("name", help=f"{' or '.join(SOURCES)}; goes to a folder that ends in -generated, never to that of the archive")
+    names = ", ".join(SOURCES)
+    add(
+        "name",
+        help=f"{names}, or a data set or folder of your own; goes to a folder that ends in -generated, never to that of "
+        "an archive",
+    )
     add_data_dir(parser)
+    add("--split", metavar="NAME", help="of a data set of your own (default: test, else one for validation)")
     add(
         "--corruptions",
         metavar="A,B",
@@ -35,11 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate what is missing and say where it is."""
-    if arguments.n is not None and arguments.n < OFFICIAL_IMAGES:
+    if arguments.name in SOURCES and arguments.n is not None and arguments.n < OFFICIAL_IMAGES:
         print(f"RobustBench cannot read a set of {arguments.n:,}: it wants all {OFFICIAL_IMAGES:,} images per severity")
     folder = generate_archive_c(
         arguments.name,
         data_dir=arguments.data_dir,
+        split=arguments.split,
         corruptions=parse_names(arguments.corruptions),
         n=arguments.n,
         seed=arguments.seed,

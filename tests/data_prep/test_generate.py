@@ -11,6 +11,7 @@ import torch
 
 from data_prep import generate
 from data_prep.__main__ import main
+from data_prep.archives_c import find_archive_c
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corrupt, corruption_names, parameters, registry
 from data_prep.disk import digest_of
@@ -164,6 +165,8 @@ def test_what_cannot_work_fails_before_anything_is_written(
 ) -> None:
     with pytest.raises(InputError, match="expected an archive to generate"):
         generate_archive_c("imagenetc", data_dir=data_dir)
+    folder = generate_archive_c(str(tmp_path / "pets-tree"), data_dir=data_dir, corruptions=("contrast",))
+    assert folder == data_dir / "pets-tree-C-generated"
     with pytest.raises(InputError, match="did you mean fog"):
         generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("fgo",))
     with pytest.raises(PrerequisiteError, match="cifar100"):
@@ -197,3 +200,32 @@ def test_command_line(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert sorted(path.stem for path in folder.glob("[!l]*.npy")) == sorted(corruption_names("digital"))
     assert main([*words, "--corruptions", "digitl"]) == EXIT_BAD_INPUT
     assert "did you mean digital" in capsys.readouterr().err
+
+
+def test_any_data_set_is_generated_under_its_own_name(
+    make_tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ImageNet-C's parameters above 64 pixels a side, in the same layout, and never taken for official files."""
+    data_dir = tmp_path / "data"
+    for name, size in (("pets", (40, 36)), ("photos", (70, 66))):
+        import_tree(make_tree(f"{name}-tree", size=size, train=1, val=2), name=name, data_dir=data_dir)
+        words = ["generate", name, "--corruptions", "contrast", "--data-dir", str(data_dir)]
+        assert main(words) == EXIT_DONE
+        clean = load_images(name, "val", data_dir)
+        folder = data_dir / f"{name}-C-generated"
+        profile = "cifar" if name == "pets" else "imagenet"
+        expected = corrupt(clean.pixels, "contrast", severity=4, profile=profile)
+        np.testing.assert_array_equal(CifarC(folder, None).load("contrast", 4)[0], expected)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert (manifest["split"], manifest["profile"], manifest["n"]) == ("val", profile, 4)
+        assert main(["verify", f"{name}-C-generated", "--data-dir", str(data_dir)]) == EXIT_DONE
+        with pytest.raises(InputError, match=r"got a set that was generated here.*; leave the archive out"):
+            find_archive_c(str(folder), data_dir)
+    main(["list", "--data-dir", str(data_dir)])
+    assert "pets-C-generated" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"expected split train in .*, got val; remove"):
+        generate_archive_c("pets", data_dir=data_dir, split="train", corruptions=("contrast",), n=2)
+    with pytest.raises(InputError, match=r"expected an archive to generate \(cifar10c, cifar100c\) or a data set"):
+        generate_archive_c("imagenetc", data_dir=data_dir)
+    folder = generate_archive_c(str(tmp_path / "pets-tree"), data_dir=data_dir, corruptions=("contrast",))
+    assert folder == data_dir / "pets-tree-C-generated"
