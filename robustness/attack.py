@@ -9,33 +9,14 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
+from robustness.attack_kinds import kind_of
 from robustness.grids import LARGEST_EPS, read_eps
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 THREATS = ("whitebox", "transfer", "adaptive")
 """Threat models: what the attacker knows of λ. See :mod:`robustness.analysis.attacks`."""
-AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
-AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
-PGD_LOSSES = ("ce", "margin", "dlr", "targeted")
-PGD_VERSION = 2
-"""Raised whenever a step of this project's PGD changes; outcomes of older ones then no longer count as done."""
-SCALE_FREE_LIBRARY_ATTACKS = {
-    *("FGSM", "FFGSM", "RFGSM", "BIM", "PGD", "PGDL2", "APGD", "APGDT", "UPGD", "TPGD"),
-    *("MIFGSM", "NIFGSM", "DIFGSM", "TIFGSM", "PIFGSM", "PIFGSMPP"),
-}
-"""Attacks of torchattacks that use a gradient by its sign or direction only: they are shown gradients of one scale."""
-REPAIRED_LIBRARY_ATTACKS = {*SCALE_FREE_LIBRARY_ATTACKS, "EOTPGD", "PGDRS", "PGDRSL2", "SINIFGSM", "VMIFGSM", "VNIFGSM"}
-"""Attacks of torchattacks whose loss stays the same when a constant is added to all logits, so that its gradient can be
-repaired where float32 rounds 1 − p to 0."""
-_LIBRARY_VERSION = 2
-"""Raised whenever what they are shown changes."""
-_APGD_STEPS, _USUAL_STEPS = 100, 10
 _ROUNDING = 1e-6
 _COMMON_KEYS = {"name", "norm", "eps", "label", "batch_size"}
-_KEYS = {
-    "pgd": {"steps", "step_size", "restarts", "random_start", "losses", "targets"},
-    "autoattack": {"version", "parts", "queries"},
-}
 _GIVEN_OPTIONS = {"eps", "max_epsilon", "norm"}
 """Arguments of torchattacks' classes that are fields of an attack."""
 _DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("cifar", "l1"): 12.0, ("imagenet", "linf"): 4 / 255}
@@ -51,13 +32,15 @@ class Attack:
     """One attack at one budget.
 
     Args:
-        name: ``pgd``, ``autoattack``, or a class of ``torchattacks`` such as ``FGSM`` or ``MIFGSM``.
+        name: ``pgd``, ``autoattack``, ``minimum`` (the smallest perturbation of each image), or a class of
+            ``torchattacks`` such as ``FGSM`` or ``MIFGSM``.
         norm: ``linf``, ``l2`` or ``l1``.
-        eps: budget ε: ‖x′ − x‖ ≤ ε in the norm, images in [0, 1].
+        eps: budget ε: ‖x′ − x‖ ≤ ε in the norm, images in [0, 1]; of ``minimum``, the largest one that counts.
         label: what tables call the attack; default: its name.
-        steps: gradient steps of PGD.
+        steps: gradient steps of PGD or ``minimum``.
         step_size: α of a step of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
-        losses: of PGD, one run after the other on what withstands: ``ce``, ``margin``, ``dlr``, ``targeted``.
+        losses: of PGD or ``minimum``, one run each: ``ce``, ``margin``, ``dlr``, ``targeted``. PGD goes on with what
+            withstands.
         targets: classes that the loss ``targeted`` aims at, a run for each, the most likely wrong ones first.
         restarts: how often PGD runs with each loss; an image is robust if it withstands all. More than one start at
             random.
@@ -114,26 +97,7 @@ class Attack:
             )
         if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise InputError(f"attack {self.label}: step_size must be a finite number > 0; got {self.step_size}")
-        if not self.losses or len(set(self.losses)) < len(self.losses) or set(self.losses) - set(PGD_LOSSES):
-            raise InputError(
-                f"attack {self.label}: losses must be different ones of {', '.join(PGD_LOSSES)}; "
-                f"got {', '.join(self.losses) or 'none'}"
-            )
-        if self.name == "autoattack":
-            self._check_autoattack()
-
-    def _check_autoattack(self) -> None:
-        if self.version not in AUTOATTACK_VERSIONS:
-            raise InputError(
-                f"attack {self.label}: version must be one of {', '.join(AUTOATTACK_VERSIONS)}; got {self.version!r}"
-            )
-        if (self.version == "custom") != bool(self.parts):
-            raise InputError(f"attack {self.label}: parts are given with version = 'custom', and only with it")
-        if unknown := set(self.parts) - set(AUTOATTACK_PARTS):
-            raise InputError(
-                f"attack {self.label}: unknown part {', '.join(sorted(unknown))}: "
-                f"choose from {', '.join(AUTOATTACK_PARTS)}"
-            )
+        kind_of(self.name).check(self)
 
     @property
     def title(self) -> str:
@@ -153,40 +117,16 @@ class Attack:
     @property
     def passes(self) -> int:
         """About how many forward passes an image takes, for progress and fair shares; a backward pass counts as two."""
-        if self.name == "pgd":
-            return (
-                3 * self.steps * self.restarts * (len(self.losses) + (self.targets - 1) * ("targeted" in self.losses))
-            )
-        if self.name == "autoattack":
-            return 3 * _APGD_STEPS * len(self.parts or AUTOATTACK_PARTS) + self.queries
-        steps = self.options.get("steps")
-        return 3 * (steps if isinstance(steps, int) else _USUAL_STEPS)
+        return kind_of(self.name).count_passes(self)
 
     def describe(self) -> str:
         """Its parameters, for captions: ``pgd: 20 steps of 2.5 ε / steps``."""
-        if self.name == "pgd":
-            size = "2.5 ε / steps" if self.step_size is None else f"{self.step_size:g}"
-            losses = ", ".join(self.losses).replace("targeted", f"{self.targets} targeted")
-            restarts = f"{self.restarts} restart{'s' * (self.restarts > 1)}"
-            return f"{self.label}: {self.steps} steps of {size}, {restarts}, loss {losses}"
-        if self.name == "autoattack":
-            parts = f" ({', '.join(self.parts)})" if self.parts else ""
-            return f"{self.label}: AutoAttack {self.version}{parts}"
-        options = ", ".join(f"{name} = {value}" for name, value in self.options.items())
-        return f"{self.label}: {self.name} of torchattacks" + (f" ({options})" if options else "")
+        return f"{self.label}: {kind_of(self.name).describe(self)}"
 
     def identity(self) -> dict[str, Any]:
         """What decides the attack's result, given the model, λ, images and seed; JSON values."""
         common = {"name": self.name, "norm": self.norm, "eps": self.eps, "batch_size": self.batch_size}
-        if self.name == "pgd":
-            start = {} if self.random_start else {"random_start": False}
-            targets = {"targets": self.targets} if "targeted" in self.losses else {}
-            steps = {"steps": self.steps, "step_size": self.alpha, "restarts": self.restarts, **start}
-            return {**common, **steps, "losses": list(self.losses), **targets, "version": PGD_VERSION}
-        if self.name == "autoattack":
-            return {**common, "version": self.version, "parts": list(self.parts), "queries": self.queries}
-        version = {"version": _LIBRARY_VERSION} if self.name in REPAIRED_LIBRARY_ATTACKS else {}
-        return {**common, "options": self.options, **version}
+        return {**common, **kind_of(self.name).identify(self)}
 
 
 def format_eps(eps: float, norm: str) -> str:
@@ -213,7 +153,7 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         fields = dict(table)
         if not isinstance(fields.get("name"), str):
             raise InputError("[[attacks]]: the key `name` is missing: pgd, autoattack or a class of torchattacks")
-        known = _COMMON_KEYS | _KEYS.get(fields["name"], {"options"})
+        known = _COMMON_KEYS | kind_of(fields["name"]).keys
         if unknown := set(fields) - known:
             hint = ": a class of torchattacks takes its arguments as options = { … }" if "options" in known else ""
             raise InputError(
@@ -224,6 +164,7 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
         if given is None or given == []:
             raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
+        fields = {**kind_of(fields["name"]).defaults, **fields}
         for name in ("parts", "losses"):
             if isinstance(fields.get(name), list):
                 fields[name] = tuple(fields[name])

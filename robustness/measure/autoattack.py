@@ -1,24 +1,27 @@
-"""AutoAttack: pyautoattack's parts, in their order, on any victim."""
+"""AutoAttack: pyautoattack's parts, in their order, on any victim.
+
+Two of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB asks
+nothing more about an image that was answered wrongly, that of Square in L∞ tries several squares at a time. Tests in
+``tests/robustness/test_attack_libraries.py`` compare image by image.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError
-from robustness.attack import Attack
-from robustness.measure.stages import Stage
-
-_DLR_CLASSES, _TARGETED_DLR_CLASSES = 3, 4
-"""The DLR loss takes the third largest logit, the targeted one the fourth."""
-PYAUTOATTACK = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-"""Its names of the norms."""
+from robustness.attack import Attack, allowed_distance
+from robustness.measure.craft import distance
+from robustness.measure.square import run_square
+from robustness.measure.stages import DLR_CLASSES, LIBRARY_NORMS, TARGETED_DLR_CLASSES, Stage
 
 
 def autoattack_stages(
@@ -26,20 +29,21 @@ def autoattack_stages(
 ) -> list[Stage]:
     """AutoAttack's parts with its own parameters.
 
-    With ``leave_early`` APGD ends as soon as every image of its batch is answered wrongly twice; not in the version for
-    stochastic models, ``rand``, where wrong answers prove little.
+    With ``leave_early`` APGD and FAB ask nothing more about an image once it was answered wrongly twice within the
+    budget; not in the version for stochastic models, ``rand``, where wrong answers prove little, nor in L1, where APGD
+    begins beyond the budget.
 
     Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
         defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.
 
-    Source: Croce & Hein, ICML 2020.
+    Source: Croce & Hein, ICML 2020; in L1 Croce & Hein, ICML 2021.
     """
     from pyautoattack import AutoAttack
 
     watcher = Watcher(victim)
     ensemble = AutoAttack(
         watcher,
-        norm=PYAUTOATTACK[attack.norm],
+        norm=LIBRARY_NORMS[attack.norm],
         eps=attack.eps,
         version=attack.version,
         attacks=list(attack.parts) or None,
@@ -51,9 +55,14 @@ def autoattack_stages(
     targets = min(9, num_classes - 1)
     ensemble.apgd_targeted.n_target_classes = min(ensemble.apgd_targeted.n_target_classes, targets)
     ensemble.fab.n_target_classes = min(ensemble.fab.n_target_classes, targets)
-    for apgd in (ensemble.apgd, ensemble.apgd_targeted) if leave_early and attack.version != "rand" else ():
-        apgd.attack_single_run = _stopping_early(apgd.attack_single_run, watcher)
+    if leave_early and attack.version != "rand" and attack.norm != "l1":
+        for apgd in (ensemble.apgd, ensemble.apgd_targeted):
+            budget = allowed_distance(attack.eps)
+            apgd.attack_single_run = _watched_apgd(apgd.attack_single_run, watcher, attack.norm, budget)
+        ensemble.fab.attack_single_run = _watched_fab(ensemble.fab.attack_single_run, watcher, attack.norm, attack.eps)
     ensemble.square.n_queries = attack.queries
+    if attack.norm == "linf":
+        ensemble.square.attack_single_run = partial(run_square, ensemble.square, most=attack.batch_size)
     restarts = ensemble.fab.n_restarts
 
     def run(part: str) -> Callable[[Tensor, Tensor], Tensor]:
@@ -87,8 +96,8 @@ def _device_of(victim: nn.Module) -> torch.device:
 
 def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[str]:
     """The parts that are defined for so few classes; raises InputError if one that the user listed is not."""
-    undefined = {"apgd-t"} if num_classes < _TARGETED_DLR_CLASSES else set()
-    if num_classes < _DLR_CLASSES:
+    undefined = {"apgd-t"} if num_classes < TARGETED_DLR_CLASSES else set()
+    if num_classes < DLR_CLASSES:
         undefined |= {"apgd-dlr"}
     if given and (bad := undefined & set(parts)):
         raise InputError(f"{', '.join(sorted(bad))} is not defined for {num_classes} classes: leave it out")
@@ -102,34 +111,55 @@ class _EveryImageFooled(Exception):
 
 
 class Watcher(nn.Module):
-    """Passes images through to a model and, within :meth:`watching`, keeps the first wrong version of each image."""
+    """Passes images through to a model and, within :meth:`watching`, keeps the first wrong version of each image.
+
+    Once an image was answered wrongly, twice, the model is not asked about it any more: its logits stay what they
+    were, without a gradient.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.training = False
         self._labels: Tensor | None = None
-        self.found = torch.empty(0)
-        self._fooled = torch.empty(0)
+        self._is_within: Callable[[Tensor], Tensor] = lambda images: torch.ones(len(images), dtype=torch.bool)
+        self.found, self.fooled, self._logits = torch.empty(0), torch.empty(0, dtype=torch.bool), torch.empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of ``images``; ends the attack once every watched image was answered wrongly, asked again, too."""
-        logits: Tensor = self.model(images)
-        if self._labels is not None:
-            wrong = (logits.detach().max(1)[1] != self._labels) & ~self._fooled
-            self.found = torch.where(wrong[:, None, None, None], images.detach(), self.found)
-            self._fooled = self._fooled | wrong
-            if bool(self._fooled.all()):
-                again = self.model(self.found).detach().max(1)[1] != self._labels  # a stochastic model may think again
-                self._fooled &= again
-                if bool(again.all()):
-                    raise _EveryImageFooled
+        if self._labels is None or len(images) != len(self._labels):
+            logits: Tensor = self.model(images)
+            return logits
+        if not self.fooled.any():
+            logits = self.model(images)
+            self._logits = logits.detach().clone()
+        else:
+            asked = ~self.fooled
+            logits = self._logits.clone()
+            logits[asked] = self.model(images[asked])
+        wrong = (logits.detach().argmax(1) != self._labels) & ~self.fooled
+        wrong &= self._is_within(images.detach())
+        if wrong.any():
+            self._keep(images.detach(), logits.detach(), wrong)
+        if self.fooled.all():
+            raise _EveryImageFooled
         return logits
 
+    def _keep(self, images: Tensor, logits: Tensor, wrong: Tensor) -> None:
+        assert self._labels is not None
+        with torch.no_grad():
+            again = self.model(images[wrong]).argmax(1) != self._labels[wrong]  # a stochastic model may think again
+        wrong = wrong.clone()
+        wrong[wrong.clone()] = again
+        self.fooled = self.fooled | wrong
+        self.found[wrong], self._logits[wrong] = images[wrong], logits[wrong]
+
     @contextmanager
-    def watching(self, images: Tensor, labels: Tensor) -> Any:
-        """Watch the answers for versions of ``images`` with these ``labels``."""
-        self.found, self._fooled = images.detach().clone(), torch.zeros_like(labels, dtype=torch.bool)
+    def watching(self, images: Tensor, labels: Tensor, norm: str, eps: float) -> Iterator[None]:
+        """Watch the answers for versions of ``images`` with these ``labels`` within ε."""
+        clean = images.detach().clone()
+        self.found, self.fooled = clean.clone(), torch.zeros_like(labels, dtype=torch.bool)
+        self._is_within = lambda moved: distance(moved, clean, norm) <= eps
         self._labels = labels
         try:
             yield
@@ -137,16 +167,31 @@ class Watcher(nn.Module):
             self._labels = None
 
 
-def _stopping_early(run: Callable[..., Any], watcher: Watcher) -> Callable[..., Any]:
-    """``attack_single_run`` of APGD, left as soon as every image was fooled: the victim cannot be fooled by more."""
+def _watched_apgd(run: Callable[..., Any], watcher: Watcher, norm: str, eps: float) -> Callable[..., Any]:
+    """``attack_single_run`` of APGD: best images, whether each is still right, their loss, wrong images."""
 
     def attack_single_run(images: Tensor, labels: Tensor, x_init: Tensor | None = None) -> Any:
-        with watcher.watching(images, labels):
+        with watcher.watching(images, labels, norm, eps):
             try:
-                return run(images, labels, x_init)
+                best, right, loss, adversarial = run(images, labels, x_init)
             except _EveryImageFooled:
-                still_right = torch.zeros_like(labels, dtype=torch.bool)
-                loss = torch.zeros(len(labels), device=images.device)
-                return watcher.found, still_right, loss, watcher.found
+                best = adversarial = watcher.found
+                right, loss = torch.zeros_like(labels, dtype=torch.bool), torch.zeros(len(labels), device=images.device)
+        fooled = watcher.fooled
+        return best, right * ~fooled, loss, torch.where(fooled[:, None, None, None], watcher.found, adversarial)
+
+    return attack_single_run
+
+
+def _watched_fab(run: Callable[..., Any], watcher: Watcher, norm: str, eps: float) -> Callable[..., Any]:
+    """``attack_single_run`` of FAB: the wrong images nearest to the clean ones; here, the first ones within ε."""
+
+    def attack_single_run(images: Tensor, labels: Tensor, **options: Any) -> Tensor:
+        with watcher.watching(images, labels, norm, eps):
+            try:
+                adversarial: Tensor = run(images, labels, **options)
+            except _EveryImageFooled:
+                adversarial = watcher.found
+        return torch.where(watcher.fooled[:, None, None, None], watcher.found, adversarial)
 
     return attack_single_run

@@ -75,7 +75,7 @@ def craft(
         stages: the attempts.
         images: clean images in [0, 1], on the CPU.
         labels: their classes.
-        norm: ``linf`` or ``l2``.
+        norm: ``linf``, ``l2`` or ``l1``.
         eps: budget, in the norm.
         batch_size: images that are attacked together.
         seed: the global generator has this seed, plus the stage's index, at the start of every batch; restored at the
@@ -129,9 +129,10 @@ def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str
 
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
-    """‖a − b‖ per image, in ``linf`` or ``l2``."""
+    """‖a − b‖ per image, in ``linf``, ``l2`` or ``l1``."""
     difference = (a - b).flatten(1)
-    return difference.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(difference, dim=1)
+    order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
+    return torch.linalg.vector_norm(difference, ord=order, dim=1)
 
 
 def _in_range(images: Tensor) -> Tensor:

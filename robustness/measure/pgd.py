@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 Loss = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, " m"]]
 """Of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
+_ORDERS = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 _L1_SHARE = 0.01
 """Share of an image's values that a step in L1 moves."""
 
@@ -88,7 +89,7 @@ def pgd(
     alpha = 2.5 * eps / steps if step_size is None else step_size
     criterion = LOSSES[loss]
     labels = labels.to(images.device)
-    targets = _targets(model, images, labels, rank) if loss == "targeted" else labels
+    targets = find_targets(model, images, labels, rank) if loss == "targeted" else labels
     moved = _start(images, norm, eps) if random_start else images.clone()
     active = torch.arange(len(images), device=images.device)
     found, is_found = moved.clone(), torch.zeros_like(labels, dtype=torch.bool)
@@ -114,7 +115,8 @@ def pgd(
     return torch.where(is_found[:, None, None, None], found, moved)
 
 
-def _targets(model: nn.Module, images: Tensor, labels: Tensor, rank: int) -> Tensor:
+def find_targets(model: nn.Module, images: Tensor, labels: Tensor, rank: int) -> Tensor:
+    """The wrong classes (N,) that are the ``rank``-th most likely on ``images``."""
     with torch.no_grad():
         return _others(model(images), labels).argsort(1, descending=True)[:, rank - 1]
 
@@ -133,7 +135,7 @@ def _start(images: Tensor, norm: str, eps: float) -> Tensor:
         return (images + torch.empty_like(images).uniform_(-eps, eps)).clamp(0, 1)
     direction = torch.empty_like(images).normal_()
     radius = torch.empty_like(images[:, :1, :1, :1]).uniform_(0, 1) * eps
-    return (images + direction * (radius / _norm(direction, norm))).clamp(0, 1)
+    return (images + direction * (radius / measure_norm(direction, norm))).clamp(0, 1)
 
 
 def _step(x: Tensor, images: Tensor, gradient: Tensor, norm: str, eps: float, alpha: float) -> Tensor:
@@ -143,11 +145,16 @@ def _step(x: Tensor, images: Tensor, gradient: Tensor, norm: str, eps: float, al
         return torch.clamp(images + (x - images).clamp(-eps, eps), 0, 1)
     if norm == "l1":
         gradient = _steepest(gradient, x)
+    delta = x - images + alpha * normalise(gradient, norm)
+    return torch.clamp(images + project(delta, images, norm, eps), 0, 1)
+
+
+def normalise(gradient: Tensor, norm: str) -> Tensor:
+    """Each row at length 1 in ``l2`` or ``l1``, however small; zeros stay zeros."""
     largest = gradient.abs().flatten(1).amax(1)[:, None, None, None]
     unit = gradient / torch.where(largest == 0, torch.ones_like(largest), largest)  # squares of the smallest underflow
-    length = _norm(unit, norm)
-    delta = x - images + alpha * unit / torch.where(length == 0, torch.ones_like(length), length)
-    return torch.clamp(images + project(delta, images, norm, eps), 0, 1)
+    length = measure_norm(unit, norm)
+    return unit / torch.where(length == 0, torch.ones_like(length), length)
 
 
 def _steepest(gradient: Tensor, x: Tensor) -> Tensor:
@@ -159,25 +166,37 @@ def _steepest(gradient: Tensor, x: Tensor) -> Tensor:
     return torch.zeros_like(free).scatter(1, chosen, free.gather(1, chosen).sign()).view_as(gradient)
 
 
-def project(delta: Tensor, images: Tensor, norm: str, eps: float) -> Tensor:
+def project(delta: Tensor, images: Tensor, norm: str, eps: float | Tensor) -> Tensor:
     """Bring perturbations (N, 3, H, W) back to ‖δ‖ ≤ ε, in ``l2`` along their direction, in ``l1`` within [0, 1].
 
-    The projection onto the L1 ball subtracts one threshold from all |δ|, found by bisection.
+    The projection onto the L1 ball subtracts one threshold from all |δ|: the largest (Σ of the k largest − ε) / k.
+
+    Source: Duchi et al., ICML 2008.
+
+    Args:
+        delta: the perturbations.
+        images: of which.
+        norm: ``linf``, ``l2`` or ``l1``.
+        eps: one budget, or one for each image (N, 1, 1, 1).
     """
+    if norm == "linf":
+        return torch.maximum(
+            torch.minimum(delta, torch.as_tensor(eps, device=delta.device)), -torch.as_tensor(eps, device=delta.device)
+        )
     if norm == "l2":
-        length = _norm(delta, norm)
+        length = measure_norm(delta, norm)
         return delta * torch.where(length > eps, eps / length, torch.ones_like(length))
     delta = (images + delta).clamp(0, 1) - images
     size = delta.abs()
-    low, high = torch.zeros_like(size[:, :1, :1, :1]), size.flatten(1).amax(1)[:, None, None, None]
-    inside = size.flatten(1).sum(1)[:, None, None, None] <= eps
-    for _ in range(40):
-        middle = (low + high) / 2
-        is_small = (size - middle).clamp_min(0).flatten(1).sum(1)[:, None, None, None] <= eps
-        low, high = torch.where(is_small, low, middle), torch.where(is_small, middle, high)
-    return torch.where(inside, delta, delta.sign() * (size - high).clamp_min(0))
+    inside = measure_norm(size, norm) <= eps
+    ordered = size.flatten(1).sort(1, descending=True).values
+    counts = torch.arange(1, ordered.shape[1] + 1, device=delta.device)
+    excess = ordered.cumsum(1)[:, None, None] - eps  # (N, 1, 1, 3HW)
+    threshold = (excess / counts).amax(3, keepdim=True)
+    return torch.where(inside, delta, delta.sign() * (size - threshold).clamp_min(0))
 
 
-def _norm(values: Tensor, norm: str) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(values.flatten(1), ord={"l1": 1, "l2": 2}[norm], dim=1)
+def measure_norm(values: Tensor, norm: str) -> Tensor:
+    """‖·‖ of each row, (N, 1, 1, 1)."""
+    lengths: Tensor = torch.linalg.vector_norm(values.flatten(1), ord=_ORDERS[norm], dim=1)
     return lengths[:, None, None, None]

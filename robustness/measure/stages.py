@@ -13,15 +13,18 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.fields import fits
-from robustness.attack import PGD_VERSION, REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS, Attack
-from robustness.measure.pgd import pgd
+from robustness.attack import Attack
+from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS, kind_of
+from robustness.measure.minimum import find_smallest
+from robustness.measure.pgd import measure_norm, pgd
 from robustness.measure.scale_free import ScaleFree
 
-_DLR_CLASSES, _TARGETED_DLR_CLASSES = 3, 4
+DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 """The DLR loss takes the third largest logit, the targeted one the fourth."""
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
@@ -33,6 +36,8 @@ _COUNTS = {
 """Options of torchattacks' classes that are whole numbers from 1."""
 _NOTHING = 1e-30
 """Added to a gradient's norm in the place of torchattacks' 1e-10, which confident networks undercut."""
+LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+"""What torchattacks and pyautoattack call the norms."""
 _BUDGET_NAMES = {"eps", "max_epsilon"}
 """What torchattacks' classes call ε."""
 
@@ -58,8 +63,8 @@ def library_of(attack: Attack) -> str:
     Raises:
         PrerequisiteError: its package is not installed.
     """
-    if attack.name == "pgd":
-        return f"robustness pgd {PGD_VERSION}"
+    if own := kind_of(attack.name).version:
+        return f"robustness {attack.name} {own}"
     package = "pyautoattack" if attack.name == "autoattack" else "torchattacks"
     try:
         return f"{package} {metadata.version(package)}"
@@ -92,36 +97,61 @@ def list_stages(
         return autoattack_stages(attack, victim, num_classes, seed, leave_early=leave_early)
     if attack.name == "pgd":
         return _pgd_stages(attack, victim, num_classes, leave_early=leave_early)
+    if attack.name == "minimum":
+        return [_smallest_stage(attack, victim, num_classes)]
     if attack.name in REPAIRED_LIBRARY_ATTACKS:
         victim = ScaleFree(victim, unit=attack.name in SCALE_FREE_LIBRARY_ATTACKS)
     return [_find_torchattack(attack, victim, num_classes, seed)]
 
 
+def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]:
+    """Loss, rank of its target class and a name, one for each run."""
+    if "dlr" in attack.losses and num_classes < DLR_CLASSES:
+        raise InputError(
+            f"attack {attack.label}: the loss dlr needs {DLR_CLASSES} classes; the model has {num_classes}"
+        )
+    listed = []
+    for loss in attack.losses:
+        ranks = min(attack.targets, num_classes - 1) if loss == "targeted" else 1
+        listed += [(loss, rank, f"{loss}-{rank}" if loss == "targeted" else loss) for rank in range(1, ranks + 1)]
+    return listed
+
+
 def _pgd_stages(attack: Attack, victim: nn.Module, num_classes: int, *, leave_early: bool) -> list[Stage]:
     """A stage for every restart, loss and target class."""
-    if "dlr" in attack.losses and num_classes < _DLR_CLASSES:
-        raise InputError(
-            f"attack {attack.label}: the loss dlr needs {_DLR_CLASSES} classes; the model has {num_classes}"
-        )
     stages = []
     for restart in range(attack.restarts):
-        for loss in attack.losses:
-            for rank in range(1, min(attack.targets, num_classes - 1) + 1 if loss == "targeted" else 2):
-                name = f"{loss}-{rank}" if loss == "targeted" else loss
-                run = partial(
-                    pgd,
-                    victim,
-                    norm=attack.norm,
-                    eps=attack.eps,
-                    steps=attack.steps,
-                    step_size=attack.alpha,
-                    loss=loss,
-                    rank=rank,
-                    random_start=attack.random_start,
-                    leave_early=leave_early,
-                )
-                stages.append(Stage(f"{name}, restart {restart + 1}" if restart else name, run))
+        for loss, rank, name in _list_losses(attack, num_classes):
+            run = partial(
+                pgd,
+                victim,
+                norm=attack.norm,
+                eps=attack.eps,
+                steps=attack.steps,
+                step_size=attack.alpha,
+                loss=loss,
+                rank=rank,
+                random_start=attack.random_start,
+                leave_early=leave_early,
+            )
+            stages.append(Stage(f"{name}, restart {restart + 1}" if restart else name, run))
     return stages
+
+
+def _smallest_stage(attack: Attack, victim: nn.Module, num_classes: int) -> Stage:
+    """One stage: the smallest perturbation that any loss finds."""
+    losses = _list_losses(attack, num_classes)
+
+    def perturb(images: Tensor, labels: Tensor) -> Tensor:
+        best, smallest = images, torch.full_like(images[:, :1, :1, :1], torch.inf)
+        for loss, rank, _ in losses:
+            found = find_smallest(victim, images, labels, norm=attack.norm, steps=attack.steps, loss=loss, rank=rank)
+            size = measure_norm(found - images, attack.norm)
+            is_better = (size > 0) & (size < smallest)
+            best, smallest = torch.where(is_better, found, best), torch.where(is_better, size, smallest)
+        return best
+
+    return Stage(attack.name, perturb, knows_budget=False)
 
 
 def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> Stage:
@@ -138,13 +168,14 @@ def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed:
             f"attack {attack.name} has no option {', '.join(sorted(unknown))}: "
             f"choose from {', '.join(name for name in takes if name != 'model')}"
         )
-    norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
+    several = ("linf", "l2", "l1") if attack.name == "FAB" else ("linf", "l2")
+    norms = several if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
         raise InputError(f"attack {attack.name} searches in {norms[0]}: write norm = {norms[0]!r} and an ε for it")
     budget = _BUDGET_NAMES & set(takes)
     options |= dict.fromkeys(budget, attack.eps)
     if "norm" in takes:
-        options["norm"] = {"linf": "Linf", "l2": "L2"}[attack.norm]
+        options["norm"] = LIBRARY_NORMS[attack.norm]
     _check_options(attack, {name: takes[name].default for name in attack.options}, num_classes)
     if "n_classes" in takes:
         options.setdefault("n_classes", min(takes["n_classes"].default, num_classes))
@@ -170,7 +201,7 @@ def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -
         if kind in (int, float) and not fits(value, float):
             raise InputError(f"attack {attack.label}: option {name} must be a finite number; got {value!r}")
     needed = (
-        _TARGETED_DLR_CLASSES if attack.name == "APGDT" else _DLR_CLASSES if attack.options.get("loss") == "dlr" else 2
+        TARGETED_DLR_CLASSES if attack.name == "APGDT" else DLR_CLASSES if attack.options.get("loss") == "dlr" else 2
     )
     needed = max(needed, attack.options.get("n_classes", 0))
     if num_classes < needed:

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from data_prep import load_images
 from data_prep.errors import InputError
 from robustness.attack import Attack
+from robustness.attack_kinds import kind_of
 from robustness.measure.autoattack import Watcher
 from robustness.measure.cells import Adversary
 from robustness.measure.craft import craft, distance
 from robustness.measure.pgd import pgd
-from robustness.measure.stages import list_stages
+from robustness.measure.square import run_square
+from robustness.measure.stages import LIBRARY_NORMS, list_stages
 from robustness.measure.subjects import load_subjects
 from robustness.measure.victims import Victim
 from robustness.which_lam import WhichLam
@@ -31,7 +33,7 @@ def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
     images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(1))
     labels = model(images).argmax(1).detach()
     ours = run(model, Attack(name="autoattack", norm=norm, eps=eps, queries=50, batch_size=8), images, labels, 5)
-    theirs = AutoAttack(model, norm={"linf": "Linf", "l2": "L2"}[norm], eps=eps, seed=0)
+    theirs = AutoAttack(model, norm=LIBRARY_NORMS[norm], eps=eps, seed=0)
     theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 50, 4, 4
     found, _ = theirs.run_standard_evaluation(images, labels, batch_size=8)
     robust = model(found).argmax(1) == labels
@@ -100,7 +102,7 @@ def test_one_lucky_wrong_answer_of_a_stochastic_model_does_not_end_an_attack():
 
     watcher, labels = Watcher(Moody()), torch.zeros(4, dtype=torch.int64)
     images = torch.rand(4, *SHAPE)
-    with watcher.watching(images, labels):
+    with watcher.watching(images, labels, "linf", 1.0):
         for _ in range(7):
             watcher(images)
     assert watcher.model.asked > 7, "it was asked again, and not left"
@@ -110,6 +112,60 @@ def test_standard_autoattack_has_its_four_parts_in_their_order():
     victim, _, _ = small_victim()
     stages = list_stages(Attack(name="autoattack", norm="linf", eps=0.01), victim, num_classes=10, seed=0)
     assert [stage.name for stage in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+
+
+@pytest.mark.parametrize("part", ["apgd-ce", "fab-t", "square"])
+def test_parts_of_autoattack_find_what_pyautoattacks_find_in_fewer_and_fuller_batches(part):
+    from pyautoattack import AutoAttack
+
+    model = TinyConvolution()
+    images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(3))
+    labels = model(images).argmax(1).detach()
+    eps = 0.04 if part == "square" else 0.015
+    asked: list[int] = []
+    model.register_forward_hook(lambda _module, inputs, _output: asked.append(len(inputs[0])))
+    attack = Attack(name="autoattack", norm="linf", eps=eps, version="custom", parts=(part,), queries=400)
+    ours = run(model, attack, images, labels, 5).robust
+    questions, calls = sum(asked), len(asked)
+    asked.clear()
+    theirs = AutoAttack(model, norm="Linf", eps=eps, version="custom", attacks=[part], seed=0)
+    theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 400, 4, 4
+    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=100)
+    assert torch.equal(ours, model(found).argmax(1) == labels)
+    assert 2 < ours.sum() < 14, "the budget should break some images and not others"
+    if part == "square":
+        assert calls < 0.4 * len(asked)
+    else:
+        assert questions < 0.9 * sum(asked)
+
+
+@pytest.mark.parametrize("name", ["autoattack", "FAB"])
+def test_attacks_in_l1_stay_within_their_budget_and_break_images(name):
+    model = TinyConvolution()
+    images = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    labels = model(images).argmax(1).detach()
+    custom = {"version": "custom", "parts": ("apgd-ce", "square"), "queries": 20}
+    options = custom if name == "autoattack" else {"options": {"steps": 10}}
+    found = run(model, Attack(name=name, norm="l1", eps=6.0, **options), images, labels, 5)
+    assert not found.dropped.any()
+    assert not found.robust.all()
+    assert (distance(found.images, images, "l1") <= 6 * (1 + 1e-5)).all()
+
+
+def test_square_gives_the_images_of_pyautoattack():
+    from pyautoattack.square import SquareAttack
+
+    model = TinyConvolution()
+    images = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(3))
+    labels = model(images).argmax(1).detach()
+    search = SquareAttack(model, norm="Linf", n_queries=150, eps=0.03, seed=5, resc_schedule=False, device=CPU)
+    search.init_hyperparam(images)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, theirs = search.attack_single_run(images, labels)
+        torch.manual_seed(0)
+        _, ours = run_square(search, images, labels, most=40)
+    assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -213,8 +269,7 @@ def test_images_of_autoattack_depend_on_pgd_only_where_they_are_shown_elsewhere(
     attack = Attack(name="autoattack", norm="l2", eps=0.5)
     adversary = Adversary(attack=attack, crafted_for=WhichLam.of(0.1), probe_images=0, shown_elsewhere=elsewhere)
     before = adversary.identity()
-    monkeypatch.setattr("robustness.attack.PGD_VERSION", 99)
-    monkeypatch.setattr("robustness.measure.stages.PGD_VERSION", 99)
+    monkeypatch.setattr(kind_of("pgd"), "version", 99)
     assert (adversary.identity() != before) == elsewhere
 
 

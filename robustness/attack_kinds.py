@@ -1,0 +1,139 @@
+"""The kinds of attacks: what is asked of each in a suite, what identifies it and what tables say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from robustness.attack import Attack
+
+AUTOATTACK_VERSIONS = ("standard", "plus", "rand", "custom")
+AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+LOSSES = ("ce", "margin", "dlr", "targeted")
+SCALE_FREE_LIBRARY_ATTACKS = {
+    *("FGSM", "FFGSM", "RFGSM", "BIM", "PGD", "PGDL2", "APGD", "APGDT", "UPGD", "TPGD"),
+    *("MIFGSM", "NIFGSM", "DIFGSM", "TIFGSM", "PIFGSM", "PIFGSMPP"),
+}
+"""Attacks of torchattacks that use a gradient by its sign or direction only: they are shown gradients of one scale."""
+REPAIRED_LIBRARY_ATTACKS = {*SCALE_FREE_LIBRARY_ATTACKS, "EOTPGD", "PGDRS", "PGDRSL2", "SINIFGSM", "VMIFGSM", "VNIFGSM"}
+"""Attacks of torchattacks whose loss stays the same when a constant is added to all logits, so that its gradient can be
+repaired where float32 rounds 1 − p to 0."""
+_LIBRARY_VERSION = 2
+"""Raised whenever what torchattacks is shown changes."""
+_APGD_STEPS, _USUAL_STEPS = 100, 10
+
+
+class Kind:
+    """A class of torchattacks, and what the other kinds do otherwise.
+
+    keys: fields of an attack that a suite may give, beside those of every attack.
+    defaults: of these fields, where they differ from those of :class:`~robustness.attack.Attack`.
+    version: raised whenever a step of an attack of this project changes, so that outcomes of older ones no longer count
+        as done; 0 for attacks of libraries.
+    """
+
+    keys: frozenset[str] = frozenset({"options"})
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    version: int = 0
+
+    def check(self, attack: Attack) -> None:
+        """Raise InputError for fields that do not fit each other."""
+
+    def count_passes(self, attack: Attack) -> int:
+        """About how many forward passes an image takes; a backward pass counts as two."""
+        steps = attack.options.get("steps")
+        return 3 * (steps if isinstance(steps, int) else _USUAL_STEPS)
+
+    def describe(self, attack: Attack) -> str:
+        """The parameters, for captions."""
+        options = ", ".join(f"{name} = {value}" for name, value in attack.options.items())
+        return f"{attack.name} of torchattacks" + (f" ({options})" if options else "")
+
+    def identify(self, attack: Attack) -> dict[str, Any]:
+        """The fields that decide the result, beside those of every attack; JSON values."""
+        version = {"version": _LIBRARY_VERSION} if attack.name in REPAIRED_LIBRARY_ATTACKS else {}
+        return {"options": attack.options, **version}
+
+
+class _Stepped(Kind):
+    """Attacks of this project, by steps along the gradients of several losses."""
+
+    def check(self, attack: Attack) -> None:
+        given = attack.losses
+        if not given or len(set(given)) < len(given) or set(given) - set(LOSSES):
+            got = ", ".join(given) or "none"
+            raise InputError(f"attack {attack.label}: losses must be different ones of {', '.join(LOSSES)}; got {got}")
+
+    def count_passes(self, attack: Attack) -> int:
+        runs = len(attack.losses) + (attack.targets - 1) * ("targeted" in attack.losses)
+        return 3 * attack.steps * attack.restarts * runs
+
+    def identify(self, attack: Attack) -> dict[str, Any]:
+        targets = {"targets": attack.targets} if "targeted" in attack.losses else {}
+        return {"steps": attack.steps, "losses": list(attack.losses), **targets, "version": self.version}
+
+    def _name_losses(self, attack: Attack) -> str:
+        names = ", ".join(attack.losses).replace("targeted", f"{attack.targets} targeted")
+        return f"loss{'es' * (len(attack.losses) > 1)} {names}"
+
+
+class _PGD(_Stepped):
+    keys = frozenset({"steps", "step_size", "restarts", "random_start", "losses", "targets"})
+    version = 2
+
+    def describe(self, attack: Attack) -> str:
+        size = "2.5 ε / steps" if attack.step_size is None else f"{attack.step_size:g}"
+        restarts = f"{attack.restarts} restart{'s' * (attack.restarts > 1)}"
+        return f"{attack.steps} steps of {size}, {restarts}, {self._name_losses(attack)}"
+
+    def identify(self, attack: Attack) -> dict[str, Any]:
+        start = {} if attack.random_start else {"random_start": False}
+        return {**super().identify(attack), "step_size": attack.alpha, "restarts": attack.restarts, **start}
+
+
+class _Minimum(_Stepped):
+    keys = frozenset({"steps", "losses", "targets"})
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 100, "losses": ("margin",)})
+    version = 1
+
+    def describe(self, attack: Attack) -> str:
+        return f"smallest perturbation by {attack.steps} steps, {self._name_losses(attack)}"
+
+
+class _AutoAttack(Kind):
+    keys = frozenset({"version", "parts", "queries"})
+
+    def check(self, attack: Attack) -> None:
+        if attack.version not in AUTOATTACK_VERSIONS:
+            known = ", ".join(AUTOATTACK_VERSIONS)
+            raise InputError(f"attack {attack.label}: version must be one of {known}; got {attack.version!r}")
+        if (attack.version == "custom") != bool(attack.parts):
+            raise InputError(f"attack {attack.label}: parts are given with version = 'custom', and only with it")
+        if unknown := set(attack.parts) - set(AUTOATTACK_PARTS):
+            raise InputError(
+                f"attack {attack.label}: unknown part {', '.join(sorted(unknown))}: "
+                f"choose from {', '.join(AUTOATTACK_PARTS)}"
+            )
+
+    def count_passes(self, attack: Attack) -> int:
+        return 3 * _APGD_STEPS * len(attack.parts or AUTOATTACK_PARTS) + attack.queries
+
+    def describe(self, attack: Attack) -> str:
+        parts = f" ({', '.join(attack.parts)})" if attack.parts else ""
+        return f"AutoAttack {attack.version}{parts}"
+
+    def identify(self, attack: Attack) -> dict[str, Any]:
+        return {"version": attack.version, "parts": list(attack.parts), "queries": attack.queries}
+
+
+_KINDS: dict[str, Kind] = {"pgd": _PGD(), "minimum": _Minimum(), "autoattack": _AutoAttack()}
+_LIBRARY = Kind()
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of the attack called ``name``: a class of torchattacks, unless it is one of the others."""
+    return _KINDS.get(name, _LIBRARY)

@@ -1,0 +1,100 @@
+"""Square in L∞ in fewer, fuller batches: the squares that pyautoattack draws, tried several at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MOST_AHEAD = 16
+"""Squares that are tried at once on an image."""
+
+
+class _Squares:
+    """The squares of a search, drawn in pyautoattack's order; none depends on what the model answers.
+
+    Args:
+        search: pyautoattack's ``SquareAttack``.
+        shape: (3, H, W).
+    """
+
+    def __init__(self, search: Any, shape: torch.Size) -> None:
+        self._search, self._shape = search, shape
+        self._table, self._drawn = torch.zeros(search.n_queries, 3 + shape[0]), 0
+
+    def take(self, first: Tensor, count: int) -> Tensor:
+        """±2ε within the square and 0 elsewhere (M, count, 3, H, W): ``count`` squares each from ``first`` (M,) on."""
+        wanted = (first[:, None].cpu() + torch.arange(count)).clamp_max(len(self._table) - 1)
+        self._draw(int(wanted.max()) + 1)
+        top, left, side, *signs = self._table[wanted].to(first.device).unbind(-1)
+        _, height, width = self._shape
+        rows, columns = (torch.arange(size, device=first.device) for size in (height, width))
+        in_rows = (rows >= top[..., None]) & (rows < (top + side)[..., None])
+        in_columns = (columns >= left[..., None]) & (columns < (left + side)[..., None])
+        square = (in_rows[..., :, None] & in_columns[..., None, :])[:, :, None]
+        values: Tensor = square * (2.0 * self._search.eps * torch.stack(signs, -1))[..., None, None]
+        return values
+
+    def _draw(self, count: int) -> None:
+        channels, height, width = self._shape
+        for query in range(self._drawn, count):
+            share = self._search.p_selection(query)
+            side = min(max(round(math.sqrt(share * (channels * height * width) / channels)), 1), height, width)
+            top, left = (int((size - side) * torch.rand([1])) for size in (height, width))
+            signs = torch.sign(2 * torch.rand([channels, 1, 1]) - 1).flatten()
+            self._table[query] = torch.tensor([top, left, side, *signs.tolist()])
+        self._drawn = max(self._drawn, count)
+
+
+@torch.no_grad()
+def run_square(search: Any, images: Tensor, labels: Tensor, *, most: int) -> tuple[Tensor, Tensor]:
+    """In the place of ``SquareAttack.attack_single_run`` in L∞: the same random numbers, the same images.
+
+    A square is kept if it lowers the margin, which becomes rare; all others leave the image as it was. So the next
+    squares are tried on it before the answer to the first is known, and those behind the first that is kept are tried
+    anew. An image is done when it is answered wrongly.
+
+    Args:
+        search: pyautoattack's ``SquareAttack`` with its loss ``margin``, seeded.
+        images: clean images (N, 3, H, W).
+        labels: (N,).
+        most: images that the model is asked about at once.
+
+    Returns:
+        The number of squares tried on each image, and its last version.
+
+    Source: Andriushchenko et al., ECCV 2020.
+    """
+    eps, queries, (n, channels, _, width) = search.eps, search.n_queries, images.shape
+    best = (images + eps * search.random_choice([n, channels, 1, width])).clamp(0, 1)
+    margin = _measure_margin(search, best, labels)
+    tried = torch.zeros_like(labels)
+    squares, ahead = _Squares(search, images.shape[1:]), 1
+    while True:
+        active = ((margin > 0) & (tried < queries)).nonzero()[:, 0]
+        if not len(active):
+            return tried + 1, best
+        count = max(min(ahead, most // len(active)), 1)
+        x = images[active][:, None]
+        moved = best[active][:, None] + squares.take(tried[active], count)
+        moved = torch.clamp(torch.min(torch.max(moved, x - eps), x + eps), 0, 1)
+        margins = _measure_margin(search, moved.flatten(0, 1), labels[active].repeat_interleave(count))
+        margins = margins.view(len(active), count)
+        order = torch.arange(count, device=images.device)
+        is_left = order < (queries - tried[active])[:, None]
+        is_better = ((margins < margin[active][:, None]) | (margins <= 0)) & is_left
+        kept, first = is_better.any(1), is_better.int().argmax(1)
+        rows = active[kept]
+        best[rows], margin[rows] = moved[kept, first[kept]], margins[kept, first[kept]]
+        tried[active] += torch.where(kept, first + 1, is_left.sum(1))
+        ahead = min(2 * ahead, _MOST_AHEAD) if int(kept.sum()) * 4 <= len(active) else max(ahead // 2, 1)
+
+
+def _measure_margin(search: Any, images: Tensor, labels: Tensor) -> Tensor:
+    logits: Tensor = search.predict(images)
+    own = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    margin: Tensor = own - others
+    return margin
