@@ -2,8 +2,8 @@
 
     python benchmarks/attacks.py --model sdnet18-shapes --data shapes --n 100 --eps 8/255 --norm linf
 
-Ours is what a run does: BatchNorm folded, channels last (exact to rounding); theirs is the network as it is loaded. Both
-start from the same images in memory and end with adversarial images in memory. The two alternate within one
+Ours is what a run does: BatchNorm folded, channels last (exact to rounding); theirs is the network as it is loaded.
+Both start from the same images in memory and end with adversarial images in memory. The two alternate within one
 process; the ratio is the median of the paired ratios. The robust images must be the same, one by one.
 """
 

@@ -131,8 +131,8 @@ def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
     """‖a − b‖ per image, in ``linf``, ``l2`` or ``l1``."""
     difference = (a - b).flatten(1)
-    order = {"linf": torch.inf, "l2": 2, "l1": 1}[norm]
-    return torch.linalg.vector_norm(difference, ord=order, dim=1)
+    distances: Tensor = torch.linalg.vector_norm(difference, ord={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    return distances
 
 
 def _in_range(images: Tensor) -> Tensor:

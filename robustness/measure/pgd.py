@@ -11,6 +11,8 @@ from torch import Tensor, nn
 Loss = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, " m"]]
 """Of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
 _ORDERS = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
+_L1_SLACK = 1e-4
+"""Share of ε that is left for the rounding of all values, which adds up in L1."""
 _L1_SHARE = 0.01
 """Share of an image's values that a step in L1 moves."""
 
@@ -87,6 +89,8 @@ def pgd(
     Source: Madry et al., ICLR 2018; in L1 Tramèr & Boneh, NeurIPS 2019.
     """
     alpha = 2.5 * eps / steps if step_size is None else step_size
+    if norm == "l1":
+        eps *= 1 - _L1_SLACK
     criterion = LOSSES[loss]
     labels = labels.to(images.device)
     targets = find_targets(model, images, labels, rank) if loss == "targeted" else labels
@@ -183,17 +187,16 @@ def project(delta: Tensor, images: Tensor, norm: str, eps: float | Tensor) -> Te
         return torch.maximum(
             torch.minimum(delta, torch.as_tensor(eps, device=delta.device)), -torch.as_tensor(eps, device=delta.device)
         )
-    if norm == "l2":
-        length = measure_norm(delta, norm)
-        return delta * torch.where(length > eps, eps / length, torch.ones_like(length))
-    delta = (images + delta).clamp(0, 1) - images
-    size = delta.abs()
-    inside = measure_norm(size, norm) <= eps
-    ordered = size.flatten(1).sort(1, descending=True).values
-    counts = torch.arange(1, ordered.shape[1] + 1, device=delta.device)
-    excess = ordered.cumsum(1)[:, None, None] - eps  # (N, 1, 1, 3HW)
-    threshold = (excess / counts).amax(3, keepdim=True)
-    return torch.where(inside, delta, delta.sign() * (size - threshold).clamp_min(0))
+    if norm == "l1":
+        delta = (images + delta).clamp(0, 1) - images
+        size = delta.abs()
+        ordered = size.flatten(1).sort(1, descending=True).values
+        counts = torch.arange(1, ordered.shape[1] + 1, device=delta.device)
+        excess = ordered.cumsum(1)[:, None, None] - eps  # (N, 1, 1, 3HW)
+        threshold = (excess / counts).amax(3, keepdim=True).clamp_min(0)
+        delta = delta.sign() * (size - threshold).clamp_min(0)
+    length = measure_norm(delta, norm)
+    return delta * torch.where(length > eps, eps / length, torch.ones_like(length))
 
 
 def measure_norm(values: Tensor, norm: str) -> Tensor:

@@ -168,8 +168,7 @@ def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed:
             f"attack {attack.name} has no option {', '.join(sorted(unknown))}: "
             f"choose from {', '.join(name for name in takes if name != 'model')}"
         )
-    several = ("linf", "l2", "l1") if attack.name == "FAB" else ("linf", "l2")
-    norms = several if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
+    norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
         raise InputError(f"attack {attack.name} searches in {norms[0]}: write norm = {norms[0]!r} and an ε for it")
     budget = _BUDGET_NAMES & set(takes)
