@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(SOURCES)
     add(
         "name",
-        help=f"{names}, or a data set or folder of your own; goes to a folder that ends in -generated, never to that of "
-        "an archive",
+        help=f"{names}, or a data set or folder of your own; goes to a folder that ends in -generated, never to that "
+        "of an archive",
     )
     add_data_dir(parser)
     add("--split", metavar="NAME", help="of a data set of your own (default: test, else one for validation)")

@@ -165,8 +165,6 @@ def test_what_cannot_work_fails_before_anything_is_written(
 ) -> None:
     with pytest.raises(InputError, match="expected an archive to generate"):
         generate_archive_c("imagenetc", data_dir=data_dir)
-    folder = generate_archive_c(str(tmp_path / "pets-tree"), data_dir=data_dir, corruptions=("contrast",))
-    assert folder == data_dir / "pets-tree-C-generated"
     with pytest.raises(InputError, match="did you mean fog"):
         generate_archive_c("cifar10c", data_dir=data_dir, corruptions=("fgo",))
     with pytest.raises(PrerequisiteError, match="cifar100"):
