@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sdnet_core.shadows import check_neighbours
+
+check_neighbours("data_prep", "sdnet_core")
+
 if TYPE_CHECKING:
     from robustness.api import Run, evaluate, open_run
 
 __all__ = ["Run", "evaluate", "open_run"]
+
+_OF_THE_OTHER = (
+    *("attack_steps", "attacker", "cifar_models", "data_augmentation", "datasets", "defaults", "helpers"),
+    *("imagenet_models", "loaders", "model_utils", "tools", "train"),
+)
+"""Modules of the package ``robustness`` on PyPI (MadryLab), which has the same name."""
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +29,10 @@ def __getattr__(name: str) -> Any:
         from robustness import api
 
         return getattr(api, name)
-    raise AttributeError(f"module 'robustness' has no attribute {name!r}")
+    hint = ""
+    if name in _OF_THE_OTHER:
+        hint = (
+            ": this is the robustness of sdnet-robustness, and the package robustness of PyPI has a module of that "
+            "name; one environment holds only one of the two"
+        )
+    raise AttributeError(f"module 'robustness' has no attribute {name!r}{hint}")

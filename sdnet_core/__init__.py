@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from data_prep.lazy import attach
+from sdnet_core.shadows import check_neighbours
+
+check_neighbours("data_prep")
+
+from data_prep.lazy import attach  # noqa: E402 - ours, as was just made sure
 
 if TYPE_CHECKING:
     from sdnet_core.catalogue import shipped_models
