@@ -246,7 +246,6 @@ def evaluate(
         raise InputError("expected images or a suite, got neither: give data=… or suite=…")
     named = isinstance(data, str | Path) or data is None
     objects = {"model": not by_name, "data": not named, "suite": isinstance(suite, Suite)}
-    folder = Path(tempfile.mkdtemp(prefix="robustness-")) if out is None else None
     options = RunOptions(
         suite=None if suite is None or isinstance(suite, Suite) else str(suite),
         data=str(data) if named and data is not None else None,
@@ -261,7 +260,7 @@ def evaluate(
         n=n,
         seed=seed,
         data_dir=str(data_dir),
-        out=str(folder or out),
+        out=None if out is None else str(out),
         device=device,
         batch_size=batch_size,
         speed=speed,
@@ -269,33 +268,42 @@ def evaluate(
         fresh=fresh,
         objects=tuple(name for name, is_object in objects.items() if is_object),
     )
+    if out is not None:
+        _evaluate(options, options, models, data, suite, attacks, classes, progress)
+        return open_run(out)
+    folder = tempfile.mkdtemp(prefix="robustness-")
+    placed = msgspec.structs.replace(options, out=folder)
     try:
-        _evaluate(options, models, data, suite, attacks, classes, progress, out)
+        _evaluate(placed, options, models, data, suite, attacks, classes, progress)
+        run = open_run(folder)
     except BaseException:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    run = open_run(options.out or "")
-    if folder is not None:
-        weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
     return run
 
 
 def _evaluate(
     options: RunOptions,
+    asked: RunOptions,
     models: dict[str, Any],
     data: Any,
     suite: str | Path | Suite | None,
     attacks: Sequence[str | dict[str, Any] | Attack] | str | None,
     classes: Sequence[str] | None,
     progress: bool,
-    out: str | Path | None,
 ) -> None:
-    """Measure into the run directory of ``options``."""
+    """Measure into the run directory of ``options``, whose record says that it was ``asked`` for."""
     images: ImageSet | None = None
     if data is not None:
-        images = (
-            data if isinstance(data, ImageSet) else load_images(str(data), options.split or "test", options.data_dir)
+        images = load_images(
+            data,
+            options.split,
+            options.data_dir,
+            classes=classes,
+            n=options.n,
+            seed=options.seed or 0,
+            progress=progress,
         )
         if "data" in options.objects and classes is None:
             images = widen_classes(images, models)
@@ -303,7 +311,6 @@ def _evaluate(
     with undisturbed(models):
         measurement = prepare(wanted, options, images=images, models=models)
         measurement.quiet = not progress
-        asked = options if out is not None else msgspec.structs.replace(options, out=None)
         measure(measurement, options, asked=asked, warn=partial(print, file=sys.stderr) if progress else lambda _: None)
         check_measured(measurement)
 
