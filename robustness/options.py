@@ -12,6 +12,7 @@ from robustness.grids import format_lam, read_eps
 from sdnet_core.catalogue import SPEEDS
 
 LONGEST_TIMEOUT = 366 * 86400.0
+LARGEST_SIDE = 4096
 EXECUTORS = ("local", "ray")
 SELECTIONS = ("extra", "same", "none")
 
@@ -38,6 +39,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         device: ``cpu``, ``cuda`` or ``cuda:NUMBER``; None for CUDA where it works.
         batch_size: images per forward pass; None for one that suits the size of the images.
         speed: ``exact`` or ``fast``.
+        input_size: pixels that the short side of an image gets before a model from elsewhere sees it; None leaves it.
         executor: ``local`` or ``ray``.
         ray_address: running cluster.
         gpus_per_task: share of a GPU for a job on Ray.
@@ -68,6 +70,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     device: str | None = None
     batch_size: int | None = None
     speed: str = "exact"
+    input_size: int | None = None
     executor: str = "local"
     ray_address: str | None = None
     gpus_per_task: float | None = None
@@ -79,6 +82,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"--batch-size must be at least 1; got {self.batch_size}")
+        if self.input_size is not None and not 1 <= self.input_size <= LARGEST_SIDE:
+            raise InputError(f"--input-size must be from 1 to {LARGEST_SIDE} pixels; got {self.input_size}")
         if self.timeout is not None and not 0 < self.timeout <= LONGEST_TIMEOUT:
             raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {self.timeout:g}")
         for name, choices in (("speed", SPEEDS), ("executor", EXECUTORS), ("selection", (None, *SELECTIONS))):

@@ -48,13 +48,16 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--models",
         metavar="A,B",
-        help="shipped names, .safetensors files, torchvision:NAME, timm:NAME, robustbench:NAME or module:function",
+        help="shipped names; files .safetensors, .pt, .pt2, .onnx; torchvision:NAME[@FILE], timm:NAME[@FILE], "
+        "robustbench:NAME, hf:FOLDER; module:function[@FILE] or file.py:function[@FILE] (docs/benchmark-your-model.md)",
     )
     add(
         "--corruptions",
         metavar="A,B",
         help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
     )
+    add("--input-size", type=int, metavar="N", help="enlarge images to N pixels for models from elsewhere, after the "
+        "corruption (default: as they are)")  # fmt: skip
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
     add(
         "--selection",

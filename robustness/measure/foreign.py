@@ -200,8 +200,6 @@ def _wrap(
     origin: str, loaded: Loaded, wanted: Wanted, image_size: tuple[int, int] | None, enlarge_to: int | None
 ) -> ForeignClassifier | Network:
     if isinstance(loaded.model, Network):
-        if enlarge_to is not None:
-            raise InputError(f"{origin} is a network of this project, which takes images as they are: no --input-size")
         return loaded.model.eval()
     fields = {name: value for name, value in vars(loaded).items() if name not in ("model", "version")}
     fields |= {"num_classes": wanted.num_classes, "enlarge_to": enlarge_to}

@@ -127,6 +127,7 @@ def prepare(
         speed=options.speed,
         classes=drawn.classes,
         image_size=drawn.pixels.shape[1:3],
+        enlarge_to=options.input_size,
     )
     notes = look_at_answers(subjects, drawn, device=device, timeout=options.timeout)
     check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)

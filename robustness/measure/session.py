@@ -10,6 +10,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
+from robustness.measure.foreign import ForeignClassifier, find_enlarged
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import Subject, load_subject
 from robustness.mirror import mirrored
@@ -57,6 +58,13 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
     for subject in subjects:
         size = subject.network.input_size
         made = ""
+        if isinstance(subject.network, ForeignClassifier) and (side := subject.network.enlarge_to) is not None:
+            enlarged = find_enlarged((height, width), side)
+            notes.append(
+                f"{subject.name}: images of {height} × {width} pixels are brought to {enlarged[0]} × {enlarged[1]} for "
+                "it, after the corruption"
+            )
+            size = (height, width) if size == enlarged else size
         if isinstance(subject.network, Network):  # whose card tells the height alone
             own = subject.network.config.image_size
             made = f"it was made for images {own} pixels high" * (own != height)

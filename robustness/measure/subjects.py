@@ -97,8 +97,8 @@ def load_subject(
         name: what tables call it; default: what was written, or what kind of object it is.
         classes: names of the classes of the data in the order of the labels, if they are known.
         image_size: height and width of the images, if they are known.
-        enlarge_to: pixels that the short side of every image gets before the model sees it, after any corruption, for
-            models from elsewhere; None leaves it.
+        enlarge_to: pixels that the short side of every image gets before a model from elsewhere sees it, after any
+            corruption; None leaves it. Networks of this project take images as they are.
 
     Raises:
         PrerequisiteError: no such model, or a package or a file that it needs is missing.
@@ -116,8 +116,6 @@ def load_subject(
         network = load_foreign(given, num_classes=num_classes, classes=classes, **size)
     else:
         title, law_of = name or name_of(given), given
-        if enlarge_to is not None:
-            raise InputError(f"{title} is a network of this project, which takes images as they are: no --input-size")
         _check_classes(given, read_card(given).config.num_classes, num_classes)
         network, accuracy = load_model(given), read_card(given).accuracy
     _check_classes(title, network.num_classes, num_classes)
@@ -151,7 +149,7 @@ def load_subjects(
         speed: ``"exact"`` or ``"fast"``.
         classes: names of the classes.
         image_size: height and width of the images.
-        enlarge_to: pixels of the short side that the models see.
+        enlarge_to: pixels of the short side that models from elsewhere see.
 
     Raises:
         PrerequisiteError: no such model.

@@ -105,3 +105,17 @@ def test_a_run_ends_before_its_grid_and_notes_are_recorded(tmp_path, capsys, wit
     assert "note: mymodel.py:soft: its answers look like probabilities" in capsys.readouterr().err
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert any("look like probabilities" in event for event in record["events"])
+
+
+def test_images_are_enlarged_for_models_from_elsewhere_and_the_run_says_so(tmp_path, capsys, without_figures):
+    (tmp_path / "large.py").write_text(
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 40 * 40, 10))\n"
+    )
+    options = ["--suite", "demo", "--corruptions", "contrast", "--severities", "1", "--n", "4"]
+    options += ["--models", f"{tmp_path}/large.py:build,resnet18-shapes", "--out", str(tmp_path / "run")]
+    with pytest.raises(InputError, match=r"answer 4 images .* 32 × 32 pixels: .*another size, give --input-size"):
+        run.main(options)
+    assert run.main([*options, "--input-size", "40"]) == 0
+    assert "note: large.py:build: images of 32 × 32 pixels are brought to 40 × 40 for it" in capsys.readouterr().err
+    with pytest.raises(InputError, match="--input-size must be from 1 to 4096 pixels; got 0"):
+        run.main([*options, "--input-size", "0"])

@@ -492,8 +492,6 @@ def test_images_are_enlarged_for_a_model_after_whatever_was_done_to_them():
     assert wide(torch.rand(2, 3, 8, 16)).shape == (2, 24)
     lazy = load_subject(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), enlarge_to=16, **OPTIONS)
     assert lazy.network.model[1].in_features == 768
-    with pytest.raises(InputError, match="takes images as they are: no --input-size"):
-        load_subject("resnet18-shapes", num_classes=10, device=CPU, enlarge_to=64)
 
 
 def test_a_model_of_a_file_travels_with_its_code(write, monkeypatch):

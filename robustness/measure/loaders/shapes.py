@@ -26,6 +26,6 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int
     if size and any(isinstance(own, int) and own != other for own, other in zip(shape[2:], size, strict=True)):
         raise InputError(
             f"{path} was recorded for images of {shape[2]} × {shape[3]} pixels and these have {size[0]} × {size[1]}: "
-            "export it with a free size, or enlarge the images within the model"
+            "enlarge them for it with --input-size, or export it with a free size"
         )
     return shape[0] if isinstance(shape[0], int) else None
