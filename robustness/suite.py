@@ -98,6 +98,11 @@ class Suite:
             raise InputError(f"unknown threat {', '.join(sorted(unknown))}: choose from {', '.join(THREATS)}")
         if "whitebox" not in self.threats:
             raise InputError("threats must hold whitebox: the others are compared with it")
+        if set(self.threats) != {"whitebox"} and (found := [a.label for a in self.attacks if a.name == "minimum"]):
+            raise InputError(
+                f"attack {found[0]}: images that just fool one network say nothing about another λ: write "
+                'threats = ["whitebox"]'
+            )
         check_distinct(self.attacks)
         if taken := {attack.label for attack in self.attacks} & {
             "clean",

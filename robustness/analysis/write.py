@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from robustness.analysis.attack_figures import write_attack_figures
 from robustness.analysis.attack_tables import write_attack_tables
+from robustness.analysis.curves import write_curves
 from robustness.analysis.figures import write_figures
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
@@ -27,5 +28,6 @@ def write_analysis(directory: RunDirectory) -> Findings:
         if findings.attacks is not None:
             write_attack_tables(findings.run, findings.attacks)
             write_attack_figures(findings.run, findings.attacks)
+            write_curves(findings.run, findings.attacks)
         write_page(findings)
     return findings
