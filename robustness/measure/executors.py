@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,20 +66,33 @@ class JobAttempt:
     batch_size: int
     number: int = 1
     spent: Counter[bool] = field(default_factory=Counter)
+    _whole_size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._whole_size = self.batch_size
 
     def accept(self, result: Result) -> None:
         """Take off what has a result."""
         if self.job is not None:
             self.job = self.job.restrict({cell.key for cell in self.job.cells} - result.keys)
 
-    def again(self, reason: str, *, halve: bool, report: Callable[[str], None]) -> Result | None:
-        """Prepare the next attempt and say why it is needed; the failure as a result if there will be none."""
+    def again(
+        self, reason: str, *, halve: bool, report: Callable[[str], None], blamed: Collection[str] = ()
+    ) -> Result | None:
+        """Prepare the next attempt and say why it is needed; the failure as a result if there will be none.
+
+        ``blamed``: keys of the cells that it is due to, if that is known. They alone have failed then, and what else is
+        left of the job is tried on its own, from the first batch size.
+        """
         assert self.job is not None
-        keys = tuple(cell.key for cell in self.job.cells)
+        left = tuple(cell.key for cell in self.job.cells)
         self.spent[halve] += 1
         if self.spent[halve] == ATTEMPTS or (halve and self.batch_size == 1):
             reason = f"{reason} (attempt {self.number}, batch size {self.batch_size})"
-            return Result(self.job.title, {}, keys, reason)
+            failure = Result(self.job.title, {}, tuple(key for key in left if key in blamed) or left, reason)
+            self.accept(failure)
+            self.batch_size, self.number, self.spent = self._whole_size, 1, Counter()
+            return failure
         self.number += 1
         if halve:
             self.batch_size = max(self.batch_size // 2, 1)
@@ -106,9 +119,9 @@ class LocalExecutor:
                         attempt.accept(result)
                         yield result
                 except OutOfMemory as error:
-                    failure = attempt.again(str(error), halve=True, report=workplace.report)
-                    if failure is not None:
-                        attempt.accept(failure)
-                        yield failure
+                    failed = attempt.again(str(error), halve=True, report=workplace.report, blamed=error.keys)
+                    if failed is not None:
+                        failure = failed
+                        yield failed
             if failure is None:  # what did not fit at any size says nothing of the others
                 batch_size = attempt.batch_size

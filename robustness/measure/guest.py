@@ -78,7 +78,7 @@ class Guest:
                 output = self._run(images, knob, gradients=gradients)
             with torch.set_grad_enabled(gradients):
                 logits = self._read(output).to(images.device, torch.float32)
-            return logits if gradients else logits.detach()
+            return logits if gradients else logits.detach().clone()  # a model may use the same memory again
 
     def _run(self, images: Tensor, knob: dict[str, Tensor | float], *, gradients: bool) -> Any:
         with torch.set_grad_enabled(gradients):

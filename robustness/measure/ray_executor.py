@@ -205,7 +205,8 @@ class _Campaign:
             del self._running[stream]
             if not isinstance(error.cause, OutOfMemory | OSError):
                 raise error.cause from error
-            yield from self._try_again(running, str(error.cause), halve=isinstance(error.cause, OutOfMemory))
+            halve, blamed = isinstance(error.cause, OutOfMemory), getattr(error.cause, "keys", ())
+            yield from self._try_again(running, str(error.cause), halve=halve, blamed=blamed)
         except RayError as error:
             del self._running[stream]
             is_short = isinstance(error, OutOfMemoryError) or running.attempt.number > 1
@@ -238,15 +239,17 @@ class _Campaign:
         self._workplace.bar.update(before - (attempt.job.size if attempt.job is not None else 0))
         return delivery.result
 
-    def _try_again(self, running: _Running, reason: str, *, halve: bool) -> Iterator[Result]:
+    def _try_again(
+        self, running: _Running, reason: str, *, halve: bool, blamed: tuple[str, ...] = ()
+    ) -> Iterator[Result]:
         """Hand what a job has left to Ray once more; the failure as a result after the last attempt."""
         if running.attempt.job is None:
             return
         where = f" on {running.arrival.address}" if running.arrival else ""
-        failure = running.attempt.again(f"{reason}{where}", halve=halve, report=self._workplace.report)
+        failure = running.attempt.again(f"{reason}{where}", halve=halve, report=self._workplace.report, blamed=blamed)
         if failure is not None:
             yield failure
-        else:
+        if running.attempt.job is not None:
             self._submit(running.index, running.attempt, avoid=running.arrival.node if running.arrival else None)
 
     def _path_of(self, task: AttackTask) -> Path:

@@ -25,7 +25,17 @@ from robustness.run_directory import RunDirectory
 
 
 class OutOfMemory(RuntimeError):
-    """A job does not fit into the memory of the device, or of the machine, at this batch size."""
+    """A job does not fit into the memory of the device, or of the machine, at this batch size.
+
+    ``keys``: of the cells that do not fit; empty where it is not known, or all of them.
+    """
+
+    def __init__(self, reason: str, keys: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.keys = keys
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.keys)
 
 
 @dataclass
@@ -144,9 +154,10 @@ def _fail(task: Task | AttackTask, name: str, error: Exception) -> Result:
     if isinstance(error, UsageError) and not isinstance(error, InputError):
         raise error
     reason = str(error) if isinstance(error, InputError) else describe_error(error)
+    keys = tuple(cell.key for cell in task.cells)
     if is_out_of_memory(error):
-        raise OutOfMemory(reason) from error
-    return Result(f"{task.subject.name}, {name}", {}, tuple(cell.key for cell in task.cells), reason)
+        raise OutOfMemory(reason, keys) from error
+    return Result(f"{task.subject.name}, {name}", {}, keys, reason)
 
 
 @contextmanager
