@@ -135,7 +135,7 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:  # whose message is an address in memory
         raise InputError(f"expected a whole image file, got {_guess(file)}; replace or remove it") from error
     except Exception as error:  # a damaged file raises a variety of errors
-        reason = str(error) or type(error).__name__
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"expected a whole image file, got: {reason}; replace or remove it") from error
 
 

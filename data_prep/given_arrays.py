@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, describe_error
 from data_prep.imageset import ImageSet
 from data_prep.layouts import WHOLE, choose_split
 
@@ -155,9 +155,10 @@ def _damage_named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise InputError(f"expected a whole .npz in {path}, got: {error}; fetch it again") from error
+        raise InputError(f"expected a whole .npz in {path}, got: {describe_error(error)}; fetch it again") from error
     except Exception as error:  # a damaged archive raises a variety of errors
-        raise InputError(f"expected a whole .npz of plain arrays in {path}, got: {error}; fetch it again") from error
+        got = describe_error(error)
+        raise InputError(f"expected a whole .npz of plain arrays in {path}, got: {got}; fetch it again") from error
 
 
 def _find_arrays(names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from data_prep.corruptions import N_SEVERITIES, check_severity
 from data_prep.disk import digest_of
-from data_prep.errors import InputError
+from data_prep.errors import InputError, describe_error
 from data_prep.given_arrays import read_array_header
 from data_prep.imageset import ImageSet
 from data_prep.own_pictures import allocate
@@ -140,8 +140,8 @@ class NpzC:
 
     def _damage(self, corruption: str, error: Exception) -> InputError:
         return InputError(
-            f"expected a whole .npz with test_images and test_labels in {self.folder / corruption}.npz, got: {error}; "
-            "get the archive again"
+            f"expected a whole .npz with test_images and test_labels in {self.folder / corruption}.npz, got: "
+            f"{describe_error(error)}; get the archive again"
         )
 
 

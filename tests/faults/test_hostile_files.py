@@ -22,10 +22,12 @@ from PIL import Image
 
 from data_prep.cifar_c import CifarC
 from data_prep.decode import decode_image
+from data_prep.describe import describe
 from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
 from data_prep.imageset import ImageSet
 from data_prep.importing import import_tree
+from data_prep.npz_c import NpzC
 from data_prep.sources import load_images
 from data_prep.unpickle import unpickle_batch
 from robustness.analysis.attack_tables import write_attack_tables
@@ -39,6 +41,7 @@ from robustness.record import check_record
 from robustness.run_directory import RunDirectory
 
 PIXELS = load_images("shapes", "test").pixels[:4]
+CLEAN = load_images((PIXELS, np.arange(4)))
 
 
 class TestImages:
@@ -49,7 +52,7 @@ class TestImages:
     def test_damaged_images(self, data: st.DataObject) -> None:
         buffer = io.BytesIO()
         Image.fromarray(PIXELS[0]).save(
-            buffer, format=data.draw(st.sampled_from(["JPEG", "PNG", "BMP", "WEBP", "PPM"]))
+            buffer, format=data.draw(st.sampled_from(["JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF"]))
         )
         with told_in_a_sentence():
             decode_image(data.draw(damage(buffer.getvalue())))
@@ -109,6 +112,43 @@ class TestImages:
         with told_in_a_sentence():
             found, labels = CifarC(tmp_path).load("fog", 2)
             assert len(found) == len(labels)
+
+    @examples(1)
+    @given(data=st.data())
+    def test_damaged_npz_files(self, data: st.DataObject, tmp_path: Path) -> None:
+        buffer, path = io.BytesIO(), tmp_path / "fog.npz"
+        save = data.draw(st.sampled_from([np.savez, np.savez_compressed]))
+        save(buffer, test_images=np.repeat(PIXELS, 5, axis=0), test_labels=np.tile(np.arange(4), 5))
+        path.write_bytes(data.draw(damage(buffer.getvalue())))
+        for read in (
+            lambda: load_images(path),
+            lambda: NpzC(tmp_path).match(CLEAN, "fog", 3)[0:4],
+            lambda: describe(path),
+        ):
+            with told_in_a_sentence():
+                read()
+
+    @examples(1)
+    @given(data=st.data())
+    def test_trees_of_any_shape(self, data: st.DataObject, tmp_path: Path) -> None:
+        """Folders and files anywhere, some of them pictures: a set whose labels are its folders', or a sentence."""
+        buffer = io.BytesIO()
+        Image.fromarray(PIXELS[0]).save(buffer, format="PNG")
+        names = st.sampled_from(["train", "test", "cat", "dog", ".cache", "1", "2"])
+        files = st.sampled_from(["1.png", "2.PNG", "1.txt", ".DS_Store", "1", "1.tif", "Thumbs.db"])
+        shutil.rmtree(tmp_path / "tree", ignore_errors=True)
+        for folders, file in data.draw(st.lists(st.tuples(st.lists(names, max_size=4), files), max_size=6)):
+            folder = tmp_path.joinpath("tree", *folders)
+            with contextlib.suppress(OSError):  # where a file has the name of a folder
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_bytes(buffer.getvalue() if file.lower().endswith("g") else b"x")
+        with told_in_a_sentence():
+            images = load_images(tmp_path / "tree")
+            assert images.files is not None
+            for label, file in zip(images.labels, images.files, strict=True):
+                assert any((tmp_path / "tree").rglob(f"{images.classes[label]}/{file}"))
+        with told_in_a_sentence():
+            assert describe(tmp_path / "tree").kind
 
     @examples(1)
     @given(data=st.data())
