@@ -15,12 +15,14 @@ from robustness.grids import round_lam
 from robustness.laws import FittedLaw, read_law
 from robustness.measure.answers import Sketch, sketch_answers
 from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, wrap_model
-from robustness.measure.loaders.address import parse_address
+from robustness.measure.loaders.address import parse_address, shorten_path
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
 from sdnet_core.speed import accelerate
 
 Classifier = Network | ForeignClassifier
 """What is measured: images in [0, 1] and λ in, logits out."""
+_MOST_FOLDERS = 3
+"""That a name keeps of a path, to tell it from another one."""
 
 
 @dataclass(frozen=True)
@@ -172,23 +174,30 @@ def _check_classes(title: str, found: int, wanted: int) -> None:
 
 
 def _name_models(models: Sequence[str]) -> dict[str, str]:
-    """A name for each model; what was written, where two have the same one."""
-    short = [name_of(given) for given in models]
-    names = [name if short.count(name) == 1 else given for name, given in zip(short, models, strict=True)]
+    """A name for each model; with as many of the folders as tell two of one name apart."""
+    names = [name_of(given) for given in models]
+    for folders in range(1, _MOST_FOLDERS + 1):
+        names = [
+            name_of(given, folders) if names.count(name) > 1 else name
+            for name, given in zip(names, models, strict=True)
+        ]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"two models are called {name!r}: name one of them only")
+            raise InputError(f"two models are called {name!r}: leave one of them out, or rename one")
     return dict(zip(names, models, strict=True))
 
 
-def name_of(given: str) -> str:
-    """A shipped or foreign name; of a path the file's name, or the folder's where training calls a file ``model``."""
+def name_of(given: str, folders: int = 0) -> str:
+    """What tables call a model that was written: shipped names as they are, of files the name without the folders.
+
+    ``folders``: so many of the folders are kept; of a checkpoint that training calls ``model`` the folder is the name.
+    """
     if (address := parse_address(given)) is not None:
-        return address.title
+        return address.name_within(folders)
     if given in shipped_models():
         return given
-    stem = Path(given).stem
-    return Path(given).resolve().parent.name if stem == "model" else stem
+    path = Path(given)
+    return shorten_path(str(path.parent if path.stem == "model" else path.with_suffix("")), folders)
 
 
 def _name_object(model: object) -> str:

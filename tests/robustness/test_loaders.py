@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.foreign import ForeignClassifier, load_foreign, runs_code, wrap_model
-from robustness.measure.subjects import load_subject, load_subjects
+from robustness.measure.subjects import load_subject, load_subjects, name_of
 from sdnet_core import Network, load_model, weights_fingerprint
 
 CPU = torch.device("cpu")
@@ -467,15 +467,34 @@ def test_files_that_hold_no_whole_model_are_answered_with_the_way_to_measure_the
             load_foreign(str(tmp_path / f"gone.{suffix}"), num_classes=10)
 
 
-def test_two_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
+def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         quiet(lambda folder=folder: torch.jit.script(make()).save(tmp_path / folder / "net.pt"))
     paths = [str(tmp_path / folder / "net.pt") for folder in ("a", "b")]
-    assert [subject.name for subject in load_subjects(paths, **OPTIONS)] == paths
+    assert [subject.name for subject in load_subjects(paths, **OPTIONS)] == ["a/net.pt", "b/net.pt"]
     assert load_subjects(paths[:1], **OPTIONS)[0].name == "net.pt"
-    with pytest.raises(InputError, match="two models are called"):
+    with pytest.raises(InputError, match=r"two models are called .*: leave one of them out"):
         load_subjects([paths[0], paths[0]], **OPTIONS)
+
+
+def test_models_are_named_by_their_files_and_not_by_where_those_lie(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given, name, longer in (
+        ("resnet18-shapes", "resnet18-shapes", "resnet18-shapes"),
+        ("x/a.safetensors", "a", "x/a"),
+        ("x/y/model.safetensors", "y", "x/y"),
+        ("x/net.onnx", "net.onnx", "x/net.onnx"),
+        ("x/y/model.pt", "y/model.pt", "y/model.pt"),
+        ("pkg.mod:build", "pkg.mod:build", "pkg.mod:build"),
+        ("x/m.py:build", "m.py:build", "x/m.py:build"),
+        ("x/m.py:build@r/w.pth", "m.py:build@w.pth", "m.py:build@r/w.pth"),
+        ("torchvision:resnet18@r/w.pth", "torchvision:resnet18@w.pth", "torchvision:resnet18@r/w.pth"),
+        ("robustbench:Standard@L2", "robustbench:Standard@L2", "robustbench:Standard@L2"),
+        ("hf:x/tiny", "hf:tiny", "hf:x/tiny"),
+    ):
+        assert name_of(given) == name
+        assert name_of(given, 1) == longer
 
 
 def test_images_are_enlarged_for_a_model_after_whatever_was_done_to_them():

@@ -182,8 +182,10 @@ def test_models_are_checked_before_anything_is_measured(models, tmp_path):
     model = build_model("sdnet18", width=2)
     save_model(model, tmp_path / "sparse.safetensors", ModelCard(name="s", config=model.config))
     paths = (f"{models}/sparse.safetensors", f"{tmp_path}/sparse.safetensors")
-    with pytest.raises(InputError, match="two models are called 'sparse'"):
-        load_subjects(paths, num_classes=10, device=CPU)
+    names = [subject.name for subject in load_subjects(paths, num_classes=10, device=CPU)]
+    assert names == [f"{models.name}/sparse", f"{tmp_path.name}/sparse"]
+    with pytest.raises(InputError, match=r"two models are called '.*sparse'"):
+        load_subjects((paths[0], paths[0]), num_classes=10, device=CPU)
 
 
 @pytest.mark.parametrize("classes", [40_000, 70_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,19 +37,23 @@ class Address:
     @property
     def title(self) -> str:
         """What tables call the model: as it was written, without the folders of files."""
-        weights = f"@{_file_name(self.weights)}" if self.weights else ""
+        return self.name_within(0)
+
+    def name_within(self, folders: int) -> str:
+        """As :attr:`title`, with so many of the folders that its files lie in."""
+        weights = f"@{shorten_path(self.weights, folders)}" if self.weights else ""
         if self.source == "function":
-            module = Path(self.name).name if self.name.endswith(".py") else self.name
+            module = shorten_path(self.name, 0 if weights else folders) if self.name.endswith(".py") else self.name
             return f"{module}:{self.function}{weights}"
         if self.source == "hf":
-            return f"hf:{Path(self.name).resolve().name}"
-        return _file_name(self.name) if self.source == "file" else f"{self.source}:{self.name}{weights}"
+            return f"hf:{shorten_path(self.name, folders)}"
+        return shorten_path(self.name, folders) if self.source == "file" else f"{self.source}:{self.name}{weights}"
 
 
-def _file_name(path: str) -> str:
-    """The name of a file, with the folder where training calls a file ``model``."""
-    name = Path(path).name
-    return f"{Path(path).resolve().parent.name}/{name}" if Path(path).stem == "model" else name
+def shorten_path(path: str, folders: int) -> str:
+    """The name of a file with its last ``folders``, one at least where training calls a file ``model``."""
+    kept = 1 + max(folders, int(Path(path).stem == "model"))
+    return "/".join(part.strip("/") for part in Path(os.path.abspath(path)).parts[-kept:])  # noqa: PTH100  a link keeps its name
 
 
 def parse_address(given: str) -> Address | None:
