@@ -123,3 +123,41 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(side: int) -> N
 def test_resize_of_a_sliver_is_refused() -> None:
     with pytest.raises(InputError, match="after the resize"):
         decode_image(encode(picture(1, 800)), Geometry(resize=300))
+
+
+@pytest.mark.parametrize(
+    ("data", "got"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "a HEIC picture"),
+        (b"\0\0\0\x18ftypavif" + bytes(40), "an AVIF picture"),
+        (b"<!doctype html><p>Not found", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+        (b"no picture", "one that is damaged or of another format"),
+        (b"", "an empty one"),
+    ],
+)
+def test_other_files_are_named_and_no_address_in_memory(data: bytes, got: str) -> None:
+    with pytest.raises(InputError, match=f"expected a whole image file, got {got}") as caught:
+        decode_image(data)
+    assert "0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format_name", ["GIF", "TIFF", "PNG", "WEBP"])
+def test_several_pictures_in_one_file_are_refused(format_name: str) -> None:
+    """Nobody says which one is meant; of one picture there is no doubt."""
+    buffer, first, second = io.BytesIO(), Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), (9, 9, 9))
+    first.save(buffer, format_name, save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="expected one picture, got several in one file"):
+        decode_image(buffer.getvalue())
+    buffer = io.BytesIO()
+    first.save(buffer, format_name, save_all=True)
+    assert decode_image(buffer.getvalue()).shape == (8, 8, 3)
+
+
+def test_a_border_is_cut_off_before_everything_else() -> None:
+    inner = picture(20, 30)
+    framed = np.pad(inner, ((2, 2), (2, 2), (0, 0)))
+    expected = decode_image(encode(inner), Geometry(resize=10, crop=8))
+    assert np.array_equal(decode_image(encode(framed), Geometry(resize=10, crop=8, border=2)), expected)
+    with pytest.raises(InputError, match="expected a picture inside a border of 2 pixels"):
+        decode_image(encode(picture(4, 9)), Geometry(border=2))
