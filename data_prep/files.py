@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_LONGEST_NAME = 100
+"""Bytes; a file system takes 255, and a name gets words before and behind it."""
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices, whatever suffix they have."""
 
 
 @contextmanager
@@ -23,8 +29,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def as_file_name(text: str) -> str:
-    """``text`` as a file name: everything but letters, digits and ``. _ + = @ : -`` becomes ``_``."""
-    return re.sub(r"[^\w.+=@:-]", "_", text)
+    """``text`` as a name that every system can have for a file; no two texts have the same.
+
+    Everything but letters, digits and ``. _ + = @ -`` becomes ``_``. What was changed, is longer than 100 bytes, or is a
+    device or unlike itself on Windows (``nul``, ``a.``) has eight digits of its SHA-256 behind it.
+    """
+    name = re.sub(r"[^\w.+=@-]", "_", text)
+    short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    is_usable = short == text and text and not text.endswith(".") and not _DEVICE.fullmatch(text)
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return text if is_usable else f"{short.rstrip('.')}-{digest}"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 
 STRICT_HELP = "exit with 1 if any number carries a trust mark other than OK"
 _MOST_LAMBDAS = 6
+_MOST_LINES = 20
 
 
 def print_summary(findings: Findings) -> None:
     """The final table on the terminal, and where everything is."""
     from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
     from robustness.analysis.figures import MOST_MODELS
-    from robustness.analysis.tables import SUMMARY_NOTE, describe, to_terminal, widen
+    from robustness.analysis.tables import SUMMARY_NOTE, describe, list_missing, to_terminal, widen
 
     run = findings.run
     for reason, count in Counter(run.missing.values()).items():
         print(f"{count} of {len(run.record['cells'])} cells are missing: {reason}", file=sys.stderr)
+        lines = list_missing(run)[reason]
+        print(*(f"  {line}" for line in lines[:_MOST_LINES]), sep="\n", file=sys.stderr)
+        if len(lines) > _MOST_LINES:
+            print(f"  and {len(lines) - _MOST_LINES} more: run.json", file=sys.stderr)
     if not len(run.cells):
         print("no cell is finished yet: nothing to show")
         return

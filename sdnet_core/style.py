@@ -77,6 +77,6 @@ def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     """Write ``name.png`` and ``name.pdf`` with ``note`` (what the numbers stand for) below the panels."""
     figure.supxlabel(fill(note, int(_CHARACTERS * figure.get_figwidth())), fontsize=7, color="0.35")
     for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        with replacing(folder / as_file_name(f"{name}.{suffix}")) as temporary:
+        with replacing(folder / f"{as_file_name(name)}.{suffix}") as temporary:
             figure.savefig(temporary, metadata=metadata)
         figure.set_layout_engine("none")  # laid out once: both files look the same

@@ -11,12 +11,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustness.analysis.attack_tables import SYMBOLS, name_setting, records
+from robustness.analysis.attack_tables import records
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.drawings import Drawing
 from robustness.analysis.figures import save_drawings
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import describe
+from robustness.analysis.tables import SYMBOLS, describe, name_setting
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out

@@ -10,12 +10,10 @@ from data_prep.files import write_text
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
-from robustness.analysis.tables import describe, split_heads, to_markdown, write_csv
-from robustness.analysis.trust import INVALID, NOT_CHECKED, OK, SUSPECT
-from robustness.attack import NORMS, format_eps
-from robustness.grids import format_lam
+from robustness.analysis.tables import SYMBOLS, describe, name_budget, name_setting, split_heads, to_markdown, write_csv
+from robustness.analysis.trust import NOT_CHECKED, OK
+from robustness.attack import NORMS
 
-SYMBOLS = {OK: "", SUSPECT: " ?", INVALID: " ✗"}
 ATTACK_NOTE = (
     "Columns: attack, ε, threat model (whitebox: crafted at that λ; transfer: at the λ of training; adaptive: the "
     "worst case over every λ and the policy); robust: the worst case over everything tried within ε. ?: SUSPECT, "
@@ -56,7 +54,7 @@ def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]
     for row in records(pd.concat([rows, worst])):
         if row["trust"] == OK:
             continue
-        column = f"{row['perturbation']} {format_eps(float(str(row['eps'])), norm)} {row['threat']}".strip()
+        column = f"{row['perturbation']} {name_budget(norm, row['eps'])} {row['threat']}".strip()
         for reason in str(row["trust_reason"]).split("; "):
             if not reason.startswith(NOT_CHECKED):
                 places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
@@ -76,9 +74,9 @@ def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.D
     natural = run.cells[(run.cells["perturbation"] == "clean") & run.cells["model"].isin(rows["model"].unique())]
     columns: dict[str, pd.Series] = {"natural": _texts(natural, whole)}
     for (attack, eps, threat), group in rows.groupby(["perturbation", "eps", "threat"], sort=False):
-        columns[f"{attack} {format_eps(float(str(eps)), norm)} {threat}"] = _texts(group, whole)
+        columns[f"{attack} {name_budget(norm, eps)} {threat}"] = _texts(group, whole)
     for eps, group in attacks.worst[attacks.worst["norm"] == norm].groupby("eps"):
-        columns[f"robust {format_eps(float(str(eps)), norm)}"] = _texts(group, whole)
+        columns[f"robust {name_budget(norm, eps)}"] = _texts(group, whole)
     wide = pd.DataFrame(columns).reindex([*columns["natural"].index]).fillna("–")
     wide.index.name = "accuracy (%)"
     return wide
@@ -98,11 +96,3 @@ def _texts(rows: pd.DataFrame, intervals: bool) -> pd.Series:
 def records(frame: pd.DataFrame) -> list[dict[str, object]]:
     """The rows of a frame as dictionaries."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
-
-
-def name_setting(row: dict[str, object]) -> str:
-    """``model``, ``model λ=0.1`` or ``model residual``."""
-    policy, lam = row["policy"], row["lam"]
-    if isinstance(policy, str) and policy:
-        return f"{row['model']} {policy}"
-    return f"{row['model']} λ={format_lam(lam)}" if isinstance(lam, float) and lam == lam else str(row["model"])

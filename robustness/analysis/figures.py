@@ -76,7 +76,7 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
         note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
         yield Drawing(f"residual_law_{model}", note, partial(draw_law, law, model))
     samples = run.directory.read_samples()
-    if samples:
+    if samples and len(samples["lambdas"]):
         yield Drawing("dictionary", run.record["data"]["title"], partial(draw_dictionary, samples))
         note = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}; "
         note += "below it the root mean square of x − A z, in steps of 1/255, and x − A z, grey where it is 0."

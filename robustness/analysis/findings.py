@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.classes import tabulate_classes
 from robustness.analysis.decisions import decide
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.headline import write_headline
@@ -47,6 +48,11 @@ class Findings:
     def board(self) -> Leaderboard:
         """The models in one table: :func:`~robustness.analysis.leaderboard.rank_models`."""
         return rank_models(self.run, self.settings, self.summary, self.scores, self.attacks)
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """Accuracy class by class: :func:`~robustness.analysis.classes.tabulate_classes`."""
+        return tabulate_classes(self.run, self.settings, self.summary)
 
     @cached_property
     def headline(self) -> str:

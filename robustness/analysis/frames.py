@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
+from data_prep.files import as_file_name
 from robustness.analysis.soundness import judge_soundness
 from robustness.analysis.statistics import wilson_interval
 from robustness.analysis.trust import OK, Verdict
@@ -26,7 +27,7 @@ CELL_COLUMNS = [
     *("accuracy", "ci_low", "ci_high", "residual", "sparsity", "trust", "trust_reason", "seconds"),
 ]
 """Columns of ``cells.csv``; those of attacks are empty for corruptions."""
-_ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity")
+_ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "top5")
 _KEPT_BYTES = 1 << 29
 """Of answers; those of further cells are read a second time when λ policies are decided."""
 
@@ -202,6 +203,20 @@ class Run:
         """Names of the corruptions, in the order asked."""
         return list(self.record["suite"]["corruptions"])
 
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) the right class of every image."""
+        return self.outcome(str(self.cells["key"].iloc[0]))["label"].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def file_names(self) -> dict[str, str]:
+        """A name for the files of every model, also where upper and lower case are one."""
+        names = {model: as_file_name(model) for model in self.models}
+        taken = Counter(name.casefold() for name in names.values())
+        return {
+            model: name if taken[name.casefold()] == 1 else as_file_name(f"{model}\0") for model, name in names.items()
+        }
+
     def correct(self, keys: list[str]) -> np.ndarray:
         """Right answers of several cells, bool (len(keys), n), images in the same order in every row."""
         return np.stack([self._measured[1][key] for key in keys])
@@ -209,10 +224,11 @@ class Run:
     def answers(self, keys: list[str]) -> Columns:
         """What tells λ policies apart, of several cells: columns (len(keys), n), images in the same order in every row.
 
-        ``predicted, confidence, nll, correct`` and, where the cells have them, ``residual, sparsity``.
+        ``predicted, confidence, nll, correct`` and, where all of the cells have them, ``residual, sparsity, top5``.
         """
         cells = [self._find_answers(key) for key in keys]
-        return {name: np.stack([columns[name][row] for columns, row in cells]) for name in cells[0][0]}
+        names = [name for name in cells[0][0] if all(name in columns for columns, _ in cells)]
+        return {name: np.stack([columns[name][row] for columns, row in cells]) for name in names}
 
     def outcome(self, key: str) -> pd.DataFrame:
         """Rows per image of one cell, with every column."""

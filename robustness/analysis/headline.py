@@ -58,10 +58,15 @@ def _say_corruptions(run: Run, summary: pd.DataFrame) -> str | None:
 
 def _own_up(run: Run, model: str, policy: str, names: Sequence[str]) -> str:
     """What a policy learnt from the very kinds of corruption that it is judged on; empty for nothing."""
-    if policy != "residual" or model not in run.laws:
-        return ""
-    learnt = {point.noise for point in run.laws[model].points if point.fitted} & set(names)
+    learnt = set(find_learnt(run, model)) & set(names) if policy == "residual" else set()
     return f" (by a law fitted on training images under {len(learnt)} of these {len(names)})" if learnt else ""
+
+
+def find_learnt(run: Run, model: str) -> list[str]:
+    """The corruptions of the run that the residual law of a model was fitted on."""
+    points = run.laws[model].points if model in run.laws else ()
+    fitted = {point.noise for point in points if point.fitted}
+    return [name for name in run.corruptions if name in fitted]
 
 
 def _say_leader(run: Run, board: Leaderboard) -> str | None:
@@ -98,6 +103,8 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
     And whether another λ is better, tested for all of them together. Nothing with a mark is compared with.
     """
     asked = [cell for cell in run.record["cells"] if cell.get("norm") is not None]
+    if not asked:
+        return None
     norm = asked[0]["norm"]
     model = next(name for name in run.models if name in {cell["model"] for cell in asked})
     eps = max(float(cell["eps"]) for cell in asked if cell["norm"] == norm)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import adjust_for_many, paired_answers, paired_differences
-from robustness.analysis.summary import Settings, average, find_main_mean, list_planned
+from robustness.analysis.statistics import accuracy_interval, adjust_for_many, paired_answers, paired_differences
+from robustness.analysis.summary import Settings, average, average_rows, find_main_mean, list_planned
 from robustness.analysis.trust import INVALID
 from robustness.attack import NORMS, format_eps
 
 _LEVEL = 0.05
 _SCORES = ("mce", "relative_mce", "mce_alexnet")
+_TOP5 = ("clean_top5", "mean_top5")
 _OF_NONE = ("none", "trained", "fixed")
 """Policies that a leaderboard may show, the first that a model has."""
 
@@ -32,8 +33,8 @@ class Leaderboard:
         table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the models
             that are beyond doubt better, and the models that are not beyond doubt worse, NaN where nothing can be
             ranked; ``alike``: those that cannot be told apart from it, separated by ``; ``; ``clean``, ``mean`` (over
-            the corruptions), ``mce, relative_mce, mce_alexnet``, and a column for every one of ``threats``, each with
-            ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
+            the corruptions), ``clean_top5``, ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every
+            one of ``threats``, each with ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
         measure: the column that ranks.
         threats: norm and ε in words, by column.
     """
@@ -64,15 +65,12 @@ def rank_models(
     threats = {name_threat(norm, eps): f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in budgets}
     measure = "mean" if title else max_threat(budgets) or "clean"
     rows, values = [], {}
-    for model in run.models:
-        entry = _find_entry(run, summary, model)
-        if entry is None:
-            continue
-        policy, lam = entry
+    for model, (policy, lam) in find_entries(run, summary).items():
         own = summary[_is_of(summary, model, policy, lam)].set_index("perturbation")
         row: dict[str, Any] = {"model": model, "lam": lam}
         row |= _take(own, "clean", "clean") | _take(own, title, "mean")
         row |= {"n": own["n"].iloc[0]} if len(own) else {}
+        row |= _count_top5(run, model, lam, planned if title else [])
         of_scores = scores[_is_of(scores, model, policy, lam)]
         for name in _SCORES if len(of_scores) else ():
             row |= {f"{name}{end}": of_scores.iloc[0][f"{name}{end}"] for end in ("", "_low", "_high")}
@@ -86,7 +84,7 @@ def rank_models(
         if measure in ("mean", "clean") and planned and all(place in places for place in planned):
             values[model] = average(places, planned)
         rows.append(row)
-    ends = [f"{name}{end}" for name in ("clean", "mean", *_SCORES, *threats) for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in ("clean", "mean", *_TOP5, *_SCORES, *threats) for end in ("", "_low", "_high")]
     columns = ["model", "lam", "n", "rank_from", "rank_to", "alike", *ends, *(f"{name}_trust" for name in threats)]
     ranks = rank_values(values)
     table = pd.DataFrame([{**row, **ranks.get(row["model"], {})} for row in rows], columns=columns)
@@ -135,16 +133,32 @@ def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str
     }
 
 
-def _find_entry(run: Run, summary: pd.DataFrame, model: str) -> tuple[str, float] | None:
-    """Policy and λ that a model is shown at; None if nothing of it is finished."""
-    own = summary[summary["model"] == model]
-    for policy in _OF_NONE:
-        lams = own.loc[own["policy"] == policy, "lam"]
-        if len(lams):
-            trained = next(m["lam"] for m in run.record["models"] if m["name"] == model)
-            nearest = (lams - (trained or 0.0)).abs().argmin() if policy == "fixed" else 0
-            return policy, float(lams.iloc[nearest])
-    return None
+def find_entries(run: Run, summary: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """Policy and λ that every model is shown at where each stands once: without λ, at that of training, or near it."""
+    entries = {}
+    trained = {model["name"]: model["lam"] for model in run.record["models"]}
+    for model in run.models:
+        own = summary[summary["model"] == model]
+        of_policy = {name: lams for name in _OF_NONE if len(lams := own.loc[own["policy"] == name, "lam"])}
+        if of_policy:
+            policy, lams = next(iter(of_policy.items()))
+            nearest = (lams - (trained[model] or 0.0)).abs().argmin() if policy == "fixed" else 0
+            entries[model] = policy, float(lams.iloc[nearest])
+    return entries
+
+
+def _count_top5(run: Run, model: str, lam: float, planned: list[tuple[str, int]]) -> dict[str, float]:
+    """How often the label is among the five likeliest classes, where that was stored."""
+    own = run.corrupted[(run.corrupted["model"] == model) & ((run.corrupted["lam"] == lam) | math.isnan(lam))]
+    keys = {(name, level): key for name, level, key in zip(own["perturbation"], own["severity"], own["key"])}
+    row: dict[str, float] = {}
+    for title, places in zip(_TOP5, ([("clean", 0)], planned)):
+        if places and all(place in keys for place in places):
+            answers = run.answers([keys[place] for place in places])
+            if "top5" in answers:
+                values = accuracy_interval(average_rows(answers["top5"], places))
+                row |= dict(zip((title, f"{title}_low", f"{title}_high"), values, strict=True))
+    return row
 
 
 def _is_of(frame: pd.DataFrame, model: str, policy: str, lam: float) -> pd.Series:

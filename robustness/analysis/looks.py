@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS
@@ -45,6 +46,25 @@ def policy_look(name: str) -> Look:
 def family_look(name: str) -> Look:
     """Of a noise family of the residual law."""
     return _FAMILIES.get(name, _other(name))
+
+
+def model_looks(names: Iterable[str]) -> dict[str, Look]:
+    """Of models: a colour by the name, whatever place it has; where two names want one colour, the later gets the next.
+
+    More than seven models share colours and differ in the marker.
+    """
+    looks: dict[str, Look] = {}
+    taken: set[tuple[int, int]] = set()
+    count = len(MODEL_COLOURS)
+    for name in sorted(set(names)):
+        wanted = zlib.crc32(name.encode())
+        choices = [((wanted + step % count) % count, (wanted + step // count) % count) for step in range(count * count)]
+        used = {colour for colour, _ in taken} if len(taken) < count else set()
+        free = [choice for choice in choices if choice not in taken and choice[0] not in used]
+        choice = (free or choices)[0]
+        taken.add(choice)
+        looks[name] = Look(MODEL_COLOURS[choice[0]], MODEL_MARKERS[choice[1]])
+    return looks
 
 
 def _other(name: str) -> Look:

@@ -18,7 +18,7 @@ from robustness.analysis.tables import describe
 
 _DECIMALS = 4
 _NBSP = "\N{NO-BREAK SPACE}"
-_SCRIPTS = ("tools", "charts", "law", "attacks", "tables", "page")
+_SCRIPTS = ("tools", "charts", "contest", "law", "attacks", "tables", "page")
 """Of the folder ``template``, in this order."""
 
 
@@ -26,6 +26,8 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
     """Write the page to ``path``; by default as ``report.html`` into the run directory."""
     folder = files("robustness") / "analysis" / "template"
     run, shown = findings.run, list_shown(findings)
+    has_lam = bool(run.corrupted["lam"].notna().any())
+    subject = "Robustness across λ" if has_lam else "Robustness"
     left_out = len(run.models) - len(shown)
     limit = (
         f" Of {len(run.models)} models this page shows {len(shown)}: all are in cells.csv and tables/."
@@ -33,8 +35,9 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
         else ""
     )
     fields = {
-        "title": html.escape(f"{run.record['suite']['name']}: robustness across λ"),
-        "kicker": html.escape(f"Robustness across λ · suite {run.record['suite']['name']}"),
+        "title": html.escape(f"{run.record['suite']['name']}: {subject.lower()}"),
+        "kicker": html.escape(f"{subject} · suite {run.record['suite']['name']}"),
+        "skip": "Skip to the λ slider" if has_lam else "Skip to the results",
         "headline": html.escape(findings.headline),
         "lede": html.escape(
             f"{run.record['suite']['description']}. {describe(run)}. Intervals are of 95{_NBSP}%.{limit}"

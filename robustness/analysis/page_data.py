@@ -20,9 +20,11 @@ from data_prep.kinds import group_of, is_extra
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import family_look
+from robustness.analysis.looks import family_look, model_looks
 from robustness.analysis.model_figures import describe_line
-from robustness.analysis.summary import MEAN, group_corruptions
+from robustness.analysis.statistics import adjust_for_many
+from robustness.analysis.summary import find_main_mean, group_corruptions
+from robustness.analysis.tables import format_rank, list_missing, own_up
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam
 from robustness.laws import Family
@@ -68,10 +70,10 @@ def collect(findings: Findings) -> dict[str, Any]:
     summary, policies, scores = (
         frame[frame["model"].isin(models)] for frame in (findings.summary, findings.policies, findings.scores)
     )
-    summary, policies = _to_percent(summary), _to_percent(policies)
+    summary, policies = _to_percent(_adjust(run, summary)), _to_percent(policies)
     shown = policies.assign(policy=policies["policy"].map(_title))
     lambdas = {model: _lambdas(run, model) for model in models}
-    standard = group_corruptions(run).get(MEAN, [])
+    title, averaged = find_main_mean(run)
     baseline_trained = {m["name"]: m["lam"] for m in run.record["models"]}.get(run.baseline)
     baseline_grid = lambdas.get(run.baseline or "", [])
     return {
@@ -83,20 +85,72 @@ def collect(findings: Findings) -> dict[str, Any]:
         "baseline": run.baseline,
         "baseline_index": baseline_grid.index(baseline_trained) if baseline_trained in baseline_grid else 0,
         "groups": _groups(run),
-        "mean": MEAN,
-        "count": len(standard),
+        "mean": title,
+        "count": len(averaged),
+        "looks": {name: look.colour for name, look in model_looks(run.models).items()},
+        "board": _board(findings, models),
+        "classes": _classes(findings, models),
         "summary": {model: _by_lam(summary, model, lambdas[model]) for model in models},
         "cells": {model: _by_severity(policies, model, lambdas[model]) for model in models},
         "rows": shown.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
-        "policies": _policy_rows(scores, summary),
+        "policies": _policy_rows(scores, summary, title),
         "refused": sorted(set(scores["refused"]) - {""}),
         "attacks": _attack_rows(findings.attacks, models),
+        "worst": _worst_rows(findings.attacks, models),
+        "missing": list_missing(run),
         "laws": {model: _law(run, model) for model in run.laws if model in models},
         "samples": _samples(run),
         "record": _record(run),
         "rerun": _rerun(run),
         "cite": _cite(run),
     }
+
+
+def _adjust(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
+    """p of the corruptions under one model and λ policy adjusted for all of them; that of a mean stays."""
+    adjusted = summary.copy()
+    alone = summary["perturbation"].isin(["clean", *group_corruptions(run)])
+    setting = [summary["model"], summary["policy"], summary["lam"].where(summary["policy"] == "fixed", -1.0)]
+    for _, rows in summary[~alone].groupby(setting, sort=False):
+        for name in ("gain_p", "versus_p"):
+            adjusted.loc[rows.index, name] = adjust_for_many(rows[name])
+    return adjusted
+
+
+def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
+    """The leaderboard: its rows in percent, and the columns of threats with their titles."""
+    board = findings.board
+    table = board.table[board.table["model"].isin(models)]
+    names = ["clean", "mean", "clean_top5", "mean_top5", *board.threats]
+    ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    table = table.assign(**{name: 100 * table[name].astype(float) for name in ends})
+    ranks = [format_rank(first, last) for first, last in zip(table["rank_from"], table["rank_to"])]
+    alike = [text if isinstance(text, str) else "" for text in table["alike"]]
+    rows = table.assign(rank=ranks, alike=alike).to_dict("records")
+    return {"rows": rows, "measure": board.measure, "threats": list(board.threats.items())}
+
+
+def _classes(findings: Findings, models: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Accuracy class by class in percent, by model; of as many models as there is room for."""
+    table = findings.classes[findings.classes["model"].isin(models)]
+    ends = [f"{name}{end}" for name in ("clean", "mean") for end in ("", "_low", "_high")]
+    table = table.assign(**{name: 100 * table[name] for name in ends if name in table})
+    groups = {str(model): rows.to_dict("records") for model, rows in table.groupby("model", sort=False)}
+    room = max(1, _MOST_ROWS // 2 // max([1, *map(len, groups.values())]))
+    return {model: [{str(k): v for k, v in row.items()} for row in rows] for model, rows in list(groups.items())[:room]}
+
+
+def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, Any]]:
+    """Robust accuracy in percent at every λ: the worst case over everything that was tried."""
+    if attacks is None or not len(attacks.worst):
+        return []
+    worst = attacks.worst[attacks.worst["model"].isin(models) & (attacks.worst["policy"] == "")]
+    rows = worst.assign(
+        title=[f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in zip(worst["norm"], worst["eps"])],
+        **{new: 100 * worst[old] for old, new in (("accuracy", "accuracy"), ("ci_low", "low"), ("ci_high", "high"))},
+    )
+    names = ["model", "lam", "title", "eps", "n", "accuracy", "low", "high", "trust", "trust_reason"]
+    return [{str(key): value for key, value in row.items()} for row in rows[names].to_dict("records")]
 
 
 def _title(policy: str) -> str:
@@ -156,9 +210,9 @@ def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[
     return table
 
 
-def _policy_rows(scores: pd.DataFrame, summary: pd.DataFrame) -> list[dict[str, Any]]:
+def _policy_rows(scores: pd.DataFrame, summary: pd.DataFrame, title: str | None) -> list[dict[str, Any]]:
     """The scores of every model and policy beside its mean over the corruptions."""
-    means = summary[summary["perturbation"] == MEAN].drop(columns="n")
+    means = summary[summary["perturbation"] == title].drop(columns="n")
     rows = scores.merge(means, how="left", on=["model", "policy", "lam"])
     clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
     rows = rows.assign(**clean, policy=rows["policy"].map(_title)).rename(columns={"ci_low": "low", "ci_high": "high"})
@@ -171,7 +225,8 @@ def _attack_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, A
         return rows
     for _, row in attacks.rows[attacks.rows["model"].isin(models)].iterrows():
         lam = "" if pd.isna(row["lam"]) else format_lam(row["lam"])
-        fields = {name: row[name] for name in ("model", "perturbation", "norm", "threat", "n", "trust", "trust_reason")}
+        fields = {name: row[name] for name in ("model", "perturbation", "threat", "n", "trust", "trust_reason")}
+        fields |= {"norm": NORMS[row["norm"]]}
         fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
         fields |= {"title": f"{row['perturbation']} {NORMS[row['norm']]}"}
         fields |= {"at": row["lam"], "policy": row["policy"], "budget": float(row["eps"])}
@@ -187,7 +242,7 @@ def _law(run: Run, model: str) -> dict[str, Any]:
     note += f"is a noise level: the λ with the most right answers on {data.get('n', '?')} training images, a mean over "
     note += "bootstrap samples of them. The lines weigh a point by 1 over its squared standard error. r is summed over "
     note += "the normalised values of an image. Faint points were not fitted: the model keeps less than half of its "
-    note += "clean accuracy there."
+    note += "clean accuracy there." + own_up(run, model)
     line = {"slope": f"{law.slope:.9g}", "intercept": law.intercept, "lowest": law.lowest, "highest": law.highest}
     return {**line, "families": [_family(family) for family in fitted.families()], "note": note}
 

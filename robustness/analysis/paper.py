@@ -11,6 +11,7 @@ import pandas as pd
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.statistics import adjust_for_many
 from robustness.analysis.summary import find_direction
 
 COLUMNS = ("baseline", "trained", "adaptive")
@@ -18,6 +19,7 @@ _Row = dict[Hashable, Any]
 """A row of a table, by column."""
 _SOURCE = "as quoted by Qin et al. (ACSC)"
 PUBLISHED_SOURCE = f"{_SOURCE}; results/paper/"
+_LEVEL = 0.05
 _TEST_IMAGES, _WIDTH = {"cifar10": 10_000, "imagenet": 50_000}, 64
 
 
@@ -27,9 +29,9 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
     Returns:
         One row for the clean images (severity 0), one per corruption and severity, and one for their mean (``mean``).
         Columns ``corruption, severity, baseline, trained, adaptive``; ``best``: the column that is better than both
-        others beyond doubt (:func:`~robustness.analysis.summary.find_direction`), empty if there is none; and, on the
-        rows of clean images and of means, ``published_baseline, published_trained, published_tuned`` where the protocol
-        is comparable (:func:`differences` says what differs).
+        others beyond doubt (:func:`~robustness.analysis.summary.find_direction`, after Holm's adjustment of the larger
+        p for all rows), empty if there is none; and, on the rows of clean images and of means, ``published_baseline,
+        published_trained, published_tuned`` where the protocol is comparable (:func:`differences` says what differs).
     """
     run = findings.run
     places: dict[str, dict[str, dict[str, _Row]]] = {}
@@ -50,7 +52,9 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
                 row |= {f"published_{name}": value for name, value in published.loc[corruption].items()}
             rows.append(row)
     names = ["corruption", "severity", *COLUMNS, "best", *(f"published_{name}" for name in published.columns)]
-    return pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=[*names, "p"])
+    table["best"] = table["best"].where(adjust_for_many(table["p"].to_numpy(dtype=float)) < _LEVEL, "")
+    return table[names]
 
 
 def _find_column(row: _Row, model: str) -> str | None:
@@ -61,9 +65,9 @@ def _find_column(row: _Row, model: str) -> str | None:
 
 
 def _compare(candidates: dict[str, _Row]) -> dict[str, Any]:
-    """The accuracies of one row of the table by column, and which of them is best beyond doubt."""
+    """The accuracies of one row by column, which of them is best beyond doubt, and the largest p of that."""
     accuracies = {name: 100 * candidates[name]["accuracy"] for name in COLUMNS if name in candidates}
-    beaten = dict.fromkeys(accuracies, 0)
+    beaten: dict[str, list[float]] = {name: [] for name in accuracies}
     for winner, loser, title in (
         ("adaptive", "trained", "gain"),
         ("adaptive", "baseline", "versus"),
@@ -71,10 +75,10 @@ def _compare(candidates: dict[str, _Row]) -> dict[str, Any]:
     ):
         if winner in accuracies and loser in accuracies:
             direction = find_direction(candidates[winner], title)
-            beaten[winner] += direction > 0
-            beaten[loser] += direction < 0
-    best = [name for name, count in beaten.items() if count == len(accuracies) - 1]
-    return {**accuracies, "best": best[0] if best and len(accuracies) > 1 else ""}
+            for name in (winner,) * (direction > 0) + (loser,) * (direction < 0):
+                beaten[name].append(candidates[winner][f"{title}_p"])
+    best = [name for name, p_values in beaten.items() if p_values and len(p_values) == len(accuracies) - 1]
+    return {**accuracies, "best": best[0] if best else "", "p": max(beaten[best[0]]) if best else 1.0}
 
 
 @functools.cache

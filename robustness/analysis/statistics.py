@@ -21,12 +21,12 @@ _FEW_IMAGES = 4096
 _FEW_DIFFERENT, _ROUNDING = 10, 1e-9
 
 
-def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
     Args:
         correct: successes, 0 to ``n``; a sum of shares, such as 2.5 of 5, counts like so many.
-        n: trials, at least 1; an effective number of them need not be whole.
+        n: trials, at least 1.
         z: normal quantile; 95 % by default.
 
     Returns:
@@ -59,12 +59,30 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
     near 1 of few images is covered too seldom (``benchmarks/coverage.py``).
     """
     array = np.asarray(values, dtype=np.float64)
-    n, mean = len(array), float(array.mean())
-    centre = (array.sum() + 1) / (n + 2)
-    variance = (np.square(array).sum() + 1) / (n + 2) - centre**2
-    effect = 1.0 if np.isin(array, (0.0, 1.0)).all() else min(1.0, float(variance / (centre * (1 - centre))))
-    low, high = wilson_interval(mean * n / effect, n / effect)
-    return mean, min(low, mean), max(high, mean)
+    mean, low, high = accuracy_intervals(len(array), array.sum(), np.square(array).sum()).tolist()
+    return mean, low, high
+
+
+def accuracy_intervals(n: ArrayLike, sums: ArrayLike, squares: ArrayLike) -> NDArray[np.float64]:
+    """:func:`accuracy_interval` of many groups of images.
+
+    Args:
+        n: (...) images.
+        sums: (...) sums of their values.
+        squares: (...) sums of the squares.
+
+    Returns:
+        (..., 3) means, lower and upper ends.
+    """
+    count, total = np.asarray(n, dtype=np.float64), np.asarray(sums, dtype=np.float64)
+    mean, centre = np.clip(total / count, 0.0, 1.0), (total + 1) / (count + 2)
+    variance = (np.asarray(squares, dtype=np.float64) + 1) / (count + 2) - centre**2
+    worth = count / np.minimum(1.0, variance / (centre * (1 - centre)))
+    middle = mean + Z_95**2 / (2 * worth)
+    half = Z_95 * np.sqrt(mean * (1 - mean) / worth + Z_95**2 / (4 * worth**2))
+    scale = 1 + Z_95**2 / worth
+    low, high = np.minimum((middle - half) / scale, mean), np.maximum((middle + half) / scale, mean)
+    return np.stack([mean, np.maximum(low, 0.0), np.minimum(high, 1.0)], axis=-1)
 
 
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:

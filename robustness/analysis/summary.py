@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ Settings = dict[tuple[str, str, str], Places]
 """By model, policy and, for ``fixed``, the λ as text."""
 _Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
 """A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
+Means = NDArray[np.float64]
 _NO_SETTING = str(math.nan)
 _NO_DIFFERENCE = (0.0, 0.0, 0.0, 1.0)
 """The same answers, because of the same λ: no other images would tell them apart."""
@@ -170,9 +172,15 @@ def _references(run: Run, settings: Settings, model: str) -> dict[str, Places]:
 
 def average(places: Places, measured: list[tuple[str, int]]) -> NDArray[np.float64]:
     """(N,) mean over the severities of every corruption, then over the corruptions."""
-    names = dict.fromkeys(name for name, _ in measured)
-    means = [np.mean([places[place].correct for place in measured if place[0] == name], axis=0) for name in names]
-    return np.asarray(np.mean(means, axis=0))
+    return average_rows([places[place].correct for place in measured], measured)
+
+
+def average_rows(rows: Sequence[NDArray[np.bool_]] | NDArray[np.bool_], measured: list[tuple[str, int]]) -> Means:
+    """(N,) mean of ``rows`` (P, N), one for each of ``measured``, over the severities, then over the corruptions."""
+    names = [name for name, _ in measured]
+    counts = Counter(names)
+    weights = np.array([1 / (counts[name] * len(counts)) for name in names])
+    return np.asarray(weights @ np.asarray(rows, dtype=np.float64))
 
 
 def is_same(decision: Decision, reference: Decision) -> bool:

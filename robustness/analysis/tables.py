@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from data_prep.files import as_file_name, replacing, write_text
+from data_prep.files import replacing, write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.headline import find_learnt
 from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
-from robustness.analysis.summary import group_corruptions
+from robustness.analysis.statistics import adjust_for_many, paired_differences
+from robustness.analysis.summary import average, group_corruptions, list_planned
+from robustness.analysis.trust import INVALID, OK, SUSPECT
+from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
 from robustness.policies import is_upper_bound
 
+Column = tuple[str, str, float]
+"""Model, policy, and λ of ``fixed``."""
+SYMBOLS = {OK: "", SUSPECT: " ?", INVALID: " ✗"}
+BOLD_NOTE = (
+    "Bold: better than every other column of its row (paired over the images, p < 0.05 after Holm's adjustment for all "
+    "rows and for picking the best)."
+)
+RANK_NOTE = (
+    "Rank: one more than the models that are beyond doubt better, to the models that are not beyond doubt worse "
+    "(paired over the images, p < 0.05 after Holm's adjustment for all pairs). 95 % intervals. ?: SUSPECT, ✗: INVALID, "
+    "not to be believed."
+)
+_LEVEL, _MOST_COMPARED = 0.05, 60
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
 
 
@@ -29,25 +48,33 @@ def write_tables(findings: Findings) -> None:
         findings.policies.to_parquet(temporary, index=False)
     write_csv(findings.scores, tables / "scores.csv")
     write_csv(findings.summary, tables / "summary.csv")
-    wide = widen(findings.summary, run)
-    caption = f"{describe(run)}. {SUMMARY_NOTE}"
-    write_text(tables / "summary.md", f"{to_markdown(wide)}\n\n{caption}\n")
-    heads = split_heads(list(wide.columns), run.models)
-    write_text(tables / "summary.tex", to_latex(wide.map(_format), caption, "summary", heads=heads))
+    texts, bold = write_texts(findings)
+    caption = f"{describe(run)}. Mean accuracy over the severities with 95 % intervals. {BOLD_NOTE}"
+    write_text(tables / "summary.md", f"{to_markdown(texts.where(~bold, '**' + texts + '**'))}\n\n{caption}\n")
+    heads = split_heads(list(texts.columns), run.models)
+    short = texts.map(lambda text: text.partition(" ")[0])
+    caption = f"{describe(run)}. {SUMMARY_NOTE} {BOLD_NOTE}"
+    write_text(tables / "summary.tex", to_latex(short, caption, "summary", heads=heads, bold=bold))
+    write_csv(findings.classes, tables / "per_class.csv")
+    write_csv(findings.board.table, tables / "leaderboard.csv")
+    board, caption = write_leaderboard(findings), f"{describe(run)}. {RANK_NOTE}"
+    write_text(tables / "leaderboard.md", f"{to_markdown(board)}\n\n{caption}\n")
+    write_text(tables / "leaderboard.tex", to_latex(board, caption, "leaderboard"))
     for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
         write_severities(findings, model, tables)
 
 
 def write_severities(findings: Findings, model: str, folder: Path) -> None:
     """Write the paper's table of one model into ``folder``, as ``severities_<model>.csv``, ``.md`` and ``.tex``."""
-    run, name = findings.run, as_file_name(f"severities_{model}")
+    run, name = findings.run, f"severities_{findings.run.file_names[model]}"
     table = tabulate_severities(findings, model)
     write_csv(table, folder / f"{name}.csv")
     caption = (
         f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
-        "policy residual. Bold: better than both others: paired 95 % intervals exclude zero and, in a single cell, "
-        "McNemar's p < 0.05 (sign-flip test in a mean in which at most ten images differ)."
+        "policy residual. Bold: better than both others, paired over the images: p < 0.05 after Holm's adjustment for "
+        "all rows."
     )
+    caption += own_up(run, model)
     if any(name.startswith("published_") for name in table.columns):
         caption += f" Published: {PUBLISHED_SOURCE}. What differs: {'; '.join(differences(run, model))}."
     texts, bold = lay_out_severities(table)
@@ -55,6 +82,13 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
     write_text(folder / f"{name}.md", f"{to_markdown(marked)}\n\n{caption}\n")
     heads = split_heads(list(texts.columns), ["published"])
     write_text(folder / f"{name}.tex", to_latex(texts, caption, name, heads=heads, bold=bold))
+
+
+def own_up(run: Run, model: str) -> str:
+    """A sentence for captions where the law of ``model`` was fitted on corruptions of the run; empty otherwise."""
+    learnt = find_learnt(run, model)
+    names = ", ".join(name.replace("_", " ") for name in learnt)
+    return f" The law of residual was fitted on training images under {names}, which are judged here." if learnt else ""
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -85,27 +119,102 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
         run: gives the order of rows and columns.
         most: keep at most this many λs per model, evenly spread over the grid and with λ of training among them.
     """
-    columns: dict[str, pd.Series] = {}
+    columns = {title: 100 * rows["accuracy"] for title, (_, rows) in list_columns(summary, run, most=most).items()}
+    wide = pd.DataFrame(columns).reindex(_order_rows(run))
+    wide.index.name = "accuracy (%)"
+    return wide
+
+
+def list_columns(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> dict[str, tuple[Column, pd.DataFrame]]:
+    """The columns of :func:`widen` by their titles: model, policy and λ of ``fixed``, and rows by perturbation."""
+    columns: dict[str, tuple[Column, pd.DataFrame]] = {}
     for model in run.models:
         rows = summary[summary["model"] == model].set_index("perturbation")
         of_policy = {str(policy): group for policy, group in rows.groupby("policy", sort=False)}
         trained = set(of_policy["trained"]["lam"]) if "trained" in of_policy else set()
         if "none" in of_policy:
-            columns[model] = of_policy["none"]["accuracy"] * 100
+            columns[model] = (model, "none", math.nan), of_policy["none"]
         if "fixed" in of_policy:
             fixed = of_policy["fixed"]
             for lam in thin_out(sorted(fixed["lam"].unique()), most, trained):
                 title = f"{model} λ={format_lam(lam)}" + (" (trained)" if lam in trained else "")
-                columns[title] = fixed.loc[fixed["lam"] == lam, "accuracy"] * 100
+                columns[title] = (model, "fixed", float(lam)), fixed[fixed["lam"] == lam]
         for policy in of_policy:
             if policy not in ("none", "fixed", "trained") and not is_upper_bound(policy):
-                columns[f"{model} {policy}"] = of_policy[policy]["accuracy"] * 100
+                columns[f"{model} {policy}"] = (model, policy, math.nan), of_policy[policy]
+    return columns
+
+
+def _order_rows(run: Run) -> list[str]:
     order = ["clean"]
     for title, names in group_corruptions(run).items():
         order += [*names, title]
-    wide = pd.DataFrame(columns).reindex(order)
-    wide.index.name = "accuracy (%)"
-    return wide
+    return order
+
+
+def write_texts(findings: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of :func:`widen` with intervals, as texts; and which cell is the best of its row beyond doubt.
+
+    The best is better than each of the k others by :func:`~robustness.analysis.statistics.paired_differences`: the
+    largest p, times k + 1 since it was picked, is below 0.05 after Holm's adjustment for all rows. None is told to be
+    in a table of more than :data:`_MOST_COMPARED` columns.
+    """
+    run, columns = findings.run, list_columns(findings.summary, findings.run)
+    order = _order_rows(run)
+    texts = pd.DataFrame("–", index=pd.Index(order, name="accuracy (%)"), columns=list(columns), dtype=object)
+    for title, (_, rows) in columns.items():
+        for name, value, low, high in zip(rows.index, rows["accuracy"], rows["ci_low"], rows["ci_high"]):
+            texts.at[name, title] = f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    best: dict[str, tuple[str, float]] = {}
+    groups = {name: [name] for name in order} | group_corruptions(run)
+    for name in order if 1 < len(columns) <= _MOST_COMPARED else ():
+        planned, values = list_planned(run, groups[name]), {}
+        for title, ((model, policy, lam), rows) in columns.items():
+            places = findings.settings[model, policy, str(lam)]
+            if name in rows.index and all(place in places for place in planned):
+                values[title] = average(places, planned)
+        if len(values) > 1:
+            winner = max(values, key=lambda title: values[title].mean())
+            others = [values[winner] - value for title, value in values.items() if title != winner]
+            best[name] = winner, min(1.0, len(values) * float(paired_differences(np.stack(others, axis=1))[:, 3].max()))
+    bold = pd.DataFrame(False, index=texts.index, columns=texts.columns)
+    for (name, (winner, _)), p in zip(best.items(), adjust_for_many([p for _, p in best.values()])):
+        bold.at[name, winner] = p < _LEVEL
+    return texts, bold
+
+
+def write_leaderboard(findings: Findings) -> pd.DataFrame:
+    """The leaderboard as texts: a row per model, best first, with its ranks, and the intervals of every number."""
+    board = findings.board
+    titles = {"clean": "clean", "mean": "corrupted", "clean_top5": "clean, top 5", "mean_top5": "corrupted, top 5"}
+    titles |= {"mce": f"mCE of {findings.run.baseline}", "mce_alexnet": "mCE (AlexNet)"}
+    titles |= {threat: f"robust {title}" for threat, title in board.threats.items()}
+    rows = {}
+    for row in board.table.to_dict("records"):
+        cells = {"rank": format_rank(row["rank_from"], row["rank_to"])}
+        for name, title in titles.items():
+            if board.table[name].notna().any():
+                scale = 1 if name.startswith("mce") else 100
+                value, low, high = (scale * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+                text = "–" if math.isnan(value) else f"{value:.1f} [{low:.1f}, {high:.1f}]"
+                cells[title] = text + SYMBOLS.get(str(row.get(f"{name}_trust")), "")
+        rows[name_setting({"model": row["model"], "lam": row["lam"], "policy": ""})] = cells
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.index.name = "accuracy (%)"
+    return table
+
+
+def format_rank(first: float, last: float) -> str:
+    """``1``, ``2–4`` or a dash."""
+    return "–" if math.isnan(first) else f"{first:.0f}" if first == last else f"{first:.0f}–{last:.0f}"
+
+
+def name_setting(row: dict[str, Any]) -> str:
+    """``model``, ``model λ=0.1`` or ``model residual``."""
+    policy, lam = row["policy"], row["lam"]
+    if isinstance(policy, str) and policy:
+        return f"{row['model']} {policy}"
+    return f"{row['model']} λ={format_lam(lam)}" if isinstance(lam, float) and lam == lam else str(row["model"])
 
 
 def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
@@ -115,6 +224,26 @@ def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
         own = max((group for group in groups if column.startswith(f"{group} ")), key=len, default="")
         heads.append((own, column.removeprefix(own).strip()))
     return heads
+
+
+def list_missing(run: Run) -> dict[str, list[str]]:
+    """What has no outcome, by the reason: a line for every model and perturbation, with the severities or budgets."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for cell in run.record["cells"]:
+        if cell["key"] in run.missing:
+            level = str(cell["severity"] or "") if cell.get("norm") is None else name_budget(cell["norm"], cell["eps"])
+            found = places.setdefault(run.missing[cell["key"]], {})
+            levels = found.setdefault(f"{cell['model']}: {cell['perturbation']}", [])
+            levels += [level] if level and level not in levels else []
+    return {
+        reason: [f"{place} {', '.join(levels)}".strip() for place, levels in found.items()]
+        for reason, found in places.items()
+    }
+
+
+def name_budget(norm: str, eps: object) -> str:
+    """``L∞ 8/255``."""
+    return f"{NORMS[norm]} {format_eps(float(str(eps)), norm)}"
 
 
 def describe(run: Run) -> str:

@@ -20,6 +20,7 @@ from sdnet_core import Network
 from sdnet_core.augment import to_images
 
 _LARGEST = 2**31 - 1
+_TOP = 5
 
 
 class EvaluationError(RuntimeError):
@@ -32,7 +33,8 @@ class Answers:
 
     predicted: class of the largest logit. confidence: its softmax probability. nll: −log p(label).
     residual: ‖x − Az‖² of the input's code, summed, normalised-pixel units. sparsity: share of zeros in the code.
-    Both are absent for a model without λ.
+    Both are absent for a model without λ. top5: whether the label is among the five largest logits; absent where there
+    are no more than five classes.
     """
 
     predicted: Tensor
@@ -40,14 +42,16 @@ class Answers:
     nll: Tensor
     residual: Tensor | None
     sparsity: Tensor | None
+    top5: Tensor | None
 
     @classmethod
-    def make_room(cls, count: int, n: int, *, has_code: bool, device: torch.device) -> Answers:
+    def make_room(cls, count: int, n: int, *, has_code: bool, has_top5: bool, device: torch.device) -> Answers:
         """Answers to ``n`` images at each of ``count`` λs, every value of shape (count, n), not yet written."""
         types = {"predicted": torch.int64, "confidence": torch.float32, "nll": torch.float32}
         room: dict[str, Any] = {name: torch.empty(count, n, dtype=kind, device=device) for name, kind in types.items()}
         code = {name: torch.empty(count, n, device=device) if has_code else None for name in ("residual", "sparsity")}
-        return cls(**(room | code))
+        top5 = torch.empty(count, n, dtype=torch.bool, device=device) if has_top5 else None
+        return cls(**(room | code), top5=top5)
 
     def write(self, index: int, batch: slice, part: Answers) -> None:
         """Copy ``part`` to the positions ``batch`` of the λ ``index``."""
@@ -76,6 +80,7 @@ def answer(
         raise EvaluationError(
             f"logits of shape {tuple(logits.shape)} for {len(images)} images of {network.num_classes} classes"
         )
+    top5 = (logits.topk(_TOP, 1).indices == labels[:, None]).any(1) if network.num_classes > _TOP else None
     log_probabilities = functional.log_softmax(logits.float(), dim=1)
     confidence, predicted = log_probabilities.max(1)
     return Answers(
@@ -84,6 +89,7 @@ def answer(
         nll=functional.nll_loss(log_probabilities, labels, reduction="none"),
         residual=residual,
         sparsity=sparsity,
+        top5=top5,
     )
 
 
@@ -114,15 +120,16 @@ def evaluate(
         progress: called with the number of answers since the last call.
 
     Returns:
-        Frames with the columns ``index, label, predicted, correct, confidence, nll`` and, for a model with λ,
-        ``residual, sparsity``.
+        Frames with the columns ``index, label, predicted, correct, confidence, nll``, for a model with λ
+        ``residual, sparsity``, and of more than five classes ``top5``.
 
     Raises:
         EvaluationError: logits of the wrong shape, or not finite.
     """
     n = len(images.labels)
     has_code = isinstance(network, Network) and network.has_code
-    answers = Answers.make_room(len(lambdas), n, has_code=has_code, device=device)
+    has_top5 = network.num_classes > _TOP
+    answers = Answers.make_room(len(lambdas), n, has_code=has_code, has_top5=has_top5, device=device)
     for start in range(0, n, batch_size):
         batch = slice(start, start + batch_size)
         pixels = torch.from_numpy(np.array(images.pixels[batch])).to(device, non_blocking=True)
@@ -156,6 +163,8 @@ def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndar
     }
     if answers.residual is not None:
         columns |= {"residual": gather("residual", np.float32), "sparsity": gather("sparsity", np.float32)}
+    if answers.top5 is not None:
+        columns["top5"] = gather("top5", np.bool_)
     bad = int((~np.isfinite(columns["confidence"])).sum())
     if bad:
         at = f" at {title}" if (title := WhichLam.of(lam).title) else ""

@@ -240,20 +240,19 @@ class Measurement:
                 tqdm.write(f"failed: {result.title}: {result.reason}")
 
     def _keep_samples(self) -> None:
-        """Store what the first model with a λ sees of one image."""
-        for subject in self.subjects:
-            if subject.network.has_code:
-                arrays = collect_samples(
-                    subject,
-                    subject.lambdas(self.suite.lambdas),
-                    list(dict.fromkeys(task.perturbation for task in self.tasks if task.images is self.images)),
-                    self.images,
-                    seed=self.suite.seed,
-                    archive=self.archive,
-                    device=self.device,
-                )
-                self.directory.write_samples(arrays)
-                return
+        """Store some images under every corruption, and what the first model with a λ keeps of them."""
+        subject = next((subject for subject in self.subjects if subject.network.has_code), None)
+        if subject is not None or self.suite.corruptions:
+            arrays = collect_samples(
+                subject,
+                subject.lambdas(self.suite.lambdas) if subject is not None else (),
+                list(dict.fromkeys(task.perturbation for task in self.tasks if task.images is self.images)),
+                self.images,
+                seed=self.suite.seed,
+                archive=self.archive,
+                device=self.device,
+            )
+            self.directory.write_samples(arrays)
 
     def _keep_attack_samples(self) -> None:
         """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training.

@@ -27,7 +27,7 @@ _MOST_LAMBDAS = 20
 
 @torch.inference_mode()
 def collect_samples(
-    subject: Subject,
+    subject: Subject | None,
     lambdas: tuple[float | None, ...],
     perturbations: list[Perturbation],
     images: ImageSet,
@@ -39,7 +39,7 @@ def collect_samples(
     """Perturb images of K different classes by everything at its hardest; reconstruct them from their codes at some λs.
 
     Args:
-        subject: a model with a λ.
+        subject: a model with a λ; None for the perturbed images alone.
         lambdas: the grid. At most 20 of it are shown, evenly spread, and with them the λ of training if it is in it.
         perturbations: of each name the one of the highest severity is shown.
         images: the clean images; the first of each of at most 6 classes are taken.
@@ -51,14 +51,14 @@ def collect_samples(
         For ``samples.npz``: perturbed uint8 (P, K, H, W, 3), reconstructed uint8 (P, K, L, H, W, 3), lambdas (L,),
         titles (JSON list of name and severity), classes (JSON list), the model's name, its dictionary ``atoms`` float32
         (D, k, k, 3), and ``codes`` float16 (L, M, h, w): the maps of the M atoms that answer the first image most, at
-        these λs, ``code_atoms`` (M,) being their numbers.
+        these λs, ``code_atoms`` (M,) being their numbers. Without a model the first two with L = 0, and the texts.
     """
     hardest = {p.name: p for p in sorted(perturbations, key=lambda p: p.severity)}
     shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
     grid = [lam for lam in lambdas if lam is not None]
-    kept = thin_out(grid, _MOST_LAMBDAS, {lam for lam in grid if lam == subject.lam})
-    some, network = _take_classes(images), subject.network
-    assert isinstance(network, Network)
+    kept = thin_out(grid, _MOST_LAMBDAS, {lam for lam in grid if subject is not None and lam == subject.lam})
+    some, network = _take_classes(images), None if subject is None else subject.network
+    assert network is None or isinstance(network, Network)
     titles, perturbed, reconstructed = [], [], []
     with tempfile.TemporaryDirectory() as scratch:
         for p in shown:
@@ -68,19 +68,26 @@ def collect_samples(
             except InputError:  # a damaged file of the archive: its cells have failed, and say so
                 continue
             titles.append([p.name, p.severity])
-            x = to_images(torch.from_numpy(pixels).to(device))
-            rebuilt = torch.stack([network.reconstruct(x, network.encode(x, lam)) for lam in kept], dim=1)
             perturbed.append(pixels)
-            reconstructed.append(_to_pixels(rebuilt))
+            if network is not None:
+                x = to_images(torch.from_numpy(pixels).to(device))
+                rebuilt = torch.stack([network.reconstruct(x, network.encode(x, lam)) for lam in kept], dim=1)
+                reconstructed.append(_to_pixels(rebuilt))
+    told = {
+        "titles": np.array(json.dumps(titles)),
+        "classes": np.array(json.dumps([images.classes[label] for label in some.labels])),
+        "model": np.array(subject.name if subject is not None else ""),
+        "lambdas": np.array(kept, dtype=np.float64),
+        "perturbed": np.stack(perturbed),
+    }
+    if network is None:
+        shape = np.shape(perturbed)
+        return {**told, "reconstructed": np.zeros((*shape[:2], 0, *shape[2:]), np.uint8)}
     first = to_images(torch.from_numpy(np.array(some.pixels[:1])).to(device))
     codes = torch.cat([network.encode(first, lam) for lam in kept])
     strongest = codes[0].flatten(1).sum(1).topk(min(_MAPS, codes.shape[1])).indices
     return {
-        "titles": np.array(json.dumps(titles)),
-        "classes": np.array(json.dumps([images.classes[label] for label in some.labels])),
-        "model": np.array(subject.name),
-        "lambdas": np.array(kept, dtype=np.float64),
-        "perturbed": np.stack(perturbed),
+        **told,
         "reconstructed": np.stack(reconstructed),
         "atoms": network.input_layer.weight.permute(0, 2, 3, 1).cpu().numpy(),
         "codes": codes[:, strongest].half().cpu().numpy(),

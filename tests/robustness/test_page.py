@@ -148,21 +148,21 @@ def test_tables_sort_by_numbers_in_both_directions(opened):
         cells = opened.find_elements("css selector", f"#policies tbody td:nth-child({index})")
         return [float(cell.text.split()[0]) for cell in cells]
 
-    button = opened.find_element("css selector", "#policies th:nth-child(5) button")
+    button = opened.find_element("css selector", "#policies th:nth-child(6) button")
     button.click()
-    assert column(5) == sorted(column(5))
+    assert column(6) == sorted(column(6))
     assert button.find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
     button.click()
-    assert column(5) == sorted(column(5), reverse=True)
-    assert len(set(column(5))) > 2
+    assert column(6) == sorted(column(6), reverse=True)
+    assert len(set(column(6))) > 2
 
 
 def test_another_perturbation_keeps_the_order_of_both_tables(opened):
     def heads(table):
         return [head.get_attribute("aria-sort") for head in opened.find_elements("css selector", f"#{table} th")]
 
-    opened.find_element("css selector", "#policies th:nth-child(5) button").click()
-    opened.find_element("css selector", "details > summary").click()
+    opened.find_element("css selector", "#policies th:nth-child(6) button").click()
+    opened.find_element("css selector", "section[aria-labelledby='h-cells'] summary").click()
     opened.find_element("css selector", "#cells th:nth-child(6) button").click()
     before = heads("policies"), heads("cells")
     assert [table.count("ascending") for table in before] == [1, 1]
@@ -248,7 +248,7 @@ def test_attacks_have_their_own_section_with_trust_marks(opened, tmp_path):
     write_attacked(tmp_path)
     opened.get((tmp_path / "report.html").as_uri())
     row = opened.find_elements("css selector", "#attacks tbody tr")[-1]
-    assert " ".join(row.text.split()) == "plain pgd linf 8/255 whitebox – 25.0 [15.0, 35.0] 40 SUSPECT Square beats it"
+    assert " ".join(row.text.split()) == "plain pgd L∞ 8/255 whitebox – 25.0 [15.0, 35.0] 40 SUSPECT Square beats it"
     assert row.find_element("css selector", ".mark.SUSPECT").is_displayed()
 
 
@@ -256,7 +256,7 @@ def test_a_run_of_attacks_shows_its_curves_and_no_empty_section(opened, tmp_path
     write_attacked(tmp_path)
     opened.get((tmp_path / "report.html").as_uri())
     shown = {s.get_attribute("id") for s in opened.find_elements("css selector", "section[id]") if s.is_displayed()}
-    assert shown == {"control", "attacks-section"}
+    assert shown == {"control", "attacks-section", "board-section", "policies-section", "classes-section"}
     heads = [head.text for head in opened.find_elements("css selector", "#policies th")]
     assert not [head for head in heads if "corrupted" in head or "mCE" in head]
     curves = "document.querySelector('#budgets svg').getAttribute('aria-label')"
@@ -267,6 +267,102 @@ def test_a_run_of_attacks_shows_its_curves_and_no_empty_section(opened, tmp_path
     assert "sparse adaptive 40.0\u00a0% at 8/255" in run_script(opened, curves)
     assert len(opened.find_elements("css selector", "#budgets .cross")) == 1
     assert opened.get_log("browser") == []
+
+
+def foreign(folder, **options):
+    """The report of a run of three models without λ."""
+    names = ("mine", "yours", "theirs")
+    right = {"mine": 34, "yours": 33, "theirs": 12}
+
+    def answer(model, perturbation, severity, lam, split, n):
+        return {"correct": np.arange(n) < right[model] - severity}
+
+    run = fabricate_run(folder, names=names, answer=answer, **options)
+    run.directory.write_samples(
+        {
+            "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),
+            "classes": np.array(json.dumps(["cat", "dog"])),
+            "model": np.array(""),
+            "lambdas": np.zeros(0),
+            "perturbed": np.zeros((2, 2, 8, 8, 3), np.uint8),
+            "reconstructed": np.zeros((2, 2, 0, 8, 8, 3), np.uint8),
+        }
+    )
+    write_page(Findings.of(run))
+    return (folder / "report.html").as_uri()
+
+
+def test_without_lambda_no_word_of_it_and_no_empty_panel(opened, tmp_path):
+    opened.get(foreign(tmp_path))
+    opened.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    told = run_script(opened, "document.querySelector('header').innerText + document.querySelector('main').innerText")
+    marks = run_script(
+        opened,
+        "[...document.querySelectorAll('[aria-label]')].filter(n => n.checkVisibility()).map(n => n.ariaLabel).join()",
+    )
+    for word in ("λ", "undefined", "NaN", "null", "slider"):
+        assert word not in told + marks, word
+    assert (
+        run_script(
+            opened,
+            "[...document.querySelectorAll('path')].filter(p => /NaN|undefined/.test(p.getAttribute('d'))).length",
+        )
+        == 0
+    )
+    shown = {s.get_attribute("id") for s in opened.find_elements("css selector", "section[id]") if s.is_displayed()}
+    assert shown == {"board-section", "corruptions-section", "curves-section", "samples-section", "classes-section"}
+    assert len(opened.find_elements("css selector", "#curves path.line")) == 2 * 3
+    assert len(opened.find_elements("css selector", "#corruptions circle.dot")) == 2 * 3
+    assert len(opened.find_elements("css selector", "#samples .row")) == 2
+    assert opened.get_log("browser") == []
+
+
+def test_the_leaderboard_tells_apart_only_what_the_images_do(opened, tmp_path):
+    opened.get(foreign(tmp_path))
+    rows = [" ".join(row.text.split()) for row in opened.find_elements("css selector", "#board tbody tr")]
+    assert [row.split()[:2] for row in rows] == [["mine", "1–2"], ["yours", "1–2"], ["theirs", "3"]]
+    assert rows[0].endswith("yours")
+    leading = [cell.text.split()[0] for cell in opened.find_elements("css selector", "#board td.leading")]
+    assert leading == ["77.5", "75.0"]
+
+
+def test_what_was_not_checked_is_not_green(opened, tmp_path):
+    doubt = attack("plain", "whitebox", np.nan, 0.25, trust_reason="not checked: a smaller ε")
+    write_attacked(tmp_path, [doubt, attack("sparse", "whitebox", 0.1, 0.3)])
+    opened.get((tmp_path / "report.html").as_uri())
+    marks = opened.find_elements("css selector", "#attacks .mark")
+    assert [mark.text for mark in marks] == ["partly checked", "OK"]
+    colours = [mark.value_of_css_property("color") for mark in marks]
+    good = run_script(opened, "getComputedStyle(document.documentElement).getPropertyValue('--good')")
+    assert colours[0] != colours[1]
+    assert good.strip()
+
+
+def test_failures_are_told_with_their_severities(opened, tmp_path):
+    run = fabricate_run(tmp_path, missing=lambda cell: cell["perturbation"] == "contrast" and cell["severity"] > 3)
+    for cell in run.record["cells"]:
+        if cell["perturbation"] == "contrast" and cell["severity"] > 3:
+            cell |= {"status": "failed", "reason": "out of memory"}
+    write_page(Findings.of(Run(run.directory, run.record)))
+    opened.get((tmp_path / "report.html").as_uri())
+    text = opened.find_element("id", "missing").text
+    assert text == "Missing (out of memory): sparse: contrast 4, 5; plain: contrast 4, 5."
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_is_wider_than_its_window_with_thirty_models_of_long_names(opened, tmp_path, width):
+    names = tuple(f"a-network-with-a-rather-long-name-{i}.of_a_family" for i in range(30))
+    write_page(Findings.of(fabricate_run(tmp_path, names=names, severities=(1,), n=8)))
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 600}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    opened.get((tmp_path / "report.html").as_uri())
+    assert run_script(opened, "document.documentElement.scrollWidth") <= width
+    opened.execute_script("document.querySelector('#board').scrollLeft = 500")
+    lefts = "['#board tbody td', '#board'].map(at => document.querySelector(at).getBoundingClientRect().left)"
+    cell, table = run_script(opened, lefts)
+    left = cell - table
+    assert 0 <= left <= 2, "the name of the model stays in view"
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_the_way_to_cite_is_that_of_the_citation_file(tmp_path):

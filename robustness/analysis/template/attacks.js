@@ -23,7 +23,8 @@ function drawBudgets() {
   return () => updates.forEach(([, update]) => update());
 }
 
-function drawBudget(title, rows) {
+/* Axes of a panel, and what draws a line of it. */
+function startBudget(rows) {
   const width = 340, height = 190, edge = { left: 30, right: 14, top: 10, bottom: 34 };
   const budgets = [...new Map(rows.map((row) => [row.budget, row.eps])).entries()].sort(([a], [b]) => a - b);
   const x = scale(0, budgets[budgets.length - 1][0], edge.left, width - edge.right);
@@ -35,18 +36,22 @@ function drawBudget(title, rows) {
   }
   svg.append(element("text", { x: (edge.left + width) / 2, y: height - 4, "text-anchor": "middle" }, "ε"));
 
-  const draw = (model, at, threat, css) => {
+  const draw = (model, at, threat, css, colour) => {
     const own = rows.filter((row) => row.model === model && row.at === at && !row.policy && row.threat === threat);
     if (!own.length) return;
     const index = data.models.find(({ name }) => name === model).lambdas.indexOf(at);
     const natural = values(model, "clean")[Math.max(index, 0)];
     const points = [...(natural ? [{ ...natural, budget: 0 }] : []), ...own.sort((a, b) => a.budget - b.budget)];
     const xs = points.map((point) => x(point.budget));
-    if (threat === "adaptive" || css === "other") {
+    if (threat === "adaptive" || css === "other" || colour) {
       const [lows, highs] = ["low", "high"].map((end) => points.map((point) => y(point[end])));
-      svg.append(element("path", { class: `band ${css}`, d: band(xs, lows, highs) }));
+      const area = element("path", { class: `band ${css}`, d: band(xs, lows, highs) });
+      if (colour) area.style.cssText = `fill: ${colour}; opacity: .1`;
+      svg.append(area);
     }
-    svg.append(element("path", { class: `line threat ${css}`, d: path(points.map((p, i) => [xs[i], y(p.accuracy)])) }));
+    const line = element("path", { class: `line threat ${css}`, d: path(points.map((p, i) => [xs[i], y(p.accuracy)])) });
+    if (colour) line.style.stroke = colour;
+    svg.append(line);
     for (const point of own.filter((row) => row.trust !== "OK")) {
       const why = element("title", {}, `${point.trust}: ${point.trust_reason}`);
       const transform = `translate(${x(point.budget)},${y(point.accuracy)})`;
@@ -54,6 +59,11 @@ function drawBudget(title, rows) {
     }
     spoken.push(`${model} ${threat} ` + own.map((row) => `${percent(row.accuracy)} at ${row.eps}`).join(", "));
   };
+  return [svg, draw, spoken];
+}
+
+function drawBudget(title, rows) {
+  const [svg, draw, spoken] = startBudget(rows);
   const other = data.models.find(({ name }) => name === data.baseline);
   if (other && other.name !== state.model.name) draw(other.name, other.trained, "whitebox", "other");
   for (const threat of ["transfer", "whitebox", "adaptive"]) draw(state.model.name, lam() ?? null, threat, threat);
@@ -62,11 +72,12 @@ function drawBudget(title, rows) {
 }
 
 function drawAttacks() {
-  drawTable($("attacks"), [
+  const columns = [
     { key: "model", label: "model", text: true }, { key: "perturbation", label: "attack", text: true },
     { key: "norm", label: "norm", text: true }, { key: "eps", label: "ε", text: true },
     { key: "threat", label: "threat", text: true }, { key: "lam", label: "λ", text: true },
     { key: "accuracy", label: "accuracy %", low: "low", high: "high" }, { key: "n", label: "n", digits: 0 },
     { key: "trust", label: "trust", mark: true }, { key: "trust_reason", label: "why", wrap: true },
-  ])(data.attacks);
+  ];
+  drawTable($("attacks"), useful(columns, data.attacks))(data.attacks);
 }

@@ -16,6 +16,23 @@ function drawTiles() {
     } else if (mean.gain !== null) tiles.push([title, "–", "this is the λ of training", ""]);
     if (mean.versus !== null) tiles.push([`points against ${data.baseline}`, ...difference(mean, "versus")]);
   }
+  tiles.push(...robustTiles(state.model.name, lam() ?? null));
+  showTiles(tiles);
+}
+
+/* The worst case of a model at one λ, at the largest ε of every norm. */
+function robustTiles(model, at) {
+  const own = data.worst.filter((row) => row.model === model && row.lam === at);
+  const norm = (row) => row.title.split(" ")[0];
+  const largest = own.filter((row) => !own.some((other) => norm(other) === norm(row) && other.eps > row.eps));
+  return largest.map((row) => {
+    const mark = row.trust === "OK" ? "" : ` ${row.trust}`;
+    return [`robust within ${row.title} (%)`, number(row.accuracy), range(row.low, row.high) + mark, ""];
+  });
+}
+
+function showTiles(tiles) {
+  $("tiles").hidden = !tiles.length;
   $("tiles").replaceChildren(...tiles.map(([name, value, interval, css]) =>
     element("div", { class: "tile" },
       element("span", { class: "name" }, name),
@@ -186,6 +203,7 @@ function drawSamples() {
     };
     return [node, set];
   };
+  const isPlain = !samples.lambdas.length;
   const inputs = frames.map((entry) => frame(entry, "input"));
   const rebuilt = frames.map((entry) => frame(entry, "reconstruction at "));
   inputs.forEach(([, set]) => set(chosen.input, ""));
@@ -197,7 +215,9 @@ function drawSamples() {
   };
   $("samples").replaceChildren(
     line(element("span", {}, "class"), samples.classes.map((name) => element("span", { class: "class" }, name))),
-    line(element("span", {}, "input"), inputs.map(([node]) => node)), line(title, rebuilt.map(([node]) => node)));
+    line(element("span", {}, "input"), inputs.map(([node]) => node)),
+    ...(isPlain ? [] : [line(title, rebuilt.map(([node]) => node))]));
+  if (isPlain) return () => {};
   return () => {
     const isShown = samples.model === state.model.name;
     const distances = samples.lambdas.map((kept) => Math.abs(kept - lam()));

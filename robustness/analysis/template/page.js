@@ -4,6 +4,7 @@ let updates = [];
 
 /* Everything anew, without the animation that belongs to a moved slider. */
 function redraw() {
+  if (!hasLam) return drawContest();
   document.body.classList.add("still");
   updates = [drawTiles, drawCorruptions(), drawCurves(), drawSamples(), drawLaw(), drawBudgets()];
   update();
@@ -24,6 +25,8 @@ function choose(index) {
 
 function setModel(name) {
   state.model = subjects.find((model) => model.name === name);
+  $("control").hidden = !hasLam;
+  if (!hasLam) return redraw();
   const { lambdas, trained: own } = state.model;
   $("lam").max = Math.max(lambdas.length - 1, 0);
   $("control").hidden = lambdas.length < 2 && subjects.length < 2;
@@ -47,14 +50,36 @@ function fillSelect(select, entries) {
   select.replaceChildren(...entries.map(([value, label]) => element("option", { value }, label)));
 }
 
+/* What the sections say, with λ and without. */
+function tell() {
+  const say = (id, text) => { $(id).textContent = text; };
+  say("h-corruptions", hasLam ? "Every corruption at this λ" : "Every corruption");
+  say("h-curves", hasLam ? "What λ does, corruption by corruption" : "Severity by severity");
+  say("h-samples", hasLam ? "What the model keeps of an image" : "What the corruptions do to an image");
+  say("gain-note", hasLam ? "Gain: the paired difference to the λ of training, in points; in colour where its interval excludes zero and "
+    + "p < 0.05 after Holm's adjustment for the corruptions." : "");
+  say("budgets-where", hasLam ? ", at the λ of the slider" : "");
+  say("samples-note", hasLam ? "Above: the input. Below: its reconstruction A z from the sparse code at this λ, or at the nearest that has pictures." : "At the highest severity that was measured.");
+  say("cells-note", "ECE: expected calibration error (15 bins). NLL: mean negative log-likelihood of the right class."
+    + (hasLam ? " ‖x − Az‖²: what the sparse code leaves out of the image, in normalised pixels." : ""));
+  $("curves-axis").hidden = !hasLam;
+  $("law-section").hidden = !hasLam;
+  const missing = Object.entries(data.missing);
+  $("missing").hidden = !missing.length;
+  $("missing").replaceChildren(...missing.map(([reason, places]) => element("p", { class: "note" },
+    `Missing (${reason}): ${places.slice(0, 12).join("; ")}${places.length > 12 ? `; and ${places.length - 12} more` : ""}.`)));
+}
+
 function start() {
+  tell();
   fillSelect($("model"), subjects.map((model) => [model.name, model.name]));
   fillSelect($("cell-filter"), ["clean", ...names].map((name) => [name, plain(name)]));
   const title = ({ name, severity }) => `${plain(name)}${severity ? ` ${severity}` : ""}`;
   fillSelect($("sample-perturbation"), (data.samples?.perturbations ?? []).map((shown, i) => [i, title(shown)]));
   const other = data.baseline ? [["baseline", data.baseline]] : [];
   const dots = [["model", "the model at this λ"], ["trained", "at its λ of training"], ...other];
-  $("legend").replaceChildren(...dots.map(([css, text]) => element("span", {}, element("i", { class: css }), text)));
+  const roles = dots.map(([css, text]) => element("span", {}, element("i", { class: css }), text));
+  $("legend").replaceChildren(...(hasLam ? roles : modelLegend()));
   const fields = data.record.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
   $("record").replaceChildren(...fields);
   $("rerun").textContent = data.rerun;
@@ -91,6 +116,8 @@ function start() {
     redraw();
   });
   setModel(subjects[0].name);
+  drawBoard();
+  drawClasses();
   drawPolicies();
   drawCells();
   drawAttacks();

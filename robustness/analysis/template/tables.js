@@ -1,5 +1,11 @@
 /* ---- tables ---- */
 
+/* A trust mark; a number whose comparisons the run does not hold is not marked like one that was compared. */
+function markOf(mark, reason = "") {
+  const isPartly = mark === "OK" && String(reason ?? "").includes("not checked");
+  return element("span", { class: `mark ${isPartly ? "partly" : mark}` }, isPartly ? "partly checked" : mark);
+}
+
 /* A table that sorts by its heads; returns the function that shows other rows in the order that was chosen. */
 function drawTable(container, columns) {
   let rows = [], order = null;
@@ -28,11 +34,16 @@ function drawTable(container, columns) {
 
   function drawCell(row, column) {
     const cell = element("td", { class: column.wrap ? "wrap" : column.text ? "text" : "" });
-    const value = row[column.key], show = column.signed ? signed : number;
-    if (column.mark && value) cell.append(element("span", { class: `mark ${value}` }, value));
+    const value = column.display ? row[column.display] : row[column.key], show = column.signed ? signed : number;
+    if (String(value).length > 24) cell.classList.add("long");
+    if (column.key === "model" && colours[value]) cell.append(dot(value));
+    if (column.leads && row[column.leads]) cell.classList.add("leading");
+    if (column.mark && value) cell.append(markOf(value, row.trust_reason));
     else if (value === null || value === "") cell.append("–");
+    else if (column.display || column.key === "model" || column.key === "class") cell.append(String(value));
     else cell.append(column.text || column.wrap ? plain(String(value)) : show(value, column.digits ?? 1));
-    const low = column.low ? row[column.low] : null;
+    if (column.trust && row[column.trust] && row[column.trust] !== "OK") cell.append(" ", markOf(row[column.trust]));
+    const low = column.low ? row[column.low] ?? null : null;
     if (low !== null) cell.append(" ", element("small", {}, range(low, row[column.high], show)));
     return cell;
   }
@@ -52,39 +63,41 @@ const terms = {
   versus: "paired difference to the baseline model, in points",
   ece: "expected calibration error: mean gap between confidence and accuracy, 15 bins",
   nll: "negative log-likelihood: mean of −log p of the right class",
-  mce: "mean corruption error: errors in % of the baseline's, mean over the 15 corruptions",
+  mce: "corruption errors in % of those of the run's baseline model, mean over the 15 corruptions; not the mCE of the literature",
   relative_mce: "the same of the errors that corruption adds to those on clean images",
   mce_alexnet: "mean corruption error against AlexNet's published errors",
 };
 const versusColumn = data.baseline
   ? [{ key: "versus", label: `against ${data.baseline}`, low: "versus_low", high: "versus_high", signed: true }] : [];
 const gainColumn = { key: "gain", label: "gain on trained λ", low: "gain_low", high: "gain_high", signed: true };
-const scores = { mce: "mCE", relative_mce: "relative mCE", mce_alexnet: "mCE (AlexNet)" };
+const scores = {
+  mce: `errors in % of ${data.baseline}'s`, relative_mce: `added errors in % of ${data.baseline}'s`, mce_alexnet: "mCE (AlexNet)",
+};
 /* Columns without a single value say nothing; the others explain themselves. */
 const useful = (columns, rows) => columns.filter(({ key }) => rows.some((row) => row[key] !== null && row[key] !== ""))
   .map((column) => ({ about: terms[column.key], ...column }));
 
 function drawPolicies() {
+  $("policies-section").hidden = !hasLam;
   const columns = [
     { key: "model", label: "model", text: true }, { key: "policy", label: "policy", text: true },
-    { key: "lam", label: "λ (mean)", digits: 3 },
+    { key: "lam", label: "λ (mean)", digits: 3 }, { key: "n", label: "n", digits: 0 },
     { key: "clean", label: "clean %", low: "clean_low", high: "clean_high" },
     { key: "accuracy", label: "corrupted %", low: "low", high: "high" }, gainColumn, ...versusColumn,
     ...Object.keys(scores).map((key) => ({ key, label: scores[key], low: `${key}_low`, high: `${key}_high` })),
-    { key: "n", label: "n", digits: 0 },
   ];
   drawTable($("policies"), useful(columns, data.policies))(data.policies);
+  $("policies-note").textContent = data.mean ? `Corrupted: the mean over ${data.count} corruptions. ` : "";
   $("refused").textContent = names.length && data.refused.length ? `Not given: ${data.refused.join("; ")}.` : "";
 }
 
 function drawCells() {
   const columns = [
     { key: "perturbation", label: "perturbation", text: true }, { key: "severity", label: "severity", digits: 0 },
-    { key: "model", label: "model", text: true }, { key: "policy", label: "policy", text: true },
+    { key: "model", label: "model", text: true }, ...(hasLam ? [{ key: "policy", label: "policy", text: true }] : []),
     { key: "lam", label: "λ (mean)", digits: 3 }, { key: "accuracy", label: "accuracy %", low: "low", high: "high" },
-    gainColumn, ...versusColumn, { key: "ece", label: "ECE", digits: 3 }, { key: "nll", label: "NLL", digits: 3 },
+    { key: "n", label: "n", digits: 0 }, gainColumn, ...versusColumn, { key: "ece", label: "ECE", digits: 3 }, { key: "nll", label: "NLL", digits: 3 },
     { key: "sparsity", label: "zeros in code %" }, { key: "residual", label: "‖x − Az‖²" },
-    { key: "n", label: "n", digits: 0 },
   ];
   const show = drawTable($("cells"), useful(columns, data.rows));
   const filter = () => show(data.rows.filter((row) => row.perturbation === $("cell-filter").value));

@@ -52,6 +52,16 @@ const baseline = (name) => {
   return values(data.baseline, name)[data.baseline_index] ?? null;
 };
 const lam = () => state.model.lambdas[state.index];
+const hasLam = withLambda.length > 0;
+const inDark = matchMedia("(prefers-color-scheme: dark)");
+/* Colours that are too dark on a dark page are lightened there. */
+const colours = data.looks;
+const tint = (name) => (colours[name] === "#000000" ? "var(--ink)" : colours[name] === "#0072B2" && inDark.matches ? "#3d9fd8" : colours[name]);
+function dot(name) {
+  const mark = element("i", { class: "dot", "aria-hidden": "true" });
+  mark.style.background = tint(name);
+  return mark;
+}
 const names = data.groups.flatMap(([, members]) => members);
 const all = [...Object.values(data.summary)].flatMap((table) => Object.values(table).flat()).filter(Boolean);
 const floor = Math.min(90, 10 * Math.floor(Math.min(...all.map((value) => value.low), 100) / 10));

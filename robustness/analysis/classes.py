@@ -1,0 +1,47 @@
+"""Accuracy class by class: which classes a corruption costs most."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from robustness.analysis.frames import Run
+from robustness.analysis.leaderboard import find_entries
+from robustness.analysis.statistics import accuracy_intervals
+from robustness.analysis.summary import Settings, average, find_main_mean, list_planned
+
+
+def tabulate_classes(run: Run, settings: Settings, summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per model (at the λ of :func:`~robustness.analysis.leaderboard.find_entries`) and class that has images.
+
+    Returns:
+        Columns ``model, lam, class, n``, ``clean`` and ``mean`` (over the corruptions), each with ``_low`` and
+        ``_high``, fractions; ``mean`` is NaN where cells are missing.
+    """
+    classes, labels = run.record["data"]["classes"], run.labels
+    counts = np.bincount(labels, minlength=len(classes))
+    there = np.flatnonzero(counts)
+    title, names = find_main_mean(run)
+    planned = list_planned(run, names)
+    tables = []
+    for model, (policy, lam) in find_entries(run, summary).items():
+        places = settings.get((model, policy, str(lam if policy == "fixed" else math.nan)), {})
+        table = pd.DataFrame({"model": model, "lam": lam, "class": [classes[c] for c in there], "n": counts[there]})
+        for column, needed in (("clean", [("clean", 0)]), ("mean", planned if title else [])):
+            values = average(places, needed) if needed and all(place in places for place in needed) else None
+            table[[column, f"{column}_low", f"{column}_high"]] = _average_classes(values, labels, counts)[there]
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model", "lam", "class", "n"])
+
+
+def _average_classes(
+    values: NDArray[np.float64] | None, labels: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(C, 3) mean and interval of every class; NaN without values."""
+    if values is None:
+        return np.full((len(counts), 3), np.nan)
+    sums, squares = (np.bincount(labels, weights=values**power, minlength=len(counts)) for power in (1, 2))
+    return accuracy_intervals(np.maximum(counts, 1), sums, squares)
