@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.analysis.frames import Run
-from robustness.analysis.metrics import expected_calibration_error
+from robustness.analysis.metrics import expected_calibration_error, root_calibration_error
 from robustness.policies import POLICIES, Fixed, Policy, Trained, View
 
 _DECIMALS = 10
@@ -35,6 +35,7 @@ class Decision:
         correct: (N,) right answers.
         nll: mean of −log p(label).
         ece: expected calibration error.
+        calibration: :func:`~robustness.analysis.metrics.root_calibration_error`, with its interval.
         residual: mean ‖x − Az‖²; NaN for a model without λ.
         sparsity: mean share of zeros in the code; NaN for a model without λ.
     """
@@ -48,6 +49,7 @@ class Decision:
     correct: NDArray[np.bool_]
     nll: float
     ece: float
+    calibration: tuple[float, float, float]
     residual: float
     sparsity: float
 
@@ -109,12 +111,19 @@ class _Answers:
         means = {name: self.get(name).mean(axis=1) for name in ("nll", "residual", "sparsity")}
         return {**means, "ece": expected_calibration_error(self.columns["confidence"], self.correct)}
 
+    @cached_property
+    def _calibrations(self) -> np.ndarray:
+        """(L, 3) :func:`~robustness.analysis.metrics.root_calibration_error` at every λ."""
+        return root_calibration_error(self.columns["confidence"], self.correct)
+
     def pick(self, rows: NDArray[np.intp] | np.intp | int, **fields: Any) -> Decision:
         """The decision for the λ at the position ``rows`` for all images, or (N,) for each."""
         fields = {"setting": math.nan, **fields}
         if np.ndim(rows) == 0:
             fields |= {name: float(values[rows]) for name, values in self._means.items()}
-            return Decision(**fields, correct=self.correct[rows], lam=round(float(self.lambdas[rows]), _DECIMALS))
+            value, low, high = self._calibrations[rows].tolist()
+            lam = round(float(self.lambdas[rows]), _DECIMALS)
+            return Decision(**fields, calibration=(value, low, high), correct=self.correct[rows], lam=lam)
         images = np.arange(self.correct.shape[1])
         taken = {
             name: self.get(name)[rows, images] for name in ("confidence", "correct", "nll", "residual", "sparsity")
@@ -122,7 +131,8 @@ class _Answers:
         fields |= {name: float(taken[name].mean()) for name in ("nll", "residual", "sparsity")}
         ece = float(expected_calibration_error(taken["confidence"], taken["correct"]))
         lam = round(float(self.lambdas[rows].mean()), _DECIMALS)
-        return Decision(**fields, ece=ece, correct=taken["correct"], lam=lam)
+        value, low, high = root_calibration_error(taken["confidence"], taken["correct"]).tolist()
+        return Decision(**fields, ece=ece, calibration=(value, low, high), correct=taken["correct"], lam=lam)
 
 
 def _select(run: Run, model: str, lambdas: NDArray[np.float64]) -> dict[str, np.ndarray]:

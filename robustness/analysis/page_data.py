@@ -158,7 +158,7 @@ def _title(policy: str) -> str:
 
 
 def _to_percent(frame: pd.DataFrame) -> pd.DataFrame:
-    names = ["accuracy", "ci_low", "ci_high", "sparsity"]
+    names = ["accuracy", "ci_low", "ci_high", "sparsity", "calibration", "calibration_low", "calibration_high"]
     names += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
     return frame.assign(**{name: 100 * frame[name] for name in names if name in frame.columns})
 

@@ -23,6 +23,7 @@ from robustness.analysis.statistics import (
 )
 
 _LEVEL = 0.05
+_CALIBRATION = ("calibration", "calibration_low", "calibration_high")
 MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA = "mean of corruptions", "mean of C-bar", "mean of extra corruptions"
 Places = dict[tuple[str, int], Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
@@ -43,7 +44,8 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
         Columns ``perturbation, severity, model, policy, lam, n, accuracy, ci_low, ci_high`` (Wilson); ``gain, gain_low,
         gain_high, gain_p``: accuracy minus that at the λ of training, paired image by image, with Bonett and Price's
         interval and McNemar's exact p; ``versus, versus_low, versus_high, versus_p``: the same against the baseline
-        model; and ``nll, ece, residual, sparsity``.
+        model; and ``nll, ece``, ``calibration, calibration_low, calibration_high``
+        (:func:`~robustness.analysis.metrics.root_calibration_error`), ``residual, sparsity``.
     """
     rows = []
     for decision in (decision for places in settings.values() for decision in places.values()):
@@ -54,10 +56,11 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
         for title, reference in _references(run, settings, decision.model).items():
             if place in reference:
                 row |= _compare_answers(title, decision, reference[place])
+        row |= zip(_CALIBRATION, decision.calibration, strict=True)
         rows.append(row | {name: getattr(decision, name) for name in ("nll", "ece", "residual", "sparsity")})
     columns = ["perturbation", "severity", "model", "policy", "lam", "n", "accuracy", "ci_low", "ci_high"]
     columns += [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
-    return pd.DataFrame(rows, columns=[*columns, "nll", "ece", "residual", "sparsity"])
+    return pd.DataFrame(rows, columns=[*columns, "nll", "ece", *_CALIBRATION, "residual", "sparsity"])
 
 
 def summarise(run: Run, settings: Settings) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from robustness.run_directory import RunDirectory
 
 def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
     out = tmp_path / "run"
+    suite.write_text(suite.read_text() + 'baseline = "plain"\n')
     assert main(["--suite", str(suite), "--out", str(out), "--device", "cpu"]) == 0
     cells = pd.read_csv(out / "cells.csv")
     assert list(cells.columns) == CELL_COLUMNS

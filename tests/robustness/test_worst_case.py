@@ -100,11 +100,11 @@ def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
     assert not any(line.get_color() == "#C00000" and line.get_linestyle() != "None" for line in panel.lines)
     assert [list(values) for values in marked] == [[90.0], [10.0 + 80.0]]
     wide = widen_attacks(run, attacks, "linf", whole=True)
-    assert wide.loc[f"{SPARSE} λ=0.5", "pgd 8/255 transfer"].endswith("✗")
+    assert wide.loc[f"{SPARSE} λ=0.5", "pgd L∞ 8/255 transfer"].endswith("✗")
     assert not any("transfer" in column for column in widen_attacks(run, attacks, "linf", whole=False))
     ((reason, places),) = list_reasons(attacks, "linf").items()
     assert reason == "100% of the input gradient is exactly zero"
-    columns = ["pgd 8/255 whitebox", "pgd 8/255 transfer", "pgd 8/255 adaptive", "robust 8/255"]
+    columns = ["pgd L∞ 8/255 whitebox", "pgd L∞ 8/255 transfer", "pgd L∞ 8/255 adaptive", "robust 8/255"]
     assert places == {f"{SPARSE} λ=0.5": columns}
     assert set(columns) <= set(wide.columns)
 

@@ -60,7 +60,7 @@ function tell() {
     + "p < 0.05 after Holm's adjustment for the corruptions." : "");
   say("budgets-where", hasLam ? ", at the λ of the slider" : "");
   say("samples-note", hasLam ? "Above: the input. Below: its reconstruction A z from the sparse code at this λ, or at the nearest that has pictures." : "At the highest severity that was measured.");
-  say("cells-note", "ECE: expected calibration error (15 bins). NLL: mean negative log-likelihood of the right class."
+  say("cells-note", "Calibration error: root mean square gap between confidence and accuracy without the part that chance makes; ECE: the expected calibration error (15 bins), which chance makes larger on few images. NLL: mean negative log-likelihood of the right class."
     + (hasLam ? " ‖x − Az‖²: what the sparse code leaves out of the image, in normalised pixels." : ""));
   $("curves-axis").hidden = !hasLam;
   $("law-section").hidden = !hasLam;

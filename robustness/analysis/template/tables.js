@@ -62,6 +62,7 @@ const terms = {
   gain: "paired difference to the same model at its λ of training, in points",
   versus: "paired difference to the baseline model, in points",
   ece: "expected calibration error: mean gap between confidence and accuracy, 15 bins",
+  calibration: "root mean square gap between confidence and accuracy, without the part that chance makes",
   nll: "negative log-likelihood: mean of −log p of the right class",
   mce: "corruption errors in % of those of the run's baseline model, mean over the 15 corruptions; not the mCE of the literature",
   relative_mce: "the same of the errors that corruption adds to those on clean images",
@@ -96,7 +97,8 @@ function drawCells() {
     { key: "perturbation", label: "perturbation", text: true }, { key: "severity", label: "severity", digits: 0 },
     { key: "model", label: "model", text: true }, ...(hasLam ? [{ key: "policy", label: "policy", text: true }] : []),
     { key: "lam", label: "λ (mean)", digits: 3 }, { key: "accuracy", label: "accuracy %", low: "low", high: "high" },
-    { key: "n", label: "n", digits: 0 }, gainColumn, ...versusColumn, { key: "ece", label: "ECE", digits: 3 }, { key: "nll", label: "NLL", digits: 3 },
+    { key: "n", label: "n", digits: 0 }, gainColumn, ...versusColumn, { key: "calibration", label: "calibration error %", low: "calibration_low", high: "calibration_high" },
+    { key: "ece", label: "ECE", digits: 3 }, { key: "nll", label: "NLL", digits: 3 },
     { key: "sparsity", label: "zeros in code %" }, { key: "residual", label: "‖x − Az‖²" },
   ];
   const show = drawTable($("cells"), useful(columns, data.rows));
