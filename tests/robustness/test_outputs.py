@@ -36,7 +36,7 @@ def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
     plain = cells[cells["model"] == "plain"]
     assert plain[["lam", "residual", "sparsity"]].isna().all(axis=None)
     assert cells[cells["model"] == "sparse"][["lam", "residual", "sparsity"]].notna().all(axis=None)
-    assert cells[["norm", "eps", "threat", "trust"]].isna().all(axis=None)
+    assert cells[["norm", "eps", "threat"]].isna().all(axis=None)
     for name in (
         "accuracy_by_lambda",
         "accuracy_by_severity_sparse",

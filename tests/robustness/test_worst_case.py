@@ -104,7 +104,7 @@ def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
     assert not any("transfer" in column for column in widen_attacks(run, attacks, "linf", whole=False))
     ((reason, places),) = list_reasons(attacks, "linf").items()
     assert reason == "100% of the input gradient is exactly zero"
-    columns = ["pgd L∞ 8/255 whitebox", "pgd L∞ 8/255 transfer", "pgd L∞ 8/255 adaptive", "robust 8/255"]
+    columns = ["pgd L∞ 8/255 whitebox", "pgd L∞ 8/255 transfer", "pgd L∞ 8/255 adaptive", "robust L∞ 8/255"]
     assert places == {f"{SPARSE} λ=0.5": columns}
     assert set(columns) <= set(wide.columns)
 
