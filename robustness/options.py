@@ -180,7 +180,8 @@ def rerun_words(record: dict[str, Any]) -> list[str]:
     if options is not None:
         return options.to_words()
     asked: list[str] = record.get("asked", [])
-    return asked if not asked or asked[0] == "-m" else ["-m", "robustness.run", *asked]
+    names_own = asked[:1] == ["-m"] and all(word.startswith("robustness.") for word in asked[1:2])
+    return asked if not asked or names_own else ["-m", "robustness.run", *asked]
 
 
 def _write_option(name: str, value: Any) -> str:

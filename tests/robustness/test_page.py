@@ -391,7 +391,7 @@ def test_the_command_to_run_it_again_names_no_folder_of_this_machine(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "command"),
     [
-        ([], "python -m robustness.run"),
+        ([], ""),
         (["-m", "robustness.ablate", "--recipe", "/m/r.toml"], "python -m robustness.ablate --recipe r.toml"),
         (["-m", "antigravity"], "python -m robustness.run -m antigravity"),
     ],
