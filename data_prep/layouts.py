@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,6 +13,9 @@ SPLIT_NAMES = ("test", "val", "validation", "valid", "testing", "dev", "eval", "
 WHOLE = "test"
 """What the only split of a tree without splits is called."""
 
+ANNOTATIONS = "val_annotations.txt"
+"""The list of classes in the official Tiny ImageNet."""
+
 Key = tuple[str, str, str]
 
 
@@ -21,10 +24,12 @@ class Layout:
     """Where the parts of a file's name stand.
 
     root: folders around the tree. has_splits: whether the first folder inside is that of a split.
+    keys: what each picture is, by its name, where a list says it; those that are not in it have no label.
     """
 
     root: tuple[str, ...]
     has_splits: bool
+    keys: Mapping[str, Key] | None = None
 
     @property
     def depth(self) -> int:
@@ -33,6 +38,8 @@ class Layout:
 
     def key_of(self, path: str) -> Key:
         """Read (split, class, file name) off the name of a picture."""
+        if self.keys is not None:
+            return self.keys.get(path, ("", "", path))
         parts = PurePosixPath(path).parts
         return (parts[-3] if self.has_splits else WHOLE, parts[-2], parts[-1])
 
@@ -40,7 +47,7 @@ class Layout:
         """Tell the (split, class) of the folder that ``path`` is, or lies in; None for what lies elsewhere."""
         parts = PurePosixPath(path).parts
         folders = parts if is_folder else parts[:-1]
-        if folders[: len(self.root)] != self.root or len(folders) < self.depth:
+        if self.keys is not None or folders[: len(self.root)] != self.root or len(folders) < self.depth:
             return None
         return (folders[self.depth - 2] if self.has_splits else WHOLE, folders[self.depth - 1])
 
@@ -90,6 +97,31 @@ def find_layout(paths: Iterable[str], where: str, split: str | None = None) -> L
         f"{where}: expected folders of splits ({', '.join(SPLIT_NAMES)}) above those of the classes, got {got}; "
         "name the wanted one as the split, or point at one of them"
     )
+
+
+def read_annotations(paths: Iterable[str], annotations: str, where: str) -> Layout:
+    """Lay out Tiny ImageNet: ``train/<class>/images/<file>``, and ``val/images/<file>`` with a list of the classes.
+
+    Pictures whose class nothing tells, those of ``test``, get no key. Folders of classes in ``val`` count, too.
+
+    annotations: the text of ``val_annotations.txt``: file and class, separated by tabs, on every line.
+    Raises: InputError for a picture of ``val`` that is not in the list.
+    """
+    class_of = dict(line.split("\t")[:2] for line in annotations.splitlines() if line.count("\t"))
+    keys: dict[str, Key] = {}
+    for path in paths:
+        *folders, file = PurePosixPath(path).parts
+        if folders and folders[-1] == "images":
+            del folders[-1]
+        if not folders or folders[-1] == "test":
+            continue
+        if folders[-1] == "val":
+            if file not in class_of:
+                raise InputError(f"{where}: expected {file} in {ANNOTATIONS}, got no class for it; unpack it again")
+            keys[path] = ("val", class_of[file], file)
+        elif len(folders) > 1:
+            keys[path] = (folders[-2], folders[-1], file)
+    return Layout((), has_splits=True, keys=keys)
 
 
 def is_split(name: str) -> bool:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_prep.decode import AS_IS, IMAGE_SUFFIXES, Geometry, decode_image, read_size
 from data_prep.errors import InputError, check_words
-from data_prep.layouts import Key, Layout, find_layout
+from data_prep.layouts import ANNOTATIONS, Key, Layout, find_layout, read_annotations
 from data_prep.trees import Member, TreeFile, walk_members, walk_tree
 
 LARGE_SIDE, LARGE_GEOMETRY = 224, Geometry(resize=256, crop=224)
@@ -80,11 +80,14 @@ def plan_tree(
     """
     sizes: dict[str, tuple[int, int]] = {}
     others: list[Member] = []
+    annotations: str | None = None
     for member in tqdm(walk_members(source), desc="reading names", unit=" files", disable=not progress):
         if only is not None and not member.is_folder and PurePosixPath(member.path).parent.name not in only:
             continue
         if not member.is_picture:
             others.append(member)
+            if PurePosixPath(member.path).name == ANNOTATIONS and not member.is_folder and not member.is_broken:
+                annotations = member.read().decode("utf-8", errors="replace")
             continue
         if member.path in sizes:
             raise InputError(f"{source.name}: expected every image once, got {member.path} twice; pack it again")
@@ -94,7 +97,13 @@ def plan_tree(
             f"expected pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) in {source}, got only {_list_suffixes(held)}; "
             "convert them"
         )
-    layout = find_layout(sizes, source.name, split)
+    if annotations is None:
+        layout = find_layout(sizes, source.name, split)
+    else:
+        layout = read_annotations(sizes, annotations, source.name)
+    unlabelled = [path for path in sizes if layout.keys is not None and path not in layout.keys]
+    for path in unlabelled:
+        del sizes[path]
     keys = sorted(map(layout.key_of, sizes))
     found = sorted({class_name for _, class_name, _ in keys})
     check_words(found)
@@ -102,6 +111,8 @@ def plan_tree(
     _check_folders(keys, others, layout, classes, source)
     geometry, image_size, note = _choose_geometry(sizes, geometry, adapt=adapt)
     notes = [_count_passed_over(others), note]
+    if unlabelled:
+        notes.append(f"passed over {len(unlabelled):,} pictures whose class nothing tells, such as {unlabelled[0]}")
     if min(image_size) < SMALLEST_SIDE:
         notes.append(
             f"the pictures have {image_size[0]} x {image_size[1]} pixels and corruptions need {SMALLEST_SIDE} x "

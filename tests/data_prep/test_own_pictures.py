@@ -299,6 +299,37 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_images(str(tmp_path / "nowhere"))
 
 
+def test_tiny_imagenet_is_read_as_it_unpacks(tmp_path: Path, pack: Pack) -> None:
+    """Pictures of val lie in one folder, and a list has their classes; those of test have none."""
+    root = tmp_path / "tiny-imagenet-200"
+    names = [
+        "val/images/val_0",
+        "val/images/val_1",
+        "train/n1/images/n1_0",
+        "train/n2/images/n2_0",
+        "test/images/test_0",
+    ]
+    for seed, name in enumerate(names):
+        save(root / f"{name}.JPEG", seed=seed)
+    (root / "train" / "n1" / "n1_boxes.txt").write_text("n1_0.JPEG\t0\t0\t9\t9\n")
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn2\t0\t0\t9\t9\nval_1.JPEG\tn1\t0\t0\t9\t9\n")
+    for source in (root, pack(root, ".zip")):
+        images = load_images(source, "val")
+        assert images.classes == ("n1", "n2")
+        assert images.files is not None
+        assert list(zip(images.files.tolist(), images.labels.tolist(), strict=True)) == [
+            ("val_1.JPEG", 0),
+            ("val_0.JPEG", 1),
+        ]
+        assert images.notes[1] == "passed over 1 pictures whose class nothing tells, such as test/images/test_0.JPEG"
+        assert load_images(source, "train").labels.tolist() == [0, 1]
+    record = import_tree(root, name="tiny", data_dir=tmp_path / "data")
+    assert record.counts == {"train": 2, "val": 2}
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn2\t0\t0\t9\t9\n")
+    with pytest.raises(InputError, match=r"expected val_1\.JPEG in val_annotations\.txt, got no class for it"):
+        load_images(root, "val")
+
+
 # arrays
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 33, 34, 3), dtype=np.uint8)
