@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import shutil
 import sys
@@ -330,9 +329,9 @@ def _make_suite(
     own = options if attacks is None else msgspec.structs.replace(options, eps=None)
     made = replace_keys(suite, own) if isinstance(suite, Suite) else read_suite(own)
     if images is not None:
-        made = dataclasses.replace(made, data=images.name, split=images.split, archive=archive_of(images))
+        made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive_of(images))
     if attacks is not None:
-        made = dataclasses.replace(made, attacks=_make_attacks(attacks, options, made.profile))
+        made = msgspec.structs.replace(made, attacks=_make_attacks(attacks, options, made.profile))
     return made
 
 

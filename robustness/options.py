@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from data_prep.errors import InputError
+from data_prep.schema import read
 from robustness.attack import format_eps
 from robustness.grids import format_lam, read_eps
 from sdnet_core.catalogue import SPEEDS
@@ -161,8 +162,15 @@ Options = RunOptions | AblationOptions
 
 
 def read_options(record: dict[str, Any]) -> Options | None:
-    """The options that a run record holds; None in records of earlier versions, which hold words instead."""
-    return msgspec.convert(record["options"], Options) if "options" in record else None
+    """The options that a run record holds; None in records of earlier versions, which hold words instead.
+
+    Raises:
+        InputError: they are not what their type says.
+    """
+    if "options" not in record:
+        return None
+    options: Options = read(record["options"], Options, "the options of the run")  # type: ignore[arg-type]
+    return options
 
 
 def write_options(options: Options) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any, NotRequired, TypedDict
 
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.errors import InputError
-from data_prep.fields import find_misfits
+from data_prep.schema import read
 from robustness.attack import NORMS
+from robustness.options import read_options
 
 _FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
 _OF_ATTACKS = ("eps", "policy", "crafted_lam", "crafted_policy")
@@ -145,9 +146,15 @@ def check_record(record: dict[str, Any], where: str) -> None:
     Raises:
         InputError: it does not, with ``where`` and what is wrong.
     """
-    misfit = next(find_misfits(record, RunRecord, "run"), None) or next(_find_contradictions(record), None)
-    if misfit is not None:
-        raise InputError(f"{where} is no record of a run: {misfit}; run the same command again to rebuild it")
+    again = "run the same command again to rebuild it"
+    try:
+        read(record, RunRecord, f"{where} is no record of a run")
+        if "options" in record:
+            read_options(record)
+    except InputError as error:
+        raise InputError(f"{error}; {again}") from error
+    if (misfit := next(_find_contradictions(record), None)) is not None:
+        raise InputError(f"{where} is no record of a run: {misfit}; {again}")
 
 
 def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:

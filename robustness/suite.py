@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import msgspec
 
 from data_prep.archives_c import names_of_archive
 from data_prep.corruptions import N_SEVERITIES, corruption_names, expand_names, severities
 from data_prep.errors import InputError, check_seed
-from data_prep.fields import fits
 from data_prep.files import as_file_name
+from data_prep.schema import read
 from robustness.attack import THREATS, Attack, check_distinct, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
 
 
-@dataclass(frozen=True, kw_only=True)
-class Suite:
+class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """A grid of models × perturbations × λ on one data set.
 
     Args:
@@ -71,7 +70,7 @@ class Suite:
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
             raise InputError(f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}")
-        object.__setattr__(self, "corruptions", _expand(self.corruptions, self.only_official, self.profile))
+        msgspec.structs.force_setattr(self, "corruptions", _expand(self.corruptions, self.only_official, self.profile))
         for corruption in self.corruptions:
             known = self._known_levels(corruption)
             if not known:
@@ -82,7 +81,7 @@ class Suite:
                     f"got {', '.join(map(str, sorted(excess)))}"
                 )
         if self.lambdas:
-            object.__setattr__(self, "lambdas", check_lambdas(self.lambdas))
+            msgspec.structs.force_setattr(self, "lambdas", check_lambdas(self.lambdas))
         if self.n is not None and self.n < 1:
             raise InputError(f"--n must be at least 1 image; got {self.n}")
         if self.selection not in ("", "extra", "same"):
@@ -149,6 +148,13 @@ def _expand(names: tuple[str, ...], only_official: tuple[str, ...], profile: str
     return tuple(dict.fromkeys([*chosen, *expanded]))
 
 
+_FIELDS = {
+    field.name: TypedDict(field.name, {field.name: field.type})  # type: ignore[operator]
+    for field in msgspec.structs.fields(Suite)
+}
+"""A table of one key for every key of a suite, so that each is read by its own type and named where it does not fit."""
+
+
 def shipped_suites() -> dict[str, Path]:
     """Names and paths of the suites that come with the package."""
     folder = Path(str(files("robustness") / "suites"))
@@ -171,36 +177,15 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     tables = fields.pop("attacks", [])
-    known = {field.name: field for field in dataclasses.fields(Suite)}
-    if unknown := set(fields) - known.keys():
+    known = Suite.__struct_fields__
+    if unknown := set(fields).difference(known):
         raise InputError(f"{path}: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
     if "data" not in fields:
         raise InputError(f"{path}: the key `data` is missing: the name of the data set to measure on")
     for key, value in fields.items():
-        fields[key] = _convert(path, key, value, str(known[key].type))
+        is_range = key == "lambdas" and isinstance(value, str)
+        fields[key] = parse_lambdas(value) if is_range else read({key: value}, _FIELDS[key], str(path))[key]
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(f"{path}: attacks are written as tables: [[attacks]], then name = …, norm = …, eps = …")
     fields["attacks"] = read_attacks(tables, fields.get("profile", "cifar"))
     return fields
-
-
-_ITEM_TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "int | None": (int,)}
-
-
-def _convert(path: Path, key: str, value: Any, declared: str) -> Any:
-    """``value`` as the field ``key`` wants it: lists become tuples, and a λ range may be written as text."""
-    if key == "lambdas" and isinstance(value, str):
-        return parse_lambdas(value)
-    is_list = declared.startswith("tuple[")
-    expected = _ITEM_TYPES[declared.removeprefix("tuple[").removesuffix(", ...]")]
-    items = value if is_list and isinstance(value, list) else [value]
-    if is_list != isinstance(value, list) or any(
-        not isinstance(item, expected) or isinstance(item, bool) for item in items
-    ):
-        wanted = f"a list of {expected[-1].__name__}" if is_list else expected[-1].__name__
-        raise InputError(f"{path}: {key} must be {wanted}; got {value!r}")
-    if not all(fits(item, float) for item in items if isinstance(item, int | float)):
-        raise InputError(f"{path}: {key} must be finite and below 2^63; got {value!r}")
-    if expected == (int, float):
-        items = [float(item) for item in items]
-    return tuple(items) if is_list else value

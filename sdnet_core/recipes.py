@@ -6,14 +6,16 @@ import dataclasses
 import math
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from data_prep.errors import InputError
 from data_prep.fields import check_fields
 from data_prep.files import as_file_name
+from data_prep.schema import read
 from sdnet_core.config import LARGEST, NetworkConfig
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -39,8 +41,7 @@ _OF_THE_DATA = ("num_classes", "image_size")
 _LARGEST = {name: LARGEST[name] for name in ("width", "n_dict", "n_steps")}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is trained.
 
     Args:
@@ -75,7 +76,7 @@ class Recipe:
 
     name: str
     data: str
-    model: dict[str, Any] = field(hash=False)
+    model: dict[str, Any]
     description: str = ""
     epochs: int = 220
     batch_size: int = 128
@@ -125,7 +126,7 @@ class Recipe:
 
         Keys newer than the first trainings are left out at their defaults, so that those can still be resumed.
         """
-        described = dataclasses.asdict(self) | {"image_sizes": list(self.image_sizes)}
+        described = msgspec.structs.asdict(self) | {"image_sizes": list(self.image_sizes)}
         for name, default in (("image_sizes", []), ("ema_decay", 0.0)):
             if described[name] == default:
                 del described[name]
@@ -193,10 +194,7 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     fields = {"name": path.stem, **fields}
-    if isinstance(fields.get("image_sizes"), list):
-        fields["image_sizes"] = tuple(fields["image_sizes"])
-    check_fields(fields, Recipe, f"recipe {name_or_path}")
-    return Recipe(**fields)
+    return read(fields, Recipe, f"recipe {name_or_path}")
 
 
 def _parse_value(text: str) -> Any:

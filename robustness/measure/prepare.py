@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from data_prep import ImageSet, load_images
 from data_prep.archives_c import ArchiveC
@@ -56,7 +57,7 @@ def replace_keys(suite: Suite, options: RunOptions) -> Suite:
     if options.eps is not None and not suite.attacks:
         raise InputError(f"the suite {suite.name} has no attack, so eps changes nothing in it: leave it out")
     attacks = suite.attacks if options.eps is None else replace_eps(suite.attacks, options.eps)
-    return dataclasses.replace(suite, attacks=attacks, **_list_replaced(options))
+    return msgspec.structs.replace(suite, attacks=attacks, **_list_replaced(options))
 
 
 def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:

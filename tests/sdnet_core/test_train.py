@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import shutil
@@ -11,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -102,7 +102,7 @@ def test_a_recipe_without_an_architecture_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["lr", "min_lr", "warmup_epochs", "weight_decay"])
 def test_a_recipe_made_in_python_is_checked_too(name, value):
     with pytest.raises(InputError, match=f"{name} .* is needed"):
-        dataclasses.replace(read_recipe("shapes-sdnet18"), **{name: value})
+        msgspec.structs.replace(read_recipe("shapes-sdnet18"), **{name: value})
 
 
 def test_plain_sgd_has_to_be_asked_for():

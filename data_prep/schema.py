@@ -1,0 +1,106 @@
+"""Values from files as typed objects: one reader for suites, recipes and run records; its messages name the key."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from data_prep.errors import InputError
+
+T = TypeVar("T")
+_LARGEST = 2**63
+"""Whole numbers from here on fit into no array or library."""
+_TITLES = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "empty",
+    "array": "a list",
+    "object": "a table",
+}
+_EXPECTED = re.compile(r"Expected `(?P<kinds>[^`]+)`.*?(?: - at `\$\.?(?P<place>.*)`)?")
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*?)`(?: - at `\$\.?(?P<place>.*)`)?")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.?(?P<place>.*)`)?")
+
+
+def read(values: Any, kind: type[T], where: str) -> T:
+    """``values``, as JSON or TOML holds them, as a ``kind``.
+
+    Args:
+        values: the numbers among them that ``kind`` asks for must be finite and below 2^63.
+        kind: a ``msgspec.Struct``, a ``TypedDict``, or a type of a field.
+        where: what the values are called in a message.
+
+    Raises:
+        InputError: a key is missing or unknown, a value has another type or cannot be used; ``where`` and the key are
+            named.
+    """
+    try:
+        typed = msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise InputError(f"{where}: {_explain(str(error), values, kind)}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: tables within tables without end") from error
+    for place, number in _find_odd(typed if isinstance(typed, dict) else values, ""):
+        raise InputError(f"{where}: {place or 'the value'} must be finite and below 2^63; got {_show(number)}")
+    return typed
+
+
+def _explain(said: str, values: Any, kind: Any) -> str:
+    """What msgspec says, in the words of this project."""
+    if found := _MISSING.fullmatch(said):
+        return f"the key `{_join(found['place'], found['name'])}` is missing"
+    if found := _UNKNOWN.fullmatch(said):
+        is_own = not found["place"] and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        known = kind.__struct_fields__ if is_own else ()
+        choices = f": choose from {', '.join(known)}" if known else ""
+        return f"unknown key {_join(found['place'], found['name'])}{choices}"
+    if found := _EXPECTED.fullmatch(said):
+        kinds = " or ".join(_TITLES.get(name.strip(), name.strip()) for name in found["kinds"].split("|"))
+        place = found["place"] or ""
+        return f"{place or 'it'} must be {kinds}; got {_show(_look_up(values, place))}"
+    return said
+
+
+def _join(place: str | None, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
+def _look_up(values: Any, place: str) -> Any:
+    """The value at ``cells[3].n``; of ``[...]``, which msgspec writes for the values of a table, the table."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", place):
+        if index == "...":
+            break
+        values = values[int(index)] if index else values[name]
+    return values
+
+
+def _find_odd(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """The numbers that no array can hold, with their places."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield place, value
+    elif isinstance(value, int):
+        if abs(value) >= _LARGEST:
+            yield place, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _find_odd(item, _join(place, str(name)))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _find_odd(item, f"{place}[{index}]")
+
+
+def _show(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a number of thousands of digits
+        return "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
