@@ -2,12 +2,14 @@
 
     python benchmarks/corruptions.py                  both sizes, all 19, both on two threads: four minutes
     python benchmarks/corruptions.py --device cuda    ours on the GPU
+    python benchmarks/corruptions.py --corruptions cbar
     python benchmarks/corruptions.py --quick          a few images: shows that it works, not what it takes
 
 Each figure is the mean over the five severities of the best of three runs, theirs as well as ours. The package runs
 behind shims (``peer.py``), one image at a time, with OpenCV on the same number of threads; at 224 × 224 both end with
-the JPEG file of ImageNet-C. Images are real where SDNET_SHARED_DATA (default: ../shared/data) has them, or else smooth
-noise.
+the JPEG file of ImageNet-C. For C-bar, which it does not have, the other side is the reference of ``tests/parity``:
+pixel by pixel, as the public generator does it. Images are real where SDNET_SHARED_DATA (default: ../shared/data) has
+them, or else smooth noise.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from data_prep.corruptions import corrupt, expand_names
+from data_prep.corruptions import corrupt, corruption_names, expand_names
 from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError, run_command
 from data_prep.names import parse_names
 from sdnet_core.environment import select_device
@@ -33,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 
 import peer  # noqa: E402 - beside this file
+from parity import reference_cbar  # noqa: E402
 from parity.real_images import ARCHIVES, archive_of, read_images  # noqa: E402
 
 IMAGES = {"cifar": (2000, 40), "imagenet": (64, 2)}  # for us, for the reference
@@ -93,6 +96,17 @@ def time_reference(images: np.ndarray, name: str, reference: Callable[..., objec
     return total / len(SEVERITIES) / len(images)
 
 
+def pixel_by_pixel(profile: str) -> Callable[[np.ndarray, str, int], np.ndarray]:
+    """The reference of C-bar, with the JPEG file where the profile has one."""
+    draws, quality = reference_cbar.OtherDraws(0), peer.STORED_QUALITY.get(profile)
+
+    def work(image: np.ndarray, name: str, severity: int) -> np.ndarray:
+        result = reference_cbar.corrupt_like_c_bar(image, name, profile, severity, draws)
+        return result if quality is None else peer.through_jpeg(result, quality)
+
+    return work
+
+
 def format_row(title: str, times: np.ndarray) -> str:
     return f"| {title} | {times[0]:.4f} | {times[1]:.2f} | {times[1] / times[0]:.1f} |"
 
@@ -105,7 +119,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    profiles, names = parse_names(arguments.profiles), expand_names(parse_names(arguments.corruptions))
+    profiles, given = parse_names(arguments.profiles), parse_names(arguments.corruptions)
     if unknown := set(profiles) - IMAGES.keys():
         raise InputError(f"expected --profiles of {', '.join(IMAGES)}, got {', '.join(sorted(unknown))}")
     device = select_device(arguments.device)
@@ -119,13 +133,14 @@ def main() -> int:
         ours, theirs, repeats = (8, 1, 1) if arguments.quick else (*IMAGES[profile], 3)
         images, title = load_images(profile, ours)
         pixels = torch.from_numpy(images).to(device)
-        reference = peer.Peer(profile)
+        names, package = expand_names(given, profile), peer.Peer(profile)
         print(f"\n{' x '.join(map(str, images.shape[1:3]))}, {title}, ms per image, {where}\n")
-        print("| corruption | ours | imagecorruptions | ratio |\n|---|--:|--:|--:|")
+        print("| corruption | ours | theirs | ratio |\n|---|--:|--:|--:|")
         rows = {}
         for name in names:
             mine = time_ours(pixels, name, profile, repeats)
-            rows[name] = np.array([mine, time_reference(images[:theirs], name, reference, repeats)])
+            theirs_of = pixel_by_pixel(profile) if name in corruption_names("cbar") else package
+            rows[name] = np.array([mine, time_reference(images[:theirs], name, theirs_of, repeats)])
             print(format_row(name, rows[name]), flush=True)
         print(format_row("**sum**", sum(rows.values())))
         if others := [times for name, times in rows.items() if name != SLOWEST]:

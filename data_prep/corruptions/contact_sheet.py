@@ -16,7 +16,7 @@ from data_prep.corruptions.registry import corruption_names, severities
 from data_prep.decode import decode_image
 from data_prep.errors import EXIT_DONE, InputError, run_command
 
-LABEL_WIDTH, GAP, BACKGROUND, INK = 150, 2, 255, 0
+LABEL_WIDTH, GAP, BACKGROUND, INK = 230, 2, 255, 0
 CELL = 128
 """Pixels that the longer side of an image has in the sheet."""
 
@@ -29,6 +29,7 @@ def draw_sheet(image: NDArray[np.uint8], profile: str, seed: int = 0) -> Image.I
     image: uint8 (H, W, 3), H and W at least 32.
     """
     names = [name for name in corruption_names("all") if severities(name, profile)]
+    names += corruption_names("cbar", profile)
     longer = max(image.shape[:2])
     scale = CELL // longer if longer <= CELL else CELL / longer
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])

@@ -35,7 +35,7 @@ def brightness(pixels: Pixels, shift: float) -> Pixels:
     values = pixels.to(torch.float64).div_(255.0)
     peak = values.amax(dim=-1, keepdim=True)
     shortfall = (peak - values).div_(peak).nan_to_num_(nan=0.0)
-    return truncate(shortfall.neg_().add_(1.0).mul_((peak + shift).clamp_(max=1.0)).mul_(255.0))
+    return truncate(shortfall.neg_().add_(1.0).mul_((peak + shift).clamp_(0.0, 1.0)).mul_(255.0))
 
 
 def saturate(pixels: Pixels, line: tuple[float, float]) -> Pixels:

@@ -53,10 +53,10 @@ def corrupt(
     Raises: InputError for arguments other than these; PrerequisiteError where "frost" lacks its pictures.
     """
     severity, seed = _whole(severity, "severity"), _whole(seed, "seed")
-    _check_pixels(pixels)
+    check_pixels(pixels)
     profile = profile_of(*pixels.shape[1:3]) if profile is None else profile
     corruption, entry = find(name), look_up(name, severity, profile)
-    identity = _identities(indices, len(pixels))
+    identity = identities(indices, len(pixels))
     if isinstance(pixels, np.ndarray):
         result = torch.empty(pixels.shape, dtype=torch.uint8)
     else:
@@ -94,7 +94,8 @@ def _whole(value: object, what: str) -> int:
     return operator.index(value)
 
 
-def _check_pixels(pixels: object) -> None:
+def check_pixels(pixels: object) -> None:
+    """Raise InputError for what is not uint8 (N, H, W, 3) of at least 32 × 32."""
     if not isinstance(pixels, np.ndarray | Tensor):
         raise InputError(f"expected images as a NumPy array or a tensor, got {type(pixels).__name__}")
     if pixels.dtype not in (np.uint8, torch.uint8) or pixels.ndim != 4 or pixels.shape[-1] != 3:
@@ -107,7 +108,8 @@ def _check_pixels(pixels: object) -> None:
         )
 
 
-def _identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count: int) -> Tensor:
+def identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count: int) -> Tensor:
+    """The indices of ``corrupt`` as int64 (N,). Raises: InputError for other ones."""
     if indices is None:
         return torch.arange(count)
     try:

@@ -48,21 +48,42 @@ def snow(pixels: Pixels, weather: tuple[float, float, float, float, int, float, 
     weather: (mean, std, enlargement, threshold, radius, sigma of the motion blur, m).
     """
     mean, std, factor, threshold, radius, sigma, keep = weather
-    _, height, width, _ = pixels.shape
-    noise = streams.normal(*(crop_span(size, factor)[1] for size in (height, width)), mean=mean, std=std)
-    rows, columns = (dense_zoom(size, factor, pixels.device) for size in noise.shape[1:])
+    layer = draw_flakes((pixels.shape[1], pixels.shape[2]), (mean, std, factor, threshold), streams)
+    return fall(whiten(pixels, keep), layer, radius, sigma, streams.uniform(low=-135.0, high=-45.0))
+
+
+def draw_flakes(
+    size: tuple[int, int], flakes: tuple[float, float, float, float], streams: Streams
+) -> Float[Tensor, "n 1 h w"]:
+    """Flakes before they fall, in whole grey levels; ``flakes`` is (mean, std, enlargement, threshold)."""
+    mean, std, factor, threshold = flakes
+    (height, width), (down, across) = size, (crop_span(side, factor)[1] for side in size)
+    noise = streams.normal(down, across, mean=mean, std=std)
+    rows, columns = (dense_zoom(length, factor, streams.device) for length in (down, across))
     layer = rows @ noise.to(torch.float64) @ columns.T
     top, left = ((enlarged - size) // 2 for enlarged, size in zip(layer.shape[1:], (height, width), strict=True))
     layer = layer[:, None, top : top + height, left : left + width]
     layer = layer.mul(layer >= threshold).clamp_(0.0, 1.0).mul_(255.0).add_(NUDGE).floor_()
-    degrees = streams.uniform(low=-135.0, high=-45.0)
-    layer = layer.to(exact_dtype(pixels.device), memory_format=torch.contiguous_format)
-    flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, ..., None].add_(NUDGE).floor_()
+    return layer.to(exact_dtype(layer.device), memory_format=torch.contiguous_format)
 
+
+def whiten(pixels: Pixels, keep: float) -> Float[Tensor, "n h w 3"]:
+    """m x + (1 − m) max(x, 1.5 grey + ½) with m = ``keep``, in grey levels, float32."""
     values = pixels.to(torch.float32)
     whitened = torch.maximum(values, _grey(values).mul_(1.5).add_(127.5))
-    values = values.mul_(keep).add_(whitened.mul_(1.0 - keep))
-    return truncate(values.add_(flakes).add_(flakes.flip(1, 2)))
+    return values.mul_(keep).add_(whitened.mul_(1.0 - keep))
+
+
+def fall(
+    ground: Float[Tensor, "n h w 3"],
+    layer: Float[Tensor, "n 1 h w"],
+    radius: int,
+    sigma: float,
+    degrees: Float[Tensor, " n"],
+) -> Pixels:
+    """Blur the flakes along a line and add them to the ground, and once more turned by 180°."""
+    flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, ..., None].add_(NUDGE).floor_()
+    return truncate(ground + flakes + flakes.flip(1, 2))
 
 
 def _grey(values: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n h w 1"]:

@@ -292,11 +292,11 @@ def test_contact_sheet_shows_every_corruption() -> None:
     image = photographs(1)[0]
     sheet = np.asarray(draw_sheet(image, "sweep"))
     assert sheet.shape[0] // len(names) == 32 * 4 + 2
-    cells = sheet[: 32 * 4, 150:]
+    cells = sheet[: 32 * 4, 230:]
     np.testing.assert_array_equal(cells[::4, : 32 * 4 : 4][:32, :32], image)
     drawn = cells[::4, 130 : 130 + 128 : 4]
     np.testing.assert_array_equal(drawn, corrupt(image[None], names[0], severity=1, profile="sweep")[0])
-    assert draw_sheet(photographs(1, 256, 200)[0], "sweep").size == (150 + 11 * 102, len(names) * 130)
+    assert draw_sheet(photographs(1, 256, 200)[0], "sweep").size == (230 + 11 * 102, len(names) * 130)
 
 
 def test_contact_sheet_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,7 +304,7 @@ def test_contact_sheet_command(tmp_path: Path, capsys: pytest.CaptureFixture[str
     Image.fromarray(photographs(1)[0]).save(picture)
     assert run_command(lambda: draw_contact_sheet([str(picture), "--profile", "sweep", "--out", str(sheet)])) == 0
     with Image.open(sheet) as drawn:
-        assert drawn.size == (150 + 11 * 130, 4 * 130)
+        assert drawn.size == (230 + 11 * 130, 4 * 130)
     picture.write_bytes(picture.read_bytes()[:-200])
     capsys.readouterr()
     for words, message in (

@@ -1,0 +1,94 @@
+"""How steady a model's answers are along a sequence of frames, as in ImageNet-P and CIFAR-10-P.
+
+A sequence begins with an image and changes it a little from frame to frame. In a sequence of noise the frames are drawn
+independently of one another, and each is compared with the first, which is clean; in every other sequence each frame is
+compared with the one ``step`` before it.
+
+Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
+ICLR 2019, sections 4.3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.errors import InputError
+
+TOP = 5
+
+
+def flips_of_sequences(predictions: NDArray[np.integer], *, noise: bool, step: int = 1) -> NDArray[np.float64]:
+    """Share of the compared frames of each sequence whose predicted class is another: (N,), from 0 to 1.
+
+    predictions: class of every frame, (N, frames). noise: compare with the first frame. step: 1, or what the paper
+        calls difficulty: from how many frames before; of no effect on noise.
+    Raises: InputError for another shape, and for fewer frames than can be compared.
+    """
+    earlier, later = _pairs(predictions, 2, noise, step)
+    return np.asarray((earlier != later).mean(axis=1))
+
+
+def flip_probability(predictions: NDArray[np.integer], *, noise: bool, step: int = 1) -> float:
+    """FP: mean of :func:`flips_of_sequences` over the sequences. Raises: as it does."""
+    return float(flips_of_sequences(predictions, noise=noise, step=step).mean())
+
+
+def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) -> NDArray[np.float64]:
+    """Mean distance between the top-5 lists of the compared frames of each sequence: (N,), from 0 to 15.
+
+    With σ(i) the rank in the later frame of the class that is ranked i in the earlier one, it is
+    Σ_{i=1}^{5} |min(i, 6) − min(σ(i), 6)|: 0 for the same list, and 5 + 4 + 3 + 2 + 1 for one without a common class.
+
+    scores: of every class for every frame, (N, frames, classes), at least 5 classes; of equal ones the first is ahead.
+    Others: as of :func:`flips_of_sequences`.
+    """
+    if scores.ndim == 3 and scores.shape[2] < TOP:
+        raise InputError(f"expected scores of at least {TOP} classes for a top-{TOP} distance, got {scores.shape[2]}")
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    ranks = np.argsort(order, axis=-1, kind="stable")  # from 0
+    first, _ = _pairs(order, 3, noise, step)
+    _, ranked_later = _pairs(ranks, 3, noise, step)
+    later = np.take_along_axis(ranked_later, first[..., :TOP], axis=-1)
+    distances = np.abs(np.arange(TOP) - np.minimum(later, TOP)).sum(axis=-1)
+    return np.asarray(distances.mean(axis=1))
+
+
+def mean_flip_probability(probabilities: Mapping[str, float]) -> float:
+    """mFP: mean over the perturbations. Raises: InputError without any."""
+    if not probabilities:
+        raise InputError("expected the flip probability of at least one perturbation, got none")
+    return float(np.mean(list(probabilities.values())))
+
+
+def mean_flip_rate(probabilities: Mapping[str, float], reference: Mapping[str, float]) -> float:
+    """mFR: mean over the perturbations of FP over that of a reference model, AlexNet in the paper; 1 is as unsteady.
+
+    The same quotient of top-5 distances is the paper's mT5D.
+
+    reference: of the same perturbations, each above 0.
+    Raises: InputError where they are not the same, where there are none, and for a reference of 0.
+    """
+    if different := probabilities.keys() ^ reference.keys():
+        names = ", ".join(sorted(different))
+        raise InputError(f"expected flip probabilities of the same perturbations, got {names} of one model only")
+    if zero := [name for name, value in reference.items() if value <= 0]:
+        raise InputError(f"expected a reference that flips, got {reference[zero[0]]} for {zero[0]}; take another one")
+    return mean_flip_probability({name: value / reference[name] for name, value in probabilities.items()})
+
+
+def _pairs(
+    frames: NDArray[np.integer], ndim: int, noise: bool, step: int
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The earlier and the later frame of every comparison, (N, comparisons, …)."""
+    if step < 1:
+        raise InputError(f"expected a step of at least 1 frame, got {step}")
+    least = 2 if noise else step + 1
+    if frames.ndim != ndim or not len(frames) or frames.shape[1] < least:
+        wanted = "(sequences, frames)" if ndim == 2 else "(sequences, frames, classes)"
+        raise InputError(f"expected {wanted} with at least {least} frames, got {frames.shape}")
+    if noise:
+        return np.broadcast_to(frames[:, :1], frames[:, 1:].shape), frames[:, 1:]
+    return frames[:, :-step], frames[:, step:]
