@@ -31,8 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def as_file_name(text: str) -> str:
     """``text`` as a name that every system can have for a file; no two texts have the same.
 
-    Everything but letters, digits and ``. _ + = @ -`` becomes ``_``. What was changed, is longer than 100 bytes, or is a
-    device or unlike itself on Windows (``nul``, ``a.``) has eight digits of its SHA-256 behind it.
+    Everything but letters, digits and ``. _ + = @ -`` becomes ``_``. What was changed, is longer than 100 bytes, or is
+    a device or unlike itself on Windows (``nul``, ``a.``) has eight digits of its SHA-256 behind it.
     """
     name = re.sub(r"[^\w.+=@-]", "_", text)
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")

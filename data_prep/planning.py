@@ -104,6 +104,10 @@ def plan_tree(
     unlabelled = [path for path in sizes if layout.keys is not None and path not in layout.keys]
     for path in unlabelled:
         del sizes[path]
+    if not sizes:
+        raise InputError(
+            f"expected pictures with classes in {source}, got none that {ANNOTATIONS} names; unpack it again"
+        )
     keys = sorted(map(layout.key_of, sizes))
     found = sorted({class_name for _, class_name, _ in keys})
     check_words(found)

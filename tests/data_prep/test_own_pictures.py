@@ -325,6 +325,11 @@ def test_tiny_imagenet_is_read_as_it_unpacks(tmp_path: Path, pack: Pack) -> None
         assert load_images(source, "train").labels.tolist() == [0, 1]
     record = import_tree(root, name="tiny", data_dir=tmp_path / "data")
     assert record.counts == {"train": 2, "val": 2}
+    (tmp_path / "x" / "test").mkdir(parents=True)
+    (root / "test" / "images").rename(tmp_path / "x" / "test" / "images")
+    (tmp_path / "x" / "val_annotations.txt").write_text("")
+    with pytest.raises(InputError, match=r"expected pictures with classes in .*x, got none that val_annotations"):
+        load_images(tmp_path / "x")
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn2\t0\t0\t9\t9\n")
     with pytest.raises(InputError, match=r"expected val_1\.JPEG in val_annotations\.txt, got no class for it"):
         load_images(root, "val")
