@@ -65,7 +65,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seed: int = 0
     attacks: tuple[Attack, ...] = ()
     threats: tuple[str, ...] = THREATS
-    probe_images: int = 20
+    probe_images: int = 10
 
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):

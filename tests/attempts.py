@@ -35,9 +35,11 @@ def crafted(right: np.ndarray, **changes: object) -> pd.DataFrame:
         "zero_gradient": 0.0,
         "unstable": False,
         "distribution": False,
-        "unbounded": np.where(np.arange(N) < 20, 0, -1),
-        "long": tried,
-        "square": tried,
+        "larger": np.where(np.arange(N) < 20, 0, -1),
+        "planted": np.where(np.arange(N) < 20, 1, -1),
+        "losses": tried,
+        "transfer": tried,
+        "fresh": tried,
     }
     return pd.DataFrame({**columns, **changes})
 

@@ -11,7 +11,7 @@ from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
 from robustness.analysis.tables import SYMBOLS, describe, name_budget, name_setting, split_heads, to_markdown, write_csv
-from robustness.analysis.trust import NOT_CHECKED, OK
+from robustness.analysis.trust import OK
 from robustness.attack import NORMS
 
 ATTACK_NOTE = (
@@ -56,8 +56,7 @@ def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]
             continue
         column = f"{row['perturbation']} {name_budget(norm, row['eps'])} {row['threat']}".strip()
         for reason in str(row["trust_reason"]).split("; "):
-            if not reason.startswith(NOT_CHECKED):
-                places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
+            places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
     return places
 
 

@@ -30,6 +30,7 @@ from robustness.which_lam import WhichLam
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")
 """Columns of ``cells.csv`` that are of one set of images; empty where the worst of several is taken."""
+_POWER = ("attack_power", "attack_power_low", "attack_power_high")
 _OF_DIFFERENCE = ("", "_low", "_high", "_p", "_trust")
 BEATEN = (0.02, 0.2)
 """By how much another attack of the run leaves less: SUSPECT above the first, INVALID above the second."""
@@ -117,17 +118,26 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
         intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
         gain_trust`` (minus the accuracy at the λ of training under the same threat model; under ``transfer``, whose
         images were crafted there, under ``whitebox``) and ``versus, …`` (minus that of the baseline model; empty under
-        ``transfer``, which the baseline has none of).
+        ``transfer``, which the baseline has none of); between them ``attack_power`` with its interval, the share of
+        planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`); empty where nothing
+        was planted, as where nothing withstood.
     """
     trained = {(row.duel.target, row.threat): row for row in rows if row.shown == row.duel.trained}
     fields = [
         row.fields()
+        | _power(row)
         | _difference("gain", row, _find_trained(row, trained))
         | _difference("versus", row, _find_baseline(run.baseline, row, trained))
         for row in rows
     ]
     differences = [f"{title}{suffix}" for title in ("gain", "versus") for suffix in _OF_DIFFERENCE]
-    return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *differences])
+    return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *_POWER, *differences])
+
+
+def _power(row: Row) -> dict[str, object]:
+    """The share of planted adversarial examples that the attack behind a row finds; empty for the worst of several."""
+    found, planted = row.duel.power(row.crafted) if row.crafted is not None else (0, 0)
+    return dict(zip(_POWER, (found / planted, *wilson_interval(found, planted)), strict=True)) if planted else {}
 
 
 def _find_trained(row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:

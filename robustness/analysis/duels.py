@@ -11,7 +11,7 @@ import pandas as pd
 
 from data_prep.errors import InputError
 from robustness.analysis.frames import Run
-from robustness.analysis.trust import Verdict, judge, unite
+from robustness.analysis.trust import Verdict, attack_power, judge, unite
 from robustness.which_lam import WhichLam
 
 Target = tuple[str, str, str, float]
@@ -103,6 +103,10 @@ class Duel:
         of_attack = judge(frame, eps=self.eps, num_classes=num_classes, standing=standing)
         of_model = self.run.soundness.get((self.model, choice.value))
         return unite([of_attack, *([of_model] if of_model is not None else [])])
+
+    def power(self, crafted: WhichLam) -> tuple[int, int]:
+        """How many planted adversarial examples the attack on ``crafted`` found, and of how many."""
+        return attack_power(self._attacked(self.keys[crafted, crafted])) if (crafted, crafted) in self.keys else (0, 0)
 
     def _attacked(self, key: str) -> pd.DataFrame:
         frame = self.run.outcome(key)

@@ -22,27 +22,41 @@ OK, SUSPECT, INVALID = "OK", "SUSPECT", "INVALID"
 _ORDER = (OK, SUSPECT, INVALID)
 
 ZERO_GRADIENT = (0.1, 0.5)
-"""Mean share of exact zeros in the input gradient, above which a number is SUSPECT, and above which it is INVALID."""
+"""Mean share of exact zeros in the input gradient, above which a number is doubted. INVALID needs a second witness: an
+attack that lacks power, or is beaten; a median filter has no gradient for most values, and hides nothing."""
 SQUARE = (0.01, 0.1)
 """Robust accuracy that Square, which needs no gradient, takes off what withstood the white-box attack."""
-LONG = (0.05, 0.2)
-"""Robust accuracy that PGD with 100 steps takes off what withstood the attack."""
+LOSSES = (0.05, 0.2)
+"""Robust accuracy that APGD with other losses takes off what withstood the attack."""
 TRANSFER = (0.02, 0.2)
-"""By how much images crafted at another λ lower the accuracy below the white-box attack's."""
+"""By how much images crafted elsewhere (at another λ, on other networks) lower the accuracy below the attack's."""
 RISE = (0.01, 0.1)
 """By how much the accuracy rises when ε grows."""
-UNBOUNDED_SUSPECT, UNBOUNDED_INVALID = 0.1, 0.5
-"""Accuracy under PGD with ε = 1; SUSPECT once its interval lies above the first, or above chance if that is less."""
+LARGER = (0.1, 0.5)
+"""Accuracy under PGD at eight times ε; SUSPECT once its interval lies above the first, or above chance if less."""
 REBATCH = (0.01, 0.1)
 """Share of images that are answered otherwise at another batch size, or by the attack and afterwards."""
+FRESH = (0.01, 0.1)
+"""Accuracy that is gone when a fresh instance is asked about the images that withstood."""
 DROPPED = (0.01, 0.1)
 """Share of images that withstood an attack of which an attempt left the budget that it was given, and did not count."""
 UNSTABLE = (0.01, 0.1)
 """Share of images that give other logits the second time."""
 DISTRIBUTION = (0.5, 1.0)
 """Share of images whose logits are a probability distribution."""
+SLOPE, SLOPE_INVALID = 2.0, 10.0
+"""Median factor between finite differences and the gradient, in either direction."""
+POWER, POWER_INVALID = 0.95, 0.5
+"""Share of planted adversarial examples that an attack must find."""
+JUMP, JUMPING = 0.1, (0.1, 0.5)
+"""A jump is a change that the gradient does not explain and that is more than a tenth of all change on the way to where
+an attack left a survivor (honest networks: a hundredth); and the share of survivors on whose way there is one."""
+MARGIN = 0.95
+"""Median share of its clean margin that a survivor has kept."""
+STUCK = (0.25, 0.75)
+"""Share of the survivors that PGD left within half of the budget, or where there is no gradient."""
 NOT_CHECKED = "not checked:"
-"""Begins what is said of a comparison that the run does not hold; it marks nothing."""
+"""Begins what is said of a check that could not be made; a number that lacks one is SUSPECT."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +72,27 @@ class Verdict:
         return "; ".join(self.reasons)
 
 
+OKAY = Verdict(OK)
+
+
 def unite(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst mark and every reason, each once."""
     verdicts = list(verdicts)
     mark = max((verdict.mark for verdict in verdicts), key=_ORDER.index, default=OK)
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
     return Verdict(mark, tuple(reasons))
+
+
+def unite_attempts(verdicts: Iterable[Verdict]) -> Verdict:
+    """:func:`unite` for several attacks on the same images: what one of them checked is checked."""
+    verdicts = list(verdicts)
+    unchecked = [{reason for reason in verdict.reasons if reason.startswith(NOT_CHECKED)} for verdict in verdicts]
+    by_all = unchecked[0].intersection(*unchecked) if unchecked else set()
+    kept = []
+    for verdict in verdicts:
+        reasons = tuple(reason for reason in verdict.reasons if reason in by_all or not reason.startswith(NOT_CHECKED))
+        kept.append(Verdict(verdict.mark if reasons else OK, reasons))
+    return unite(kept)
 
 
 def grade(value: float, limits: tuple[float, float], reason: str) -> Verdict:
@@ -77,7 +106,7 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
     """Judge a white-box cell by what was measured beside it.
 
     Whether a further attack breaks more is asked of the images that nothing broke; whether the gradients, the budget
-    and the answers are sound, of all of them.
+    and the answers are sound, of all of them. Where nothing withstood there is nothing to doubt but the answers.
 
     Args:
         frame: its outcomes, with the columns of :meth:`robustness.measure.attacker.Attacker._verify`.
@@ -85,76 +114,199 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
         num_classes: chance is one in so many.
         standing: (N,) the images that withstand everything else that counts for the number; None for all of them.
     """
-    n = len(frame)
-    left = np.ones(n, bool) if standing is None else standing
-    zeros = float(frame["zero_gradient"].mean())
-    stages = str(frame["stages"].iloc[0]).split(",")
-    verdicts = [
-        grade(zeros, ZERO_GRADIENT, f"{zeros:.0%} of the input gradient is exactly zero"),
-        _judge_square(frame, stages, left),
-        _judge_unbounded(frame, num_classes),
+    left = np.ones(len(frame), bool) if standing is None else standing
+    withstood = frame["correct"].to_numpy() & left
+    verdicts = [_judge_answers(frame, left, eps), _judge_square(frame, left)]
+    beaten = [
+        _judge_probe(frame, left, "losses", LOSSES, "APGD with other losses", "run AutoAttack"),
+        _judge_probe(frame, left, "transfer", TRANSFER, "images of other networks", "attack through one of those"),
+        _judge_larger(frame, withstood, num_classes),
+        _judge_power(frame, withstood),
+        _judge_slope(frame, withstood),
     ]
-    if not any(stage.startswith("apgd") for stage in stages):
-        verdicts.append(_judge_probe(frame, left, "long", LONG, "PGD-100"))
-    shares = {name: float(frame[name].mean()) for name in ("unstable", "distribution")}
+    fresh = _judge_probe(frame, left, "fresh", FRESH, "a fresh instance of the model", "measure it without memory")
+    verdicts += [*beaten, fresh, _judge_survivors(frame, withstood)]
+    return unite([*verdicts, _judge_zeros(frame, beaten)])
+
+
+def attack_power(frame: pd.DataFrame) -> tuple[int, int]:
+    """How many planted adversarial examples the attack found, and how many were planted: the active test."""
+    planted = _tried(frame, "planted")
+    return int((planted == 1).sum()), int((planted >= 0).sum())
+
+
+def _tried(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """What a probe says of each image, (N,), −1 where it was not tried; runs of older versions lack some probes."""
+    if column not in frame:
+        return np.full(len(frame), -1)
+    values: np.ndarray = frame[column].to_numpy().astype(int)
+    return values
+
+
+def _judge_answers(frame: pd.DataFrame, left: np.ndarray, eps: float) -> Verdict:
+    """Whether the answers can be had again, are logits, and were given to images within the budget."""
+    n = len(frame)
+    unstable, distribution = (_share(_tried(frame, name)) for name in ("unstable", "distribution"))
     dropped = float((frame["dropped"] & frame["correct"] & left).mean())
     lost = float(((frame["broken_by"] != "") & frame["correct"]).mean())
-    verdicts += [
+    flips = float((frame["predicted"] != frame["predicted_again"]).mean())
+    averaged = _tried(frame, "averaged")
+    said = ""
+    if (averaged >= 0).any():
+        left_over = _share(averaged) * float((frame["correct"] & left).mean())
+        said = f" (averaged over its randomness, APGD leaves about {left_over:.0%})"
+    verdicts = [
         grade(
-            shares["unstable"], UNSTABLE, f"{shares['unstable']:.1%} of the images give other logits the second time"
+            unstable,
+            UNSTABLE,
+            f"{unstable:.1%} of the images give other logits the second time{said}: attack the mean of many answers",
         ),
-        grade(shares["distribution"], DISTRIBUTION, "the model returns probabilities: attacks need logits"),
-        grade(dropped, DROPPED, f"attempts on {dropped:.1%} of the images left the budget or [0, 1] and do not count"),
-        grade(lost, REBATCH, f"{lost:.1%} of the images that the attack turned are answered rightly afterwards"),
+        grade(distribution, DISTRIBUTION, "the model returns probabilities: take the softmax off, attacks need logits"),
+        grade(
+            dropped,
+            DROPPED,
+            f"attempts on {dropped:.1%} of the images left the budget or [0, 1] and do not count: mend the attack",
+        ),
+        grade(
+            lost,
+            REBATCH,
+            f"{lost:.1%} of the images that the attack turned are answered rightly afterwards: the answers depend on "
+            "more than the image",
+        ),
+        grade(
+            flips,
+            REBATCH,
+            f"{flips:.1%} of the answers change with the batch size: answer every image by itself",
+        ),
     ]
-    outside = int((frame["distance"] > allowed_distance(eps)).sum())
-    if outside:
+    if outside := int((frame["distance"] > allowed_distance(eps)).sum()):
         verdicts.append(Verdict(INVALID, (f"{outside} of {n} images are farther than ε from their original",)))
     if out_of_range := int((~frame["in_range"]).sum()):
         verdicts.append(Verdict(INVALID, (f"{out_of_range} of {n} images leave [0, 1]",)))
-    flips = float((frame["predicted"] != frame["predicted_again"]).mean())
-    verdicts.append(grade(flips, REBATCH, f"{flips:.1%} of the answers change with the batch size"))
     return unite(verdicts)
 
 
-def _judge_square(frame: pd.DataFrame, stages: list[str], left: np.ndarray) -> Verdict:
-    """Square in an ensemble counts after a white-box part; elsewhere, and after a short one, it was tried apart."""
+def _share(tried: np.ndarray) -> float:
+    """Of the images that a probe looked at, those of which it says 1."""
+    looked = tried[tried >= 0]
+    return float(looked.mean()) if len(looked) else 0.0
+
+
+def _judge_zeros(frame: pd.DataFrame, beaten: list[Verdict]) -> Verdict:
+    """A gradient of zeros, or of what is no number; a few zeros are told only where something else speaks, too."""
+    if undefined := _share(_tried(frame, "undefined")):
+        return Verdict(INVALID, (f"the gradient of {undefined:.0%} of the images is not a number: mend the model",))
+    zeros = float(frame["zero_gradient"].mean()) if frame["zero_gradient"].notna().any() else 0.0
+    reason = f"{zeros:.0%} of the input gradient is exactly zero: attack a differentiable stand-in (BPDA)"
+    verdict = grade(zeros, ZERO_GRADIENT, reason)
+    is_silent = zeros > 0.99
+    return verdict if is_silent or unite(beaten).mark != OK else Verdict(OK)
+
+
+def _judge_square(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
+    """Square in an ensemble counts after a white-box part; where it was tried apart, as any further attack."""
+    stages = str(frame["stages"].iloc[0]).split(",")
     verdicts = []
-    if "square" not in stages or (frame["square"] >= 0).any():
-        verdicts.append(_judge_probe(frame, left, "square", SQUARE, "Square"))
+    if (_tried(frame, "square") >= 0).any():
+        verdicts.append(_judge_probe(frame, left, "square", SQUARE, "Square", "run AutoAttack"))
     if "square" in stages[1:]:
         share = float(((frame["broken_by"] == "square") & left).mean())
-        verdicts.append(grade(share, SQUARE, f"Square breaks {share:.1%} that the parts before it did not"))
+        reason = f"Square breaks {share:.1%} that the parts before it did not: the gradient misleads them"
+        verdicts.append(grade(share, SQUARE, reason))
     return unite(verdicts)
 
 
-def _judge_probe(frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str) -> Verdict:
+def _judge_probe(
+    frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str, advice: str
+) -> Verdict:
     """A further attack on some of the images that withstood; its success is scaled to all of them."""
+    stages = str(frame["stages"].iloc[0]).split(",")
+    if column == "losses" and any(stage.startswith("apgd") for stage in stages):
+        return Verdict(OK)
     withstood = frame["correct"].to_numpy() & left
-    was_tried = (frame[column] >= 0).to_numpy()
-    tried = frame.loc[was_tried & left, column]
-    if withstood.any() and not was_tried.any():
-        return Verdict(SUSPECT, (f"not checked by {name}",))
+    answers = _tried(frame, column)
+    tried = answers[(answers >= 0) & left]
     if withstood.any() and not len(tried):
-        return Verdict(OK, (f"{NOT_CHECKED} {name} on any image that still stands",))
+        some = " any image that still stands" if (answers >= 0).any() else ""
+        return Verdict(SUSPECT, (f"{NOT_CHECKED} {name}{' on' * bool(some)}{some}: raise probe_images",))
     broken = int((tried == 0).sum())
     if broken < 2:
         return Verdict(OK)
     drop = broken / len(tried) * float(withstood.mean())
-    return grade(drop, limits, f"{name} breaks {broken} of {len(tried)} images that withstood the attack")
+    reason = f"{name}: {broken} of {len(tried)} images that withstood the attack are answered wrongly, {advice}"
+    return grade(drop, limits, reason)
 
 
-def _judge_unbounded(frame: pd.DataFrame, num_classes: int) -> Verdict:
-    tried = frame.loc[frame["unbounded"] >= 0, "unbounded"]
-    if not len(tried):
-        return Verdict(SUSPECT, ("not checked by PGD at ε = 1",)) if frame["attacked"].any() else Verdict(OK)
-    right = int(tried.sum())
-    low, _ = wilson_interval(right, len(tried))
-    most_by_chance = min(1 / num_classes, UNBOUNDED_SUSPECT)
-    reason = f"{right} of {len(tried)} images withstand PGD without a bound (ε = 1)"
-    if right / len(tried) > UNBOUNDED_INVALID:
+def _judge_larger(frame: pd.DataFrame, withstood: np.ndarray, num_classes: int) -> Verdict:
+    answers = _tried(frame, "larger")
+    tried = int((answers >= 0).sum())
+    if not tried:
+        return Verdict(SUSPECT, (f"{NOT_CHECKED} PGD at a larger ε: raise probe_images",)) if withstood.any() else OKAY
+    right = int((answers == 1).sum())
+    low, _ = wilson_interval(right, tried)
+    reason = f"{right} of {tried} images withstand PGD at eight times ε: the gradient leads nowhere, attack without it"
+    if right / tried > LARGER[1]:
         return Verdict(INVALID, (reason,))
-    return Verdict(SUSPECT, (reason,)) if low > most_by_chance else Verdict(OK)
+    return Verdict(SUSPECT, (reason,)) if low > min(1 / num_classes, LARGER[0]) else OKAY
+
+
+def _judge_power(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
+    found, planted = attack_power(frame)
+    if not withstood.any():
+        return OKAY
+    if not planted:
+        return Verdict(SUSPECT, (f"{NOT_CHECKED} the active test: raise probe_images",))
+    if found >= POWER * planted:
+        return OKAY
+    low, high = wilson_interval(found, planted)
+    reason = (
+        f"the attack finds {found} of {planted} planted adversarial examples (power {low:.0%} to {high:.0%}): "
+        "that it fails shows nothing, attack otherwise"
+    )
+    return Verdict(INVALID if found / planted < POWER_INVALID else SUSPECT, (reason,))
+
+
+def _judge_slope(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
+    """Nothing is said of a gradient that is zero: that is told elsewhere."""
+    slopes = frame["slope"].dropna().to_numpy() if "slope" in frame else np.empty(0)
+    if not len(slopes) or not withstood.any():
+        return OKAY
+    shares = {"": float(np.median(slopes))}
+    for name, where in ("near", " along random directions"), ("far", " a few grey levels away"):
+        values = frame[name].dropna().to_numpy() if name in frame else np.empty(0)
+        shares |= {where: float(values[0])} if len(values) else {}
+    factors = {where: max(share, 1 / share) if share > 0 else np.inf for where, share in shares.items()}
+    worst = max(factors, key=lambda where: factors[where])
+    reason = (
+        f"finite differences{worst} are {shares[worst]:.2g} of what the gradient says: attack through a true gradient"
+    )
+    return grade(factors[worst], (SLOPE, SLOPE_INVALID), reason)
+
+
+def _judge_survivors(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
+    """Where PGD left the images that withstood it."""
+    verdicts = []
+    inside, flat = (_share(_tried(frame, name)) for name in ("inside", "flat"))
+    more = "attack with scale-free steps and another loss"
+    verdicts.append(
+        grade(inside, STUCK, f"{inside:.0%} of the survivors lie within half of the budget: {more}")
+        if withstood.any()
+        else OKAY
+    )
+    verdicts.append(
+        grade(flat, STUCK, f"{flat:.0%} of the survivors have no gradient left: {more}") if withstood.any() else OKAY
+    )
+    jumps = frame["jump"].dropna().to_numpy() if "jump" in frame else np.empty(0)
+    if (jumps > JUMP).sum() >= 2 and withstood.any():
+        share = float((jumps > JUMP).mean())
+        reason = f"the logits jump on the way to {share:.0%} of the survivors: attack what answers on either side, too"
+        verdicts.append(grade(share, JUMPING, reason))
+    kept = frame["margin"].dropna().to_numpy() if "margin" in frame else np.empty(0)
+    if len(kept) and withstood.any():
+        typical = float(np.median(kept))
+        reason = f"survivors keep {typical:.0%} of their clean margin: the attack hardly moves the logits, try another"
+        verdicts.append(grade(typical, (MARGIN, np.inf), reason))
+    return unite(verdicts)
 
 
 def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:
@@ -162,10 +314,8 @@ def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:
 
     Args:
         these: (N,) bool, right answers to the images of the row that is judged.
-        others: the same for images crafted at other λs, by the name of the λ; if there are none, that is said.
+        others: the same for images crafted at other λs, by the name of the λ.
     """
-    if not others:
-        return Verdict(OK, (f"{NOT_CHECKED} images crafted at another λ",))
     own = float(these.mean())
     verdicts = [
         grade(
@@ -183,10 +333,8 @@ def judge_rise(accuracy: float, smaller: dict[str, float]) -> Verdict:
 
     Args:
         accuracy: at this budget.
-        smaller: accuracy at smaller budgets, by the name of the budget; if there are none, that is said.
+        smaller: accuracy at smaller budgets, by the name of the budget.
     """
-    if not smaller:
-        return Verdict(OK, (f"{NOT_CHECKED} a smaller ε",))
     return unite(
         grade(accuracy - value, RISE, f"{accuracy:.1%} is more than the {value:.1%} at ε = {name}")
         for name, value in smaller.items()

@@ -12,7 +12,7 @@ import pandas as pd
 from robustness.analysis.duels import Duel, plan_of
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import paired_answers, wilson_interval
-from robustness.analysis.trust import Verdict, judge_transfer, unite
+from robustness.analysis.trust import Verdict, unite, unite_attempts
 from robustness.which_lam import WhichLam
 
 _COLUMNS = [
@@ -128,9 +128,7 @@ def _combine(within: Sequence[Duel], shown: WhichLam) -> Survivors:
         others = [right for attempt, right in tried.items() if attempt != (duel, shown)]
         verdicts.append(duel.own_verdict(shown, others))
     right = np.logical_and.reduce(list(tried.values()))
-    if len(tried) == len(within):
-        verdicts.append(judge_transfer(right, {}))
-    return Survivors(within, shown, len(tried), right, unite(verdicts))
+    return Survivors(within, shown, len(tried), right, unite_attempts(verdicts))
 
 
 def _describe(one: Survivors) -> dict[str, object]:

@@ -22,6 +22,7 @@ from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
 from robustness.measure.cells import AttackTask
 from robustness.measure.craft import craft, distance
+from robustness.measure.donors import Jury, find_donors
 from robustness.measure.evaluate import evaluate
 from robustness.measure.journal import Journal
 from robustness.measure.perturbations import PerturbedImages
@@ -56,6 +57,8 @@ class Attacker:
     batch_size: int
     seed: int
     _model_probes: dict[tuple[str, WhichLam], ModelProbes] = field(init=False, default_factory=dict)
+    _donors: dict[str, Jury | None] = field(init=False, default_factory=dict)
+    _attack_passes: int = field(init=False, default=0)
 
     def measure(self, task: AttackTask, bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
         """Outcomes per image and seconds of the cells; the adversarial images are read back if they are there.
@@ -121,6 +124,7 @@ class Attacker:
         pixels = np.asarray(self.images.pixels)
         journal = Journal(path.with_suffix(".partial"))
         adversarial = AdversarialSet.read(path, pixels)
+        self._attack_passes = 0
         if adversarial is None:
             self._craft(task, pixels, journal, bar).write(path)
             adversarial = AdversarialSet.read(path, pixels)  # what is measured is what is stored
@@ -158,6 +162,7 @@ class Attacker:
             progress=report,
         )
         bar.update(len(images) * attack.passes - (bar.n - before))
+        self._attack_passes = victim.passes
         return encode(
             crafted,
             pixels,
@@ -198,49 +203,69 @@ class Attacker:
         Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
         ``stages`` (names of all, with commas), ``dropped`` (an attempt left the budget that it was given), ``distance``
         ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in [0, 1]), ``predicted_again`` (at another batch size),
-        and the fields of
-        :class:`~robustness.measure.probes.ModelProbes` and :class:`~robustness.measure.probes.AttackProbes`.
+        ``attack_passes`` and ``probe_passes`` (of all images together; 0 for an attack that was read back), and the
+        fields of :class:`~robustness.measure.probes.ModelProbes` and :class:`~robustness.measure.probes.AttackProbes`.
         """
         first_size = min(self.batch_size, len(adversarial))
         other_size = max(first_size // 3, 1) if first_size > 1 else 2
         (again,) = self._evaluate(task.subject, adversarial, [task.adversary.crafted_for], other_size)
-        distances, in_range = [], []
-        for start in range(0, len(adversarial), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            decoded = adversarial[batch]
-            clean = _as_tensor(np.asarray(self.images.pixels[batch]))
-            moved = to_images(torch.from_numpy(decoded))
-            distances.append(distance(moved, clean, task.adversary.attack.norm).numpy())
-            in_range.append(((decoded >= 0) & (decoded <= 1)).reshape(len(decoded), -1).all(1))
+        stored = to_images(torch.from_numpy(adversarial[:])).contiguous()
+        clean = _as_tensor(np.asarray(self.images.pixels))
         names = np.array([*adversarial.stages, ""])
         return frame.assign(
             attacked=adversarial.attacked,
             broken_by=names[adversarial.broken_by],
             stages=",".join(adversarial.stages),
             dropped=adversarial.dropped,
-            distance=np.concatenate(distances),
-            in_range=np.concatenate(in_range),
+            distance=distance(stored, clean, task.adversary.attack.norm).numpy(),
+            in_range=((stored >= 0) & (stored <= 1)).flatten(1).all(1).numpy(),
             predicted_again=again["predicted"].to_numpy(),
-            **self._probe(task, adversarial),
+            **self._probe(task, adversarial, clean, stored),
         )
 
-    def _probe(self, task: AttackTask, adversarial: AdversarialSet) -> dict[str, np.ndarray]:
+    def _probe(self, task: AttackTask, adversarial: AdversarialSet, clean: Tensor, stored: Tensor) -> dict[str, Any]:
         """What is tried beside the attack; the part that does not depend on it, once per model and λ."""
         subject, choice = task.subject, task.adversary.crafted_for
+        labels = torch.from_numpy(np.array(self.images.labels))
+        victim = Victim(subject.network, choice)
+        limit = task.adversary.probe_images
         prober = Prober(
-            victim=Victim(subject.network, choice),
-            images=_as_tensor(np.asarray(self.images.pixels)),
-            labels=torch.from_numpy(np.array(self.images.labels)),
+            victim=victim,
+            images=clean,
+            labels=labels,
             num_classes=subject.network.num_classes,
-            limit=task.adversary.probe_images,
+            limit=limit,
             seed=self.seed,
             device=self.device,
+            donors=self._find_donors(subject, clean, labels) if limit else None,
+            reset=subject.reset,
         )
         if (subject.name, choice) not in self._model_probes:
             self._model_probes[subject.name, choice] = prober.probe_model()
-        robust = torch.from_numpy(adversarial.attacked & (adversarial.broken_by < 0))
-        own = prober.probe_attack(task.adversary.attack, adversarial.stages, robust)
-        return vars(self._model_probes[subject.name, choice]) | vars(own)
+        about_model = self._model_probes[subject.name, choice]
+        own = prober.probe_attack(
+            task.adversary.attack,
+            adversarial.stages,
+            torch.from_numpy(adversarial.attacked & (adversarial.broken_by < 0)),
+            torch.from_numpy(adversarial.attacked),
+            stored,
+            random=about_model.is_random,
+        )
+        passes = {"attack_passes": self._attack_passes, "probe_passes": victim.passes}
+        return vars(about_model) | vars(own) | passes
+
+    def _find_donors(self, subject: Subject, images: Tensor, labels: Tensor) -> Jury | None:
+        """The same ones for all models that are none of them."""
+        own = subject.fingerprint if isinstance(subject.network, Network) else ""
+        if own not in self._donors:
+            self._donors[own] = find_donors(
+                images,
+                labels,
+                num_classes=subject.network.num_classes,
+                besides=own,
+                device=self.device,
+            )
+        return self._donors[own]
 
 
 def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, probed: bool) -> None:

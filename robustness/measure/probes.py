@@ -1,12 +1,15 @@
 """What is tried beside an attack, to find out whether its failure can be believed.
 
 Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019; Athalye, Carlini & Wagner, ICML 2018; Croce &
-Hein, ICML 2020, section 6.
+Hein, ICML 2020, section 6; Tramèr et al., NeurIPS 2020; Pintor et al., NeurIPS 2022. The active test has a file of its
+own: :mod:`robustness.measure.active_test`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,23 +18,44 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from robustness.attack import Attack
-from robustness.measure.craft import craft
-from robustness.measure.stages import library_of, list_stages
+from robustness.grids import LARGEST_EPS
+from robustness.measure.active_test import find_planted
+from robustness.measure.craft import Crafted, craft, distance
+from robustness.measure.donors import Jury, distil
+from robustness.measure.impatience import Impatient
+from robustness.measure.jumps import measure_jumps
+from robustness.measure.slopes import compare_slopes
+from robustness.measure.stages import Stage, library_of, list_stages
 
-LONG_STEPS = 100
-SQUARE_QUERIES = 300
-VERSION = 3
+VERSION = 4
 """Raised whenever a probe changes; outcomes with older ones then no longer count as done."""
-_UNBOUNDED = Attack(name="pgd", norm="linf", eps=1.0, steps=20, step_size=0.1, random_start=False)
-"""From the image itself: a random start at ε = 1 is a noise image, which fools any model without a gradient."""
-_BATCH = 100
+MANY = 4
+"""Probes that cost a pass or two take so many times as many images as those that attack."""
+USUAL, LEAST = 10, 4
+_PASSES = 350
+_BROKEN_EARLY = 12
+"""About the passes that all probes take, for each image of the limit, and an attack for an image that it breaks."""
+LARGER = 8
+LEAST_LARGER = {"linf": 32 / 255, "l2": 2.0, "l1": 50.0}
+"""The larger budget is eight times ε, and at least this."""
+DRAWS = 8
+"""Answers that are averaged where a model is stochastic."""
+SQUARE_QUERIES = 2000
 NOT_TRIED = -1
+_SQUARE_SHARE = 0.1
+_BATCH = 100
+_FRESH_BATCH = 7
+_FLAT = 1e-20
+_INSIDE = 0.5
+_MARGIN_FROM = {"linf": 2 / 255, "l2": 0.25, "l1": 6.0}
+"""Budgets from which on honest models give way; below them a margin that is kept says nothing."""
+_UNSTABLE = 0.01
 
 
 def probe_libraries(attack: Attack) -> list[str]:
     """Names and versions of the packages that try what ``attack`` did not; PrerequisiteError where one is missing."""
     label = f"{attack.label} (with its probes)"
-    kinds = ("pgd", "autoattack")
+    kinds = ("APGD", "autoattack")
     return [library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=label)) for name in kinds]
 
 
@@ -39,27 +63,62 @@ def probe_libraries(attack: Attack) -> list[str]:
 class ModelProbes:
     """What does not depend on the attack, one value per image: measured once per model and λ.
 
-    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, be it right or wrong.
-        Values that have no gradient in any image (a stride that skips them) are left out, unless that is all of them.
-    unstable: (N,) the same image gave other logits the second time. distribution: (N,) the logits are ≥ 0 and sum to 1.
-    unbounded: int8 (N,): 1 the image withstood PGD with ε = 1, 0 it did not, −1 it was not tried.
+    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, be it right or wrong; NaN
+        where it was not looked at. Values that have no gradient in any image (a stride that skips them) are left out,
+        unless that is all of them.
+    undefined: int8 (N,): 1 the gradient has a value that is not finite, 0 it has none, −1 it was not looked at.
+    unstable: int8 (N,): 1 the same image gave other logits the second time.
+    distribution: int8 (N,): 1 the logits are ≥ 0 and sum to 1.
+    slope: float32 (N,), central difference over gradient at the step where it is farthest from 1; NaN if not measured.
+    near, far: float32 (N,), the same along random directions, at a small and at a large step: one number for all images
+        where it was measured. See :func:`~robustness.measure.slopes.compare_slopes`.
     """
 
     zero_gradient: NDArray[np.float32]
-    unstable: NDArray[np.bool_]
-    distribution: NDArray[np.bool_]
-    unbounded: NDArray[np.int8]
+    undefined: NDArray[np.int8]
+    unstable: NDArray[np.int8]
+    distribution: NDArray[np.int8]
+    slope: NDArray[np.float32]
+    near: NDArray[np.float32]
+    far: NDArray[np.float32]
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the model answers otherwise when it is asked again."""
+        asked = self.unstable[self.unstable >= 0]
+        return bool(len(asked)) and float(asked.mean()) > _UNSTABLE
 
 
 @dataclass(frozen=True)
 class AttackProbes:
-    """Further attacks on images that withstood one, within its budget: int8 (N,) as in :class:`ModelProbes`.
+    """Beside one attack; int8 (N,), −1 where it was not tried, unless said otherwise.
 
-    long: PGD with 100 steps, unless APGD ran. square: Square with 300 queries, unless the attack gave it as many.
+    losses: 1 a survivor withstands APGD with the DLR loss, the targeted one and cross-entropy, within the budget.
+    square: 1 a survivor withstands Square with 2,000 queries; tried where that costs a tenth of the attack at most.
+    transfer: 1 a survivor withstands images that were crafted on other networks, also rounded to whole grey levels.
+    fresh: 1 the model, made what it was before it was asked anything and shown the stored images of the survivors in
+        another order and in small batches, is right about it.
+    averaged: 1 a survivor withstands APGD on the mean of 8 answers, in most of 8 answers; of stochastic models.
+    larger: 1 a right image withstands PGD with eight times the budget. From the image itself: a random start at such a
+        budget is a noise image, which fools many a model without a gradient.
+    planted: 1 the attack finds the adversarial example that was planted for a right image: the active test.
+    inside: 1 PGD left a survivor within half of its budget. flat: 1 the gradient is nowhere above 1e-20 there.
+    margin: float32 (N,), z_y − max z_j of a survivor as it is stored, over that of the clean image; NaN if not
+        measured, as below ε = 2/255 (L2: 0.25).
+    jump: float32 (N,), see :func:`~robustness.measure.jumps.measure_jumps`; NaN if a survivor was not moved.
     """
 
-    long: NDArray[np.int8]
+    losses: NDArray[np.int8]
     square: NDArray[np.int8]
+    transfer: NDArray[np.int8]
+    fresh: NDArray[np.int8]
+    averaged: NDArray[np.int8]
+    larger: NDArray[np.int8]
+    planted: NDArray[np.int8]
+    inside: NDArray[np.int8]
+    flat: NDArray[np.int8]
+    margin: NDArray[np.float32]
+    jump: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -74,6 +133,8 @@ class Prober:
         limit: images for each attack that is tried, drawn from those that qualify: data sets are sorted by class.
         seed: of that draw and of the random starts.
         device: where the victim is.
+        donors: other networks for these images; if there are none, one is distilled from the victim's answers.
+        reset: makes the victim what it was before it was asked anything.
     """
 
     victim: nn.Module
@@ -83,69 +144,253 @@ class Prober:
     limit: int
     seed: int
     device: torch.device
+    donors: Jury | None = None
+    reset: Callable[[], None] = lambda: None
 
     def probe_model(self) -> ModelProbes:
-        """Look at every image's gradient and logits, and attack some of those that are right without a bound."""
+        """Look at the gradients and logits of some images."""
         n = len(self.labels)
-        zeros = torch.zeros(n)
-        matters = torch.zeros(self.images.shape[1:], dtype=torch.bool)
-        unstable, distribution = np.zeros(n, bool), np.zeros(n, bool)
-        right = []
-        for chosen in torch.split(torch.arange(n), _BATCH):
-            x = self.images[chosen].to(self.device).requires_grad_(True)
-            y = self.labels[chosen].to(self.device)
-            logits = self.victim(x)
-            gradient = torch.zeros_like(x)
-            if logits.requires_grad:
-                loss = functional.cross_entropy(logits, y, reduction="sum")
-                (found,) = torch.autograd.grad(loss, x, allow_unused=True)
-                gradient = gradient if found is None else found
-            zeros[chosen] = (gradient == 0).flatten(1).sum(1).float().cpu()
+        zeros, slope, near, far = (np.full(n, np.nan, np.float32) for _ in range(4))
+        undefined, unstable, distribution = (np.full(n, NOT_TRIED, np.int8) for _ in range(3))
+        chosen = self._draw(torch.arange(n), 2 * self.limit)
+        if not len(chosen):
+            return ModelProbes(zeros, undefined, unstable, distribution, slope, near, far)
+        counts, matters, right = [], torch.zeros(self.images.shape[1:], dtype=torch.bool), []
+        for batch in torch.split(chosen, _BATCH):
+            x, y = self._show(batch)
+            logits, gradient = self._differentiate(x, y)
+            counts.append((gradient == 0).flatten(1).sum(1).float().cpu())
             matters |= (gradient != 0).any(0).cpu()
-            right.append(chosen[(logits.max(1)[1] == y).cpu()])
+            undefined[batch] = (~gradient.isfinite()).flatten(1).any(1).cpu()
+            right.append(batch[(logits.max(1)[1] == y).cpu()])
             with torch.no_grad():
-                unstable[chosen] = (~torch.isclose(self.victim(x), logits, rtol=1e-3, atol=1e-4).all(1)).cpu()
-                sums_to_one = torch.isclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-5)
-                distribution[chosen] = (sums_to_one & (logits >= 0).all(1)).cpu()
+                again = torch.isclose(self.victim(x), logits, rtol=1e-3, atol=1e-4, equal_nan=True)
+            unstable[batch] = (~again.all(1)).cpu()
+            sums_to_one = torch.isclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-5)
+            distribution[batch] = (sums_to_one & (logits >= 0).all(1)).cpu()
         n_matter = int(matters.sum())
-        share = (zeros - (matters.numel() - n_matter)) / n_matter if n_matter else torch.ones(n)
-        return ModelProbes(share.numpy(), unstable, distribution, self._withstand(_UNBOUNDED, torch.cat(right)))
+        unused = matters.numel() - n_matter
+        zeros[chosen] = ((torch.cat(counts) - unused) / n_matter if n_matter else torch.ones(len(chosen))).numpy()
+        sloped = torch.cat(right)[: self.limit // 2 + 1]
+        if len(sloped):
+            ratios, spread = compare_slopes(self.victim, *self._show(sloped), seed=self.seed)
+            slope[sloped] = _farthest_from_one(ratios.cpu()).numpy()
+            near[sloped], far[sloped] = spread.tolist()
+        return ModelProbes(zeros, undefined, unstable, distribution, slope, near, far)
 
-    def probe_attack(self, attack: Attack, stages: tuple[str, ...], robust: Tensor) -> AttackProbes:
-        """Try what ``attack`` did not on the images (N,) bool that withstood it."""
-        survivors = robust.nonzero()[:, 0]
-        long = square = np.full(len(robust), NOT_TRIED, np.int8)
-        if not any(stage.startswith("apgd") for stage in stages):
-            pgd = Attack(name="pgd", norm=attack.norm, eps=attack.eps, steps=LONG_STEPS)
-            long = self._withstand(pgd, survivors)
-        if "square" not in stages or attack.queries < SQUARE_QUERIES:
-            queries = Attack(
-                name="autoattack",
-                norm=attack.norm,
-                eps=attack.eps,
-                version="custom",
-                parts=("square",),
-                queries=SQUARE_QUERIES,
-            )
-            square = self._withstand(queries, survivors)
-        return AttackProbes(long, square)
+    def probe_attack(
+        self, attack: Attack, stages: tuple[str, ...], robust: Tensor, right: Tensor, stored: Tensor, *, random: bool
+    ) -> AttackProbes:
+        """Try what ``attack`` did not, and the attack itself where it cannot fail.
 
-    def _withstand(self, attack: Attack, candidates: Tensor) -> NDArray[np.int8]:
-        """Which of ``limit`` candidates, drawn at random, withstand ``attack``."""
-        answer = np.full(len(self.labels), NOT_TRIED, np.int8)
+        Args:
+            attack: the attack.
+            stages: names of its stages.
+            robust: (N,) bool, the images that withstood it.
+            right: (N,) bool, those that were right before it.
+            stored: adversarial images (N, 3, H, W), as they are stored.
+            random: the model is stochastic.
+        """
+        limit = self._afford(attack, int(robust.sum()), int(right.sum()))
+        survivors = self._draw(robust.nonzero()[:, 0], MANY * limit)
+        few = survivors[:limit]
+        attacked = self._draw(right.nonzero()[:, 0], limit)
+        searched = any(stage.startswith("apgd") for stage in stages)
+        affordable = SQUARE_QUERIES * len(few) <= _SQUARE_SHARE * attack.passes * int(right.sum())
+        inside, flat, margin = self._look_at(few, stored, attack)
+        return AttackProbes(
+            losses=self._withstand(
+                self._other_losses(attack), survivors[: 0 if searched else limit + limit // 2], attack
+            ),
+            square=self._withstand([self._square(attack)], few if affordable and "square" not in stages else few[:0]),
+            transfer=self._transfer(survivors[: 2 * limit], attack),
+            fresh=self._ask_fresh(survivors, stored),
+            averaged=self._average(few if random else few[:0], attack),
+            larger=self._withstand(self._larger(attack), attacked if len(few) else few),
+            planted=self._plant(attack, attacked if len(few) else few),
+            inside=inside,
+            flat=flat,
+            margin=margin,
+            jump=self._follow(survivors[: limit + limit // 2], stored),
+        )
+
+    def _afford(self, attack: Attack, n_robust: int, n_right: int) -> int:
+        """Images for each attack: up to the limit as many as a third of the attack's passes pay for, but at least 5.
+
+        A limit above the usual one was asked for, and is kept.
+        """
+        passes = attack.passes * n_robust + min(attack.passes, _BROKEN_EARLY) * (n_right - n_robust)
+        return min(self.limit, max(LEAST, passes // (3 * _PASSES))) if self.limit <= USUAL else self.limit
+
+    def _draw(self, candidates: Tensor, count: int) -> Tensor:
+        """``count`` of the candidates at random; those of a smaller count are the first of them."""
         order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(self.seed))
-        chosen = candidates[order[: self.limit]]
-        if len(chosen):
-            crafted = craft(
-                self.victim,
-                list_stages(attack, self.victim, num_classes=self.num_classes, seed=self.seed),
-                self.images[chosen],
-                self.labels[chosen],
-                norm=attack.norm,
-                eps=attack.eps,
-                batch_size=_BATCH,
-                seed=self.seed,
-                device=self.device,
-            )
-            answer[chosen.numpy()] = crafted.robust.numpy()
+        return candidates[order[:count]]
+
+    def _show(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[chosen].to(self.device), self.labels[chosen].to(self.device)
+
+    def _differentiate(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the gradient of the cross-entropy by the images; zero if it does not reach them."""
+        x = x.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self.victim(x)
+            loss = functional.cross_entropy(logits, y, reduction="sum")
+            found = torch.autograd.grad(loss, x, allow_unused=True)[0] if loss.requires_grad else None
+        return logits.detach(), torch.zeros_like(x) if found is None else found
+
+    @torch.no_grad()
+    def _ask(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.victim(x)
+        return logits
+
+    def _answer(self, chosen: Tensor, values: Tensor) -> NDArray[np.int8]:
+        answer = np.full(len(self.labels), NOT_TRIED, np.int8)
+        answer[chosen.numpy()] = values.cpu().numpy()
         return answer
+
+    def _larger(self, attack: Attack) -> list[Attack]:
+        """A few steps, and more for those that withstand them."""
+        eps = min(max(LARGER * attack.eps, LEAST_LARGER[attack.norm]), LARGEST_EPS[attack.norm])
+        return [Attack(name="pgd", norm=attack.norm, eps=eps, steps=n, random_start=False) for n in (4, 12)]
+
+    def _other_losses(self, attack: Attack) -> list[Attack]:
+        """APGD, short, with the DLR loss, its targeted form, and cross-entropy."""
+        if attack.norm == "l1":
+            return [Attack(name="pgd", norm="l1", eps=attack.eps, steps=40)]
+        searches = [("APGD", {"steps": 12, "loss": "dlr" if self.num_classes > 2 else "ce"})]
+        if self.num_classes > 3:
+            searches.append(("APGDT", {"steps": 6, "n_classes": 3}))
+        searches.append(("APGD", {"steps": 10, "loss": "ce"}))
+        return [Attack(name=name, norm=attack.norm, eps=attack.eps, options=options) for name, options in searches]
+
+    def _square(self, attack: Attack) -> Attack:
+        square = {"version": "custom", "parts": ("square",), "queries": SQUARE_QUERIES}
+        return Attack(name="autoattack", norm=attack.norm, eps=attack.eps, **square)  # type: ignore[arg-type]
+
+    def _withstand(self, attacks: Sequence[Attack], chosen: Tensor, within: Attack | None = None) -> NDArray[np.int8]:
+        """Which of ``chosen`` withstand all of ``attacks``, one after the other."""
+        if not len(chosen):
+            return self._answer(chosen, chosen)
+        return self._answer(chosen, self._craft(self.victim, attacks, chosen, within or attacks[0]).robust)
+
+    def _craft(self, victim: nn.Module, attacks: Sequence[Attack], chosen: Tensor, within: Attack) -> Crafted:
+        impatient = Impatient(victim)
+        stages: list[Stage] = []
+        for attack in attacks:
+            found = list_stages(attack, impatient, num_classes=self.num_classes, seed=self.seed)
+            stages += [impatient.cut_short(stage) for stage in found]
+        return craft(
+            impatient,
+            stages,
+            self.images[chosen],
+            self.labels[chosen],
+            norm=within.norm,
+            eps=within.eps,
+            batch_size=_BATCH,
+            seed=self.seed,
+            device=self.device,
+        )
+
+    @cached_property
+    def _jury(self) -> Jury:
+        """The donors, or what the victim's own answers make of a small network."""
+        if self.donors is not None:
+            return self.donors
+        chosen = self._draw(torch.arange(len(self.labels)), 20 * self.limit)
+        return distil(
+            self.victim, self.images[chosen], num_classes=self.num_classes, seed=self.seed, device=self.device
+        )
+
+    def _transfer(self, chosen: Tensor, attack: Attack) -> NDArray[np.int8]:
+        """Show images that were crafted on other networks, as they are and rounded towards the clean image."""
+        if not len(chosen):
+            return self._answer(chosen, chosen)
+        settings = {"norm": attack.norm, "eps": attack.eps, "device": self.device}
+        x, y = self._show(chosen)
+        moved = self._jury.craft(chosen, self.images, self.labels, **settings).to(self.device)  # type: ignore[arg-type]
+        levels = 255 * (moved - x)
+        rounded = x + (levels.sign() * (levels.abs() + 1e-3).floor()) / 255
+        right = torch.ones_like(y, dtype=torch.bool)
+        for shown in (moved, rounded.clamp(0, 1)):
+            valid = distance(shown, x, attack.norm) <= attack.eps * (1 + 1e-5) + 1e-6
+            with torch.no_grad():
+                right &= (self.victim(shown).max(1)[1] == y) | ~valid
+        return self._answer(chosen, right)
+
+    @torch.no_grad()
+    def _ask_fresh(self, chosen: Tensor, stored: Tensor) -> NDArray[np.int8]:
+        if not len(chosen):
+            return self._answer(chosen, chosen)
+        self.reset()
+        batches = torch.split(chosen.flip(0), _FRESH_BATCH)
+        answers = [
+            self.victim(stored[batch].to(self.device)).max(1)[1].cpu() == self.labels[batch] for batch in batches
+        ]
+        return self._answer(chosen.flip(0), torch.cat(answers))
+
+    def _average(self, chosen: Tensor, attack: Attack) -> NDArray[np.int8]:
+        """Attack the mean of several answers, and count an image as robust if most further answers are right."""
+        if not len(chosen):
+            return self._answer(chosen, chosen)
+        mean = _Mean(self.victim, DRAWS)
+        crafted = self._craft(mean, self._other_losses(attack)[:1], chosen, attack)
+        shown, y = crafted.images.to(self.device), self.labels[chosen].to(self.device)
+        with torch.no_grad():
+            right = torch.stack([self.victim(shown).max(1)[1] == y for _ in range(DRAWS)]).float().mean(0)
+        return self._answer(chosen, right > 0.5)
+
+    def _plant(self, attack: Attack, chosen: Tensor) -> NDArray[np.int8]:
+        if not len(chosen):
+            return self._answer(chosen, chosen)
+        found = find_planted(self.victim, attack, self.images[chosen], seed=self.seed, device=self.device)
+        return self._answer(chosen, found)
+
+    def _look_at(
+        self, chosen: Tensor, stored: Tensor, attack: Attack
+    ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
+        """Where survivors of PGD ended up; other searches give back the clean image where they fail."""
+        margin = np.full(len(self.labels), np.nan, np.float32)
+        if attack.name != "pgd" or not len(chosen):
+            return self._answer(chosen[:0], chosen[:0]), self._answer(chosen[:0], chosen[:0]), margin
+        x, y = self._show(chosen)
+        moved = stored[chosen].to(self.device)
+        logits, gradient = self._differentiate(moved, y)
+        if attack.eps >= _MARGIN_FROM[attack.norm]:
+            margin[chosen.numpy()] = (_margin(logits, y) / _margin(self._ask(x), y)).cpu().numpy()
+        is_flat = gradient.abs().flatten(1).amax(1) <= _FLAT
+        is_inside = distance(moved, x, attack.norm) < _INSIDE * attack.eps
+        return self._answer(chosen, is_inside), self._answer(chosen, is_flat), margin
+
+    def _follow(self, chosen: Tensor, stored: Tensor) -> NDArray[np.float32]:
+        """Whether something jumps on the way to where survivors were left."""
+        jump = np.full(len(self.labels), np.nan, np.float32)
+        if len(chosen):
+            x, y = self._show(chosen)
+            jump[chosen.numpy()] = measure_jumps(self.victim, x, stored[chosen].to(self.device), y).cpu().numpy()
+        return jump
+
+
+class _Mean(nn.Module):
+    """The mean of the log-probabilities of several answers."""
+
+    def __init__(self, model: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.model, self.draws, self.training = model, draws, False
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers = [functional.softmax(self.model(images), 1) for _ in range(self.draws)]
+        return torch.stack(answers).mean(0).clamp(min=1e-12).log()
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y − max z_j over the other classes, (N,)."""
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    return logits.gather(1, labels[:, None])[:, 0] - others
+
+
+def _farthest_from_one(ratios: Tensor) -> Tensor:
+    """Of each row the ratio with the largest |log|; what is not positive is farther than anything."""
+    size = ratios.clamp(min=1e-6).log().abs()
+    worst = size.nan_to_num(nan=-1.0).argmax(1)
+    return ratios[torch.arange(len(ratios)), worst]

@@ -48,21 +48,40 @@ class _ContiguousGradient(torch.autograd.Function):
         return gradient.contiguous()
 
 
+class _Connected(torch.autograd.Function):
+    """Logits whose gradient reaches the images: zero where the model cuts it off; an attack fails then, not the run."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, images: Tensor, victim: Victim) -> Tensor:
+        ctx.images, ctx.victim = images, victim
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        ctx.victim.passes += 2 * len(ctx.images)
+        return gradient, torch.zeros_like(ctx.images), None
+
+
 class Victim(nn.Module):
     """``victim(images)`` are the network's logits at one choice of λ; gradients flow through the choice itself.
 
     Args:
         network: in eval mode.
         choice: λ, or the policy that chooses it.
+
+    ``passes`` counts forward passes, an image each; a backward pass counts as two.
     """
 
     def __init__(self, network: Classifier, choice: LamGiven) -> None:
         super().__init__()
         self.network, self.choice = network, WhichLam.of(choice)
         self.training = False
+        self.passes = 0
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Logits of images in [0, 1]."""
         images = _ContiguousGradient.apply(images)
         logits: Tensor = self.network(images, choose_lam(self.network, images, self.choice))
-        return logits
+        self.passes += len(images)
+        connected: Tensor = _Connected.apply(logits, images, self)
+        return connected

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from robustness.attack import Attack
-from robustness.measure.probes import SQUARE_QUERIES, Prober
+from robustness.measure.probes import MANY, AttackProbes, Prober
 
 SHAPE = (3, 8, 8)
 CLASSES = 4
@@ -24,21 +27,35 @@ class Sorted(nn.Module):
         return self.scale * images.unflatten(2, (CLASSES, -1)).mean((1, 3, 4))
 
 
-def make_prober(model: nn.Module, *, n: int = 40, limit: int = 8, seed: int = 0) -> Prober:
+def make_prober(model: nn.Module, *, n: int = 80, limit: int = 8, seed: int = 0) -> Prober:
     """Random images in the order of their classes, all of them answered rightly by :class:`Sorted`."""
     images = torch.rand((n, *SHAPE), generator=torch.Generator().manual_seed(1))
     labels, order = Sorted()(images).argmax(1).sort(stable=True)
     return Prober(model.requires_grad_(False), images[order], labels, CLASSES, limit, seed, torch.device("cpu"))
 
 
+PGD = Attack(name="pgd", norm="linf", eps=2 / 255, steps=5)
+
+
+def probe(prober: Prober, attack: Attack = PGD, stages: tuple[str, ...] = ("ce",), **changes: object) -> AttackProbes:
+    """Probe an attack that broke nothing and moved nothing."""
+    everything = torch.ones(len(prober.labels), dtype=torch.bool)
+    fields = {"robust": everything, "right": everything, "stored": prober.images, "random": False}
+    return prober.probe_attack(attack, stages, **{**fields, **changes})
+
+
+def said(answers: np.ndarray) -> set[int]:
+    return set(answers[answers >= 0].tolist())
+
+
 def test_probes_take_images_of_many_classes_though_data_sets_are_sorted_by_class():
     prober = make_prober(Sorted())
-    tried = torch.from_numpy(prober.probe_model().unbounded >= 0)
-    assert tried.sum() == 8
-    assert len(prober.labels[tried].unique()) > 2
-    assert torch.equal(torch.from_numpy(prober.probe_model().unbounded >= 0), tried), "the same images every time"
+    looked_at = torch.from_numpy(prober.probe_model().unstable >= 0)
+    assert looked_at.sum() == 16
+    assert len(prober.labels[looked_at].unique()) > 2
+    assert torch.equal(torch.from_numpy(prober.probe_model().unstable >= 0), looked_at), "the same images every time"
     other = make_prober(Sorted(), seed=1).probe_model()
-    assert not torch.equal(torch.from_numpy(other.unbounded >= 0), tried)
+    assert not torch.equal(torch.from_numpy(other.unstable >= 0), looked_at)
 
 
 class Silent(Sorted):
@@ -56,20 +73,163 @@ class Strided(nn.Sequential):
         super().__init__(nn.Conv2d(3, 4, 1, stride=2), nn.Softplus(), nn.Flatten(), nn.Linear(4 * 16, CLASSES))
 
 
-def test_the_gradient_of_every_image_counts_also_of_those_that_are_answered_wrongly():
-    found = make_prober(Silent()).probe_model()
-    assert (found.zero_gradient == 1).all()
+def test_the_gradient_counts_also_of_images_that_are_answered_wrongly():
+    found = make_prober(Silent()).probe_model().zero_gradient
+    assert (found[np.isfinite(found)] == 1).all()
 
 
 def test_values_that_no_image_has_a_gradient_in_are_not_hidden():
-    assert (make_prober(Strided()).probe_model().zero_gradient == 0).all()
+    assert np.nanmax(make_prober(Strided()).probe_model().zero_gradient) == 0
 
 
-@pytest.mark.parametrize(("queries", "is_tried"), [(1, True), (SQUARE_QUERIES, False)])
-def test_square_is_tried_beside_an_attack_that_gave_it_less(queries, is_tried):
-    prober = make_prober(Sorted())
+def test_the_slope_of_a_line_is_that_of_its_gradient():
+    found = make_prober(Sorted()).probe_model()
+    slope = found.slope
+    for values in (slope, found.near, found.far):
+        np.testing.assert_allclose(values[np.isfinite(slope)], 1, rtol=1e-2)
+    assert np.isfinite(slope).sum() == 5
+
+
+class Halved(Sorted):
+    """The gradient is half of the truth."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(0.5 * (images + images.detach()))
+
+
+class Rippled(Sorted):
+    """A fast ripple: its gradient is true, and true nowhere else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images + 1 / 255 * (2e4 * images).sin())
+
+
+@pytest.mark.parametrize(("model", "low", "high"), [(Halved, 1.99, 2.01), (Rippled, -1, 0.3)])
+def test_finite_differences_tell_a_gradient_that_says_something_else(model, low, high):
+    assert low < np.nanmedian(make_prober(model()).probe_model().slope) < high
+
+
+class Faint(Sorted):
+    """Counts of a step function, and a faint gradient of it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return (20 * logits).round() / 20 + 1e-3 * logits
+
+
+class Partial(Sorted):
+    """The gradient of one value in eight."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = torch.zeros(images.shape[1:], dtype=torch.bool)
+        seen[:, ::2, ::4] = True
+        return super().forward(torch.where(seen, images, images.detach()))
+
+
+@pytest.mark.parametrize(("model", "least"), [(Faint, 10), (Partial, 2)])
+def test_random_directions_tell_a_gradient_that_is_faint_or_a_part_of_the_true_one(model, least):
+    assert np.nanmax(make_prober(model(), limit=20).probe_model().far) > least
+
+
+class Switched(Sorted):
+    """Another scale where the first value is above a half: continuous but there."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (1 + (images[:, :1, 0, 0] > 0.5))
+
+
+def test_a_jump_on_the_way_to_a_survivor_is_found_where_there_is_one():
+    prober = make_prober(Switched(), n=20)
+    there = prober.images.clone()
+    there[:, :, 0, 0] = 1 - there[:, :, 0, 0]
+    jumps = probe(prober, stored=there).jump
+    assert (jumps[np.isfinite(jumps)] > 0.1).all()
+    smooth = probe(dataclasses.replace(prober, victim=Sorted()), stored=there).jump
+    assert np.nanmax(smooth) < 1e-3
+    assert np.isnan(probe(prober).jump).all(), "nothing was moved"
+
+
+def test_an_attack_that_failed_on_a_model_without_a_defence_is_beaten_by_every_probe():
+    """Nothing was moved, so nothing is broken: everything else finds that out."""
+    found = probe(make_prober(Sorted()), dataclasses.replace(PGD, eps=0.2, steps=10))
+    assert said(found.losses) == said(found.larger) == {0}
+    assert 0 in said(found.transfer)
+    assert said(found.inside) == {1}
+    assert said(found.planted) == {1}
+    assert said(found.averaged) == said(found.square) == set()
+    np.testing.assert_allclose(found.margin[np.isfinite(found.margin)], 1)
+
+
+def test_nothing_is_planted_or_found_in_a_model_that_answers_alike():
+    assert said(probe(make_prober(Silent())).planted) <= {0}
+
+
+class Hidden(Sorted):
+    """The right answers, and no gradient."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.detach()) + 0 * images.sum((1, 2, 3))[:, None]
+
+
+def test_what_is_planted_is_not_found_without_a_gradient():
+    assert said(probe(make_prober(Hidden())).planted) == {0}
+
+
+class Stubborn(Sorted):
+    """Says what it said first of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.first is None:
+            self.first = super().forward(images)[:1]
+        return self.first.expand(len(images), -1) + 0 * super().forward(images)
+
+
+def test_the_model_is_made_what_it_was_before_stored_images_are_shown_again():
+    model = Stubborn()
+    asked = []
+
+    def reset() -> None:
+        asked.append(model.first)
+        model.first = None
+
+    prober = dataclasses.replace(make_prober(model), reset=reset)
+    found = probe(prober).fresh
+    assert asked != []
+    assert said(found) == {0, 1}, "one class is right, of the image that came first now"
+    assert (found >= 0).sum() == 4 * MANY
+
+
+def test_probes_take_what_a_third_of_the_attack_pays_for():
+    """Of 80 images that withstand 5 steps; a limit above the usual one was asked for."""
+    assert (probe(make_prober(Sorted())).larger >= 0).sum() == 4
+    assert (probe(make_prober(Sorted())).losses >= 0).sum() == 6
+    assert (probe(make_prober(Sorted()), dataclasses.replace(PGD, steps=60)).larger >= 0).sum() == 8
+    assert (probe(make_prober(Sorted(), limit=20)).larger >= 0).sum() == 20
+    few = torch.arange(80) < 3
+    assert (probe(make_prober(Sorted()), robust=few).losses >= 0).sum() == 3
+    assert not said(probe(make_prober(Sorted()), robust=few & False).larger), "nothing withstood"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_every_probe_runs_in_every_norm(norm):
+    attack = Attack(name="pgd", norm=norm, eps={"linf": 0.1, "l2": 1.0, "l1": 10.0}[norm], steps=5)
+    found = probe(make_prober(Sorted(), n=20), attack)
+    assert said(found.losses) <= {0, 1}
+    assert said(found.planted) == {1}
+    assert said(found.transfer) <= {0, 1}
+
+
+def test_apgd_and_square_are_not_tried_beside_an_attack_that_has_them():
     parts = ("apgd-ce", "square")
-    attack = Attack(name="autoattack", norm="linf", eps=1e-3, version="custom", parts=parts, queries=queries)
-    found = prober.probe_attack(attack, parts, torch.ones(len(prober.labels), dtype=torch.bool))
-    assert (found.square >= 0).any() == is_tried
-    assert (found.long < 0).all(), "APGD ran"
+    attack = Attack(name="autoattack", norm="linf", eps=1e-3, version="custom", parts=parts, queries=1)
+    found = probe(make_prober(Sorted()), attack, parts)
+    assert said(found.losses) == said(found.square) == set()
+
+
+def test_a_stochastic_model_is_attacked_on_the_mean_of_its_answers():
+    found = probe(make_prober(Sorted()), dataclasses.replace(PGD, eps=0.2), random=True)
+    assert said(found.averaged) == {0}

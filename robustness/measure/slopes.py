@@ -1,0 +1,66 @@
+"""Whether the gradient tells how the logits change: central differences beside it.
+
+Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019; Pintor et al., *Indicators of Attack Failure*,
+NeurIPS 2022.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+STEPS = (0.1 / 255, 0.4 / 255, 1 / 255)
+"""How far each value of the image moves along the gradient, to either side."""
+RANDOM_STEPS = (0.4 / 255, 4 / 255)
+"""And along random directions."""
+_DIRECTIONS = 2
+
+
+def compare_slopes(
+    victim: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], *, seed: int
+) -> tuple[Float[Tensor, "n s"], Float[Tensor, " r"]]:
+    """Central differences over what the gradient says, for every image and step of ``STEPS``, and in random directions.
+
+    With f = z_y − z_j, where j is the best other class at the clean image, and g = ∇f: along d = sign(g) the ratio
+    (f(x + h d) − f(x − h d)) / (2 h ⟨g, d⟩), and over all images and random d of ±1 together the root of
+    Σ (f(x + h d) − f(x − h d))² / Σ (2 h ⟨g, d⟩)² for every step of ``RANDOM_STEPS``. d is 0 where x ± h leaves [0, 1].
+    Both are 1 where f is a line. A gradient that is zero or not finite gives NaN.
+
+    The first tells a gradient that points elsewhere, the second one that is a part of the true one, or faint beside
+    what the logits do.
+
+    Args:
+        victim: images to logits, frozen and in eval mode.
+        images: in [0, 1], on the victim's device.
+        labels: their classes.
+        seed: of the random directions.
+    """
+    x = images.detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        logits = victim(x)
+        rivals = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(1)
+        margin = _margin(logits, labels, rivals)
+        found = torch.autograd.grad(margin.sum(), x, allow_unused=True)[0] if margin.requires_grad else None
+    gradient = torch.zeros_like(images) if found is None else found
+
+    def change(direction: Tensor, step: float) -> tuple[Tensor, Tensor]:
+        has_room = (images >= step) & (images <= 1 - step)
+        shift = torch.where(has_room, step * direction, 0)
+        ahead, behind = (_margin(victim(images + s * shift), labels, rivals) for s in (1, -1))
+        return ahead - behind, 2 * (gradient * shift).flatten(1).sum(1)
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        along = [torch.div(*change(gradient.sign(), step)) for step in STEPS]
+        spreads = []
+        for step in RANDOM_STEPS:
+            draws = [torch.randint(2, images.shape, generator=generator) * 2.0 - 1 for _ in range(_DIRECTIONS)]
+            changed, expected = zip(*(change(draw.to(images.device), step) for draw in draws), strict=True)
+            spreads.append((torch.stack(changed).square().sum() / torch.stack(expected).square().sum()).sqrt())
+    ratio, spread = torch.stack(along, 1), torch.stack(spreads)
+    return torch.where(ratio.isfinite(), ratio, torch.nan), torch.where(spread.isfinite(), spread, torch.nan)
+
+
+def _margin(logits: Tensor, labels: Tensor, rivals: Tensor) -> Tensor:
+    return (logits.gather(1, labels[:, None]) - logits.gather(1, rivals[:, None]))[:, 0]
