@@ -16,14 +16,14 @@ from robustness.analysis.attacks import Attacks
 from robustness.analysis.drawings import Drawing
 from robustness.analysis.figures import save_drawings
 from robustness.analysis.frames import Run
+from robustness.analysis.looks import Look, model_looks
 from robustness.analysis.tables import SYMBOLS, describe, name_setting
 from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
-from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, lam_colour, panel_grid
+from sdnet_core.style import TEXT_WIDTH, lam_colour, panel_grid
 
-_PLAIN_COLOURS = ("#D55E00", "#CC79A7", "#E69F00")
 _POLICY_COLOUR = "#000000"
 _MOST_CODES = 4
 _CELL = 0.18
@@ -48,7 +48,9 @@ def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
         if group["shown"].nunique() > 1:
             title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too. "
             title += _MARK_NOTE
-            yield Drawing(f"transfer_{model}_{attack}_{norm}", title, partial(draw_transfer_matrix, group))
+            yield Drawing(
+                f"transfer_{run.file_names[str(model)]}_{attack}_{norm}", title, partial(draw_transfer_matrix, group)
+            )
     samples = run.directory.read_samples("attack_samples")
     if samples:
         title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
@@ -74,7 +76,7 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
     figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False, height=2.4)
     natural = {name_setting(row): row for row in records(run.cells[run.cells["perturbation"] == "clean"])}
     lambdas = sorted(rows["lam"].dropna().unique())
-    plain = [model for model in run.models if not rows[(rows["model"] == model)]["lam"].notna().any()]
+    looks = model_looks(run.models)
     for axis, (attack, norm, group) in zip(axes, panels):
         axis.set_title(f"{attack} {NORMS[norm]}")
         axis.set_xlabel("ε (1/255)" if norm == "linf" else "ε")
@@ -84,8 +86,8 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
         for row in records(group[group["threat"] != "transfer"]):
             settings.setdefault(name_setting(row), []).append(row)
         for setting, of_setting in settings.items():
-            colour = _colour(of_setting[0], lambdas, plain)
-            marker = MODEL_MARKERS[run.models.index(str(of_setting[0]["model"])) % len(MODEL_MARKERS)]
+            colour = _colour(of_setting[0], lambdas, looks)
+            marker = looks[str(of_setting[0]["model"])].marker
             for threat, line in (("whitebox", "-"), ("adaptive", "--")):
                 points = [row for row in of_setting if row["threat"] == threat]
                 if points:
@@ -96,13 +98,13 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
     return figure
 
 
-def _colour(row: dict[str, object], lambdas: list[float], plain: list[str]) -> object:
-    """λs in a sequential map, the policy black, models without λ warm."""
+def _colour(row: dict[str, object], lambdas: list[float], looks: dict[str, Look]) -> object:
+    """λs in a sequential map, the policy black, models without λ by their names."""
     if row["policy"]:
         return _POLICY_COLOUR
     if row["lam"] in lambdas:
         return lam_colour(lambdas.index(float(str(row["lam"]))), len(lambdas))
-    return _PLAIN_COLOURS[plain.index(str(row["model"])) % len(_PLAIN_COLOURS)]
+    return looks[str(row["model"])].colour
 
 
 def _draw_line(
@@ -152,7 +154,7 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
             colour = "white" if value < 0.6 else "black"
             text = "" if np.isnan(value) else f"{100 * value:.0f}{SYMBOLS[str(marks[row, column])]}"
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
-        axis.set_title(f"ε = {format_eps(float(str(eps)), str(group['norm'].iloc[0]))}")
+        axis.set_title(f"ε = {format_eps(float(str(eps)), str(group['norm'].iloc[0]))}: accuracy (%)")
         axis.set_xticks(range(len(names)), names, fontsize=7, rotation=45)
         axis.set_yticks(range(len(names)), [] if position % columns else names, fontsize=7)
         axis.set_xlabel("shown at λ" if position // columns == rows - 1 else "")

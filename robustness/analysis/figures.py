@@ -15,12 +15,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from robustness.analysis.drawings import Drawing
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
+from robustness.analysis.looks import Look, model_looks
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law, has_comparison
-from robustness.analysis.tables import describe
+from robustness.analysis.tables import describe, own_up
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import (
-    MODEL_COLOURS,
     MODEL_MARKERS,
     TEXT_WIDTH,
     figure_style,
@@ -33,6 +33,8 @@ MOST_MODELS = 8
 """Of more models the first ones are compared in one figure, and none has figures of its own."""
 _MOST_LINES = 5
 _MOST_IMAGES = 5
+_CHARACTERS = 100
+"""Of a line of the legend."""
 
 
 def write_figures(findings: Findings) -> None:
@@ -57,16 +59,25 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
         if len(run.models) > MOST_MODELS:
             note += f" The first {MOST_MODELS} of {len(run.models)} models."
         yield Drawing("accuracy_by_lambda", note, partial(draw_accuracy_by_lambda, run, findings.summary))
+    if (run.corrupted["severity"] > 0).any():
+        note = f"{about} Every panel has its own scale. Bands: 95 % intervals."
+        if len(run.models) > MOST_MODELS:
+            note += f" The first {MOST_MODELS} of {len(run.models)} models by rank."
+        yield Drawing("accuracy_by_severity", note, partial(draw_models_by_severity, findings))
     single = run.models if len(run.models) <= MOST_MODELS else []
     for model in single:
         measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
         if len(measured) and measured["lam"].notna().any():
-            note = f"{about} 95 % intervals of all λs: cells.csv."
-            yield Drawing(f"accuracy_by_severity_{model}", note, partial(draw_accuracy_by_severity, run, model))
+            note = f"{about} Every panel has its own scale. 95 % intervals of all λs: cells.csv."
+            note += own_up(run, model)
+            yield Drawing(
+                f"accuracy_by_severity_{run.file_names[model]}", note, partial(draw_accuracy_by_severity, run, model)
+            )
         if has_comparison(findings.summary, model):
-            note = f"{about} Mean over the severities, paired by image; error bars: 95 % bootstrap intervals."
+            note = f"{about} Mean over the severities, paired by image; error bars: 95 % intervals."
+            note += own_up(run, model)
             draw = partial(draw_against_baseline, run, findings.summary, model)
-            yield Drawing(f"against_baseline_{model}", note, draw)
+            yield Drawing(f"against_baseline_{run.file_names[model]}", note, draw)
     for model in single:
         law = run.laws.get(model)
         if law is None:
@@ -74,7 +85,7 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
         data = law.provenance.get("data", {})
         note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
         note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
-        yield Drawing(f"residual_law_{model}", note, partial(draw_law, law, model))
+        yield Drawing(f"residual_law_{run.file_names[model]}", note, partial(draw_law, law, model))
     samples = run.directory.read_samples()
     if samples and len(samples["lambdas"]):
         yield Drawing("dictionary", run.record["data"]["title"], partial(draw_dictionary, samples))
@@ -90,17 +101,18 @@ def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
     """
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
     figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)", share_y=False)
+    looks = model_looks(run.models)
     for axis, name in zip(axes, names):
         axis.set_title(name.replace("_", " "))
-        for index, model in enumerate(run.models[:MOST_MODELS]):
+        for model in run.models[:MOST_MODELS]:
             rows = summary[(summary["perturbation"] == name) & (summary["model"] == model)]
-            _draw_model(axis, rows, model, index)
+            _draw_model(axis, rows, model, looks[model])
     _add_legend(figure, axes[0])
     return figure
 
 
-def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, index: int) -> None:
-    colour, marker = MODEL_COLOURS[index % len(MODEL_COLOURS)], MODEL_MARKERS[index % len(MODEL_MARKERS)]
+def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, look: Look) -> None:
+    colour, marker = look.colour, look.marker
     for _, row in rows[rows["policy"] == "none"].iterrows():
         axis.axhspan(100 * row["ci_low"], 100 * row["ci_high"], color=colour, alpha=0.15, linewidth=0)
         axis.axhline(100 * row["accuracy"], color=colour, linestyle="--", label=model)
@@ -115,20 +127,47 @@ def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, index: int) -> None:
 def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
     """A panel per corruption: accuracy of ``model`` against severity at some λs; other models without λ dashed."""
     cells = run.corrupted[run.corrupted["severity"] > 0]
-    figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)")
+    figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)", share_y=False)
+    looks = model_looks(run.models)
     axes[0].set_xticks(sorted(cells["severity"].unique()))
     own = cells[cells["model"] == model]
     lambdas = thin_out(sorted(own["lam"].dropna().unique()), _MOST_LINES, set(own["trained_lam"]))
     for axis, name in zip(axes, run.corruptions):
         axis.set_title(name.replace("_", " "))
         here = cells[cells["perturbation"] == name].sort_values("severity")
-        for index, (other, rows) in enumerate(here[here["lam"].isna()].groupby("model", sort=False)):
-            _draw_severities(axis, rows, str(other), MODEL_COLOURS[1 + index % 6], "--", "none")
+        for other, rows in here[here["lam"].isna()].groupby("model", sort=False):
+            _draw_severities(axis, rows, str(other), looks[str(other)].colour, "--", "none")
         for index, lam in enumerate(lambdas):
             rows = here[(here["model"] == model) & (here["lam"] == lam)]
             colour, marker = lam_colour(index, len(lambdas)), MODEL_MARKERS[index % 7]
             _draw_severities(axis, rows, f"λ = {format_lam(lam)}", colour, "-", marker)
     _add_legend(figure, axes[0], title=model)
+    return figure
+
+
+def draw_models_by_severity(findings: Findings) -> Figure:
+    """A panel per corruption: accuracy of every model, without λ or at its λ of training, against severity.
+
+    Of more than :data:`MOST_MODELS` those that rank first.
+    """
+    run = findings.run
+    cells = run.corrupted[run.corrupted["severity"] > 0].sort_values("severity")
+    figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)", share_y=False)
+    looks, table = model_looks(run.models), findings.board.table.head(MOST_MODELS)
+    axes[0].set_xticks(sorted(cells["severity"].unique()))
+    for axis, name in zip(axes, run.corruptions):
+        axis.set_title(name.replace("_", " "))
+        for model, lam in zip(table["model"], table["lam"]):
+            own = (cells["model"] == model) & ((cells["lam"] == lam) | pd.isna(lam)) & (cells["perturbation"] == name)
+            rows, look = cells[own], looks[model]
+            low, high = 100 * rows["ci_low"], 100 * rows["ci_high"]
+            axis.fill_between(rows["severity"], low, high, color=look.colour, alpha=0.12, linewidth=0)
+            title = model if pd.isna(lam) else f"{model}, λ = {format_lam(lam)}"
+            _draw_severities(axis, rows, title, look.colour, "-", look.marker)
+    handles, labels = axes[0].get_legend_handles_labels()
+    longest = max(map(len, labels), default=1)
+    columns = max(1, min(len(labels), _CHARACTERS // (longest + 6)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
     return figure
 
 

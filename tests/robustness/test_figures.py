@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from fabricate import fabricate_run
 from matplotlib.text import Text
 
 from data_prep import corruption_names
-from robustness.analysis.figures import draw_accuracy_by_lambda, draw_accuracy_by_severity
+from robustness.analysis.figures import (
+    draw_accuracy_by_lambda,
+    draw_accuracy_by_severity,
+    draw_models_by_severity,
+    list_figures,
+)
 from robustness.analysis.findings import Findings
-from robustness.analysis.looks import policy_look
+from robustness.analysis.frames import Run
+from robustness.analysis.looks import model_looks, policy_look
 from robustness.analysis.model_figures import draw_against_baseline, draw_law, has_comparison
 from robustness.analysis.summary import MEAN
 from robustness.laws import FittedLaw, NoiseLevel
@@ -67,6 +75,46 @@ def test_a_figure_is_printed_at_its_own_size_with_letters_of_seven_points(tmp_pa
 def test_colours_belong_to_names():
     assert policy_look("residual") == policy_look("residual") != policy_look("trained")
     assert policy_look("my own").colour not in {policy_look(policy.name).colour for policy in POLICIES}
+
+
+def test_the_colour_of_a_model_is_that_of_its_name_whatever_its_place():
+    names = ["mine", "yours", "theirs", "another"]
+    looks = model_looks(names)
+    assert looks == model_looks(names[::-1])
+    assert len({look.colour for look in looks.values()}) == 4
+    assert model_looks(["mine"])["mine"] == model_looks(["mine", "mine"])["mine"]
+    many = model_looks([f"m{i}" for i in range(40)])
+    assert len({(look.colour, look.marker) for look in many.values()}) == 40
+
+
+def test_models_are_drawn_against_severity_with_their_intervals(tmp_path):
+    """Without λ there is no other curve; of ten models the best eight are drawn."""
+    right = {f"m{i}": 20 + i for i in range(10)}
+
+    def answer(model, perturbation, severity, lam, split, n):
+        return {"correct": np.arange(n) < right[model] - severity}
+
+    run = fabricate_run(tmp_path, names=tuple(right), answer=answer)
+    with figure_style():
+        figure = draw_models_by_severity(Findings.of(run))
+    panel = figure.axes[0]
+    assert {line.get_label() for line in panel.lines} == {f"m{i}" for i in range(2, 10)}
+    best = next(line for line in panel.lines if line.get_label() == "m9")
+    np.testing.assert_allclose(best.get_ydata(), [100 * (29 - level) / 40 for level in range(1, 6)])
+    assert len(panel.collections) == 8
+    assert [drawing.name for drawing in list_figures(Findings.of(run))] == ["accuracy_by_severity"]
+
+
+def test_two_models_never_write_the_same_file(tmp_path):
+    """Names that differ in a blank, in case, or at the 200th letter; none of them is one that Windows refuses."""
+    names = ("my model", "my_model", "Net", "net", "nul", "x" * 200 + "a", "x" * 200 + "b")
+    run = fabricate_run(tmp_path, corruptions=())
+    run.record["models"] = [{**run.record["models"][0], "name": name} for name in names]
+    stems = [Run(run.directory, run.record).file_names[name] for name in names]
+    assert len({stem.casefold() for stem in stems}) == len(names)
+    assert all(re.fullmatch(r"[\w.+=@-]{1,120}", stem) for stem in stems)
+    assert stems[1] == "my_model"
+    assert stems[4] != "nul"
 
 
 def test_the_difference_to_the_baseline_is_drawn_per_corruption_and_policy(tmp_path):
