@@ -14,6 +14,7 @@ _REASONS = {
     "history": "answers depend on what was asked before: the number holds for this order only, switch the memory off",
     "batch": "answers depend on the other images of the batch: the number holds for this batch size and order only, "
     "use fixed statistics",
+    "instance": "answers are others from another instance of the model: it is drawn anew each time, so seed it",
 }
 NO_WEIGHTS = "no weights that torch knows of: the model is told from others by its answers to a few images"
 
@@ -22,11 +23,11 @@ def judge_soundness(found: Mapping[str, Any]) -> Verdict:
     """What an entry of ``soundness`` of a record says of the model's numbers at its λ.
 
     Answers that change make a number SUSPECT; INVALID where more than 10 % of the images change their class with the
-    batch or the past. Chance alone leaves a number that is right on average.
+    batch or the past. Chance leaves a number that is right on average, another instance one that is right of this one.
     """
     if found["error"]:
         return Verdict(SUSPECT, (f"not checked before the grid: {found['error']}",))
     reasons = tuple(f"{change['logits']:.0%} of {found['n']} {_REASONS[change['kind']]}" for change in found["changes"])
-    decides = any(change["kind"] != "chance" and change["classes"] > CLASSES for change in found["changes"])
+    decides = any(change["kind"] in ("history", "batch") and change["classes"] > CLASSES for change in found["changes"])
     mark = INVALID if decides else SUSPECT if reasons else OK
     return Verdict(mark, reasons if found["has_weights"] else (*reasons, NO_WEIGHTS))

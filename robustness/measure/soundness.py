@@ -25,7 +25,7 @@ SAME_BATCH, OTHER_BATCH = 1e-4, 1e-2
 """Logits are other ones if they differ by more than this share of the range of all logits; another batch size rounds
 otherwise, in half precision by half a percent."""
 _NEARBY = 0.5 / 255
-CHANCE, HISTORY, BATCH = "chance", "history", "batch"
+CHANCE, HISTORY, BATCH, INSTANCE = "chance", "history", "batch", "instance"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def examine(subject: Subject, lam: float | None, images: ImageSet, device: torch
     - *history*: the answers to x + δ, |δ| = 0.5/255, are others after 1 − x and x were asked than from the start. A
       buffer that grows and a memory of similar images both show.
     - *batch*: the same images in another order, in batches of 1, 2, 3, ….
+    - *instance*: what the function of the user makes when it is called once more answers otherwise.
 
     Where chance decides, the others cannot be told and are not looked at. The model is left as it was.
     """
@@ -116,6 +117,18 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
     batch = _compare(BATCH, first[backwards], torch.cat(parts), OTHER_BATCH * span)
     if batch is not None:
         yield batch
+    if subject.again is not None and (instance := _compare(INSTANCE, first, _ask_another(subject, lam, x), least)):
+        yield instance
+
+
+def _ask_another(subject: Subject, lam: float | None, x: Tensor) -> Tensor:
+    """The answers of another instance of the model; NaN, which is no change, where it cannot be made twice."""
+    assert subject.again is not None
+    try:
+        logits: Tensor = subject.again().to(x.device)(x, lam)
+    except Exception:  # it may register something that exists once
+        return x.new_full((len(x), subject.network.num_classes), torch.nan).cpu()
+    return logits.float().cpu()
 
 
 def _split_up(n: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from data_prep.errors import InputError
 from robustness.grids import round_lam
 from robustness.laws import FittedLaw, read_law
 from robustness.measure.answers import Sketch, sketch_answers
-from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, wrap_model
+from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, runs_code, wrap_model
 from robustness.measure.loaders.address import parse_address, shorten_path
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
 from sdnet_core.speed import accelerate
@@ -37,6 +38,7 @@ class Subject:
         law: the residual law beside its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
         sketches: what a model from elsewhere answers to the probe images, by λ; see :meth:`show_probes`.
+        again: loads another instance of a model that a function of the user makes; None for others.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Subject:
     law: FittedLaw | None = None
     precision: str = "float32"
     sketches: dict[float | None, Sketch] = field(default_factory=dict)
+    again: Callable[[], Classifier] | None = None
 
     @property
     def lam(self) -> float | None:
@@ -108,6 +111,7 @@ def load_subject(
     """
     accuracy: dict[str, Any] = {}
     law_of: str | None = None
+    again: Callable[[], Classifier] | None = None
     network: Classifier
     size: dict[str, Any] = {"image_size": image_size, "enlarge_to": enlarge_to}
     if not isinstance(given, str):
@@ -115,7 +119,8 @@ def load_subject(
         network = wrap_model(title, given, num_classes=num_classes, **size)
     elif is_foreign(given):
         title = name or name_of(given)
-        network = load_foreign(given, num_classes=num_classes, classes=classes, **size)
+        load = partial(load_foreign, given, num_classes=num_classes, classes=classes, **size)
+        network, again = load(), load if runs_code(given) else None
     else:
         title, law_of = name or name_of(given), given
         _check_classes(given, read_card(given).config.num_classes, num_classes)
@@ -128,7 +133,7 @@ def load_subject(
         raise InputError(f"--speed fast is for the networks of this project: measure {title} without it")
     law = None if law_of is None else read_law(law_of, weights=fingerprint)
     precision = "fast" if speed == "fast" else "float32"
-    return Subject(title, network.to(device), fingerprint, accuracy, law, precision)
+    return Subject(title, network.to(device), fingerprint, accuracy, law, precision, again=again)
 
 
 def load_subjects(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import faulthandler
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TextIO
 
 _GRACE = 30.0
 """Seconds that Python code has to end after the limit before the process does."""
@@ -35,10 +37,20 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
     handler = signal.signal(signal.SIGALRM, expire)
     outer = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-    faulthandler.dump_traceback_later(seconds + _GRACE, exit=True)
+    if (stream := _find_stream()) is not None:
+        faulthandler.dump_traceback_later(seconds + _GRACE, exit=True, file=stream)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
         signal.setitimer(signal.ITIMER_REAL, *outer)
         signal.signal(signal.SIGALRM, handler)
+
+
+def _find_stream() -> TextIO | None:
+    """Standard error, or the process's own where that is none of the system's, as in a notebook; None without either."""
+    for stream in (sys.stderr, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.fileno()  # type: ignore[union-attr]
+            return stream
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 
@@ -89,6 +90,13 @@ def test_a_model_that_hangs_in_native_code_ends_the_process_and_keeps_what_was_f
 def test_time_limits_that_are_none_are_refused(seconds):
     with pytest.raises(InputError, match="--timeout must be a number of seconds"):
         run.main(["--timeout", seconds, "--dry-run"])
+
+
+def test_a_limit_works_where_standard_error_is_no_file(monkeypatch):
+    """As in a notebook."""
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    with pytest.raises(limits.TimeLimitError), limits.time_limit(0.1):
+        spin_after_an_inner_limit()
 
 
 def spin_after_an_inner_limit() -> None:

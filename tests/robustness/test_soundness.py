@@ -17,7 +17,7 @@ from robustness import run
 from robustness.analysis.soundness import judge_soundness
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.soundness import Soundness, examine
-from robustness.measure.subjects import Subject
+from robustness.measure.subjects import Subject, load_subject
 from sdnet_core import build_model
 
 CPU = torch.device("cpu")
@@ -150,6 +150,28 @@ def test_a_model_without_weights_that_torch_knows_of_is_called_so():
     verdict = judge_soundness(_to_dict(ask(Hidden())))
     assert verdict.mark == "OK"
     assert "no weights that torch knows of" in verdict.reason
+
+
+def build_anew() -> nn.Module:
+    """Weights out of the entropy of the system, as NumPy's generators are without a seed."""
+    model = Plain()
+    weight = np.random.default_rng().normal(size=(10, 3072)).astype(np.float32)
+    model.linear.weight.data = torch.from_numpy(weight)
+    return model
+
+
+def build_at_random() -> nn.Module:
+    """Weights of torch's global generator, which begins at the same seed for every model."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+
+
+@pytest.mark.parametrize(("function", "mark"), [("build_anew", "SUSPECT"), ("build_at_random", "OK")])
+def test_a_builder_that_makes_another_model_each_time_is_told(function, mark, monkeypatch):
+    monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
+    subject = load_subject(f"test_soundness:{function}", num_classes=10, device=CPU)
+    verdict = judge_soundness(_to_dict(examine(subject, None, IMAGES, CPU, seed=0)))
+    assert verdict.mark == mark
+    assert ("seed it" in verdict.reason) == (mark == "SUSPECT")
 
 
 def test_a_model_that_fails_is_not_called_sound():
