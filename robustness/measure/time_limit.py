@@ -48,7 +48,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def _find_stream() -> TextIO | None:
-    """Standard error, or the process's own where that is none of the system's, as in a notebook; None without either."""
+    """Standard error, or the process's own where that is no file, as in a notebook; None without either."""
     for stream in (sys.stderr, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError):
             stream.fileno()  # type: ignore[union-attr]
