@@ -104,7 +104,8 @@ def check_pixels(pixels: object) -> None:
     if min(pixels.shape[1:3]) < SMALLEST_SIDE:
         got = f"{pixels.shape[1]} × {pixels.shape[2]}"
         raise InputError(
-            f"expected images of at least {SMALLEST_SIDE} × {SMALLEST_SIDE}, got {got}; enlarge them first"
+            f"expected images of at least {SMALLEST_SIDE} × {SMALLEST_SIDE}, got {got}; enlarge them first: "
+            f"--resize {SMALLEST_SIDE}"
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from data_prep import ImageSet, load_images, own_pictures, planning
+from data_prep import ImageSet, corrupt, load_images, own_pictures, planning
 from data_prep.corruptions.engine import SMALLEST_SIDE
 from data_prep.errors import InputError
 from data_prep.importing import import_tree
@@ -163,7 +163,11 @@ def test_pictures_that_corruptions_cannot_take_are_announced(tmp_path: Path) -> 
     save(tmp_path / "x" / "7" / "1.png", size=(28, 28), mode="L")
     (note,) = load_images(tmp_path / "x").notes
     assert note.endswith("28 x 28 pixels and corruptions need 32 x 32 at least: --resize 32 enlarges them")
-    assert load_images(tmp_path / "x", resize=32).pixels.shape == (1, 32, 32, 3)
+    with pytest.raises(InputError, match=r"at least 32 × 32, got 28 × 28; enlarge them first: --resize 32"):
+        corrupt(load_images(tmp_path / "x").pixels, "contrast", severity=1, profile="cifar")
+    enlarged = load_images(tmp_path / "x", resize=32)
+    assert corrupt(enlarged.pixels, "contrast", severity=1, profile="cifar").shape == (1, 32, 32, 3)
+    assert enlarged.notes == ()
     assert planning.SMALLEST_SIDE == SMALLEST_SIDE
 
 
