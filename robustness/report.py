@@ -52,6 +52,7 @@ def print_summary(findings: Findings) -> None:
             "tables/ and cells.csv have all."
         )
     print("\n".join(fill(note, width) for note in notes))
+    print(f"\n{fill(findings.headline, width)}\n")
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 
 

@@ -14,13 +14,15 @@ from scipy.stats import t as student_t
 from data_prep import load_images
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.tables import to_terminal, widen
+from robustness.analysis.tables import to_terminal, widen, write_tables
 from robustness.analysis.write import write_analysis
-from robustness.measure.perturbations import Perturbation
+from robustness.measure.evaluate import evaluate
+from robustness.measure.perturbations import Perturbation, PerturbedImages
 from robustness.measure.samples import collect_samples
 from robustness.measure.subjects import load_subjects
 from robustness.run import main
 from robustness.run_directory import RunDirectory
+from sdnet_core.augment import to_images
 
 
 def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
@@ -158,3 +160,42 @@ def test_a_long_grid_has_samples_at_some_of_its_lambdas(models):
     assert few["lambdas"].tolist() == [0.0, 0.74]
     assert len(samples["codes"]) == samples["reconstructed"].shape[2] == 21
     np.testing.assert_array_equal(samples["reconstructed"][:, :, [0, -1]], few["reconstructed"])
+
+
+def test_top_five_is_stored_for_every_image(models):
+    """The label is among the five largest logits; of ten classes an untrained network has it there half of the time."""
+    images, device = load_images("shapes", split="test").subset(40), torch.device("cpu")
+    (subject,) = load_subjects((f"{models}/plain.safetensors",), num_classes=10, device=device)
+    shown = PerturbedImages(images.pixels, images.labels)
+    (frame,) = evaluate(subject.network, shown, images.indices, [None], device=device, batch_size=7)
+    with torch.inference_mode():
+        ranks = subject.network(to_images(torch.from_numpy(images.pixels))).argsort(dim=1, descending=True).numpy()
+    expected = [label in row[:5] for label, row in zip(images.labels, ranks, strict=True)]
+    assert frame["top5"].tolist() == expected
+    assert 0 < sum(expected) < 40
+    assert (frame["top5"] >= frame["correct"]).all()
+
+
+def test_the_leaderboard_and_the_classes_count_by_hand(tmp_path):
+    """40 images of four classes, the first 30 of them right: 7 or 8 of 10 in each class."""
+    run = fabricate_run(tmp_path, names=("mine",), answer=lambda *_: {"correct": np.arange(40) < 30}, severities=(1, 2))
+    findings = Findings.of(run)
+    classes = findings.classes.set_index("class")
+    assert classes["n"].tolist() == [10] * 4
+    assert classes["clean"].tolist() == classes["mean"].tolist() == [0.8, 0.8, 0.7, 0.7]
+    assert (classes["clean_low"] < classes["clean"]).all()
+    assert findings.board.table[["clean_top5", "mce"]].isna().all(axis=None), "neither was stored nor can be had"
+    write_tables(findings)
+    assert "| mine | 1 | 75.0 [59.8, 85.8] | 75.0 [59.8, 85.8] |" in (tmp_path / "tables/leaderboard.md").read_text()
+    assert "| contrast | 75.0 [59.8, 85.8] |" in (tmp_path / "tables/summary.md").read_text()
+
+
+def test_in_the_summary_only_what_beats_every_other_column_is_bold(tmp_path):
+    """20, 30 and 31 of 40: one image tells the last two apart, and nothing is bold; without it the best is."""
+    right = {"a": 5, "b": 30, "c": 31}
+    for names, text in ((("a", "b", "c"), "75.0 [59.8, 85.8] | 77.5 ["), (("a", "b"), "| **75.0 [59.8, 85.8]** |")):
+        run = fabricate_run(
+            tmp_path / names[-1], names=names, answer=lambda model, *_: {"correct": np.arange(40) < right[model]}
+        )
+        write_tables(Findings.of(run))
+        assert text in (tmp_path / names[-1] / "tables/summary.md").read_text()
