@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import robustness
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
+from examples import one_call
 from robustness import run as command
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.attack import Attack
@@ -182,6 +183,12 @@ def test_models_are_named_by_key_class_or_file():
     assert list(name_models(Brightness().forward)) == ["forward"]
     with pytest.raises(InputError, match="a: expected a module, a function images → logits or a name; got int"):
         name_models({"a": 3})
+
+
+def test_the_example_runs(capsys):
+    run = one_call.main(steps=2, n=6)
+    assert set(run.cells["model"]) == {"mine", "base"}
+    assert run.headline in capsys.readouterr().out
 
 
 def test_an_attack_object_is_taken_as_it_is(images):
