@@ -5,12 +5,12 @@ python benchmarks/agreement.py [--models sdnet18-cifar10,resnet18-cifar10] [--la
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import torch
 
 from data_prep import load_images
+from data_prep.parser import CommandParser
 from robustness.grids import format_lam, parse_lambdas
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.subjects import load_subject
@@ -18,7 +18,7 @@ from sdnet_core.environment import describe_environment, select_device
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--models", default="sdnet18-cifar10,resnet18-cifar10")
     parser.add_argument("--lambdas", type=parse_lambdas, default=(0.1, 0.5), help="of models that have λ")
     parser.add_argument("--data", default="cifar10")

@@ -9,7 +9,6 @@ process; the ratio is the median of the paired ratios. The robust images must be
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor
 
 from data_prep import load_images
+from data_prep.parser import CommandParser
 from robustness.attack import Attack
 from robustness.grids import read_eps
 from robustness.measure.craft import craft
@@ -34,7 +34,7 @@ from sdnet_core.speed import accelerate
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--model", default="sdnet18-shapes")
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))

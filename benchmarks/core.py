@@ -10,13 +10,13 @@ work. ``ratio`` is the paired median of baseline time over time: above 1 is fast
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 import torch
 from pairing import alternate, print_machine, print_ratios, print_roofline, run_plain
 from torch import Tensor
 
+from data_prep.parser import CommandParser
 from sdnet_core import CSCConv2d, Network, build_model
 from sdnet_core.environment import select_device
 from sdnet_core.speed import accelerate
@@ -29,7 +29,7 @@ NETWORKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)

@@ -9,7 +9,6 @@ gives ours over the reference's, less one. Each entry is the worst of the severi
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import numpy as np
@@ -20,6 +19,7 @@ from data_prep.corruptions import corrupt, expand_names
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.errors import EXIT_DONE, run_command
 from data_prep.names import parse_names
+from data_prep.parser import CommandParser
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray) -> list[float]:
@@ -33,7 +33,7 @@ def compare(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray) -> list[flo
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--profile", choices=IMAGES, default="cifar")
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--corruptions", default="all")

@@ -14,7 +14,6 @@ them, or else smooth noise.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -29,6 +28,7 @@ from PIL import Image
 from data_prep.corruptions import corrupt, corruption_names, expand_names
 from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError, run_command
 from data_prep.names import parse_names
+from data_prep.parser import CommandParser
 from sdnet_core.environment import select_device
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def format_row(title: str, times: np.ndarray) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--profiles", default=",".join(IMAGES))
     parser.add_argument("--corruptions", default="all")
     parser.add_argument("--threads", type=int, default=2)

@@ -8,7 +8,6 @@ The harness also perturbs the images and writes outcomes with confidence, likeli
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 
 from data_prep import load_images
+from data_prep.parser import CommandParser
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import load_subjects
 from robustness.run_directory import RunDirectory
@@ -52,7 +52,7 @@ def harness(measurement: Measurement) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--models", default="sdnet18-cifar10,resnet18-cifar10")
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir", default="data")

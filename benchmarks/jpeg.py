@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data_prep import ImageSet, corrupt, load_images
 from data_prep.importing import import_tree
+from data_prep.parser import CommandParser
 from robustness.analysis.statistics import clustered_interval
 from sdnet_core import load_model
 from sdnet_core.augment import to_images
@@ -184,7 +185,7 @@ def describe(values: NDArray[np.float64], suffix: str) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("source", type=Path, help="lossless images: an archive or a folder train/class/file")
     parser.add_argument("--out", type=Path, default=Path("results/runs/jpeg"))
     parser.add_argument("--qualities", default="95,75,50", help="of JPEG, beside the lossless images")

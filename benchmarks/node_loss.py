@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -17,6 +16,7 @@ from typing import Any
 import pandas as pd
 from ray.cluster_utils import Cluster
 
+from data_prep.parser import CommandParser
 from robustness import run
 
 
@@ -38,7 +38,7 @@ def measure(options: list[str], out: Path) -> tuple[str, dict[str, Any], float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--suite", default="demo")
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--kill-after", type=int, default=20, metavar="CELLS")

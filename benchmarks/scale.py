@@ -7,7 +7,6 @@ from 3 to 30 λs. ``cells``: seconds to list (which is what resuming does first)
 
 from __future__ import annotations
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from PIL import Image
 
 from data_prep import load_images
 from data_prep.importing import import_tree
+from data_prep.parser import CommandParser
 from data_prep.store import labels_path, pixels_path, read_record
 from robustness import run
 from robustness.analysis.write import write_analysis
@@ -203,7 +203,7 @@ def main() -> None:
     if sys.argv[1:2] == ["child"]:
         run_child(sys.argv[2:])
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     memory = commands.add_parser("memory")
     memory.add_argument("--images", type=int, nargs="+", default=IMAGES)

@@ -10,7 +10,6 @@ keeps for the backward pass together with weights, gradients and momenta.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 import torch
@@ -19,13 +18,14 @@ from pairing import alternate, plain_solver, print_machine, print_ratios, print_
 from torch import Tensor
 from torch.nn import functional
 
+from data_prep.parser import CommandParser
 from sdnet_core import CSCConv2d, Network, build_model
 from sdnet_core.environment import select_device
 from sdnet_core.training import memory_layout
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)

@@ -17,6 +17,7 @@ from data_prep.commands import (
     verify_command,
 )
 from data_prep.errors import run_command
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 
 COMMANDS = {
@@ -29,7 +30,7 @@ COMMANDS = {
 }
 
 
-class DataParser(argparse.ArgumentParser):
+class DataParser(CommandParser):
     """A parser whose help ends with the data that there is at that moment."""
 
     def format_help(self) -> str:
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser, one subparser per module of ``COMMANDS``."""
     parser = DataParser(prog="python -m data_prep", description=__doc__)
     add_version(parser)
-    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,
@@ -57,8 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
-    arguments = build_parser().parse_args(argv)
-    return run_command(lambda: arguments.run(arguments))
+
+    def run() -> int:
+        arguments = build_parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        return code
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

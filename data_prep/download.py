@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_prep.disk import check_md5, check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.progress import make_bar
 
 TIMEOUT_SECONDS = 30.0
 BLOCK_BYTES = 1 << 20
@@ -59,7 +58,7 @@ def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
         length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         check_space(part.parent, 0 if total is None else total - start + unpacked * total)
-        bar = tqdm(initial=start, total=total, desc=part.stem, unit="B", unit_scale=True, disable=not progress)
+        bar = make_bar(initial=start, total=total, desc=part.stem, unit="B", unit_scale=True, quiet=not progress)
         with part.open("ab" if start else "wb") as file, bar:
             while block := response.read(BLOCK_BYTES):
                 file.write(block)

@@ -84,12 +84,25 @@ def _is_unread() -> bool:
     return False
 
 
+def _prepare_output() -> None:
+    """Make standard output and error take every text, wherever they lead."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller, as in ``>&-``
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run ``command`` and turn a mendable error into one line on standard error and exit code 2.
+
+    Characters that the console's encoding does not have are written as ``?``; output that is closed goes nowhere.
 
     Where nobody reads the output any more the command ends without a word, with the exit code of a broken pipe: what it
     had still to do is not done.
     """
+    _prepare_output()
     try:
         code = command()
         sys.stdout.flush()

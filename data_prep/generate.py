@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data_prep.archives_c import FOLDERS
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
@@ -25,6 +24,7 @@ from data_prep.errors import InputError, PrerequisiteError, check_seed
 from data_prep.fields import check_fields
 from data_prep.files import as_file_name, replacing
 from data_prep.imageset import ImageSet
+from data_prep.progress import make_bar
 from data_prep.sources import load_images
 
 SOURCES = {"cifar10c": "cifar10", "cifar100c": "cifar100"}
@@ -113,7 +113,7 @@ def generate_archive_c(
     check_space(folder, (len(missing) + 1) * N_SEVERITIES * images.pixels[:1].nbytes * len(images))
     manifest.write(folder)  # before any file: a folder with files and no manifest is somebody else's
     _write_labels(folder, images, manifest)
-    with tqdm(total=len(missing) * N_SEVERITIES * len(images), unit=" images", disable=not progress) as bar:
+    with make_bar(total=len(missing) * N_SEVERITIES * len(images), unit=" images", quiet=not progress) as bar:
         for corruption in missing:
             bar.set_description(corruption)
             blocks = _corrupted_blocks(images, corruption, profile, seed, device, bar.update)

@@ -10,11 +10,11 @@ from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from data_prep.decode import AS_IS, IMAGE_SUFFIXES, Geometry, decode_image, read_size
 from data_prep.errors import InputError, check_words
 from data_prep.layouts import ANNOTATIONS, Key, Layout, find_layout, read_annotations
+from data_prep.progress import make_bar
 from data_prep.trees import Member, TreeFile, walk_members, walk_tree
 
 LARGE_SIDE, LARGE_GEOMETRY = 224, Geometry(resize=256, crop=224)
@@ -81,7 +81,7 @@ def plan_tree(
     sizes: dict[str, tuple[int, int]] = {}
     others: list[Member] = []
     annotations: str | None = None
-    for member in tqdm(walk_members(source), desc="reading names", unit=" files", disable=not progress):
+    for member in make_bar(walk_members(source), desc="reading names", unit=" files", quiet=not progress):
         if only is not None and not member.is_folder and PurePosixPath(member.path).parent.name not in only:
             continue
         if not member.is_picture:
@@ -135,7 +135,7 @@ def decode_tree(
     pixels: per split, the array (N, H, W, 3) that they are written to. rows: which pictures, and to which rows.
     Raises: InputError, by name, for a damaged picture.
     """
-    bar = tqdm(total=len(rows), desc="decoding", unit=" images", disable=not progress)
+    bar = make_bar(total=len(rows), desc="decoding", unit=" images", quiet=not progress)
     with bar:
         for file in walk_tree(source, plan.layout):
             if file.key in rows:

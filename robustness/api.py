@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pandas as pd
 
-from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
 from robustness.analysis import frames
 from robustness.analysis.comparison import compare_runs
@@ -23,10 +22,10 @@ from robustness.analysis.drawings import list_drawings
 from robustness.analysis.findings import Findings
 from robustness.analysis.page import write_page
 from robustness.analysis.tables import describe, widen
-from robustness.attack import Attack, read_attacks
+from robustness.attack import Attack
 from robustness.grids import check_lambdas, parse_eps, parse_lambdas
-from robustness.measure.given import Models, name_models, undisturbed, widen_classes
-from robustness.measure.prepare import archive_of, prepare, profile_of, read_suite, replace_keys, standard_suite
+from robustness.measure.given import Models, name_models, undisturbed
+from robustness.measure.prepare import plan_run
 from robustness.measure.session import check_measured, measure
 from robustness.mirror import fetch
 from robustness.options import RunOptions
@@ -191,7 +190,10 @@ def evaluate(
     lambdas: Sequence[float] | str | None = None,
     n: int | None = None,
     split: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    input_size: int | None = None,
     baseline: str | None = None,
     seed: int | None = None,
     out: str | Path | None = None,
@@ -218,8 +220,12 @@ def evaluate(
         eps: budgets of the attacks in [0, 1] pixel units: ``"2/255"``, ``0.03``, ``"l2:0.5"``.
         lambdas: the λ grid of models that have a λ, a list or ``"first:last:count"``; by default their λ of training.
         n: a random subset of the images.
-        split: of the data set; by default ``test``.
-        classes: names of the labels of arrays, in label order.
+        split: of the data set; by default ``test``, else one for validation, else the only one.
+        classes: names of the labels of arrays, or the class folders of pictures, in the order of the model's outputs;
+            or a file that lists them.
+        resize: short side in pixels to which pictures are scaled; pictures of several sizes have a default.
+        crop: side in pixels of the central square that is cut out of them.
+        input_size: pixels that the short side of an image gets, after the corruption, for models from elsewhere.
         baseline: the model that the others are compared with.
         seed: of the subset, of generated corruptions and of the random starts of attacks; 0 by default.
         out: run directory; the same call resumes there after an interruption. None for a temporary one, which is
@@ -249,6 +255,10 @@ def evaluate(
         suite=None if suite is None or isinstance(suite, Suite) else str(suite),
         data=str(data) if named and data is not None else None,
         split=split,
+        resize=resize,
+        crop=crop,
+        classes=str(classes) if isinstance(classes, str | Path) else None,
+        input_size=input_size,
         lambdas=_read_lambdas(lambdas),
         models=tuple(map(str, models.values())) if by_name else tuple(models),
         corruptions=_listed(corruptions),
@@ -289,69 +299,23 @@ def _evaluate(
     data: Any,
     suite: str | Path | Suite | None,
     attacks: Sequence[str | dict[str, Any] | Attack] | str | None,
-    classes: Sequence[str] | None,
+    classes: Sequence[str] | str | Path | None,
     progress: bool,
 ) -> None:
     """Measure into the run directory of ``options``, whose record says that it was ``asked`` for."""
-    images: ImageSet | None = None
-    if data is not None:
-        images = load_images(
-            data,
-            options.split,
-            options.data_dir,
+    with undisturbed(models):
+        measurement = plan_run(
+            options,
+            models=models,
+            data=data if "data" in options.objects else None,
+            suite=suite if isinstance(suite, Suite) else None,
+            attacks=None if attacks is None else tuple(_listed(attacks) or ()),
             classes=classes,
-            n=options.n,
-            seed=options.seed or 0,
             progress=progress,
         )
-        if "data" in options.objects and classes is None:
-            images = widen_classes(images, models)
-    wanted = _make_suite(options, suite, images, attacks)
-    with undisturbed(models):
-        measurement = prepare(wanted, options, images=images, models=models)
         measurement.quiet = not progress
         measure(measurement, options, asked=asked, warn=partial(print, file=sys.stderr) if progress else lambda _: None)
         check_measured(measurement)
-
-
-def _make_suite(
-    options: RunOptions,
-    suite: str | Path | Suite | None,
-    images: Any,
-    attacks: Sequence[str | dict[str, Any] | Attack] | str | None,
-) -> Suite:
-    """The suite as the arguments together ask for it."""
-    if suite is None:
-        fields: dict[str, Any] = {"attacks": _make_attacks(attacks or (), options, profile_of(images))}
-        if attacks and options.corruptions is None:
-            fields["corruptions"] = ()
-        return standard_suite(options, images, **fields)
-    own = options if attacks is None else msgspec.structs.replace(options, eps=None)
-    made = replace_keys(suite, own) if isinstance(suite, Suite) else read_suite(own)
-    if images is not None:
-        made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive_of(images))
-    if attacks is not None:
-        made = msgspec.structs.replace(made, attacks=_make_attacks(attacks, options, made.profile))
-    return made
-
-
-def _make_attacks(
-    attacks: Sequence[str | dict[str, Any] | Attack] | str, options: RunOptions, profile: str
-) -> tuple[Attack, ...]:
-    """Attacks as names, tables or themselves, each once for every budget of a norm."""
-    if options.eps is not None and not attacks:
-        raise InputError("eps is given and no attack: name one, as in attacks=['pgd']")
-    made: list[Attack] = []
-    for attack in _listed(attacks) or ():
-        if isinstance(attack, Attack):
-            made.append(attack)
-            continue
-        table = {"name": attack} if isinstance(attack, str) else dict(attack)
-        if options.eps is None:
-            made += read_attacks([table], profile)
-        for norm, eps in options.eps or ():
-            made += read_attacks([{**table, "norm": norm or table.get("norm", "linf"), "eps": eps}], profile)
-    return tuple(made)
 
 
 def _describe_attacks(attacks: Any) -> tuple[str | dict[str, Any], ...] | None:

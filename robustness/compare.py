@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import EXIT_DONE, InputError, run_command
 from data_prep.names import parse_names
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.grids import format_lam
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m robustness.compare",
         description="Accuracy of run B minus that of run A, paired image by image, with 95 % bootstrap intervals. "
         "Runs on other images, corruptions, seeds, speeds or protocols are refused; policies that chose from other λs "
         "are left out by name. The column cells counts what went into a mean. No model or data is needed.",
         epilog="examples:\n  python -m robustness.compare results/runs/before results/runs/after\n"
         "  python -m robustness.compare runs/a runs/b --models sdnet18-cifar10,my-sdnet18 --out difference.csv",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("first", type=Path, metavar="RUN_A", help="a run directory")

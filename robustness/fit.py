@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.corruptions import severities
 from data_prep.errors import EXIT_DONE, check_seed, run_command
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 from robustness.policies import SWEEP_NOISES
@@ -18,14 +19,13 @@ _LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in SWEEP_NOISES)
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m robustness.fit",
         description="Fit λ = slope · r + intercept, r the residual ‖x − Az‖² of an image at the λ of training, to the "
         f"best λs of {_LEVELS} noise levels on training images. The law is stored beside the weights, and runs of the "
         "model then report the policy `residual`.",
         epilog="examples:\n  python -m robustness.fit sdnet18-shapes --data shapes\n"
         "  python -m robustness.fit my/model.safetensors --data cifar10 --n 2000 --lambdas 0.1:1.4:14",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     add = parser.add_argument

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from data_prep import load_images
 from data_prep.corruptions import severities
 from data_prep.errors import InputError, check_seed
+from data_prep.progress import make_bar
 from robustness.laws import FittedLaw, law_path, write_law
 from robustness.measure.fit import fit_residual_law
 from robustness.measure.subjects import load_subject
@@ -57,7 +56,7 @@ def fit_law(
     subject = load_subject(model, num_classes=len(images.classes), device=place, speed=speed)
     levels = 1 + sum(len(severities(noise, "sweep")) for noise in SWEEP_NOISES)
     total = levels * len({*lambdas, subject.lam}) * len(images)
-    with tqdm(total=total, unit="img", unit_scale=True, smoothing=0.05) as bar:
+    with make_bar(total=total, unit="img", unit_scale=True, smoothing=0.05) as bar:
         fitted = fit_residual_law(
             subject.network,
             images,

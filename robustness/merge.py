@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -16,6 +15,7 @@ import msgspec
 
 from data_prep.errors import InputError, check_words, run_command
 from data_prep.files import replacing
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.options import RunOptions, read_options, write_options
 from robustness.report import STRICT_HELP, exit_code, print_summary
@@ -207,13 +207,12 @@ def describe_gaps(out: RunDirectory) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m robustness.merge",
         description="Join the run directories of robustness.run --shard i/n into one, with its tables, figures and "
         "report. Shards of another grid, protocol, weights or data are refused. No model or data is needed.",
         epilog="example:\n  python -m robustness.merge results/runs/cifar10c results/runs/cifar10c-*-of-8\n\n"
         "exit codes: 0 all cells are there, 1 some are missing or --strict found a mark, 2 bad input",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("out", metavar="OUT", help="run directory of the whole; new, or of an earlier merge")

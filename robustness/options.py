@@ -12,8 +12,8 @@ from robustness.attack import format_eps
 from robustness.grids import format_lam, read_eps
 from sdnet_core.catalogue import SPEEDS
 
-LONGEST_TIMEOUT = 366 * 86400.0
 LARGEST_SIDE = 4096
+LONGEST_TIMEOUT = 366 * 86400.0
 EXECUTORS = ("local", "ray")
 SELECTIONS = ("extra", "same", "none")
 
@@ -25,12 +25,16 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         suite: name or file; None for ``demo``, or with ``data`` for the standard corruptions of these images.
         data: data set that replaces the suite's: a name, a folder or an archive.
         split: split of the data set that is measured.
+        resize: short side in pixels to which pictures of ``data`` are scaled; pictures of several sizes have a default.
+        crop: side in pixels of the central square that is cut out of them.
+        classes: file with the class folders of ``data`` in the order of the model's outputs, one a line.
+        input_size: pixels that the short side of an image gets, after the corruption, for models from elsewhere.
         lambdas: the λ grid.
         models: shipped names, files or ``source:name``.
         corruptions: names or groups.
         severities: levels ≥ 1.
         selection: corruptions of training images that ``validated`` chooses λ on: ``extra``, ``same`` or ``none``.
-        attacks: names or tables of attacks that replace the suite's; from Python only.
+        attacks: names or, from Python, tables of attacks that replace the suite's.
         eps: pairs of norm and budget, in [0, 1] pixel units; an empty norm is the suite's.
         baseline: model that the others are compared with.
         n: images, a nested random subset.
@@ -40,7 +44,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         device: ``cpu``, ``cuda`` or ``cuda:NUMBER``; None for CUDA where it works.
         batch_size: images per forward pass; None for one that suits the size of the images.
         speed: ``exact`` or ``fast``.
-        input_size: pixels that the short side of an image gets before a model from elsewhere sees it; None leaves it.
         executor: ``local`` or ``ray``.
         ray_address: running cluster.
         gpus_per_task: share of a GPU for a job on Ray.
@@ -56,6 +59,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     suite: str | None = None
     data: str | None = None
     split: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+    classes: str | None = None
+    input_size: int | None = None
     lambdas: tuple[float, ...] | None = None
     models: tuple[str, ...] | None = None
     corruptions: tuple[str, ...] | None = None
@@ -71,7 +78,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     device: str | None = None
     batch_size: int | None = None
     speed: str = "exact"
-    input_size: int | None = None
     executor: str = "local"
     ray_address: str | None = None
     gpus_per_task: float | None = None
@@ -87,6 +93,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             raise InputError(f"--input-size must be from 1 to {LARGEST_SIDE} pixels; got {self.input_size}")
         if self.timeout is not None and not 0 < self.timeout <= LONGEST_TIMEOUT:
             raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {self.timeout:g}")
+        if self.data is None and "data" not in self.objects:
+            for name in ("resize", "crop", "classes"):
+                if getattr(self, name) is not None:
+                    raise InputError(f"--{name} is for the pictures of --data PATH: give that, too, or leave it out")
+        if self.attacks is None and self.suite is None and self.data is not None and self.eps is not None:
+            raise InputError("--eps needs an attack: give --attacks pgd, or a suite that has one, or leave it out")
         for name, choices in (("speed", SPEEDS), ("executor", EXECUTORS), ("selection", (None, *SELECTIONS))):
             if (value := getattr(self, name)) not in choices:
                 raise InputError(f"{name}: expected one of {', '.join(filter(None, choices))}, got {value!r}")
@@ -103,7 +115,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         """The words after ``python`` that make the same run again, or a call of :func:`robustness.evaluate`."""
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value != _DEFAULTS[name]}
         objects = given.pop("objects", ())
-        if objects or self.attacks is not None:
+        if objects or not all(isinstance(attack, str) for attack in self.attacks or ()):
             return ["-c", f"import robustness; robustness.evaluate({_write_arguments(given, objects)})"]
         words = ["-m", "robustness.run"]
         for name, value in given.items():

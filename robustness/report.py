@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections import Counter
@@ -11,6 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 
 if TYPE_CHECKING:
@@ -56,6 +56,24 @@ def print_summary(findings: Findings) -> None:
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 
 
+def to_json(findings: Findings) -> str:
+    """The run as one JSON object: headline, status, and the rows of ``summary.csv`` and ``attacks.csv``."""
+    import json
+
+    run, attacks = findings.run, findings.attacks
+    frames = {"summary": findings.summary, **({} if attacks is None else {"attacks": attacks.rows})}
+    return json.dumps(
+        {
+            "headline": findings.headline if len(run.cells) else "",
+            "run": str(run.directory.path),
+            "status": run.record["status"],
+            "missing": run.missing,
+            **{name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()},
+        },
+        ensure_ascii=False,
+    )
+
+
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
     """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
     run = findings.run
@@ -63,18 +81,17 @@ def exit_code(findings: Findings, *, strict: bool = False) -> int:
     return EXIT_SOME_FAILED if run.missing or is_doubtful else EXIT_DONE
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m robustness.report",
         description="Rebuild the tables, figures and report.html of run directories; no model, data or GPU is needed.",
         epilog="example:\n  python -m robustness.report results/runs/demo",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     from robustness.analysis.write import write_analysis
     from robustness.run_directory import RunDirectory
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, check_words, run_command
 from data_prep.names import parse_names
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 from robustness.options import EXECUTORS, SELECTIONS, RunOptions
-from robustness.report import STRICT_HELP, exit_code, print_summary
+from robustness.report import STRICT_HELP, exit_code, print_summary, to_json
 from robustness.suite import read_suite_file, shipped_suites
 from sdnet_core.catalogue import SPEEDS, shipped_models
 
 if TYPE_CHECKING:
-    from robustness.analysis.findings import Findings
     from robustness.measure.measure import Measurement
 
 _OPTIONS = RunOptions.__struct_fields__
@@ -28,22 +28,44 @@ _OPTIONS = RunOptions.__struct_fields__
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     suites = "\n".join(f"  {name:10} {read_suite_file(name).get('description', '')}" for name in shipped_suites())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m robustness.run",
         description="Measure how robust models are across a grid of perturbations and test-time λ. The same command "
         "goes on after a kill, and with more λs, models or corruptions it computes only what is new.",
         epilog=f"suites:\n{suites}\n\nshipped models: {', '.join(shipped_models()) or '(none)'}\n\nexamples:\n"
         "  python -m robustness.run\n"
+        "  python -m robustness.run --data pets/ --models mymodel.py:build\n"
+        "  python -m robustness.run --data pets/ --models mymodel.py:build --attacks pgd --eps 2/255 --n 200\n"
         "  python -m robustness.run --suite cifar10c --lambdas 0.1,0.2,0.5 --n 1000\n"
         "  python -m robustness.run --suite noise --lambdas 0.1:1.4:14 --models my.safetensors,resnet18-cifar10\n"
         "  python -m robustness.run --suite pgd --eps 2/255,8/255 --n 200\n"
         "  python -m robustness.run --suite autoattack --eps 4/255,l2:0.25 --strict\n\n"
         "exit codes: 0 done, 1 some cells failed or --strict found a mark, 2 bad input or something missing",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     add = parser.add_argument
-    add("--suite", metavar="NAME|FILE.toml", help="a suite of the list below or a file (default demo)")
+    add(
+        "--suite",
+        metavar="NAME|FILE.toml",
+        help="a suite of the list below or a file (default demo; with --data the standard corruptions)",
+    )
+    add(
+        "--data",
+        metavar="NAME|PATH",
+        help="a data set, or pictures of your own: a folder class/file or split/class/file, or a .zip, .tar, .npz",
+    )
+    add(
+        "--split", metavar="NAME", help="split of the images (default test, else one for validation, else the only one)"
+    )
+    add("--classes", metavar="FILE", help="class folders of --data, one a line, in the order of the model's outputs")
+    add("--resize", type=int, metavar="N", help="scale the short side of pictures of --data to N pixels")
+    add("--crop", type=int, metavar="N", help="then keep the central N × N (pictures of several sizes have a default)")
+    add(
+        "--input-size",
+        type=int,
+        metavar="N",
+        help="scale the short side of the images to N pixels after the corruption, for models from elsewhere",
+    )
     add("--lambdas", type=str, metavar="GRID", help="0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
     add(
         "--models",
@@ -51,21 +73,21 @@ def make_parser() -> argparse.ArgumentParser:
         help="shipped names; files .safetensors, .pt, .pt2, .onnx; torchvision:NAME[@FILE], timm:NAME[@FILE], "
         "robustbench:NAME, hf:FOLDER; module:function[@FILE] or file.py:function[@FILE] (docs/benchmark-your-model.md)",
     )
+    add("--baseline", metavar="MODEL", help="model that the others are compared with (default: the first without λ)")
     add(
         "--corruptions",
         metavar="A,B",
         help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
     )
-    add("--input-size", type=int, metavar="N", help="enlarge images to N pixels for models from elsewhere, after the "
-        "corruption (default: as they are)")  # fmt: skip
     add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
     add(
         "--selection",
         choices=SELECTIONS,
         help="corruptions of training images that `validated` chooses λ on; none: leave their cells out",
     )
+    add("--attacks", metavar="A,B", help="pgd, autoattack or classes of torchattacks, in place of those of the suite")
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
-    add("--n", type=int, metavar="N", help="images: a nested random subset (default: the suite's, or all)")
+    add("--n", type=int, metavar="N", help="images at most: a nested random subset (default: the suite's, or all)")
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
     add("--out", metavar="DIR|URL", help="run directory (default results/runs/<suite>); a URL such as s3://bucket/run")
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
@@ -99,7 +121,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help=STRICT_HELP)
-    add("--dry-run", action="store_true", help="say what would be measured and what is already there; measure nothing")
+    add("--dry-run", action="store_true", help="say what would be measured, how long it may take and what is there")
+    add("--json", action="store_true", help="print one JSON object in the end, and nothing else on standard output")
+    add("--quiet", action="store_true", help="print nothing but errors; with --json the object alone")
     return parser
 
 
@@ -111,6 +135,7 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
         "lambdas": parse_lambdas,
         "models": parse_names,
         "corruptions": parse_names,
+        "attacks": parse_names,
         "severities": parse_severities,
         "eps": parse_eps,
         "data_dir": str,
@@ -125,28 +150,40 @@ def main(argv: list[str] | None = None) -> int:
     check_words(words)
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
-    from robustness.measure.prepare import prepare, read_suite
-    from robustness.measure.session import describe_plan, measure
+    from robustness.measure.prepare import plan_run
+    from robustness.measure.session import describe_plan, estimate_time, measure
 
-    measurement = prepare(read_suite(options), options)
+    quiet = arguments.quiet
+    say = _say_nothing if quiet or arguments.json else print
+    measurement = plan_run(options, progress=not quiet)
+    measurement.quiet = quiet
     if arguments.dry_run:
         if not options.fresh:
             measurement.find_done()
-        print("\n".join(describe_plan(measurement)))
+        for line in (*describe_plan(measurement), *estimate_time(measurement)):
+            say(line)
         return EXIT_DONE
-    findings = measure(measurement, options, say=print, warn=partial(print, file=sys.stderr))
-    return show(measurement, findings, strict=arguments.strict)
-
-
-def show(measurement: Measurement, findings: Findings | None, *, strict: bool = False) -> int:
-    """Show on the terminal what came out; returns the exit code."""
+    warn = _say_nothing if quiet else partial(print, file=sys.stderr)
+    findings = measure(measurement, options, say=say, warn=warn)
     if findings is None:
-        for reason in sorted(set(measurement.failures.values())):
-            print(f"some cells failed: {reason}", file=sys.stderr)
-        print(f"written: {measurement.directory.path}/; python -m robustness.merge OUT SHARD... joins the shards")
-        return EXIT_SOME_FAILED if measurement.failures else EXIT_DONE
-    print_summary(findings)
-    return exit_code(findings, strict=strict)
+        return _show_shard(measurement, say)
+    if arguments.json:
+        print(to_json(findings))
+    elif not quiet:
+        print_summary(findings)
+    return exit_code(findings, strict=arguments.strict)
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+def _show_shard(measurement: Measurement, say: Callable[[str], object]) -> int:
+    """Say where the outcomes of a shard are; returns the exit code."""
+    for reason in sorted(set(measurement.failures.values())):
+        print(f"some cells failed: {reason}", file=sys.stderr)
+    say(f"written: {measurement.directory.path}/; python -m robustness.merge OUT SHARD... joins the shards")
+    return EXIT_SOME_FAILED if measurement.failures else EXIT_DONE
 
 
 if __name__ == "__main__":

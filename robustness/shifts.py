@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError, check_seed, run_command
 from data_prep.names import parse_names
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 
@@ -22,14 +23,13 @@ _LARGE_SIDE, _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 64, 250, 50
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m robustness.shifts",
         description="Measure models on the natural shifts that lie in the data directory (ImageNet-V2, -A, -R, "
         "-Sketch, ObjectNet; CIFAR-10.1, 10.2), beside their accuracy on the clean images of the same classes, and "
         "their effective robustness: what they have above the line that the other models make.",
         epilog="examples:\n  python -m robustness.shifts --data cifar10 --models sdnet18-cifar10,resnet18-cifar10\n"
         "  python -m robustness.shifts --data imagenet --models torchvision:resnet50 --shifts imagenetr --n 1000",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add_version(parser)

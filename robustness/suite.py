@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from functools import cached_property
 from importlib.resources import files
@@ -69,7 +70,10 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
-            raise InputError(f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}")
+            raise InputError(
+                f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}: write "
+                f"name = {as_file_name(self.name).strip('.') or 'mine'!r} into its file"
+            )
         msgspec.structs.force_setattr(self, "corruptions", _expand(self.corruptions, self.only_official, self.profile))
         for corruption in self.corruptions:
             known = self._known_levels(corruption)
@@ -169,9 +173,11 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
     """
     path = shipped_suites().get(name_or_path, Path(name_or_path))
     if not path.is_file():
-        raise InputError(f"no suite {name_or_path!r}: give a TOML file or one of {', '.join(shipped_suites())}")
+        close = difflib.get_close_matches(name_or_path, shipped_suites(), n=1)
+        hint = f"did you mean {close[0]}? The suites are" if close else "give a TOML file or one of"
+        raise InputError(f"no suite {name_or_path!r}: {hint} {', '.join(shipped_suites())}")
     try:
-        fields = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))}
+        fields = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8-sig"))}
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
         raise InputError(f"{path} is not valid TOML: {error}") from error
     except OSError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import zipfile
 from pathlib import Path
 
 from data_prep.errors import InputError, PrerequisiteError, check_seed, run_command
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from sdnet_core.config import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, LARGEST
 
@@ -84,7 +84,7 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sdnet_core", description=__doc__)
+    parser = CommandParser(prog="python -m sdnet_core", description=__doc__)
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="the shipped models and their accuracies")
@@ -95,7 +95,6 @@ def main(argv: list[str] | None = None) -> int:
         help="a trained model in float16, if its accuracy stays within 0.05 points",
         epilog="example:\n  python -m sdnet_core halve results/training/cifar10-sdnet18-w32-seed0/model.safetensors "
         "--out sdnet18.safetensors",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     halver.add_argument("file", type=Path, help="the checkpoint of a training")
     halver.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
@@ -105,14 +104,12 @@ def main(argv: list[str] | None = None) -> int:
         "convert",
         help="an official SDNet checkpoint to .safetensors",
         epilog="example:\n  python -m sdnet_core convert model_best.pth.tar --arch sdnet18 --out sdnet18.safetensors",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     converter.add_argument("file", type=Path, help="model_best.pth.tar or checkpoint.pth.tar")
     initialiser = commands.add_parser(
         "init",
         help="an untrained model, to try out suites without weights",
         epilog="example:\n  python -m sdnet_core init --arch sdnet18 --dataset imagenet --out untrained.safetensors",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     initialiser.add_argument("--width", type=int, default=64, metavar="N", help="channels of the first stage (64)")
     initialiser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default 0)")

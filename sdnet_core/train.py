@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from data_prep.errors import check_seed, run_command
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from sdnet_core.recipes import read_recipe, shipped_recipes
 
@@ -14,7 +15,7 @@ from sdnet_core.recipes import read_recipe, shipped_recipes
 def make_parser() -> argparse.ArgumentParser:
     """The command line of ``python -m sdnet_core.train``."""
     listed = "\n".join(f"  {name:24} {read_recipe(name).description}" for name in shipped_recipes())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m sdnet_core.train",
         description="Train a model by a recipe. The same command goes on after a kill from the last finished epoch.",
         epilog=f"recipes:\n{listed}\n\nexamples:\n"
@@ -23,7 +24,6 @@ def make_parser() -> argparse.ArgumentParser:
         "  python -m sdnet_core.train --recipe cifar10-sdnet18-small --set epochs=3 --set model.lam=0.2\n"
         "  python -m sdnet_core.train --recipe cifar10-sdnet18 --adversarial pgd --set adversarial_steps=7\n"
         "  torchrun --nproc-per-node 8 -m sdnet_core.train --recipe cifar10-sdnet18-all   # eight GPUs, one batch",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")

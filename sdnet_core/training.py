@@ -26,6 +26,7 @@ from tqdm import tqdm
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
 from data_prep.files import replacing
+from data_prep.progress import make_bar
 from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.augment import crop_and_flip, resize, to_images
 from sdnet_core.checkpoints import ModelCard, build_model, check_target, load_model, save_model, weights_fingerprint
@@ -93,12 +94,12 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     average = MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None
     log = _resume(run, identity, model, optimiser, average)
     steps = len(pixels) // recipe.batch_size
-    with tqdm(
+    with make_bar(
         total=recipe.epochs * steps,
         initial=len(log) * steps,
         unit="step",
         desc=recipe.name,
-        disable=not run.processes.is_first,
+        quiet=not run.processes.is_first,
     ) as progress:
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()

@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 from data_prep.errors import run_command
+from data_prep.parser import CommandParser
 from data_prep.version import add_version
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line of ``python -m sdnet_core.visualize``."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m sdnet_core.visualize",
         description=__doc__,
         epilog="examples:\n"
@@ -24,7 +25,6 @@ def make_parser() -> argparse.ArgumentParser:
         "  python -m sdnet_core.visualize model.safetensors --images cat.png photos/ --lam 0.5 --out look\n"
         "  python -m sdnet_core.visualize model.safetensors --images cifar10:3 --layers input_layer,layer4.1.conv2"
         " --out look",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_version(parser)
     parser.add_argument("model", metavar="MODEL", help="a shipped SDNet or the path of a checkpoint")

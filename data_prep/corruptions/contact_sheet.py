@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from data_prep.corruptions.engine import corrupt, profile_of
 from data_prep.corruptions.registry import corruption_names, severities
 from data_prep.decode import decode_image
 from data_prep.errors import EXIT_DONE, InputError, run_command
+from data_prep.parser import CommandParser
 
 LABEL_WIDTH, GAP, BACKGROUND, INK = 230, 2, 255, 0
 CELL = 128
@@ -49,7 +49,7 @@ def draw_sheet(image: NDArray[np.uint8], profile: str, seed: int = 0) -> Image.I
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the sheet of the picture that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m data_prep.corruptions.contact_sheet")
+    parser = CommandParser(description=__doc__, prog="python -m data_prep.corruptions.contact_sheet")
     parser.add_argument("picture", type=Path, help="an image file of at least 32 x 32 pixels")
     parser.add_argument("--profile", help="cifar, imagenet or sweep (default: cifar up to 64 x 64, imagenet beyond)")
     parser.add_argument("--seed", type=int, default=0)

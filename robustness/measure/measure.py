@@ -18,6 +18,7 @@ from tqdm import tqdm
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, UsageError
+from data_prep.progress import make_bar
 from robustness.analysis.soundness import judge_soundness
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
@@ -209,7 +210,9 @@ class Measurement:
         pending = [job for whole in self.jobs if (job := whole.restrict(missing))]
         total = sum(job.size for job in pending)
         is_silent = self.quiet or not pending
-        with tqdm(total=total, unit="img", unit_scale=True, disable=is_silent, smoothing=0.05) as bar:
+        with make_bar(
+            total=total, desc="measured", unit="img", unit_scale=True, quiet=is_silent, smoothing=0.05
+        ) as bar:
             workplace = Workplace(
                 self.archive, self.directory, self.device, self.batch_size, bar, self._report, self.timeout
             )

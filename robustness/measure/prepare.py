@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,15 @@ import msgspec
 
 from data_prep import ImageSet, load_images
 from data_prep.archives_c import ArchiveC
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, UsageError
 from data_prep.files import as_file_name
 from data_prep.sources import split_sizes
-from robustness.attack import replace_eps
+from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
 from robustness.measure.first_look import look_at_answers
 from robustness.measure.foreign import runs_code
-from robustness.measure.given import Model
+from robustness.measure.given import Model, widen_classes
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
@@ -94,6 +94,95 @@ def _list_replaced(options: RunOptions) -> dict[str, Any]:
     return fields
 
 
+def plan_run(
+    options: RunOptions,
+    *,
+    models: Mapping[str, Model] | None = None,
+    data: Any = None,
+    suite: Suite | None = None,
+    attacks: tuple[str | dict[str, Any] | Attack, ...] | None = None,
+    classes: Sequence[str] | str | Path | None = None,
+    progress: bool = True,
+) -> Measurement:
+    """Load images and models, make the suite and plan its grid.
+
+    Args:
+        options: what is asked for, and how it is measured.
+        models: by name; None for those of the options or the suite.
+        data: images, in place of ``options.data``, as :func:`data_prep.load_images` takes them.
+        suite: in place of ``options.suite``.
+        attacks: in place of ``options.attacks``.
+        classes: of the images, in place of ``options.classes``.
+        progress: show a bar while pictures are read.
+
+    Raises:
+        PrerequisiteError: data, a model or a GPU is missing.
+        InputError: what is there cannot be used.
+    """
+    source = options.data if data is None else data
+    images: ImageSet | None = None
+    if source is not None:
+        images = load_images(
+            source,
+            options.split,
+            options.data_dir,
+            resize=options.resize,
+            crop=options.crop,
+            classes=options.classes if classes is None else classes,
+            n=None if isinstance(source, ImageSet) else options.n,
+            seed=options.seed or 0,
+            progress=progress,
+        )
+        if data is not None and classes is None:
+            images = widen_classes(images, models or {})
+    wanted = make_suite(options, images, suite, options.attacks if attacks is None else attacks)
+    return prepare(wanted, options, images=images, models=models)
+
+
+def make_suite(
+    options: RunOptions,
+    images: ImageSet | None = None,
+    suite: Suite | None = None,
+    attacks: tuple[str | dict[str, Any] | Attack, ...] | None = None,
+) -> Suite:
+    """The suite as the options together ask for it: a given one, that of a file, or the standard one of ``images``.
+
+    Raises:
+        InputError: a value that cannot be used, named.
+    """
+    if suite is None and options.suite is None and images is not None:
+        fields: dict[str, Any] = {"attacks": _make_attacks(attacks or (), options, profile_of(images))}
+        if attacks and options.corruptions is None:
+            fields["corruptions"] = ()
+        return standard_suite(options, images, **fields)
+    own = options if attacks is None else msgspec.structs.replace(options, eps=None)
+    made = read_suite(own) if suite is None else replace_keys(suite, own)
+    if images is not None:
+        made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive_of(images))
+    if attacks is not None:
+        made = msgspec.structs.replace(made, attacks=_make_attacks(attacks, options, made.profile))
+    return made
+
+
+def _make_attacks(
+    attacks: tuple[str | dict[str, Any] | Attack, ...], options: RunOptions, profile: str
+) -> tuple[Attack, ...]:
+    """Attacks as names, tables or themselves, each once for every budget of a norm."""
+    if options.eps is not None and not attacks:
+        raise InputError("eps is given and no attack: name one, as in attacks=['pgd']")
+    made: list[Attack] = []
+    for attack in attacks:
+        if isinstance(attack, Attack):
+            made.append(attack)
+            continue
+        table = {"name": attack} if isinstance(attack, str) else dict(attack)
+        if options.eps is None:
+            made += read_attacks([table], profile)
+        for norm, eps in options.eps or ():
+            made += read_attacks([{**table, "norm": norm or table.get("norm", "linf"), "eps": eps}], profile)
+    return tuple(made)
+
+
 def prepare(
     suite: Suite,
     options: RunOptions,
@@ -101,7 +190,7 @@ def prepare(
     images: ImageSet | None = None,
     models: Mapping[str, Model] | None = None,
 ) -> Measurement:
-    """Load what the suite needs and plan its grid.
+    """Load what a suite needs and plan its grid.
 
     Args:
         suite: what to measure.
@@ -143,7 +232,7 @@ def prepare(
         directory=RunDirectory(local_folder(options.out) if options.out else default_out(suite, shard)),
         device=device,
         batch_size=options.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
-        training_images=load_selection(suite, data_dir) if images is None else None,
+        training_images=load_selection(suite, data_dir, drawn),
         shard=shard,
         executor=executor,
         timeout=options.timeout,
@@ -195,8 +284,15 @@ def default_out(suite: Suite, shard: Shard | None) -> Path:
     return Path("results/runs") / (f"{suite.name}-{shard.index}-of-{shard.count}" if shard else suite.name)
 
 
-def load_selection(suite: Suite, data_dir: Path) -> ImageSet | None:
-    """The training images that λ is chosen on; None where the suite or the data set has none."""
-    if not suite.selection or "train" not in split_sizes(suite.data, data_dir):
+def load_selection(suite: Suite, data_dir: Path, images: ImageSet) -> ImageSet | None:
+    """The training images that λ is chosen on; None where the suite or the data set of ``images`` has none."""
+    if not suite.selection:
         return None
-    return load_images(suite.data, split="train", data_dir=data_dir).subset(suite.selection_n, seed=suite.seed)
+    try:
+        has_training = "train" in split_sizes(suite.data, data_dir)
+    except UsageError:  # pictures that were never imported
+        return None
+    training = load_images(suite.data, split="train", data_dir=data_dir) if has_training else None
+    if training is None or (training.title, training.classes) != (images.title, images.classes):
+        return None
+    return training.subset(min(suite.selection_n, suite.n or len(training)), seed=suite.seed)

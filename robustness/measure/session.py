@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
 
 from data_prep import ImageSet
 from data_prep.errors import InputError
@@ -10,13 +14,16 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
+from robustness.measure.cells import Task
 from robustness.measure.foreign import ForeignClassifier, find_enlarged
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import Subject, load_subject
 from robustness.mirror import mirrored
 from robustness.options import AblationOptions, RunOptions
 from sdnet_core import Network
+from sdnet_core.augment import to_images
 
+_TIMED_BATCH, _SHOWN_CLASSES, _FEWEST = 32, 12, 30
 _AGREEMENT_N = 1000
 """Clean images on which the fast and the exact form of a model are compared, at most."""
 
@@ -25,7 +32,9 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
     """Say what will be measured and how much of it is already there, a line at a time."""
     suite, images = measurement.suite, measurement.images
     cells, done = len(measurement.cells), len(measurement.done)
-    yield f"suite {suite.name}: {images.title}, n = {len(images)}, on {measurement.device}"
+    yield f"suite {suite.name}: {images.title}, {images.split}, n = {len(images)}, on {measurement.device}"
+    yield f"  {len(images.classes)} classes in this order: {_abridge(images.classes)}"
+    yield from (f"  {note}" for note in images.notes)
     for subject in measurement.subjects:
         lambdas = subject.lambdas(suite.lambdas)
         grid = ", ".join(format_lam(lam) for lam in lambdas if lam is not None)
@@ -51,6 +60,74 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
         yield f"  shard {measurement.shard}: {len(own)} of the cells, {len(own & measurement.done)} of them done"
 
 
+def estimate_time(measurement: Measurement) -> Iterator[str]:
+    """Say how many images each part of what is missing asks a model for, and about how long that takes here.
+
+    A pass is one image through one model; a gradient counts as two more. Every model is timed on one batch.
+    """
+    missing = {cell.key for cell in measurement.own_cells} - measurement.done
+    speeds: dict[str, float] = {}
+    passes: dict[str, int] = {}
+    seconds = 0.0
+    for job in filter(None, (job.restrict(missing) for job in measurement.jobs)):
+        for task in job.tasks:
+            name = task.subject.name
+            if name not in speeds:
+                speeds[name] = _time_pass(task.subject, measurement)
+            part = "attacks"
+            if isinstance(task, Task):
+                is_test = task.images is measurement.images
+                part = "clean and corrupted images" if is_test else "choice of λ on training images"
+            passes[part] = passes.get(part, 0) + task.size
+            seconds += task.size * speeds[name]
+    if not passes:
+        yield "  nothing is left to measure"
+        return
+    yield "  left: " + ", ".join(f"{part} {count:,} passes" for part, count in passes.items())
+    yield f"  about {_format_seconds(seconds)} on {measurement.device} in batches of {measurement.batch_size}"
+
+
+def _time_pass(subject: Subject, measurement: Measurement) -> float:
+    """Seconds that an image takes the model, from its second answer to one batch; 0 where it does not answer."""
+    batch = min(measurement.batch_size, len(measurement.images), _TIMED_BATCH)
+    pixels = torch.from_numpy(np.array(measurement.images.pixels[:batch]))
+    images = to_images(pixels.to(measurement.device))
+    try:
+        with torch.no_grad():
+            subject.network(images)
+            started = time.perf_counter()
+            subject.network(images).sum().item()
+    except Exception:  # the run says what is wrong with it
+        return 0.0
+    finally:
+        subject.reset()
+    return (time.perf_counter() - started) / batch
+
+
+def _format_seconds(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _abridge(names: Sequence[str]) -> str:
+    shown = list(names) if len(names) <= _SHOWN_CLASSES else [*names[: _SHOWN_CLASSES - 1], "…", names[-1]]
+    return ", ".join(shown)
+
+
+def find_below_chance(findings: Findings) -> Iterator[str]:
+    """A sentence for every model that is worse than a guess on clean images: its classes may be in another order."""
+    run = findings.run
+    clean = run.corrupted[(run.corrupted["perturbation"] == "clean") & (run.corrupted["n"] >= _FEWEST)]
+    count = len(run.record["data"]["classes"])
+    for name, rows in clean.groupby("model", sort=False):
+        if count > 1 and rows["ci_high"].max() < 1 / count:
+            yield (
+                f"{name}: {rows['accuracy'].max():.1%} of the clean images are right, fewer than 1 in {count}, the "
+                "share by chance: its classes may be in another order than the images' folders; give it with --classes"
+            )
+
+
 def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
     """A sentence for every model that was made for images of another size."""
     height, width = images.pixels.shape[1:3]
@@ -73,7 +150,7 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
         if made:
             notes.append(
                 f"{subject.name}: {made}, these have {height} × {width} and are taken as they are, so it may do worse "
-                "on them; python -m data_prep import --resize --crop makes images of another size"
+                "on them; --input-size scales them for models from elsewhere"
             )
     return notes
 
@@ -129,7 +206,12 @@ def measure(
             for line in compare_with_exact(measurement):
                 say(line)
         measurement.run(asked or options)
-        return write_analysis(measurement.directory) if measurement.shard is None else None
+        if measurement.shard is not None:
+            return None
+        findings = write_analysis(measurement.directory)
+        for note in find_below_chance(findings):
+            warn(f"warning: {note}")
+        return findings
 
 
 def check_measured(measurement: Measurement) -> None:
