@@ -131,7 +131,6 @@ def test_a_dry_run_counts_the_passes_of_every_part_and_measures_nothing(pictures
         (["--data", "nothing-there", "--models", "resnet18-shapes"], "expected a data set"),
         (["--models", "resnet18-shapes", "--resize", "32"], "--resize is for the pictures of --data PATH"),
         (["--data", "pictures", "--models", "mymodel.py:build", "--eps", "2/255"], "--eps needs an attack"),
-        (["--data", "shapes", "--models", "resnet18-shapes", "--input-size", "64"], "no --input-size"),
         (["--input-size", "0"], "--input-size must be from 1 to"),
         (["--suite", "cifar10x"], "did you mean cifar10c"),
     ],
