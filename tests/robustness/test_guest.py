@@ -240,7 +240,7 @@ def test_a_model_that_lets_no_gradient_through_has_the_gradient_zero(detach):
     model.weight.requires_grad_(False)
     guest = classify(model)
     assert gradient_of(guest).abs().max() == 0
-    prober = Prober(Victim(guest, None), IMAGES, torch.arange(6), 10, limit=2, seed=0, device=torch.device("cpu"))
+    prober = Prober(Victim(guest, None), IMAGES, torch.arange(6), 10, limit=3, seed=0, device=torch.device("cpu"))
     assert prober.probe_model().zero_gradient.min() == 1
 
 
