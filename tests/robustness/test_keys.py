@@ -52,6 +52,7 @@ def list_keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         models=("a",),
         lambdas=(0.1, 0.25),
         attacks=(Attack(name="pgd", norm="linf", eps=2 / 255),),
+        probe_images=20,
     )
     tasks, attacks = plan_tasks(suite, subjects, images, archive=None), plan_attacks(suite, subjects, images)
     keys = {task.title: task.key for task in attacks}
