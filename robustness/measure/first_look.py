@@ -14,6 +14,7 @@ from data_prep.errors import InputError, UsageError, describe_error, is_out_of_m
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.subjects import Subject
 from robustness.measure.time_limit import TimeLimitError, time_limit
+from robustness.run_directory import RunDirectory
 from sdnet_core.augment import to_images
 
 _IMAGES = 4
@@ -51,6 +52,21 @@ def look_at_answers(
                 notes += _note_probabilities(subject, logits)
         subject.reset()
     return notes
+
+
+def find_other_weights(subjects: Sequence[Subject], directory: RunDirectory) -> list[str]:
+    """A sentence for every model from elsewhere that a run directory knows by the same name with other weights."""
+    try:
+        known = {model["name"]: model["weights"] for model in directory.read_record()["models"]}
+    except UsageError:  # there is no record, or none that can be read
+        return []
+    return [
+        f"{subject.name}: its weights are others than when this directory was last measured, so that nothing counts as "
+        "done; if it was not trained since, its function draws them anew each time: let it load them, or seed them"
+        for subject in subjects
+        if isinstance(subject.network, ForeignClassifier)
+        and known.get(subject.name, "") not in ("", subject.fingerprint)
+    ]
 
 
 def _ask(subject: Subject, images: Tensor) -> Tensor | None:

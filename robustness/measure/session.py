@@ -15,6 +15,7 @@ from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.cells import Task
+from robustness.measure.first_look import find_other_weights
 from robustness.measure.foreign import ForeignClassifier, find_enlarged
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import Subject, load_subject
@@ -199,6 +200,7 @@ def measure(
         measurement.find_done()
         for line in describe_plan(measurement):
             say(line)
+        measurement.events += find_other_weights(measurement.subjects, measurement.directory)
         measurement.events += find_other_sizes(measurement.subjects, measurement.images)
         for note in measurement.events:
             warn(f"note: {note}")

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from data_prep import load_images
 from data_prep.errors import InputError
 from robustness import run
-from robustness.measure.first_look import look_at_answers
+from robustness.measure.first_look import find_other_weights, look_at_answers
 from robustness.measure.subjects import load_subject
+from robustness.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
 IMAGES = load_images("shapes", split="test").subset(6)
@@ -119,3 +120,16 @@ def test_images_are_enlarged_for_models_from_elsewhere_and_the_run_says_so(tmp_p
     assert "note: large.py:build: images of 32 × 32 pixels are brought to 40 × 40 for it" in capsys.readouterr().err
     with pytest.raises(InputError, match="--input-size must be from 1 to 4096 pixels; got 0"):
         run.main([*options, "--input-size", "0"])
+
+
+def test_a_function_that_draws_other_weights_every_time_is_named(tmp_path, monkeypatch):
+    """Nothing would ever count as done; a function that seeds nothing is no such one, see ``test_loaders``."""
+    directory = RunDirectory(tmp_path)
+    subject = load_subject(nn.Flatten(), num_classes=10, device=CPU, name="mine")
+    assert find_other_weights([subject], directory) == []
+    models = [{"name": "mine", "weights": subject.fingerprint}, {"name": "other", "weights": "0"}]
+    monkeypatch.setattr(RunDirectory, "read_record", lambda _: {"models": models})
+    assert find_other_weights([subject], directory) == []
+    models[0]["weights"] = "1"
+    (note,) = find_other_weights([subject], directory)
+    assert note.startswith("mine: its weights are others than when this directory was last measured")
