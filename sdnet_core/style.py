@@ -33,7 +33,7 @@ _STYLE: Any = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3,
     "pdf.fonttype": 42,
-    "savefig.dpi": 300,
+    "savefig.dpi": 200,
     "svg.fonttype": "none",
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
