@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from data_prep import ImageSet, load_images
-from data_prep.archives_c import ArchiveC
+from data_prep.archives_c import ArchiveC, names_of_archive
 from data_prep.errors import InputError, PrerequisiteError, UsageError
 from data_prep.files import as_file_name
 from data_prep.sources import split_sizes
@@ -47,7 +47,7 @@ def read_suite(options: RunOptions) -> Suite:
         fields["attacks"] = replace_eps(fields["attacks"], options.eps)
     if not options.models and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
         raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
-    if options.data is not None:
+    if options.data is not None and options.data != fields["data"] and not names_of_archive(fields.get("archive", "")):
         fields |= {"data": options.data, "archive": ARCHIVE_OF.get(options.data, "")}
     return Suite(**fields | _list_replaced(options))
 
@@ -156,9 +156,12 @@ def make_suite(
             fields["corruptions"] = ()
         return standard_suite(options, images, **fields)
     own = options if attacks is None else msgspec.structs.replace(options, eps=None)
+    named = read_suite_file(options.suite or "demo")["data"] if suite is None else suite.data
     made = read_suite(own) if suite is None else replace_keys(suite, own)
     if images is not None:
-        made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive_of(images))
+        same = images.name == named or made.only_official
+        archive = made.archive if same else archive_of(images)
+        made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive)
     if attacks is not None:
         made = msgspec.structs.replace(made, attacks=_make_attacks(attacks, options, made.profile))
     return made

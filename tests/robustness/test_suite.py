@@ -66,3 +66,11 @@ def test_bad_suites_are_refused(text, message, tmp_path):
 def test_an_unknown_suite_names_the_known_ones():
     with pytest.raises(InputError, match="demo"):
         read_suite_file("cifar11c")
+
+
+@pytest.mark.parametrize(("suite", "archive"), [("cifar10c", "cifar10c"), ("cifar10cbar", "cifar10cbar")])
+def test_the_same_data_again_keeps_the_archive_of_the_suite(suite, archive):
+    assert read_suite(RunOptions(suite=suite)).archive == archive
+    assert read_suite(RunOptions(suite=suite, data="cifar10")).archive == archive
+    assert read_suite(RunOptions(suite=suite, data="cifar100")).archive == "cifar100c"
+    assert read_suite(RunOptions(suite=suite, data="shapes")).archive == ""
