@@ -94,7 +94,7 @@ def test_an_archive_of_any_data_set_is_measured_by_its_folder(tmp_path: Path, wi
     for name, level in (("stain_deposit", 0), ("fog", 255)):
         blocks = [images] * 4 + [np.full_like(images, level)]
         np.savez_compressed(folder / f"{name}.npz", test_images=np.concatenate(blocks), test_labels=np.tile(labels, 5))
-    clean = robustness.api.load_images((images, labels), classes=["a", "b", "c"])
+    clean = robustness.measure.prepare.load_images((images, labels), classes=["a", "b", "c"])
 
     class Three(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 from data_prep.errors import InputError
 from robustness import run
 from robustness.measure.prepare import read_suite
+from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file, shipped_suites
 
 
