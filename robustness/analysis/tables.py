@@ -187,7 +187,7 @@ def write_leaderboard(findings: Findings) -> pd.DataFrame:
     """The leaderboard as texts: a row per model, best first, with its ranks, and the intervals of every number."""
     board = findings.board
     titles = {"clean": "clean", "mean": "corrupted", "clean_top5": "clean, top 5", "mean_top5": "corrupted, top 5"}
-    titles |= {"mce": f"mCE of {findings.run.baseline}", "mce_alexnet": "mCE (AlexNet)"}
+    titles |= {"mce": f"errors in % of {findings.run.baseline}'s", "mce_alexnet": "mCE (AlexNet)"}
     titles |= {threat: f"robust {title}" for threat, title in board.threats.items()}
     rows = {}
     for row in board.table.to_dict("records"):
