@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import torch
 import triton
 from torch import Tensor
@@ -15,6 +17,7 @@ _BLOCK = 1024
 
 
 @triton.jit
+@no_type_check  # a checked function is a wrapper in another module, in which Triton finds no names of this one
 def shrink_kernel(
     correlation,
     base,
@@ -54,6 +57,7 @@ def shrink_kernel(
 
 
 @triton.jit
+@no_type_check  # a checked function is a wrapper in another module, in which Triton finds no names of this one
 def differentiate_kernel(gradient, code, step, out, mu, n_values, block: tl.constexpr):
     """P′(u) · gradient from the code z = P(u)."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
