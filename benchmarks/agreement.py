@@ -24,8 +24,9 @@ def main() -> int:
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--n", type=int, help="images (default: the whole test split)")
+    parser.add_argument("--device")
     arguments = parser.parse_args()
-    device = select_device(None)
+    device = select_device(arguments.device)
     images = load_images(arguments.data, split="test", data_dir=arguments.data_dir)
     images = images.subset(arguments.n) if arguments.n else images
     print(f"{images.title}, n = {len(images)}, {describe_environment(device)['hardware']['processor']}, ", end="")

@@ -16,6 +16,7 @@ import torch
 from pairing import alternate, print_machine, print_ratios, print_roofline, run_plain
 from torch import Tensor
 
+from data_prep.names import parse_names
 from data_prep.parser import CommandParser
 from sdnet_core import CSCConv2d, Network, build_model
 from sdnet_core.environment import select_device
@@ -35,16 +36,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--fast", action="store_true", help="with the compiled form")
+    parser.add_argument("--networks", type=parse_names, default=tuple(NETWORKS), help="ResNet-18 and others")
     parser.add_argument("--device")
     options = parser.parse_args()
+    if not {"ResNet-18"} <= set(options.networks) <= NETWORKS.keys():
+        parser.error(f"expected --networks of {', '.join(NETWORKS)} with ResNet-18, got {', '.join(options.networks)}")
     if options.threads:
         torch.set_num_threads(options.threads)
     device = select_device(options.device)
     print_machine(device)
     torch.manual_seed(0)
     plain = {
-        name: build_model(arch, width=options.width, **more).eval().to(device)
-        for name, (arch, more) in NETWORKS.items()
+        name: build_model(NETWORKS[name][0], width=options.width, **NETWORKS[name][1]).eval().to(device)
+        for name in options.networks
     }
     exact = {name: accelerate(network, "exact", device) for name, network in plain.items()}
     fast = {name: accelerate(network, "fast", device) for name, network in plain.items()} if options.fast else {}
@@ -52,7 +56,7 @@ def main() -> None:
         for batch_size in options.batch_sizes:
             images = torch.rand(batch_size, 3, 32, 32, device=device)
             compare_networks(exact, images, options.rounds)
-            for name in NETWORKS:
+            for name in plain:
                 compare_evaluation(plain[name], exact[name], fast.get(name), images, options.rounds)
         compare_layers(options.width, max(options.batch_sizes), device, options.rounds)
 
