@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -29,11 +31,14 @@ LARGEST_ERROR, LARGEST_GRADIENT_ERROR = 1e-3, 1e-2
 
 
 def show_machine(device: torch.device) -> int:
-    """Print hardware, versions and revision as one JSON object."""
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise PrerequisiteError(f"expected the packages of the extra test, got no {', '.join(missing)}: install them")
+    """Print hardware, versions and revision as one JSON object, and refuse a machine that lacks something."""
     about = describe_environment(device)
-    print(json.dumps({**about["hardware"], **about["versions"], **about["git"]}))
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", "gcc"), "gcc", "clang"))), "none")
+    print(json.dumps({**about["hardware"], **about["versions"], **about["git"], "C compiler": compiler}), flush=True)
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise PrerequisiteError(f"expected the packages of the extra test, got no {', '.join(missing)}: bring wheels")
+    if compiler == "none":
+        raise PrerequisiteError("expected a C compiler, with which Triton starts its kernels, got none: install gcc")
     return EXIT_DONE
 
 

@@ -15,10 +15,9 @@ def read_nothing(_: str) -> Found:
 
 
 def read_machine(text: str) -> Found:
-    """One JSON object, flat, on the last line."""
-    lines = text.split("\n{", 1)[-1] if not text.startswith("{") else text[1:]
-    found = json.loads("{" + lines)
-    return {name: str(value) for name, value in found.items()}
+    """One flat JSON object on a line of its own."""
+    objects = [line for line in text.splitlines() if line.startswith("{")]
+    return {name: str(value) for name, value in json.loads(objects[-1]).items()} if objects else {}
 
 
 def read_counts(text: str) -> Found:
@@ -26,6 +25,12 @@ def read_counts(text: str) -> Found:
     lines = [line for line in text.splitlines() if re.search(r"\b\d+ \w+.* in [\d.]+s", line)]
     pairs = re.findall(r"(\d+) (passed|failed|skipped|errors?)\b", lines[-1]) if lines else []
     return {kind: float(count) for count, kind in pairs}
+
+
+def read_passed(text: str) -> Found:
+    """The same, and nothing where all were skipped: then no GPU was seen."""
+    found = read_counts(text)
+    return found if found.keys() - {"skipped"} else {}
 
 
 _SECTION = re.compile(r"(\S.*), ratio to (.+):")
