@@ -32,14 +32,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--models", metavar="A,B", help="the model of each run (default: those that both have)")
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the tidy table, too")
     arguments = parser.parse_args(argv)
-    names = parse_names(arguments.models) if arguments.models else ()
-    if arguments.models and len(names) not in (1, 2):
-        raise InputError(f"--models takes one name for both runs, or A,B; got {arguments.models!r}")
     import robustness
     from robustness.analysis.tables import to_markdown, write_csv
 
-    first = robustness.open_run(arguments.first)
-    table = first.compare(arguments.second, models=(names[0], names[-1]) if names else None)
+    first, second = robustness.open_run(arguments.first), robustness.open_run(arguments.second)
+    names = parse_names(arguments.models, known=[*first._run.models, *second._run.models]) if arguments.models else ()
+    if arguments.models and len(names) not in (1, 2):
+        raise InputError(
+            f"--models takes one name for both runs, or A,B, with a backslash before a comma within a name; got "
+            f"{arguments.models!r}"
+        )
+    table = first.compare(second, models=(names[0], names[-1]) if names else None)
     if arguments.out is not None:
         write_csv(table, arguments.out)
     print(to_markdown(_show(table)))

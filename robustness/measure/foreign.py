@@ -21,7 +21,7 @@ from robustness.measure.loaders import functions, hugging_face, libraries, progr
 from robustness.measure.loaders.address import Address, is_foreign, parse_address, runs_code
 from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.world import World
-from robustness.measure.wrappers import as_module, find_dtype, find_knob, take_logits
+from robustness.measure.wrappers import as_module, find_dtype, find_hidden_knob, find_knob, take_logits
 from sdnet_core.networks import Network, Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
 
@@ -204,6 +204,11 @@ def _wrap(
     fields = {name: value for name, value in vars(loaded).items() if name not in ("model", "version")}
     fields |= {"num_classes": wanted.num_classes, "enlarge_to": enlarge_to}
     classifier = ForeignClassifier(loaded.model, origin=origin, **fields)
+    if part := find_hidden_knob(classifier.model):
+        classifier.notes += (
+            f"{origin}: its part {part} takes lam and the model itself does not, so that λ is not varied: let its "
+            "forward take lam and hand it on, and give it the attribute lam",
+        )
     _fill_lazy(classifier, image_size)
     return classifier
 

@@ -240,8 +240,24 @@ def prepare(
         executor=executor,
         timeout=options.timeout,
     )
-    measurement.events += notes
+    measurement.events += [*_find_other_profile(measurement), *notes]
     return measurement
+
+
+def _find_other_profile(measurement: Measurement) -> list[str]:
+    """A sentence about corruptions that are generated with the parameters for images of another size."""
+    suite, fitting = measurement.suite, profile_of(measurement.images)
+    if (
+        measurement.archive is not None
+        or not suite.corruptions
+        or suite.profile not in {"cifar", "imagenet"} - {fitting}
+    ):
+        return []
+    height, width = measurement.images.pixels.shape[1:3]
+    return [
+        f"the suite {suite.name} generates corruptions with the parameters of the profile {suite.profile}, and for "
+        f"images of {height} × {width} pixels they are those of {fitting}: write profile = {fitting!r} into its file"
+    ]
 
 
 def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, ArchiveC | None]:

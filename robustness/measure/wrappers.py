@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -101,6 +102,24 @@ def find_knob(model: nn.Module, origin: str) -> float | None:
     return float(lam)
 
 
+def find_hidden_knob(model: nn.Module) -> str:
+    """The name of a part of ``model`` that has a knob, where the model itself takes no ``lam``; empty for none."""
+    if isinstance(model, torch.jit.ScriptModule) or "lam" in list_arguments(model):
+        return ""
+    function = model.function if isinstance(model, FunctionModule) else None
+    inner = function.func if isinstance(function, functools.partial) else getattr(function, "__self__", None)
+    parts = list(model.named_modules())[1:]
+    parts += [(type(inner).__name__, inner)] if isinstance(inner, nn.Module) else []
+    has_knob = (
+        name for name, part in parts if "lam" in list_arguments(part) and _is_number(getattr(part, "lam", None))
+    )
+    return next(has_knob, "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def find_dtype(model: nn.Module) -> torch.dtype:
     """The floating type that the model computes in: that of its first weights; float32 where it has none."""
     if isinstance(model, torch.jit.ScriptModule):
@@ -124,17 +143,19 @@ def take_logits(output: Any, num_classes: int) -> Tensor:
     """The logits (N, K) in whatever a model answers with.
 
     A tensor or an array is taken as it is, without trailing sides of one pixel; of an object with ``.logits`` those; of
-    a dict ``logits``; otherwise of a dict, a tuple or a list the first of its tensors (N, ``num_classes``).
+    a dict ``logits``; otherwise of a dict, a tuple or a list its only tensor (N, ``num_classes``).
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, several that may be meant, or complex ones.
     """
     if isinstance(output, np.ndarray):
         output = torch.from_numpy(output)
     if isinstance(output, Tensor):
+        if output.is_complex():
+            raise InputError("the model answers with complex numbers, and logits are real: return those that are meant")
         return output.flatten(1) if output.ndim > 2 and output.shape[2:].numel() == 1 else output
     if isinstance(logits := getattr(output, "logits", None), Tensor):
-        return logits
+        return take_logits(logits, num_classes)
     parts = dict(output) if isinstance(output, Mapping) else {}
     if isinstance(parts.get("logits"), Tensor):
         return take_logits(parts["logits"], num_classes)
@@ -146,7 +167,12 @@ def take_logits(output: Any, num_classes: int) -> Tensor:
             f"the model answers with {type(output).__name__}{held}, in which there are no logits (N, {num_classes}): "
             "return them as a tensor, as .logits or under the key logits"
         )
-    return fitting[0]
+    if len(fitting) > 1:
+        raise InputError(
+            f"the model answers with {len(fitting)} tensors (N, {num_classes}), of which any may be the logits: return "
+            "them alone, as .logits or under the key logits"
+        )
+    return take_logits(fitting[0], num_classes)
 
 
 def _describe(values: list[Any]) -> str:

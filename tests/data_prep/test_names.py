@@ -37,3 +37,9 @@ def test_what_systems_leave_is_hidden() -> None:
     hidden = [".DS_Store", "._x.jpg", "Thumbs.db", "THUMBS.DB", "desktop.ini", "__MACOSX", ".git"]
     assert all(map(is_hidden, hidden))
     assert not any(map(is_hidden, ["x.jpg", "thumbs.db.jpg", "_x", "DS_Store"]))
+
+
+def test_a_comma_in_a_known_name_belongs_to_it() -> None:
+    known = ("lr=0.1,wd=5e-4", "lr=0.1")
+    assert parse_names("lr=0.1,wd=5e-4,lr=0.1", known) == known
+    assert parse_names("lr=0.1,wd", known) == ("lr=0.1", "wd")

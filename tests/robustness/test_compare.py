@@ -104,3 +104,15 @@ def test_the_command_prints_and_writes_the_table(pair, tmp_path, capsys):
     assert set(pd.read_csv(out)["policy"]) == {"none"}
     assert run_command(lambda: main([*paths, "--models", "other"])) == 2
     assert "has no model 'other'" in capsys.readouterr().err
+
+
+def test_a_comma_in_the_name_of_a_model_is_no_separator(tmp_path, capsys):
+    """The names are those of the runs: the folders that the models came from need not be there."""
+    names = ("lr=0.1,wd=5e-4", "lr=0.2,wd=5e-4")
+    fabricate_run(tmp_path / "run", names=names, severities=(1,))
+    paths = [str(tmp_path / "run")] * 2
+    assert run_command(lambda: main([*paths, "--models", ",".join(names)])) == 0
+    assert run_command(lambda: main([*paths, "--models", names[1]])) == 0
+    assert f"{names[1]} none, contrast" in capsys.readouterr().out
+    assert run_command(lambda: main([*paths, "--models", "a,b,c"])) == 2
+    assert "with a backslash before a comma within a name" in capsys.readouterr().err

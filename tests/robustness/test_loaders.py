@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -224,6 +225,10 @@ def test_logits_are_found_in_what_a_model_answers(dress):
 @pytest.mark.parametrize(
     ("dress", "message"),
     [
+        (lambda logits: (0 * logits, logits), r"answers with 2 tensors \(N, 10\), of which any may be the logits"),
+        (lambda logits: {"a": logits, "b": -logits}, r"answers with 2 tensors .*: return them alone"),
+        (lambda logits: logits.to(torch.complex64), "answers with complex numbers"),
+        (lambda logits: (logits.to(torch.complex64),), "answers with complex numbers"),
         (lambda logits: {"a": logits[:, :3]}, r"answers with dict with a, in which there are no logits \(N, 10\)"),
         (lambda logits: (logits[:, :3], 5), r"answers with tuple with \(4, 3\), int, in which"),
         (lambda logits: None, "answers with NoneType, in which"),
@@ -550,3 +555,23 @@ def test_what_was_loaded_can_be_sent_to_another_process():
     again = pickle.loads(pickle.dumps(model))
     assert isinstance(again, ForeignClassifier)
     torch.testing.assert_close(again(IMAGES), model(IMAGES))
+
+
+class Around(nn.Module):
+    """Hands on no λ."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.inner = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images, 0.25)
+
+
+def test_a_knob_that_the_model_hides_is_named() -> None:
+    hidden = [Around(make(Tiny)), nn.Sequential(Around(make(Tiny))), functools.partial(make(Tiny), lam=0.25)]
+    for model, part in zip(hidden, ("inner", "0.inner", "Tiny"), strict=True):
+        (note,) = wrap_model("mine", model, num_classes=10).notes
+        assert f"mine: its part {part} takes lam and the model itself does not, so that λ is not varied" in note
+    assert wrap_model("mine", Around(make()), num_classes=10).notes == ()
+    assert wrap_model("mine", make(Tiny), num_classes=10).notes == ()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from data_prep import load_images
 from data_prep.errors import InputError
 from robustness import run
-from robustness.measure.prepare import read_suite
+from robustness.measure.prepare import plan_run, read_suite
 from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file, shipped_suites
 
@@ -75,3 +77,15 @@ def test_the_same_data_again_keeps_the_archive_of_the_suite(suite, archive):
     assert read_suite(RunOptions(suite=suite, data="cifar10")).archive == archive
     assert read_suite(RunOptions(suite=suite, data="cifar100")).archive == "cifar100c"
     assert read_suite(RunOptions(suite=suite, data="shapes")).archive == ""
+
+
+@pytest.mark.parametrize(("side", "profile", "fitting"), [(70, "cifar", "imagenet"), (32, "imagenet", "cifar")])
+def test_corruptions_for_images_of_another_size_are_noted(side, profile, fitting):
+    """A suite file without a profile has that of CIFAR."""
+    pictures = load_images((np.zeros((4, side, side, 3), np.uint8), np.array([0, 1, 0, 1])))
+    models = {"sums": lambda images: images.sum((2, 3))[:, :2]}
+    for name, notes in ((profile, 1), (fitting, 0)):
+        suite = Suite(name="s", data="given", models=("sums",), corruptions=("contrast",), profile=name, selection="")
+        events = plan_run(RunOptions(), models=models, data=pictures, suite=suite).events
+        assert len(events) == notes
+        assert all(f"write profile = '{fitting}' into its file" in event for event in events)
