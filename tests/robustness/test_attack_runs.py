@@ -42,6 +42,7 @@ def attack_suite(tmp_path: Path, models: Path) -> Path:
         models = ["{sparse}", "{tmp_path}/plain.safetensors"]
         lambdas = [0.1, 0.5]
         n = 8
+        baseline = "plain"
         probe_images = 0
         [[attacks]]
         name = "pgd"
@@ -76,7 +77,7 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
     assert clean["threat"].isna().all()
     shown = capsys.readouterr().out
     assert "sparse residual" in shown
-    assert "pgd 8/255 adaptive" in shown
+    assert "pgd L∞ 8/255 adaptive" in shown
 
     wide = ["model", "eps", "lam"]
     accuracy = attacks.fillna({"lam": -1}).pivot_table(index=wide, columns="threat", values="accuracy").loc["sparse"]
