@@ -115,8 +115,8 @@ def list_steps(kit: Kit, *, dry: bool) -> list[Step]:
     models = f"sdnet18-{name},resnet18-{name}"
     return [
         *([] if kit.wheels is None else [install(kit, kit.wheels)]),
-        make("machine", 15, "gpu_day_checks machine", read_machine),
-        Step("tests that need a GPU", 55, tests, read_counts if dry else read_passed),
+        make("machine", 30, "gpu_day_checks machine", read_machine),
+        Step("tests that need a GPU", 50, tests, read_counts if dry else read_passed),
         make("fused and plain solver", 30, f"gpu_day_checks parity --width {pick('64', '4')}", read_table),
         make("inference", 25, f"core {pick('--batch-sizes 256', f'{few} --width 4')}", read_ratios),
         make(
@@ -131,7 +131,7 @@ def list_steps(kit: Kit, *, dry: bool) -> list[Step]:
             "AutoAttack", 35, f"{attack} {pick('--n 1000 --batch-size 500', '--n 2 --eps 0.5')}", read_attacks, images
         ),
         make("one epoch at full size", 35, f"gpu_day_checks epoch {size}", read_table, [*recipe, *where]),
-        make("inference, compiled", 75, f"core --fast {pick('--batch-sizes 256', small)}", read_ratios),
+        make("inference, compiled", 65, f"core --fast {pick('--batch-sizes 256', small)}", read_ratios),
         *(
             make(f"rate of {model}", 17, f"scale rate {model} --batch-size {pick('1000', '4')}", read_rates)
             for model in models.split(",")
