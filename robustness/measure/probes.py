@@ -161,21 +161,23 @@ class Prober:
             logits, gradient = self._differentiate(x, y)
             counts.append((gradient == 0).flatten(1).sum(1).float().cpu())
             matters |= (gradient != 0).any(0).cpu()
-            undefined[batch] = (~gradient.isfinite()).flatten(1).any(1).cpu()
+            rows = batch.numpy()
+            undefined[rows] = (~gradient.isfinite()).flatten(1).any(1).cpu().numpy()
             right.append(batch[(logits.max(1)[1] == y).cpu()])
             with torch.no_grad():
                 again = torch.isclose(self.victim(x), logits, rtol=1e-3, atol=1e-4, equal_nan=True)
-            unstable[batch] = (~again.all(1)).cpu()
+            unstable[rows] = (~again.all(1)).cpu().numpy()
             sums_to_one = torch.isclose(logits.sum(1), torch.ones_like(logits[:, 0]), atol=1e-5)
-            distribution[batch] = (sums_to_one & (logits >= 0).all(1)).cpu()
+            distribution[rows] = (sums_to_one & (logits >= 0).all(1)).cpu().numpy()
         n_matter = int(matters.sum())
         unused = matters.numel() - n_matter
-        zeros[chosen] = ((torch.cat(counts) - unused) / n_matter if n_matter else torch.ones(len(chosen))).numpy()
+        zeros[chosen.numpy()] = ((torch.cat(counts) - unused) / n_matter if n_matter else torch.ones(len(chosen))).numpy()
         sloped = torch.cat(right)[: self.limit // 2 + 1]
         if len(sloped):
             ratios, spread = compare_slopes(self.victim, *self._show(sloped), seed=self.seed)
-            slope[sloped] = _farthest_from_one(ratios.cpu()).numpy()
-            near[sloped], far[sloped] = spread.tolist()
+            rows = sloped.numpy()
+            slope[rows] = _farthest_from_one(ratios.cpu()).numpy()
+            near[rows], far[rows] = spread.tolist()
         return ModelProbes(zeros, undefined, unstable, distribution, slope, near, far)
 
     def probe_attack(

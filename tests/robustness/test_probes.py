@@ -58,6 +58,16 @@ def test_probes_take_images_of_many_classes_though_data_sets_are_sorted_by_class
     assert not torch.equal(torch.from_numpy(other.unstable >= 0), looked_at)
 
 
+def test_a_single_image_and_a_single_right_answer_are_looked_at():
+    alone = make_prober(Sorted(), n=1).probe_model()
+    assert alone.zero_gradient.tolist() == [0]
+    assert alone.unstable.tolist() == alone.undefined.tolist() == alone.distribution.tolist() == [0]
+    assert np.isfinite(alone.slope).all()
+    prober = make_prober(Sorted(), n=4)
+    prober.labels[1:] = (prober.labels[1:] + 1) % CLASSES
+    assert np.isfinite(prober.probe_model().slope).tolist() == [True, False, False, False]
+
+
 class Silent(Sorted):
     """Answers one class, whatever it sees: the gradient is there and is zero."""
 
