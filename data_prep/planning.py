@@ -166,7 +166,8 @@ def _check_classes(found: list[str], classes: tuple[str, ...] | None, source: Pa
     if classes is not None and (unknown := sorted(set(found).difference(classes))):
         expected, got = f"class folders such as {classes[0]}", ", ".join(unknown[:3])
         raise InputError(
-            f"expected {expected} in {source}, got {got}; rename them or choose other classes (another --name)"
+            f"expected {expected} in {source}, got {got}; rename them, or name them among the classes "
+            "(--classes; of an import, another --name)"
         )
 
 

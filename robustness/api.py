@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from data_prep.errors import InputError
+from data_prep.schema import read
 from robustness.analysis import frames
 from robustness.analysis.comparison import compare_runs
 from robustness.analysis.drawings import list_drawings
@@ -23,7 +25,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.page import write_page
 from robustness.analysis.tables import describe, widen
 from robustness.attack import Attack
-from robustness.grids import check_lambdas, parse_eps, parse_lambdas
+from robustness.grids import check_lambdas, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.given import Models, name_models, undisturbed
 from robustness.measure.prepare import plan_run
 from robustness.measure.session import check_measured, measure
@@ -184,10 +186,10 @@ def evaluate(
     *,
     suite: str | Path | Suite | None = None,
     corruptions: Sequence[str] | str | None = None,
-    severities: Sequence[int] | None = None,
+    severities: Sequence[int] | str | int | None = None,
     attacks: Sequence[str | dict[str, Any] | Attack] | str | None = None,
     eps: Sequence[str | float] | str | float | None = None,
-    lambdas: Sequence[float] | str | None = None,
+    lambdas: Sequence[float] | str | float | None = None,
     n: int | None = None,
     split: str | None = None,
     classes: Sequence[str] | str | Path | None = None,
@@ -251,7 +253,7 @@ def evaluate(
         raise InputError("expected images or a suite, got neither: give data=… or suite=…")
     named = isinstance(data, str | Path) or data is None
     objects = {"model": not by_name, "data": not named, "suite": isinstance(suite, Suite)}
-    options = RunOptions(
+    options = _read_options(
         suite=None if suite is None or isinstance(suite, Suite) else str(suite),
         data=str(data) if named and data is not None else None,
         split=split,
@@ -262,7 +264,7 @@ def evaluate(
         lambdas=_read_lambdas(lambdas),
         models=tuple(map(str, models.values())) if by_name else tuple(models),
         corruptions=_listed(corruptions),
-        severities=None if severities is None else tuple(severities),
+        severities=parse_severities(severities) if isinstance(severities, str) else _listed(severities),
         attacks=_describe_attacks(attacks),
         eps=None if eps is None else parse_eps(",".join(map(str, _listed(eps) or ()))),
         baseline=baseline,
@@ -326,10 +328,21 @@ def _describe_attacks(attacks: Any) -> tuple[str | dict[str, Any], ...] | None:
     return tuple({"label": it.label, **it.identity()} if isinstance(it, Attack) else it for it in listed)
 
 
-def _read_lambdas(lambdas: Sequence[float] | str | None) -> tuple[float, ...] | None:
+def _read_lambdas(lambdas: Sequence[float] | str | float | None) -> tuple[float, ...] | None:
     if lambdas is None:
         return None
-    return parse_lambdas(lambdas) if isinstance(lambdas, str) else check_lambdas(lambdas)
+    return parse_lambdas(lambdas) if isinstance(lambdas, str) else check_lambdas(_listed(lambdas) or ())
+
+
+def _read_options(**given: Any) -> RunOptions:
+    """The options of a call, each of its type; numbers of NumPy become plain ones."""
+
+    def unwrap(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(unwrap, value))
+        return value.item() if isinstance(value, np.generic) else value
+
+    return read({"type": "run", **{name: unwrap(value) for name, value in given.items()}}, RunOptions, "evaluate")
 
 
 def _listed(values: Any) -> tuple[Any, ...] | None:

@@ -40,6 +40,8 @@ def name_models(given: Any) -> dict[str, Model]:
     for name, model in models.items():
         if not isinstance(name, str) or not name:
             raise InputError(f"the name of a model must be a text; got {name!r}")
+        if isinstance(model, type):
+            raise InputError(f"{name} is a class: give an object of it, {model.__name__}(…)")
         if not isinstance(model, str) and not callable(model):
             kind = type(model).__name__
             raise InputError(f"{name}: expected a module, a function images → logits or a name; got {kind}")

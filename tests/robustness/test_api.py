@@ -16,11 +16,12 @@ import robustness
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
 from examples import one_call
+from robustness import api
 from robustness import run as command
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.attack import Attack
 from robustness.measure.given import name_models
-from robustness.options import read_options, rerun_words
+from robustness.options import RunOptions, read_options, rerun_words
 from robustness.suite import Suite
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -171,11 +172,37 @@ def test_attacks_by_name_and_budget(images):
         ({"model": Brightness(), "lambdas": [-1]}, "λ must be a finite number ≥ 0; got -1"),
         ({"model": Brightness(), "n": 13}, "asks for more images than .*: 12"),
         ({"model": {"a": lambda x: x[:, :, 0, 0]}}, r"^a "),
+        ({"model": Brightness}, "Brightness is a class: give an object of it"),
+        ({"model": Brightness(), "severities": "weak"}, "severities are whole numbers from 1"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(images, arguments, message):
     with pytest.raises(InputError, match=message):
         robustness.evaluate(**{"data": images, **GRID, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n": "12"}, "evaluate: n must be a whole number or empty; got '12'"),
+        ({"n": 1.5}, "n must be a whole number or empty; got 1.5"),
+        ({"severities": (1.5,)}, r"severities\[0\] must be a whole number; got 1.5"),
+        ({"baseline": 3}, "baseline must be text or empty; got 3"),
+        ({"timeout": "1"}, "timeout must be a number or empty; got '1'"),
+    ],
+)
+def test_values_of_another_type_are_named(given, message):
+    with pytest.raises(InputError, match=message):
+        api._read_options(**given)
+
+
+def test_single_values_and_those_of_numpy_are_taken(images):
+    options = api._read_options(n=np.int64(5), severities=(np.int64(3),), lambdas=(np.float64(0.2),), models=("a",))
+    assert options == RunOptions(n=5, severities=(3,), lambdas=(0.2,), models=("a",))
+    assert [type(value) for value in (options.n, *options.severities)] == [int, int]
+    run = robustness.evaluate(Brightness(), images, lambdas=0.2, **{**GRID, "severities": 3, "n": 5})
+    assert set(run.cells["severity"]) == {0, 3}
+    assert set(run.cells["lam"]) == {0.2}
 
 
 def test_models_are_named_by_key_class_or_file():
@@ -192,7 +219,7 @@ def test_the_example_runs(capsys):
 
 
 def test_an_attack_object_is_taken_as_it_is(images):
-    from robustness.api import _make_attacks
+    from robustness.measure.prepare import _make_attacks
     from robustness.options import RunOptions
 
     own = Attack(name="pgd", norm="l2", eps=0.25, steps=3)
