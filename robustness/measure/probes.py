@@ -171,7 +171,9 @@ class Prober:
             distribution[rows] = (sums_to_one & (logits >= 0).all(1)).cpu().numpy()
         n_matter = int(matters.sum())
         unused = matters.numel() - n_matter
-        zeros[chosen.numpy()] = ((torch.cat(counts) - unused) / n_matter if n_matter else torch.ones(len(chosen))).numpy()
+        zeros[chosen.numpy()] = (
+            (torch.cat(counts) - unused) / n_matter if n_matter else torch.ones(len(chosen))
+        ).numpy()
         sloped = torch.cat(right)[: self.limit // 2 + 1]
         if len(sloped):
             ratios, spread = compare_slopes(self.victim, *self._show(sloped), seed=self.seed)
