@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from functools import cached_property
 from importlib.resources import files
@@ -72,7 +73,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
             raise InputError(
                 f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}: write "
-                f"name = {as_file_name(self.name).strip('.') or 'mine'!r} into its file"
+                f"name = {re.sub('[^A-Za-z0-9._-]+', '_', self.name).strip('.') or 'mine'!r} into its file"
             )
         msgspec.structs.force_setattr(self, "corruptions", _expand(self.corruptions, self.only_official, self.profile))
         for corruption in self.corruptions:

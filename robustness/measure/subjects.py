@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def load_subject(
     image_size: tuple[int, int] | None = None,
     enlarge_to: int | None = None,
 ) -> Subject:
-    """Load or wrap one model (see :func:`load_subjects`), with its residual law where it has one.
+    """Load or wrap one model (see :func:`load_subjects`), without its residual law: it may be about to be fitted.
 
     Args:
         given: what is written on the command line, or a module or function images → logits.
@@ -110,7 +110,6 @@ def load_subject(
         InputError: what is there cannot be used, or tells another number of classes apart.
     """
     accuracy: dict[str, Any] = {}
-    law_of: str | None = None
     again: Callable[[], Classifier] | None = None
     network: Classifier
     size: dict[str, Any] = {"image_size": image_size, "enlarge_to": enlarge_to}
@@ -122,7 +121,7 @@ def load_subject(
         load = partial(load_foreign, given, num_classes=num_classes, classes=classes, **size)
         network, again = load(), load if runs_code(given) else None
     else:
-        title, law_of = name or name_of(given), given
+        title = name or name_of(given)
         _check_classes(given, read_card(given).config.num_classes, num_classes)
         network, accuracy = load_model(given), read_card(given).accuracy
     _check_classes(title, network.num_classes, num_classes)
@@ -131,9 +130,8 @@ def load_subject(
         network = accelerate(network, speed, device)
     elif speed == "fast":
         raise InputError(f"--speed fast is for the networks of this project: measure {title} without it")
-    law = None if law_of is None else read_law(law_of, weights=fingerprint)
     precision = "fast" if speed == "fast" else "float32"
-    return Subject(title, network.to(device), fingerprint, accuracy, law, precision, again=again)
+    return Subject(title, network.to(device), fingerprint, accuracy, precision=precision, again=again)
 
 
 def load_subjects(
@@ -165,10 +163,13 @@ def load_subjects(
     """
     named = models if isinstance(models, Mapping) else _name_models(models)
     options: dict[str, Any] = {"classes": classes, "image_size": image_size, "enlarge_to": enlarge_to}
-    return [
-        load_subject(given, num_classes=num_classes, device=device, speed=speed, name=name, **options)
-        for name, given in named.items()
-    ]
+    subjects = []
+    for name, given in named.items():
+        subject = load_subject(given, num_classes=num_classes, device=device, speed=speed, name=name, **options)
+        if isinstance(given, str) and not is_foreign(given):
+            subject = replace(subject, law=read_law(given, weights=subject.fingerprint))
+        subjects.append(subject)
+    return subjects
 
 
 def _check_classes(title: str, found: int, wanted: int) -> None:

@@ -224,5 +224,5 @@ def test_an_attack_object_is_taken_as_it_is(images):
 
     own = Attack(name="pgd", norm="l2", eps=0.25, steps=3)
     options = RunOptions(eps=(("", 2 / 255), ("l2", 0.5)))
-    made = _make_attacks(["pgd", own], options, "cifar")
+    made = _make_attacks(("pgd", own), options, "cifar")
     assert [(attack.norm, attack.eps) for attack in made] == [("linf", 2 / 255), ("l2", 0.5), ("l2", 0.25)]

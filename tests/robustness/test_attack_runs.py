@@ -171,7 +171,8 @@ def test_a_second_run_measures_nothing_and_a_lost_outcome_only_is_measured_again
     for path in sorted((out / "outcomes").iterdir())[::3]:
         path.unlink()
     again = measure(attack_suite, out)
-    pd.testing.assert_frame_equal(again.drop(columns="seconds"), first.drop(columns="seconds"))
+    # measured in other company, a value of a code may round to the other side of its threshold
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), first.drop(columns="seconds"), rtol=1e-3)
 
 
 def test_autoattack_killed_in_mid_attack_resumes_to_the_same_table(tmp_path, models, without_figures):
