@@ -21,7 +21,7 @@ _FEW_IMAGES = 4096
 _FEW_DIFFERENT, _ROUNDING = 10, 1e-9
 
 
-def wilson_interval(correct: float, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
     Args:

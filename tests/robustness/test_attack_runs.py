@@ -231,7 +231,7 @@ def test_attacks_that_cannot_run_are_named_before_the_work(attack_suite, tmp_pat
     monkeypatch.setattr("robustness.measure.stages.metadata.version", absent)
     assert run.main(["--suite", str(attack_suite), "--dry-run"]) == 0, "probe_images = 0"
     attack_suite.write_text(text.replace("probe_images = 0", "probe_images = 4"))
-    with pytest.raises(PrerequisiteError, match=r"attack pgd \(with its probes\) needs the package pyautoattack"):
+    with pytest.raises(PrerequisiteError, match=r"attack pgd \(with its probes\) needs the package torchattacks"):
         run.main(["--suite", str(attack_suite), "--dry-run"])
 
 

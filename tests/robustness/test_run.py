@@ -264,7 +264,7 @@ def test_a_model_that_was_trained_on_images_of_another_size_is_named(suite, mode
     save_model(Network(config), path, ModelCard(name="large", config=config))
     out = tmp_path / "run"
     assert measure(suite, out, "--models", f"{path},{models}/plain.safetensors", "--n", "2") == 0
-    expected = "large: it was trained on images of 64 × 64 pixels, these have 32 × 32 and are taken as they are"
+    expected = "large: it was made for images 64 pixels high, these have 32 × 32 and are taken as they are"
     assert f"note: {expected}" in (error := capsys.readouterr().err)
     assert "plain: it was" not in error
     assert json.loads((out / "run.json").read_text())["events"][0].startswith(expected)
