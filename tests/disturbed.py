@@ -39,7 +39,9 @@ class Undisturbed:
         """Every finished cell of ``out`` holds what was measured here; returns their keys."""
         found = read_outcomes(out)
         for key, frame in found.items():
-            pd.testing.assert_frame_equal(frame, self.outcomes[key])
+            expected = self.outcomes[key]
+            kept = [name for name in expected.columns if not name.endswith("_passes")]  # of the last session only
+            pd.testing.assert_frame_equal(frame[kept], expected[kept])
         return set(found)
 
     def check_finished(self, out: Path) -> None:

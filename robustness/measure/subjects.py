@@ -203,6 +203,8 @@ def name_of(given: str, folders: int = 0) -> str:
     if given in shipped_models():
         return given
     path = Path(given)
+    if not path.name:
+        raise InputError(f"expected the name or file of a model, got {given!r}; see python -m sdnet_core list")
     return shorten_path(str(path.parent if path.stem == "model" else path.with_suffix("")), folders)
 
 

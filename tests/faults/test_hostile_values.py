@@ -48,7 +48,7 @@ class TestTables:
     @given(data=st.data())
     def test_fields_of_a_suite(self, data: st.DataObject, tmp_path: Path) -> None:
         fields = {"data": "shapes", "models": ["m"]}
-        for name in data.draw(st.lists(st.sampled_from(list(Suite.__dataclass_fields__)), max_size=3)):
+        for name in data.draw(st.lists(st.sampled_from(Suite.__struct_fields__), max_size=3)):
             fields[name] = data.draw(anything)
         path = tmp_path / "suite.toml"
         path.write_text("".join(f"{key} = {to_toml(value)}\n" for key, value in fields.items()))
@@ -63,7 +63,7 @@ class TestTables:
         fields = {"data": "shapes", "model": {"arch": data.draw(st.sampled_from(sorted(ARCHITECTURES)))}}
         for name in data.draw(st.lists(st.sampled_from(list(NetworkConfig.__dataclass_fields__)), max_size=2)):
             fields["model"][name] = data.draw(anything)
-        for name in data.draw(st.lists(st.sampled_from(list(Recipe.__dataclass_fields__)), max_size=2)):
+        for name in data.draw(st.lists(st.sampled_from(Recipe.__struct_fields__), max_size=2)):
             fields[name] = data.draw(anything)
         path = tmp_path / "recipe.toml"
         path.write_text("".join(f"{key} = {to_toml(value)}\n" for key, value in fields.items()))
