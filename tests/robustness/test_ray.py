@@ -32,7 +32,7 @@ from robustness.run_directory import RunDirectory
 pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 FRAIL = '''
-"""On a node: kills its process once, waits until a node is lost, and has no memory for more than four images."""
+"""On a node: kills its process once, waits until a node is lost, and has no memory until a batch is small enough."""
 import os, signal, time
 from pathlib import Path
 import torch
@@ -52,7 +52,9 @@ class Frail(torch.nn.Module):
             deadline = time.monotonic() + 60
             while not armed.with_name("open").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            if len(images) > 4 and not torch.is_grad_enabled():
+            if len(images) <= 4:
+                armed.with_name("relieved").touch()
+            elif not armed.with_name("relieved").exists():
                 raise torch.OutOfMemoryError("CUDA out of memory")
         return self.linear(images.mean((2, 3)))
 
@@ -128,7 +130,6 @@ def read_outcomes(out: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in sorted((out / "outcomes").iterdir())}
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures", "one_thread")
 def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
     cluster, grid, models, folder, tmp_path, monkeypatch

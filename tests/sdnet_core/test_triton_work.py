@@ -23,6 +23,7 @@ from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
 from sdnet_core import triton_kernels  # noqa: E402
 
+KERNELS = {name: getattr(triton_kernels, name) for name in ("shrink_kernel", "differentiate_kernel")}
 BLOCK = 1024
 SIZES = {"fp32": 4, "bf16": 2}
 NUMBERS = {"step": "*fp32", "mu": "fp32", "momentum": "fp32", "n_values": "i32", "n_per_lam": "i32"}
@@ -38,7 +39,7 @@ def _compiled_anew(monkeypatch):
 @cache
 def compile_for_h100(name: str, value: str, **flags: bool) -> dict[str, Any]:
     """The stages of a kernel compiled for sm_90, as it is launched on whole blocks of aligned memory."""
-    kernel = getattr(triton_kernels, name)
+    kernel = KERNELS[name]
     constants = {"block": BLOCK, **flags}
     types = {name: NUMBERS.get(name, f"*{value}") for name in kernel.arg_names}
     if not flags.get("lam_is_tensor"):
@@ -109,7 +110,7 @@ def launches(monkeypatch) -> list[tuple[str, int]]:
 
     class Recorder:
         def __init__(self, name: str) -> None:
-            self.name, self.kernel = name, InterpretedFunction(getattr(triton_kernels, name).fn)
+            self.name, self.kernel = name, InterpretedFunction(KERNELS[name].fn)
 
         def __getitem__(self, grid: tuple[int]):
             def launch(*arguments, block: int, **flags: bool) -> None:
@@ -119,7 +120,7 @@ def launches(monkeypatch) -> list[tuple[str, int]]:
 
             return launch
 
-    for name in ("shrink_kernel", "differentiate_kernel"):
+    for name in KERNELS:
         monkeypatch.setattr(triton_kernels, name, Recorder(name))
     monkeypatch.setattr(shrinkage, "runs_kernels", lambda tensor: True)
     return seen
