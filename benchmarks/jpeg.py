@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tqdm import tqdm
 from data_prep import ImageSet, corrupt, load_images
 from data_prep.importing import import_tree
 from data_prep.parser import CommandParser
-from robustness.analysis.statistics import clustered_interval
+from robustness.analysis.statistics import accuracy_interval, paired_interval
 from sdnet_core import load_model
 from sdnet_core.augment import to_images
 from sdnet_core.recipes import Recipe
@@ -157,31 +158,30 @@ def summarise(answers: dict[tuple[Network, str], pd.DataFrame], seeds: int) -> p
         qualities = list(dict.fromkeys(network.quality for network in own))
         for kind, names in (("clean", ("clean",)), ("noise", NOISES), ("blur", BLURS)):
             base, *others = LAMBDAS
-            sets = {
-                "SDNet-18, training λ": {q: of("sdnet18", q, names, base) for q in qualities},
-                "ResNet-18": {q: of("resnet18", q, names, base) for q in qualities},
-            }
+            sets = {arch: {q: of(arch, q, names, base) for q in qualities} for arch in ARCHITECTURES}
             for lam in others:
                 sets[f"gain of λ = {lam:g}"] = {
                     q: of("sdnet18", q, names, lam) - of("sdnet18", q, names, base) for q in qualities
                 }
-            sets["SDNet-18 − ResNet-18, training λ"] = {
-                q: sets["SDNet-18, training λ"][q] - sets["ResNet-18"][q] for q in qualities
-            }
+            sets["sdnet18 − resnet18"] = {q: sets["sdnet18"][q] - sets["resnet18"][q] for q in qualities}
             for measure, values in sets.items():
                 for quality in qualities:
                     row = {"tested on": tested, "under": kind, "measure": measure, "trained on": title_of(quality)}
-                    rows.append(row | describe(values[quality], ""))
+                    interval = accuracy_interval if measure in ARCHITECTURES else paired_interval
+                    rows.append(row | describe(values[quality], interval))
                     if quality is not None:
-                        rows[-1] |= describe(values[quality] - values[None], " − lossless")
+                        difference = describe(values[quality] - values[None], paired_interval)
+                        rows[-1] |= {f"{key} − lossless": value for key, value in difference.items()}
     return pd.DataFrame(rows)
 
 
-def describe(values: NDArray[np.float64], suffix: str) -> dict[str, str]:
+def describe(
+    values: NDArray[np.float64], interval: Callable[[NDArray[np.float64]], tuple[float, float, float]]
+) -> dict[str, str]:
     """Points with the interval over images, and every seed's: ``+1.2 [0.3, 2.1]`` and ``0.9, 1.1, 1.6``."""
-    mean, low, high = (100 * value for value in clustered_interval(values.mean(0)))
+    mean, low, high = (100 * value for value in interval(values.mean(0)))
     seeds = ", ".join(f"{100 * value:.1f}" for value in values.mean(1))
-    return {f"points{suffix}": f"{mean:.1f} [{low:.1f}, {high:.1f}]", f"seeds{suffix}": seeds}
+    return {"points": f"{mean:.1f} [{low:.1f}, {high:.1f}]", "seeds": seeds}
 
 
 def main() -> None:
