@@ -45,10 +45,5 @@ def main() -> int:
     return code
 
 
-def start() -> int:
-    """The console script ``sdnet``."""
-    return run_command(main)
-
-
 if __name__ == "__main__":
-    sys.exit(start())
+    sys.exit(run_command(main))

@@ -23,7 +23,7 @@ _MOST_LINES = 20
 
 def print_summary(findings: Findings) -> None:
     """The final table on the terminal, and where everything is."""
-    from robustness.analysis.attack_tables import ATTACK_NOTE, describe_attacks, widen_attacks
+    from robustness.analysis.attack_tables import describe_attacks, explain_columns, widen_attacks
     from robustness.analysis.figures import MOST_MODELS
     from robustness.analysis.tables import SUMMARY_NOTE, describe, list_missing, to_terminal, widen
 
@@ -45,7 +45,7 @@ def print_summary(findings: Findings) -> None:
     if findings.attacks is not None:
         for norm in findings.attacks.rows["norm"].unique():
             print(to_terminal(widen_attacks(run, findings.attacks, norm, whole=False), width), end="\n\n")
-        notes += [f"{describe_attacks(run)}.", ATTACK_NOTE]
+        notes += [f"{describe_attacks(run)}.", explain_columns(findings.attacks)]
     if len(run.models) > MOST_MODELS:
         notes.append(
             f"{len(run.models)} models are too many for figures of each: figures/ compares the first {MOST_MODELS}, "

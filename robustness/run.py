@@ -122,7 +122,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
     add("--strict", action="store_true", help=STRICT_HELP)
     add("--dry-run", action="store_true", help="say what would be measured, how long it may take and what is there")
-    add("--json", action="store_true", help="print one JSON object in the end, and nothing else on standard output")
+    add(
+        "--json",
+        action="store_true",
+        help="print one JSON object in the end, the plan's for --dry-run, and nothing else",
+    )
     add("--quiet", action="store_true", help="print nothing but errors; with --json the object alone")
     return parser
 
@@ -151,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
     from robustness.measure.prepare import plan_run
-    from robustness.measure.session import describe_plan, estimate_time, measure
+    from robustness.measure.session import describe_estimate, describe_plan, estimate_work, measure, plan_to_json
 
     quiet = arguments.quiet
     say = _say_nothing if quiet or arguments.json else print
@@ -160,8 +164,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.dry_run:
         if not options.fresh:
             measurement.find_done()
-        for line in (*describe_plan(measurement), *estimate_time(measurement)):
+        estimate = estimate_work(measurement)
+        for line in (*describe_plan(measurement), *describe_estimate(measurement, estimate)):
             say(line)
+        if arguments.json:
+            print(plan_to_json(measurement, estimate))
         return EXIT_DONE
     warn = _say_nothing if quiet else partial(print, file=sys.stderr)
     findings = measure(measurement, options, say=say, warn=warn)

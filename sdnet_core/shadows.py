@@ -30,3 +30,16 @@ def check_neighbours(*names: str) -> None:
             print(f"error: {sentence}", file=sys.stderr)
             sys.exit(2)
         raise ImportError(sentence)
+
+
+def start() -> int:
+    """Run the console script ``sdnet``: the commands of the package robustness beside this one."""
+    try:
+        check_neighbours("data_prep", "robustness")
+    except ImportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from data_prep.errors import run_command
+    from robustness.__main__ import main
+
+    return run_command(main)

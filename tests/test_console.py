@@ -10,7 +10,8 @@ import pytest
 
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE
 from data_prep.parser import CommandParser
-from robustness.__main__ import COMMANDS, start
+from robustness.__main__ import COMMANDS
+from sdnet_core.shadows import start
 
 
 def call(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:

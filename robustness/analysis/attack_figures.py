@@ -39,10 +39,8 @@ def write_attack_figures(run: Run, attacks: Attacks) -> None:
 
 def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
     """List the figures of the attacks."""
-    note = (
-        f"{describe(run)}. Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy "
-        f"(adaptive). Bands: 95 % intervals. {_MARK_NOTE}"
-    )
+    lines = "Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy (adaptive). "
+    note = f"{describe(run)}. {lines if attacks.has_lam else ''}Bands: 95 % intervals. {_MARK_NOTE}"
     yield Drawing("accuracy_by_eps", note, partial(draw_accuracy_by_eps, run, attacks))
     for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
         if group["shown"].nunique() > 1:

@@ -14,11 +14,7 @@ from robustness.analysis.tables import SYMBOLS, describe, name_budget, name_sett
 from robustness.analysis.trust import OK
 from robustness.attack import NORMS
 
-ATTACK_NOTE = (
-    "Columns: attack, ε, threat model (whitebox: crafted at that λ; transfer: at the λ of training; adaptive: the "
-    "worst case over every λ and the policy); robust: the worst case over everything tried within ε. ?: SUSPECT, "
-    "✗: INVALID, not to be believed; tables/attacks.csv says why."
-)
+_MARKS = "?: SUSPECT, ✗: INVALID, not to be believed; tables/attacks.csv says why."
 
 
 def write_attack_tables(run: Run, attacks: Attacks) -> None:
@@ -30,7 +26,7 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
     for norm in attacks.rows["norm"].unique():
         wide = widen_attacks(run, attacks, str(norm), whole=True)
         title = f"Accuracy under {NORMS[str(norm)]} attacks, 95 % intervals"
-        caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {ATTACK_NOTE}"
+        caption = f"{describe(run)}. {title}. {describe_attacks(run)}. {explain_columns(attacks)}"
         path: Path = tables / f"attacks_{norm}"
         reasons = [
             f"- {reason}: " + "; ".join(f"{setting} ({', '.join(columns)})" for setting, columns in places.items())
@@ -46,6 +42,16 @@ def describe_attacks(run: Run) -> str:
     return "; ".join(dict.fromkeys(attack["about"] for attack in run.record["suite"]["attacks"]))
 
 
+def explain_columns(attacks: Attacks) -> str:
+    """What the columns of the tables are; threat models are explained where a model has a λ."""
+    if not attacks.has_lam:
+        return f"Columns: attack, ε; robust: the worst case over all attacks within ε. {_MARKS}"
+    return (
+        "Columns: attack, ε, threat model (whitebox: crafted at that λ; transfer: at the training λ; adaptive: the "
+        f"worst case over every λ and the policy); robust: the worst case over all attacks within ε. {_MARKS}"
+    )
+
+
 def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]:
     """Every reason for a mark other than OK: the columns of :func:`widen_attacks` that it marks, by model and λ."""
     rows = attacks.rows[attacks.rows["norm"] == norm]
@@ -54,7 +60,7 @@ def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]
     for row in records(pd.concat([rows, worst])):
         if row["trust"] == OK:
             continue
-        column = f"{row['perturbation']} {name_budget(norm, row['eps'])} {row['threat']}".strip()
+        column = " ".join(_head(attacks, str(row["perturbation"]), norm, row["eps"], str(row["threat"])))
         for reason in str(row["trust_reason"]).split("; "):
             places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
     return places
@@ -73,12 +79,17 @@ def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.D
     natural = run.cells[(run.cells["perturbation"] == "clean") & run.cells["model"].isin(rows["model"].unique())]
     columns: dict[str, pd.Series] = {"natural": _texts(natural, whole)}
     for (attack, eps, threat), group in rows.groupby(["perturbation", "eps", "threat"], sort=False):
-        columns[f"{attack} {name_budget(norm, eps)} {threat}"] = _texts(group, whole)
+        columns[" ".join(_head(attacks, str(attack), norm, eps, str(threat)))] = _texts(group, whole)
     for eps, group in attacks.worst[attacks.worst["norm"] == norm].groupby("eps"):
         columns[f"robust {name_budget(norm, eps)}"] = _texts(group, whole)
     wide = pd.DataFrame(columns).reindex([*columns["natural"].index]).fillna("–")
     wide.index.name = "accuracy (%)"
     return wide
+
+
+def _head(attacks: Attacks, attack: str, norm: str, eps: object, threat: str) -> list[str]:
+    """The head of a column: attack and ε; the threat model where a model has a λ."""
+    return [attack, name_budget(norm, eps), *([threat] if threat and attacks.has_lam else [])]
 
 
 def _texts(rows: pd.DataFrame, intervals: bool) -> pd.Series:

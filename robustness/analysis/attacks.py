@@ -86,6 +86,11 @@ class Attacks:
     survivors: Sequence[Survivors] = ()
 
     @property
+    def has_lam(self) -> bool:
+        """Whether a model that was attacked has a λ."""
+        return bool(self.rows["lam"].notna().any())
+
+    @property
     def is_believed(self) -> bool:
         """Whether no number carries a mark other than OK."""
         return all((table["trust"] == OK).all() for table in (self.rows, self.worst, self.transfers))

@@ -30,9 +30,10 @@ class Leaderboard:
     """Every model once: without λ, or at its λ of training (if that was not measured, at the nearest that was).
 
     Args:
-        table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the models
-            that are beyond doubt better, and the models that are not beyond doubt worse, NaN where nothing can be
-            ranked; ``alike``: those that cannot be told apart from it, separated by ``; ``; ``clean``, ``mean`` (over
+        table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the
+            number of models that are significantly better, and the number of models less those that are significantly
+            worse, NaN where nothing can be ranked; ``alike``: models that cannot be told apart from it, separated by
+            ``; ``; ``clean``, ``mean`` (over
             the corruptions), ``clean_top5``, ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every
             one of ``threats``, each with ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
         measure: the column that ranks.

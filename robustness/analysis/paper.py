@@ -29,7 +29,7 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
     Returns:
         One row for the clean images (severity 0), one per corruption and severity, and one for their mean (``mean``).
         Columns ``corruption, severity, baseline, trained, adaptive``; ``best``: the column that is better than both
-        others beyond doubt (:func:`~robustness.analysis.summary.find_direction`, after Holm's adjustment of the larger
+        others significantly (:func:`~robustness.analysis.summary.find_direction`, after Holm's adjustment of the larger
         p for all rows), empty if there is none; and, on the rows of clean images and of means, ``published_baseline,
         published_trained, published_tuned`` where the protocol is comparable (:func:`differences` says what differs).
     """
@@ -65,7 +65,7 @@ def _find_column(row: _Row, model: str) -> str | None:
 
 
 def _compare(candidates: dict[str, _Row]) -> dict[str, Any]:
-    """The accuracies of one row by column, which of them is best beyond doubt, and the largest p of that."""
+    """The accuracies of one row by column, which of them is significantly best, and the largest p of that."""
     accuracies = {name: 100 * candidates[name]["accuracy"] for name in COLUMNS if name in candidates}
     beaten: dict[str, list[float]] = {name: [] for name in accuracies}
     for winner, loser, title in (

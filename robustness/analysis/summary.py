@@ -107,7 +107,7 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
 
 
 def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
-    """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is beyond doubt, otherwise 0.
+    """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is significant, otherwise 0.
 
     Its interval must exclude zero and p be below 0.05: McNemar's in a single cell, in a mean that of
     :func:`~robustness.analysis.statistics.paired_differences`. This is for one comparison that was chosen beforehand;

@@ -30,9 +30,9 @@ BOLD_NOTE = (
     "rows and for picking the best)."
 )
 RANK_NOTE = (
-    "Rank: one more than the models that are beyond doubt better, to the models that are not beyond doubt worse "
-    "(paired over the images, p < 0.05 after Holm's adjustment for all pairs). 95 % intervals. ?: SUSPECT, ✗: INVALID, "
-    "not to be believed."
+    "Rank: the places that the model may have, since a model counts as better than another only where the difference, "
+    "paired over the images, has p < 0.05 after Holm's adjustment for all pairs. 95 % intervals. ?: SUSPECT, "
+    "✗: INVALID, not to be believed."
 )
 _LEVEL, _MOST_COMPARED = 0.05, 60
 SUMMARY_NOTE = "Mean accuracy over the severities; 95 % intervals are in tables/summary.csv and cells.csv."
@@ -153,7 +153,7 @@ def _order_rows(run: Run) -> list[str]:
 
 
 def write_texts(findings: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table of :func:`widen` with intervals, as texts; and which cell is the best of its row beyond doubt.
+    """The table of :func:`widen` with intervals, as texts; and which cell is significantly the best of its row.
 
     The best is better than each of the k others by :func:`~robustness.analysis.statistics.paired_differences`: the
     largest p, times k + 1 since it was picked, is below 0.05 after Holm's adjustment for all rows. None is told to be
@@ -246,12 +246,18 @@ def name_budget(norm: str, eps: object) -> str:
     return f"{NORMS[norm]} {format_eps(float(str(eps)), norm)}"
 
 
+def _name_parameters(run: Run) -> str:
+    """Whose parameters the generated corruptions have, in words."""
+    published = {"cifar": "CIFAR-10-C", "imagenet": "ImageNet-C"}.get(run.record["suite"]["profile"])
+    return f" with the parameters of {published}" if published else ""
+
+
 def describe(run: Run) -> str:
     """What the numbers stand for: data, images, source of the corruptions, and what is missing."""
     data = run.record["data"]
     sources = {
         "official": "official -C archive",
-        "generated": "corruptions generated from the clean images with the archive's parameters",
+        "generated": f"corruptions generated from the clean images{_name_parameters(run)}",
         "synthetic": "synthetic noise levels of the sweep",
     }
     source = f"; {sources[data['source']]}" if run.corruptions else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,8 @@ Models = Model | Mapping[str, Model] | Sequence[Model]
 def name_models(given: Any) -> dict[str, Model]:
     """Give every model its name: the key of the dict, the name of a shipped or stored model, or that of its class.
 
+    Objects of one class in a list are numbered in its order: ``ResNet-1``, ``ResNet-2``.
+
     Raises:
         InputError: no model, something that is none, or two of one name.
     """
@@ -31,7 +34,7 @@ def name_models(given: Any) -> dict[str, Model]:
         models = dict(given)
     else:
         listed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
-        names = [_name(model) for model in listed]
+        names = _number([_name(model) for model in listed], listed)
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise InputError(f"two models are called {twice!r}: give a dict of models by name")
         models = dict(zip(names, listed, strict=True))
@@ -53,6 +56,17 @@ def _name(model: Model) -> str:
         return name_of(model)
     own = model if isinstance(model, type) or hasattr(model, "__name__") else type(model)
     return str(getattr(own, "__name__", own)).strip("<>")
+
+
+def _number(names: list[str], models: list[Any]) -> list[str]:
+    """Names with ``-1``, ``-2``, … where several objects are called alike."""
+    counts: Counter[str] = Counter()
+    numbered = []
+    for name, model in zip(names, models, strict=True):
+        counts[name] += 1
+        is_shared = not isinstance(model, str) and names.count(name) > 1
+        numbered.append(f"{name}-{counts[name]}" if is_shared else name)
+    return numbered
 
 
 def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:

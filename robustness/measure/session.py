@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +17,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
-from robustness.measure.cells import Task
+from robustness.measure.cells import AttackTask, Task
 from robustness.measure.first_look import find_other_weights
 from robustness.measure.foreign import ForeignClassifier, find_enlarged
 from robustness.measure.measure import Measurement
@@ -61,48 +64,96 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
         yield f"  shard {measurement.shard}: {len(own)} of the cells, {len(own & measurement.done)} of them done"
 
 
-def estimate_time(measurement: Measurement) -> Iterator[str]:
-    """Say how many images each part of what is missing asks a model for, and about how long that takes here.
+@dataclass(frozen=True)
+class Estimate:
+    """What is left of a run, and about how long it takes.
 
-    A pass is one image through one model; a gradient counts as two more. Every model is timed on one batch.
+    passes: by part of the run; a pass is one image through one model, and a gradient counts as two more.
+    seconds: for all of them. The trust probes are bounded by a third of the attacks, and small runs take longer, since
+        a model for which there is no donor is first distilled.
     """
+
+    passes: dict[str, int]
+    seconds: float
+
+
+def estimate_work(measurement: Measurement) -> Estimate:
+    """Count the passes of what is missing; every model is timed on one batch."""
     missing = {cell.key for cell in measurement.own_cells} - measurement.done
     speeds: dict[str, float] = {}
-    passes: dict[str, int] = {}
+    passes: Counter[str] = Counter()
     seconds = 0.0
     for job in filter(None, (job.restrict(missing) for job in measurement.jobs)):
         for task in job.tasks:
             name = task.subject.name
             if name not in speeds:
                 speeds[name] = _time_pass(task.subject, measurement)
-            part = "attacks"
-            if isinstance(task, Task):
-                is_test = task.images is measurement.images
-                part = "clean and corrupted images" if is_test else "choice of λ on training images"
-            passes[part] = passes.get(part, 0) + task.size
-            seconds += task.size * speeds[name]
-    if not passes:
+            own = _count_passes(task, measurement)
+            passes.update(own)
+            seconds += sum(own.values()) * speeds[name]
+    return Estimate(dict(passes), seconds)
+
+
+def _count_passes(task: Task | AttackTask, measurement: Measurement) -> dict[str, int]:
+    if isinstance(task, Task):
+        is_test = task.images is measurement.images
+        return {"clean and corrupted images" if is_test else "choice of λ on training images": task.size}
+    probes = {"trust probes": task.size // 3} if task.adversary.probe_images else {}
+    return {"attacks": task.size, **probes}
+
+
+def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[str]:
+    """Say what is left and how long it takes, a line at a time."""
+    if not estimate.passes:
         yield "  nothing is left to measure"
         return
-    yield "  left: " + ", ".join(f"{part} {count:,} passes" for part, count in passes.items())
-    yield f"  about {_format_seconds(seconds)} on {measurement.device} in batches of {measurement.batch_size}"
+    yield "  left: " + ", ".join(f"{part} {count:,} passes" for part, count in estimate.passes.items())
+    yield f"  about {_format_seconds(estimate.seconds)} on {measurement.device} in batches of {measurement.batch_size}"
+
+
+def plan_to_json(measurement: Measurement, estimate: Estimate) -> str:
+    """What would be measured, as one JSON object."""
+    suite, images = measurement.suite, measurement.images
+    return json.dumps(
+        {
+            "suite": suite.name,
+            "data": images.title,
+            "split": images.split,
+            "n": len(images),
+            "classes": images.classes,
+            "notes": images.notes,
+            "models": {
+                it.name: [lam for lam in it.lambdas(suite.lambdas) if lam is not None] for it in measurement.subjects
+            },
+            "corruptions": {name: suite.levels(name) for name in suite.corruptions},
+            "attacks": [attack.title for attack in suite.attacks],
+            "device": str(measurement.device),
+            "cells": len(measurement.own_cells),
+            "done": sum(cell.key in measurement.done for cell in measurement.own_cells),
+            "passes": estimate.passes,
+            "seconds": round(estimate.seconds, 1),
+        },
+        ensure_ascii=False,
+    )
 
 
 def _time_pass(subject: Subject, measurement: Measurement) -> float:
-    """Seconds that an image takes the model, from its second answer to one batch; 0 where it does not answer."""
+    """Seconds that an image takes the model, the less of two after a first; 0 where it does not answer."""
     batch = min(measurement.batch_size, len(measurement.images), _TIMED_BATCH)
     pixels = torch.from_numpy(np.array(measurement.images.pixels[:batch]))
     images = to_images(pixels.to(measurement.device))
     try:
         with torch.no_grad():
-            subject.network(images)
-            started = time.perf_counter()
-            subject.network(images).sum().item()
+            times = []
+            for _ in range(3):
+                started = time.perf_counter()
+                subject.network(images).sum().item()
+                times.append(time.perf_counter() - started)
     except Exception:  # the run says what is wrong with it
         return 0.0
     finally:
         subject.reset()
-    return (time.perf_counter() - started) / batch
+    return min(times[1:]) / batch
 
 
 def _format_seconds(seconds: float) -> str:

@@ -166,7 +166,7 @@ def test_attacks_by_name_and_budget(images):
     ("arguments", "message"),
     [
         ({"model": []}, "expected at least one model, got none"),
-        ({"model": [nn.Identity(), nn.Identity()]}, "two models are called 'Identity': give a dict"),
+        ({"model": ["resnet18-shapes", "resnet18-shapes"]}, "two models are called 'resnet18-shapes': give a dict"),
         ({"model": nn.Identity(), "data": None}, "expected images or a suite, got neither"),
         ({"model": Brightness(), "eps": "2/255"}, "eps is given and no attack"),
         ({"model": Brightness(), "lambdas": [-1]}, "λ must be a finite number ≥ 0; got -1"),
@@ -208,6 +208,11 @@ def test_single_values_and_those_of_numpy_are_taken(images):
 def test_models_are_named_by_key_class_or_file():
     assert list(name_models([Brightness(), "resnet18-shapes"])) == ["Brightness", "resnet18-shapes"]
     assert list(name_models(Brightness().forward)) == ["forward"]
+    assert list(name_models([Brightness(), nn.Identity(), Brightness()])) == [
+        "Brightness-1",
+        "Identity",
+        "Brightness-2",
+    ]
     with pytest.raises(InputError, match="a: expected a module, a function images → logits or a name; got int"):
         name_models({"a": 3})
 

@@ -121,6 +121,14 @@ def test_a_dry_run_counts_the_passes_of_every_part_and_measures_nothing(pictures
     assert "clean and corrupted images 90 passes" in shown  # clean and two severities of 30 images
     assert "attacks" in shown
     assert "about" in shown
+    assert measure(*words, "--attacks", "pgd", "--eps", "2/255", "--dry-run", "--json") == EXIT_DONE
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["passes"]["clean and corrupted images"] == 90
+    assert plan["passes"]["trust probes"] == plan["passes"]["attacks"] // 3
+    assert (plan["cells"], plan["done"], plan["n"]) == (4, 0, 30)
+    assert plan["seconds"] > 0
+    assert measure(*words, "--dry-run", "--quiet") == EXIT_DONE
+    assert capsys.readouterr() == ("", "")
     assert not Path("results").exists()
 
 

@@ -1,4 +1,4 @@
-"""The paper's table: layout, bold only beyond doubt, published figures only where they are comparable."""
+"""The paper's table: layout, bold only for a significant lead, published figures only where they are comparable."""
 
 from __future__ import annotations
 

@@ -34,3 +34,15 @@ def test_who_wants_the_other_robustness_is_told_which_this_is():
         robustness.datasets  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
         robustness.nonsense  # noqa: B018
+
+
+def test_the_console_script_names_a_foreign_robustness_before_ours(tmp_path):
+    (tmp_path / "robustness").mkdir()
+    (tmp_path / "robustness" / "__init__.py").write_text("")
+    path = os.pathsep.join((str(tmp_path), str(ROOT)))
+    script = "import sys; from sdnet_core.shadows import start; sys.exit(start())"
+    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}}
+    done = subprocess.run([sys.executable, "-c", script, "--help"], **options)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: expected the package robustness of sdnet-robustness in ")
+    assert "Traceback" not in done.stderr

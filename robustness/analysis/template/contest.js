@@ -123,9 +123,9 @@ function drawBoard() {
   const { rows, measure, threats } = data.board;
   $("board-section").hidden = rows.length < 2;
   const told = { mean: data.mean, clean: "accuracy on clean images" }[measure] ?? `the worst case within ${Object.fromEntries(threats)[measure]}`;
-  $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the λ of training" : "with 95\u00a0% intervals"}. A rank is one `
-    + "more than the models that are beyond doubt better, to the models that are not beyond doubt worse: paired over the images, "
-    + "p\u00a0<\u00a00.05 after Holm's adjustment for all pairs. Bold: may be the first.";
+  $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the λ of training" : "with 95\u00a0% intervals"}. A rank is the `
+    + "range of places that a model may have: one counts as better than another only where the difference, paired over the images, "
+    + "has p\u00a0<\u00a00.05 after Holm's adjustment for all pairs. Bold: may be the first.";
   const short = rows.map((row) => {
     const alike = row.alike ? row.alike.split("; ") : [];
     return { ...row, leads: row.rank_from === 1, alike: alike.length > 4 ? `${alike.length} models` : alike.join(", ") };
