@@ -98,13 +98,13 @@ def test_a_file_that_changes_is_measured_anew(tmp_path, monkeypatch):
     words = ["--suite", "demo", "--models", "hidden:build", "--corruptions", "contrast", "--severities", "1"]
     words += ["--n", "10", "--selection", "none", "--shard", "1/1", "--out", str(tmp_path / "run")]
     weight = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
-    confidences = []
+    answers = []
     for weights in (weight, weight, weight.flip(0), weight.flip(0) * torch.tensor([1.02, 1, 1])):
         torch.save(weights, tmp_path / "weights.pt")
         assert run.main(words) == 0
         record = json.loads((tmp_path / "run" / "run.json").read_text())
         files = [tmp_path / "run" / "outcomes" / f"{cell['key']}.parquet" for cell in record["cells"]]
-        confidences.append([pd.read_parquet(file)["confidence"].tolist() for file in files])
-    first, again, other, slightly = confidences
+        answers.append([pd.read_parquet(file)[["predicted", "confidence"]].to_numpy().tolist() for file in files])
+    first, again, other, slightly = answers
     assert first == again
     assert len({str(values) for values in (first, other, slightly)}) == 3
