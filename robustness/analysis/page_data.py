@@ -24,7 +24,7 @@ from robustness.analysis.looks import family_look, model_looks
 from robustness.analysis.model_figures import describe_line
 from robustness.analysis.statistics import adjust_for_many
 from robustness.analysis.summary import find_main_mean, group_corruptions
-from robustness.analysis.tables import format_rank, list_missing, own_up
+from robustness.analysis.tables import describe, format_rank, list_missing, own_up
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam
 from robustness.laws import Family
@@ -301,7 +301,7 @@ def _record(run: Run) -> list[tuple[str, str]]:
         ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
         ("measured in", f"{_duration(run)} of computing, summed over the cells"),
         ("last session", f"{record['started']} to {record['written']}"),
-        ("data", f"{data['title']}, {data['split']} split, n = {data['n']}, {data['source']}"),
+        ("data", describe(run)),
         ("fingerprint", data["fingerprint"]),
         ("seed", str(record["suite"]["seed"])),
         *((m["name"], _describe_model(m)) for m in record["models"]),

@@ -73,11 +73,14 @@ function drawBudget(title, rows) {
 
 function drawAttacks() {
   const columns = [
-    { key: "model", label: "model", text: true }, { key: "perturbation", label: "attack", text: true },
-    { key: "norm", label: "norm", text: true }, { key: "eps", label: "ε", text: true },
-    { key: "threat", label: "threat", text: true }, { key: "lam", label: "λ", text: true },
+    { key: "model", label: "model", text: true }, { key: "order", display: "attack", label: "attack", text: true },
+    ...(hasLam ? [{ key: "threat", label: "threat", text: true }, { key: "lam", label: "λ", text: true }] : []),
     { key: "accuracy", label: "accuracy %", low: "low", high: "high" }, { key: "n", label: "n", digits: 0 },
     { key: "trust", label: "trust", mark: true }, { key: "trust_reason", label: "why", wrap: true },
   ];
-  drawTable($("attacks"), useful(columns, data.attacks))(data.attacks);
+  const rows = data.attacks.map((row) => {
+    const attack = `${row.perturbation} ${row.norm}`;
+    return { ...row, attack: `${attack} ${row.eps}`, order: `${attack} ${row.budget.toFixed(9).padStart(20)}` };
+  });
+  drawTable($("attacks"), useful(columns, rows))(rows);
 }
