@@ -139,13 +139,19 @@ class Shift:
     subset: ClassSubset
 
 
-def find_shifts(data_dir: str | Path, clean: str | None = None) -> dict[str, Path]:
-    """Find the shifted sets that lie in ``data_dir``, those of one clean set if it is named, and where."""
+def list_shifts(classes: tuple[str, ...]) -> list[str]:
+    """List the shifted sets that images of these classes can be compared with."""
+    clean = {imagenet_wnids(): "imagenet", CIFAR10_CLASSES: "cifar10"}.get(classes)
+    return [name for name, info in SHIFTS.items() if info.clean == clean]
+
+
+def find_shifts(data_dir: str | Path) -> dict[str, Path]:
+    """Find the shifted sets that lie in ``data_dir``, and where."""
     root = Path(data_dir)
     found = {}
     for name, info in SHIFTS.items():
         place = next((root / place for place in info.places if (root / place).exists()), None)
-        if place is not None and clean in (None, info.clean):
+        if place is not None:
             found[name] = place
     return found
 

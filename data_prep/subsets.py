@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -41,6 +42,11 @@ class ClassSubset:
         """Tell of every class whether it counts: bool (C,)."""
         return self.representative >= 0
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of ``representative``."""
+        return hashlib.sha256(np.ascontiguousarray(self.representative, dtype="<i8").data).hexdigest()
+
     @property
     def is_whole(self) -> bool:
         """Whether every class counts, for itself."""
@@ -68,11 +74,6 @@ class ClassSubset:
             rows = rows[draw_rows(len(rows), n, seed)]
         kept = images if len(rows) == len(images) else images.take(rows)
         return kept if self.is_whole else replace(kept, labels=self.representative[kept.labels])
-
-    def collapse(self, logits: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Answer from logits (N, C): the representative of the largest one that counts, int64 (N,)."""
-        largest: NDArray[np.intp] = np.where(self.mask, logits, -np.inf).argmax(axis=1)
-        return np.asarray(self.representative[largest])
 
 
 def whole_subset(count: int) -> ClassSubset:

@@ -13,7 +13,6 @@ COMMANDS = {
     "report": ("robustness.report", "rebuild the tables, figures and report of a run"),
     "compare": ("robustness.compare", "compare two runs on the same images"),
     "merge": ("robustness.merge", "join the run directories of shards"),
-    "shifts": ("robustness.shifts", "measure natural shifts beside the clean images of the same classes"),
     "fit": ("robustness.fit", "fit the residual law of an SDNet"),
     "ablate": ("robustness.ablate", "train with one thing changed at a time and measure"),
     "data": ("data_prep.__main__", "download, import, generate, list and check images"),

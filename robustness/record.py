@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.errors import InputError
 from data_prep.schema import read
+from data_prep.shifts import SHIFTS
 from robustness.attack import NORMS
 from robustness.options import read_options
 
@@ -32,6 +33,7 @@ class CellRecord(TypedDict):
     n: int
     status: str
     reason: str
+    shift: NotRequired[str]
     policy: NotRequired[str]
     norm: NotRequired[str | None]
     eps: NotRequired[float]
@@ -171,10 +173,13 @@ def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
         if change["kind"] not in ("chance", "history", "batch", "instance"):
             yield f"answers cannot change by {change['kind']!r}"
     attacked = [cell for cell in cells if cell.get("norm") is not None]
-    named = {*suite["corruptions"], *(cell["perturbation"] for cell in cells if cell.get("norm") is None)}
+    plain = [cell for cell in cells if cell.get("norm") is None and "shift" not in cell]
+    named = {*suite["corruptions"], *(cell["perturbation"] for cell in plain)}
     official = {level.rpartition(" ")[0] for level in record["data"].get("archive", {})}
-    plain = {name for name in official if _FILE_NAME.fullmatch(name)}  # an archive may have corruptions of its own
-    yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys() - plain)
+    own = {name for name in official if _FILE_NAME.fullmatch(name)}  # an archive may have corruptions of its own
+    yield from (f"there is no corruption {name!r}" for name in named - {"clean"} - CORRUPTIONS.keys() - own)
+    shifts = {cell["shift"] for cell in cells if "shift" in cell}
+    yield from (f"there is no natural shift {name!r}" for name in shifts - SHIFTS.keys())
     yield from (f"a cell has n = {cell['n']}" for cell in cells if cell["n"] < 1)
     if attacked and not (suite.get("attacks") and suite.get("threats")):
         yield "its suite lists no attacks and threats, and its cells are of some"

@@ -17,6 +17,7 @@ from data_prep.corruptions import N_SEVERITIES, corruption_names, expand_names, 
 from data_prep.errors import InputError, check_seed
 from data_prep.files import as_file_name
 from data_prep.schema import read
+from data_prep.shifts import SHIFTS
 from robustness.attack import THREATS, Attack, check_distinct, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
 
@@ -45,6 +46,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         attacks: one for each budget; empty for none.
         threats: what the attacker knows of λ: some of :data:`robustness.attack.THREATS`.
         probe_images: how many images each trust probe of an attack takes; 0 for no probes, which is marked SUSPECT.
+        shifts: natural shifts of the data set, by the names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that
+            are in the data directory.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -68,6 +71,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attacks: tuple[Attack, ...] = ()
     threats: tuple[str, ...] = THREATS
     probe_images: int = 10
+    shifts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
@@ -107,6 +111,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 f"attack {found[0]}: images that just fool one network say nothing about another λ: write "
                 'threats = ["whitebox"]'
             )
+        if unknown := set(self.shifts) - {*SHIFTS, "all"}:
+            raise InputError(f"expected natural shifts ({', '.join(SHIFTS)}, all), got {', '.join(sorted(unknown))}")
         check_distinct(self.attacks)
         if taken := {attack.label for attack in self.attacks} & {
             "clean",

@@ -10,7 +10,7 @@ import pytest
 import data_prep
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "scipy", "pyarrow", "PIL.ImageDraw")
-PARSERS = ("run", "report", "compare", "merge", "fit", "ablate", "shifts")
+PARSERS = ("run", "report", "compare", "merge", "fit", "ablate")
 
 
 def list_heavy(code: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from robustness.analysis.findings import Findings
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from robustness.analysis.findings import Findings
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import Look, model_looks
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law, has_comparison
+from robustness.analysis.shifts import list_shift_figures
 from robustness.analysis.tables import describe, own_up
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
@@ -86,6 +87,7 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
         note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
         note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
         yield Drawing(f"residual_law_{run.file_names[model]}", note, partial(draw_law, law, model))
+    yield from list_shift_figures(findings.shifts)
     samples = run.directory.read_samples()
     if samples and len(samples["lambdas"]):
         yield Drawing("dictionary", run.record["data"]["title"], partial(draw_dictionary, samples))

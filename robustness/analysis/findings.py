@@ -14,6 +14,7 @@ from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.headline import write_headline
 from robustness.analysis.leaderboard import Leaderboard, rank_models
 from robustness.analysis.scores import score
+from robustness.analysis.shifts import tabulate_shifts
 from robustness.analysis.summary import Settings, group_settings, summarise, tabulate_policies
 
 
@@ -50,6 +51,11 @@ class Findings:
         return rank_models(self.run, self.settings, self.summary, self.scores, self.attacks)
 
     @cached_property
+    def shifts(self) -> pd.DataFrame:
+        """Natural shifts: :func:`~robustness.analysis.shifts.tabulate_shifts`."""
+        return tabulate_shifts(self.run)
+
+    @cached_property
     def classes(self) -> pd.DataFrame:
         """Accuracy class by class: :func:`~robustness.analysis.classes.tabulate_classes`."""
         return tabulate_classes(self.run, self.settings, self.summary)
@@ -61,8 +67,8 @@ class Findings:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """The rows of ``cells.csv``: clean and corrupted images, then attacks under every threat model."""
-        rows = self.run.corrupted[CELL_COLUMNS]
+        """The rows of ``cells.csv``: clean and corrupted images, shifts, then attacks under every threat model."""
+        rows = pd.concat([self.run.corrupted, self.run.shifted])[CELL_COLUMNS].reset_index(drop=True)
         if self.attacks is None:
             return rows
         return pd.concat([rows.astype(object), self.attacks.rows[CELL_COLUMNS].astype(object)], ignore_index=True)

@@ -76,7 +76,7 @@ class Run:
             if room >= 0:
                 kept |= {key: (answers, row) for row, key in enumerate(batch.keys)}
         measured = pd.DataFrame(values, columns=["accuracy", "ci_low", "ci_high", "residual", "sparsity", "seconds"])
-        columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split"]
+        columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split", "shift"]
         described = pd.DataFrame(cells, columns=list(CellRecord.__annotations__))
         table = pd.concat([described, measured], axis=1).reindex(columns=columns)
         table = table.astype({"lam": float, "trained_lam": float})
@@ -173,9 +173,14 @@ class Run:
     @cached_property
     def corrupted(self) -> pd.DataFrame:
         """The rows of :attr:`cells` that are of clean and corrupted images at the λs of :attr:`grids`."""
-        rows = self.cells[self.cells["threat"].isna()]
+        rows = self.cells[self.cells["threat"].isna() & self.cells["shift"].isna()]
         asked = {(model, lam) for model, grid in self.grids.items() for lam in grid.tolist()}
         return rows.loc[[lam != lam or (model, lam) in asked for model, lam in zip(rows["model"], rows["lam"])]]
+
+    @property
+    def shifted(self) -> pd.DataFrame:
+        """The rows of :attr:`cells` that are of natural shifts, and of the clean images of the classes of some."""
+        return self.cells[self.cells["shift"].notna()]
 
     @cached_property
     def grids(self) -> dict[str, NDArray[np.float64]]:

@@ -78,6 +78,8 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
     title, names = find_main_mean(run)
     if board.measure == "mean":
         where = _under(len(names), title)
+    elif board.measure == "shifts":
+        where = "Under natural shifts"
     elif board.measure == "clean":
         where = "On clean images"
     else:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from data_prep.shifts import SHIFTS
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.statistics import accuracy_interval, adjust_for_many, paired_answers, paired_differences
@@ -21,6 +22,7 @@ from robustness.attack import NORMS, format_eps
 _LEVEL = 0.05
 _SCORES = ("mce", "relative_mce", "mce_alexnet")
 _TOP5 = ("clean_top5", "mean_top5")
+_MEANS = ("clean", "mean", "shifts", *_TOP5)
 _OF_NONE = ("none", "trained", "fixed")
 """Policies that a leaderboard may show, the first that a model has."""
 
@@ -33,9 +35,9 @@ class Leaderboard:
         table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the
             number of models that are significantly better, and the number of models less those that are significantly
             worse, NaN where nothing can be ranked; ``alike``: models that cannot be told apart from it, separated by
-            ``; ``; ``clean``, ``mean`` (over
-            the corruptions), ``clean_top5``, ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every
-            one of ``threats``, each with ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
+            ``; ``; ``clean``, ``mean`` (over the corruptions), ``shifts`` (over all shifted images), ``clean_top5``,
+            ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every one of ``threats``, each with
+            ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
         measure: the column that ranks.
         threats: norm and ε in words, by column.
     """
@@ -53,7 +55,7 @@ class Leaderboard:
 def rank_models(
     run: Run, settings: Settings, summary: pd.DataFrame, scores: pd.DataFrame, attacks: Attacks | None
 ) -> Leaderboard:
-    """Rank the models by their mean over the corruptions; without corruptions by their worst case; else clean.
+    """Rank the models by their mean over the corruptions; else by their worst case, by natural shifts, or clean.
 
     Two models are told apart where a paired test over the images does so (McNemar's for single answers, otherwise that
     of :func:`~robustness.analysis.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case
@@ -64,13 +66,18 @@ def rank_models(
     worst = None if attacks is None else attacks.worst
     budgets = [] if worst is None else list(worst[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
     threats = {name_threat(norm, eps): f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in budgets}
-    measure = "mean" if title else max_threat(budgets) or "clean"
-    rows, values = [], {}
+    measure = "mean" if title else max_threat(budgets) or ("shifts" if len(run.shifted) else "clean")
+    rows: list[dict[str, Any]] = []
+    values: dict[str, NDArray[np.float64]] = {}
     for model, (policy, lam) in find_entries(run, summary).items():
         own = summary[_is_of(summary, model, policy, lam)].set_index("perturbation")
-        row: dict[str, Any] = {"model": model, "lam": lam}
+        row = {"model": model, "lam": lam}
         row |= _take(own, "clean", "clean") | _take(own, title, "mean")
         row |= {"n": own["n"].iloc[0]} if len(own) else {}
+        shifted = find_shifted(run, model, lam)
+        if shifted is not None:
+            row |= dict(zip(("shifts", "shifts_low", "shifts_high"), accuracy_interval(shifted), strict=True))
+            values |= {model: shifted} if measure == "shifts" else {}
         row |= _count_top5(run, model, lam, planned if title else [])
         of_scores = scores[_is_of(scores, model, policy, lam)]
         for name in _SCORES if len(of_scores) else ():
@@ -85,12 +92,21 @@ def rank_models(
         if measure in ("mean", "clean") and planned and all(place in places for place in planned):
             values[model] = average(places, planned)
         rows.append(row)
-    ends = [f"{name}{end}" for name in ("clean", "mean", *_TOP5, *_SCORES, *threats) for end in ("", "_low", "_high")]
+    ends = [f"{name}{end}" for name in (*_MEANS, *_SCORES, *threats) for end in ("", "_low", "_high")]
     columns = ["model", "lam", "n", "rank_from", "rank_to", "alike", *ends, *(f"{name}_trust" for name in threats)]
     ranks = rank_values(values)
     table = pd.DataFrame([{**row, **ranks.get(row["model"], {})} for row in rows], columns=columns)
     table = table.sort_values(measure, ascending=False, kind="stable", na_position="last", ignore_index=True)
     return Leaderboard(table, measure, threats)
+
+
+def find_shifted(run: Run, model: str, lam: float) -> NDArray[np.float64] | None:
+    """(N,) right answers of a model to the images of all shifts; None where those of one are missing, or all."""
+    rows, asked = run.shifted, {cell["shift"] for cell in run.record["cells"] if "shift" in cell}
+    own = rows[rows["perturbation"].isin(SHIFTS) & (rows["model"] == model) & ((rows["lam"] == lam) | math.isnan(lam))]
+    if not asked or {*own["shift"]} != asked:
+        return None
+    return np.concatenate([run.correct([key])[0] for key in own["key"]]).astype(float)
 
 
 def name_threat(norm: str, eps: float) -> str:

@@ -22,6 +22,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look, model_looks
 from robustness.analysis.model_figures import describe_line
+from robustness.analysis.shifts import SHIFT_NOTE
 from robustness.analysis.statistics import adjust_for_many
 from robustness.analysis.summary import find_main_mean, group_corruptions
 from robustness.analysis.tables import describe, format_rank, list_missing, own_up
@@ -97,6 +98,8 @@ def collect(findings: Findings) -> dict[str, Any]:
         "refused": sorted(set(scores["refused"]) - {""}),
         "attacks": _attack_rows(findings.attacks, models),
         "worst": _worst_rows(findings.attacks, models),
+        "shifts": _shift_rows(findings.shifts, models),
+        "shift_note": SHIFT_NOTE,
         "missing": list_missing(run),
         "laws": {model: _law(run, model) for model in run.laws if model in models},
         "samples": _samples(run),
@@ -121,7 +124,7 @@ def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
     """The leaderboard: its rows in percent, and the columns of threats with their titles."""
     board = findings.board
     table = board.table[board.table["model"].isin(models)]
-    names = ["clean", "mean", "clean_top5", "mean_top5", *board.threats]
+    names = ["clean", "mean", "shifts", "clean_top5", "mean_top5", *board.threats]
     ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     table = table.assign(**{name: 100 * table[name].astype(float) for name in ends})
     ranks = [format_rank(first, last) for first, last in zip(table["rank_from"], table["rank_to"])]
@@ -151,6 +154,14 @@ def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, An
     )
     names = ["model", "lam", "title", "eps", "n", "accuracy", "low", "high", "trust", "trust_reason"]
     return [{str(key): value for key, value in row.items()} for row in rows[names].to_dict("records")]
+
+
+def _shift_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
+    """Natural shifts in percent."""
+    shares = [f"{kind}{name}" for kind in ("", "clean_") for name in ("accuracy", "ci_low", "ci_high")]
+    shares.append("effective_robustness")
+    rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _title(policy: str) -> str:

@@ -1,19 +1,54 @@
-"""Effective robustness: how much more accurate a model is under a shift than its clean accuracy lets expect."""
+"""Natural shifts: accuracy beside that on the clean images of the same classes, and effective robustness."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from data_prep.files import as_file_name, write_text
-from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, TEXT_WIDTH, figure_style, save_figure
+from data_prep.files import as_file_name
+from data_prep.shifts import SHIFTS
+from robustness.analysis.drawings import Drawing
+from robustness.analysis.frames import Run
+from robustness.grids import format_lam
+from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, TEXT_WIDTH
 
 FEWEST = 3
 """Models that a line needs: two always lie on one."""
+_VALUES = ("n", "accuracy", "ci_low", "ci_high")
+SHIFT_NOTE = (
+    "Accuracy under every shift and on the clean images of the same classes, each as its paper asks. Effective "
+    f"robustness: points above the line that the logits of the other models make, of at least {FEWEST} others."
+)
+
+
+def tabulate_shifts(run: Run) -> pd.DataFrame:
+    """Lay out accuracy under every shift beside that on the clean images of its classes.
+
+    Returns:
+        A row per shift, model and λ: ``shift`` (title), ``protocol``, ``model, lam, n, accuracy, ci_low, ci_high``, the
+        last four once more with ``clean_``, and the columns of :func:`add_effective_robustness`. Accuracies are shares
+        with Wilson's 95 % interval. A shift whose clean cell is missing is left out.
+    """
+    clean = run.corrupted[run.corrupted["perturbation"] == "clean"].assign(shift="")
+    cells = pd.concat([clean, run.shifted])
+    is_clean = cells["perturbation"] == "clean"
+    place = list(zip(cells["shift"], cells["model"], cells["lam"].fillna(-1)))
+    beside = dict(zip((key for key, keep in zip(place, is_clean) if keep), cells[is_clean][list(_VALUES)].to_numpy()))
+    rows = []
+    for (name, model, lam), (_, cell) in zip(place, cells.iterrows()):
+        found = beside.get((name, model, lam), beside.get(("", model, lam)))
+        if cell["perturbation"] in SHIFTS and found is not None:
+            row = {"shift": SHIFTS[name].title, "protocol": SHIFTS[name].protocol, "model": model, "lam": cell["lam"]}
+            row |= {value: cell[value] for value in _VALUES}
+            rows.append(row | {f"clean_{value}": number for value, number in zip(_VALUES, found)})
+    columns = ["shift", "protocol", "model", "lam", *_VALUES, *(f"clean_{value}" for value in _VALUES)]
+    table = pd.DataFrame(rows, columns=columns).astype({"n": int, "clean_n": int})
+    return add_effective_robustness(table)
 
 
 def logit(accuracy: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
@@ -40,7 +75,7 @@ def fit_line(rows: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def add_effective_robustness(table: pd.DataFrame) -> pd.DataFrame:
-    """Add ``expected`` and ``effective_robustness`` to the table of :func:`robustness.measure.shifts.measure_shifts`.
+    """Add ``expected`` and ``effective_robustness`` to a table of shifts.
 
     ``expected`` is the accuracy under shift that the line of the *other* models gives a model, so that no model draws
     the line towards itself; ``effective_robustness`` is what it has above that, in shares. NaN where the others make no
@@ -57,49 +92,39 @@ def add_effective_robustness(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw_shift(rows: pd.DataFrame) -> Figure:
     """Draw accuracy under one shift against clean accuracy on the same classes, with the line of all models."""
-    with figure_style():
-        figure = Figure(figsize=(0.6 * TEXT_WIDTH, 0.5 * TEXT_WIDTH), layout="constrained")
-        axes = figure.subplots()
-        x, y = 100 * rows["clean_accuracy"], 100 * rows["accuracy"]
-        for index, (_, row) in enumerate(rows.iterrows()):
-            low, high = 100 * (row["accuracy"] - row["ci_low"]), 100 * (row["ci_high"] - row["accuracy"])
-            left = 100 * (row["clean_accuracy"] - row["clean_ci_low"])
-            right = 100 * (row["clean_ci_high"] - row["clean_accuracy"])
-            axes.errorbar(
-                100 * row["clean_accuracy"],
-                100 * row["accuracy"],
-                xerr=[[left], [right]],
-                yerr=[[low], [high]],
-                marker=MODEL_MARKERS[index % len(MODEL_MARKERS)],
-                color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
-                label=_label(row),
-                linestyle="none",
-            )
-        ends = np.linspace(max(min(x.min(), y.min()) - 2, 0.5), min(x.max() + 2, 99.5), 50)
-        axes.plot(ends, ends, color="0.7", linestyle=":", linewidth=0.8, label="no loss")
-        if (line := fit_line(rows)) is not None:
-            share = ends / 100
-            value = line[0] * np.log(share / (1 - share)) + line[1]
-            axes.plot(
-                ends, 100 / (1 + np.exp(-value)), color="0.4", linestyle="--", linewidth=0.8, label="line (logit)"
-            )
-        axes.set(xlabel="clean accuracy on the same classes (%)", ylabel=f"{rows['shift'].iloc[0]} (%)")
-        axes.legend()
-        return figure
+    figure = Figure(figsize=(0.6 * TEXT_WIDTH, 0.5 * TEXT_WIDTH), layout="constrained")
+    axes = figure.subplots()
+    x, y = 100 * rows["clean_accuracy"], 100 * rows["accuracy"]
+    for index, (_, row) in enumerate(rows.iterrows()):
+        low, high = 100 * (row["accuracy"] - row["ci_low"]), 100 * (row["ci_high"] - row["accuracy"])
+        left = 100 * (row["clean_accuracy"] - row["clean_ci_low"])
+        right = 100 * (row["clean_ci_high"] - row["clean_accuracy"])
+        axes.errorbar(
+            100 * row["clean_accuracy"],
+            100 * row["accuracy"],
+            xerr=[[left], [right]],
+            yerr=[[low], [high]],
+            marker=MODEL_MARKERS[index % len(MODEL_MARKERS)],
+            color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
+            label=_label(row),
+            linestyle="none",
+        )
+    ends = np.linspace(max(min(x.min(), y.min()) - 2, 0.5), min(x.max() + 2, 99.5), 50)
+    axes.plot(ends, ends, color="0.7", linestyle=":", linewidth=0.8, label="no loss")
+    if (line := fit_line(rows)) is not None:
+        share = ends / 100
+        value = line[0] * np.log(share / (1 - share)) + line[1]
+        axes.plot(ends, 100 / (1 + np.exp(-value)), color="0.4", linestyle="--", linewidth=0.8, label="line (logit)")
+    axes.set(xlabel="clean accuracy on the same classes (%)", ylabel=f"{rows['shift'].iloc[0]} (%)")
+    axes.legend()
+    return figure
 
 
-def write_shifts(table: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Write ``shifts.csv``, ``shifts.md`` and a figure for every shift; return the whole table and the paths."""
-    full = add_effective_robustness(table)
-    paths = [folder / "shifts.csv", folder / "shifts.md"]
-    write_text(paths[0], full.to_csv(index=False))
-    write_text(paths[1], format_shifts(full))
+def list_shift_figures(table: pd.DataFrame) -> Iterator[Drawing]:
+    """List a figure for every shift of :func:`tabulate_shifts`."""
     for title, rows in table.groupby("shift", sort=False):
-        name = as_file_name(f"shift_{title}")
         note = f"{title}: {rows['protocol'].iloc[0]}; n = {rows['n'].iloc[0]:,}, clean {rows['clean_n'].iloc[0]:,}"
-        save_figure(draw_shift(rows), folder / "figures", name, note)
-        paths.append(folder / "figures" / f"{name}.png")
-    return full, paths
+        yield Drawing(as_file_name(f"shift_{title}"), note, partial(draw_shift, rows))
 
 
 def format_shifts(table: pd.DataFrame) -> str:
@@ -117,11 +142,8 @@ def format_shifts(table: pd.DataFrame) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     protocols = table.drop_duplicates("shift")
     lines += ["", *(f"- {row['shift']}: {row['protocol']}." for _, row in protocols.iterrows())]
-    lines.append(
-        f"- Effective robustness: points above the line that the other models' logits make (at least {FEWEST} others)."
-    )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", SHIFT_NOTE, ""])
 
 
 def _label(row: pd.Series) -> str:
-    return str(row["model"]) if pd.isna(row["lam"]) else f"{row['model']} λ={row['lam']:g}"
+    return str(row["model"]) if pd.isna(row["lam"]) else f"{row['model']} λ={format_lam(row['lam'])}"

@@ -15,6 +15,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.headline import find_learnt
 from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
+from robustness.analysis.shifts import format_shifts
 from robustness.analysis.statistics import adjust_for_many, paired_differences
 from robustness.analysis.summary import average, group_corruptions, list_planned
 from robustness.analysis.trust import INVALID, OK, SUSPECT
@@ -60,6 +61,9 @@ def write_tables(findings: Findings) -> None:
     board, caption = write_leaderboard(findings), f"{describe(run)}. {RANK_NOTE}"
     write_text(tables / "leaderboard.md", f"{to_markdown(board)}\n\n{caption}\n")
     write_text(tables / "leaderboard.tex", to_latex(board, caption, "leaderboard"))
+    if len(findings.shifts):
+        write_csv(findings.shifts, tables / "shifts.csv")
+        write_text(tables / "shifts.md", format_shifts(findings.shifts))
     for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
         write_severities(findings, model, tables)
 
@@ -187,7 +191,11 @@ def write_leaderboard(findings: Findings) -> pd.DataFrame:
     """The leaderboard as texts: a row per model, best first, with its ranks, and the intervals of every number."""
     board = findings.board
     titles = {"clean": "clean", "mean": "corrupted", "clean_top5": "clean, top 5", "mean_top5": "corrupted, top 5"}
-    titles |= {"mce": f"errors in % of {findings.run.baseline}'s", "mce_alexnet": "mCE (AlexNet)"}
+    titles |= {
+        "shifts": "under natural shifts",
+        "mce": f"errors in % of {findings.run.baseline}'s",
+        "mce_alexnet": "mCE (AlexNet)",
+    }
     titles |= {threat: f"robust {title}" for threat, title in board.threats.items()}
     rows = {}
     for row in board.table.to_dict("records"):

@@ -13,6 +13,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from data_prep import ImageSet
+from data_prep.shifts import SHIFTS
+from data_prep.subsets import ClassSubset
 from robustness.attack import Attack
 from robustness.measure import probes
 from robustness.measure.answers import Sketch, identify
@@ -83,6 +85,8 @@ class Cell:
         perturbation: what is done to the images.
         images: the clean images.
         seed: of the corruption.
+        shift: the natural shift that the images are of, or that they are compared with; empty for none.
+        subset: the classes that count; None for all.
     """
 
     subject: Subject
@@ -90,6 +94,8 @@ class Cell:
     perturbation: Perturbation | Adversary
     images: ImageSet
     seed: int
+    shift: str = ""
+    subset: ClassSubset | None = None
 
     def identity(self) -> dict[str, Any]:
         """Everything that can change the result; JSON values. Device, batch size and output path are not in it."""
@@ -101,6 +107,7 @@ class Cell:
             "data": {"fingerprint": self.images.fingerprint, "n": len(self.images)},
             "seed": self.seed,
             "precision": self.subject.precision,
+            **({"subset": self.subset.fingerprint} if self.subset else {}),
             **self._probes(),
             **self._answers(),
         }
@@ -143,6 +150,7 @@ class Cell:
             **self.lam.to_row(),
             "trained_lam": self.subject.lam,
             "n": len(self.images),
+            **({"shift": self.shift} if self.shift else {}),
             **self._threat_fields(),
         }
 
@@ -170,7 +178,9 @@ class Task:
 
     @property
     def title(self) -> str:
-        """For people: split, perturbation and severity."""
+        """For people: split, perturbation and severity, or the shifted set."""
+        if self.perturbation.name in SHIFTS:
+            return self.images.title
         return f"{self.images.split} {self.perturbation.name} {self.perturbation.severity or ''}".strip()
 
     @property

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from data_prep.subsets import ClassSubset
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.subjects import Classifier
 from robustness.measure.victims import choose_lam
@@ -61,11 +62,17 @@ class Answers:
 
 
 def answer(
-    network: Classifier, images: Tensor, labels: Tensor, choice: LamGiven, correlation: Tensor | None = None
+    network: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    choice: LamGiven,
+    correlation: Tensor | None = None,
+    subset: ClassSubset | None = None,
 ) -> Answers:
     """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes, if the model has any.
 
-    ``correlation`` is what the codes at all λs start from (:meth:`sdnet_core.Network.correlate`), if it is known.
+    ``correlation`` is what the codes at all λs start from (:meth:`sdnet_core.Network.correlate`), if it is known;
+    ``subset`` the classes that count, if not all do.
     """
     lam = choose_lam(network, images, choice)
     residual = sparsity = None
@@ -80,6 +87,8 @@ def answer(
         raise EvaluationError(
             f"logits of shape {tuple(logits.shape)} for {len(images)} images of {network.num_classes} classes"
         )
+    if subset is not None:
+        logits = pool(logits, subset)
     top5 = (logits.topk(_TOP, 1).indices == labels[:, None]).any(1) if network.num_classes > _TOP else None
     log_probabilities = functional.log_softmax(logits.float(), dim=1)
     confidence, predicted = log_probabilities.max(1)
@@ -93,6 +102,14 @@ def answer(
     )
 
 
+def pool(logits: Tensor, subset: ClassSubset) -> Tensor:
+    """Give every class the largest logit of those that it stands for, and −∞ to the others: (N, C)."""
+    counted = torch.from_numpy(np.flatnonzero(subset.mask)).to(logits.device)
+    groups = torch.from_numpy(subset.representative).to(logits.device)[counted]
+    own = logits[:, counted]
+    return torch.full_like(logits, -torch.inf).scatter_reduce(1, groups.expand_as(own), own, "amax")
+
+
 @torch.inference_mode()
 def evaluate(
     network: Classifier,
@@ -102,6 +119,7 @@ def evaluate(
     *,
     device: torch.device,
     batch_size: int,
+    subset: ClassSubset | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[pd.DataFrame]:
     """Outcomes per image, one frame for each of ``lambdas``.
@@ -117,6 +135,7 @@ def evaluate(
         lambdas: λs of the calls, or policies that choose it for each image; (None,) for a model without λ.
         device: where the network is.
         batch_size: images per forward pass; results do not depend on it beyond rounding.
+        subset: the classes that count; None for all.
         progress: called with the number of answers since the last call.
 
     Returns:
@@ -137,7 +156,7 @@ def evaluate(
         x = to_images(pixels)
         shared = network.correlate(x) if isinstance(network, Network) and len(lambdas) > 1 else None
         for index, lam in enumerate(lambdas):
-            answers.write(index, batch, answer(network, x, labels, lam, shared))
+            answers.write(index, batch, answer(network, x, labels, lam, shared, subset))
             progress(len(labels))
     return [_to_frame(answers, index, images.labels, indices, lam) for index, lam in enumerate(lambdas)]
 

@@ -79,7 +79,7 @@ class Result:
 
 def plan_jobs(tasks: Sequence[Task], attacks: Sequence[AttackTask]) -> list[Job]:
     """The jobs of a plan, in its order."""
-    shared = groupby(tasks, key=lambda task: (task.perturbation, task.images.split))
+    shared = groupby(tasks, key=lambda task: (task.perturbation, id(task.images)))
     return [Job(tuple(group)) for _, group in shared] + [Job((attack,)) for attack in attacks]
 
 

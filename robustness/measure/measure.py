@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from robustness.measure.attacker import Attacker
 from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
 from robustness.measure.executors import Executor, LocalExecutor, Workplace
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
-from robustness.measure.plan import plan_attacks, plan_tasks
+from robustness.measure.plan import ShiftBeside, plan_attacks, plan_tasks
 from robustness.measure.samples import collect_samples
 from robustness.measure.soundness import examine
 from robustness.measure.subjects import Subject
@@ -56,6 +56,7 @@ class Measurement:
         device: where to compute.
         batch_size: images per forward pass.
         training_images: those that the policy ``validated`` chooses λ on; None for no such choice.
+        shifts: the natural shifts, each with the clean images that it is compared with.
         shard: the part of the grid that is measured; None for all of it.
         executor: where its jobs are measured.
         timeout: seconds after which a task is given up and its cells have failed; None for no limit.
@@ -71,6 +72,7 @@ class Measurement:
     device: torch.device
     batch_size: int
     training_images: ImageSet | None = None
+    shifts: Sequence[ShiftBeside] = ()
     shard: Shard | None = None
     executor: Executor = field(default_factory=LocalExecutor)
     timeout: float | None = None
@@ -94,6 +96,7 @@ class Measurement:
             self.images,
             archive=self.archive,
             training_images=self.training_images,
+            shifts=self.shifts,
         )
         self.attacks = plan_attacks(self.suite, self.subjects, self.images)
         self._show_probes()

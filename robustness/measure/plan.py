@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from data_prep import ImageSet
 from data_prep.archives_c import ArchiveC
+from data_prep.shifts import Shift
 from robustness.measure.cells import Adversary, AttackTask, Cell, Task
 from robustness.measure.perturbations import Perturbation
 from robustness.measure.subjects import Subject
 from robustness.suite import Suite
 from robustness.which_lam import WhichLam
+
+ShiftBeside = tuple[Shift, ImageSet]
+"""A natural shift, and the clean images of its classes."""
 
 
 def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: ArchiveC | None) -> list[Perturbation]:
@@ -37,6 +43,7 @@ def plan_tasks(
     *,
     archive: ArchiveC | None,
     training_images: ImageSet | None = None,
+    shifts: Sequence[ShiftBeside] = (),
 ) -> list[Task]:
     """The whole grid, grouped: perturbations outermost, so that images are perturbed once for all models and λs.
 
@@ -47,12 +54,14 @@ def plan_tasks(
         archive: the official -C archive of their corruptions, or None to generate them.
         training_images: those that ``validated`` chooses λ on, for the models that have λs to choose from; None for
             no such choice. Their corruptions are always generated.
+        shifts: the natural shifts, each with the clean images that it is compared with.
     """
     tasks = [
         _plan_task(suite, subject, perturbation, images)
         for perturbation in list_perturbations(suite, suite.corruptions, archive=archive)
         for subject in subjects
     ]
+    tasks += _plan_shifts(suite, subjects, shifts, source=tasks[0].perturbation.source)
     if training_images is not None:
         tasks += [
             _plan_task(suite, subject, perturbation, training_images)
@@ -67,6 +76,24 @@ def _plan_task(suite: Suite, subject: Subject, perturbation: Perturbation, image
     choices = _choices(suite, subject, perturbation) if images.split == suite.split else _grid(suite, subject)
     cells = tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
     return Task(subject, perturbation, images, cells)
+
+
+def _plan_shifts(
+    suite: Suite, subjects: list[Subject], shifts: Sequence[ShiftBeside], *, source: str
+) -> Iterator[Task]:
+    """Ask for the classes that a shifted set has; of clean images anew only where these are not all."""
+    for shift, beside in shifts:
+        subset = None if shift.subset.is_whole else shift.subset
+        shifted = Perturbation(name=shift.name, severity=0, source="official")
+        clean = Perturbation(name="clean", severity=0, source=source)
+        asked = [(shifted, shift.images), *([] if subset is None else [(clean, beside)])]
+        for perturbation, images in asked:
+            for subject in subjects:
+                cells = [
+                    Cell(subject, lam, perturbation, images, suite.seed, shift.name, subset)
+                    for lam in _grid(suite, subject)
+                ]
+                yield Task(subject, perturbation, images, tuple(cells))
 
 
 def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> list[AttackTask]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from data_prep import ImageSet, load_images
 from data_prep.archives_c import ArchiveC, names_of_archive
 from data_prep.errors import InputError, PrerequisiteError, UsageError
 from data_prep.files import as_file_name
+from data_prep.shifts import find_shifts, geometry_beside, list_shifts, read_shift
 from data_prep.sources import split_sizes
 from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure.attacker import check_attacks
@@ -22,6 +24,7 @@ from robustness.measure.given import Model, widen_classes
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import check_generated, find_official
+from robustness.measure.plan import ShiftBeside
 from robustness.measure.subjects import load_subjects
 from robustness.mirror import local_folder
 from robustness.options import RunOptions
@@ -129,14 +132,21 @@ def plan_run(
             resize=options.resize,
             crop=options.crop,
             classes=options.classes if classes is None else classes,
-            n=None if isinstance(source, ImageSet) else options.n,
+            n=None if isinstance(source, ImageSet) or _is_compared(options, suite) else options.n,
             seed=options.seed or 0,
             progress=progress,
         )
         if data is not None and classes is None:
             images = widen_classes(images, models or {})
     wanted = make_suite(options, images, suite, options.attacks if attacks is None else attacks)
-    return prepare(wanted, options, images=images, models=models)
+    return prepare(wanted, options, images=images, models=models, progress=progress)
+
+
+def _is_compared(options: RunOptions, suite: Suite | None) -> bool:
+    """Whether the suite has natural shifts, which are compared with clean images of their own classes."""
+    if suite is not None:
+        return bool(suite.shifts)
+    return options.suite is not None and bool(read_suite_file(options.suite).get("shifts"))
 
 
 def make_suite(
@@ -192,6 +202,7 @@ def prepare(
     *,
     images: ImageSet | None = None,
     models: Mapping[str, Model] | None = None,
+    progress: bool = False,
 ) -> Measurement:
     """Load what a suite needs and plan its grid.
 
@@ -200,6 +211,7 @@ def prepare(
         options: how.
         images: the whole split of the suite's images, where it is at hand.
         models: those of the suite, where they are at hand.
+        progress: show a bar while pictures are read.
 
     Raises:
         PrerequisiteError: data, a model or a GPU is missing.
@@ -211,7 +223,8 @@ def prepare(
     executor = make_executor(options)
     device = select_device("cpu" if options.executor == "ray" else options.device)
     data_dir = Path(options.data_dir)
-    drawn, archive = find_images(suite, data_dir, images)
+    whole = load_clean(suite, data_dir) if images is None else images
+    drawn, archive = find_images(suite, data_dir, whole)
     large = max(drawn.pixels.shape[1:3]) > LARGE_SIDE
     subjects = load_subjects(
         suite.models if models is None else models,
@@ -236,6 +249,7 @@ def prepare(
         device=device,
         batch_size=options.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
         training_images=load_selection(suite, data_dir, drawn),
+        shifts=read_shifts(suite, whole, data_dir, progress=progress),
         shard=shard,
         executor=executor,
         timeout=options.timeout,
@@ -273,11 +287,7 @@ def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) ->
         InputError: fewer images than asked for, or a damaged archive.
     """
     if images is None:
-        try:
-            images = load_images(suite.data, split=suite.split, data_dir=data_dir)
-        except PrerequisiteError as error:
-            hint = "or try what needs no data: python -m robustness.run --suite demo"
-            raise PrerequisiteError(f"{error}\n{hint}") from error
+        images = load_clean(suite, data_dir)
     if suite.n is not None and suite.n > len(images):
         raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
     if suite.n is not None:
@@ -285,6 +295,45 @@ def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) ->
     archive = find_official(suite, images, data_dir.resolve())
     check_generated(suite, images, {*suite.selection_corruptions, *(() if archive else suite.corruptions)})
     return images, archive
+
+
+def load_clean(suite: Suite, data_dir: Path) -> ImageSet:
+    """The whole split of the images of a suite; raises PrerequisiteError if it is missing."""
+    try:
+        return load_images(suite.data, split=suite.split, data_dir=data_dir)
+    except PrerequisiteError as error:
+        hint = "or try what needs no data: python -m robustness.run --suite demo"
+        raise PrerequisiteError(f"{error}\n{hint}") from error
+
+
+def read_shifts(suite: Suite, clean: ImageSet, data_dir: Path, *, progress: bool = False) -> list[ShiftBeside]:
+    """The natural shifts of a suite, prepared as the ``clean`` images were, each beside those of its classes.
+
+    Raises:
+        PrerequisiteError: one of them, or all, are missing.
+        InputError: one is of other classes, or damaged.
+    """
+    if not suite.shifts:
+        return []
+    known = list_shifts(clean.classes)
+    named = ", ".join(known) or "there are none for its classes"
+    if others := [name for name in suite.shifts if name not in (*known, "all")]:
+        raise InputError(f"expected natural shifts of {clean.title} ({named}), got {others[0]}; choose among them")
+    there = [name for name in find_shifts(data_dir) if name in known]
+    names = there if "all" in suite.shifts else suite.shifts
+    if not names:
+        raise PrerequisiteError(
+            f"expected natural shifts of {clean.title} ({named}) in {data_dir}, got none; python -m data_prep list "
+            "says how to get them"
+        )
+    geometry = geometry_beside(clean, data_dir)
+    draw: dict[str, Any] = {"n": suite.n, "seed": suite.seed}
+    shifts = []
+    for name in names:
+        shift = read_shift(name, data_dir, geometry=geometry, progress=progress, **draw)
+        shift = replace(shift, images=replace(shift.images, split=clean.split))
+        shifts.append((shift, shift.subset.restrict(clean, **draw)))
+    return shifts
 
 
 def make_executor(options: RunOptions) -> Executor:

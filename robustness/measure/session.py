@@ -38,7 +38,8 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
     cells, done = len(measurement.cells), len(measurement.done)
     yield f"suite {suite.name}: {images.title}, {images.split}, n = {len(images)}, on {measurement.device}"
     yield f"  {len(images.classes)} classes in this order: {_abridge(images.classes)}"
-    yield from (f"  {note}" for note in images.notes)
+    for given in (images, *(shift.images for shift, _ in measurement.shifts)):
+        yield from (f"  {note}" for note in given.notes)
     for subject in measurement.subjects:
         lambdas = subject.lambdas(suite.lambdas)
         grid = ", ".join(format_lam(lam) for lam in lambdas if lam is not None)
@@ -49,6 +50,7 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
         source = measurement.tasks[0].perturbation.source
         kinds = len(suite.corruptions)
         parts.append(f"{kinds} {source} corruption{'s' * (kinds != 1)} at {levels} level{'s' * (levels != 1)}")
+    parts += [shift.info.title for shift, _ in measurement.shifts]
     parts += [attack.title for attack in suite.attacks]
     yield f"  {', '.join(parts)}: {cells} cells, {done} of them done"
     for task in measurement.attacks:
@@ -96,8 +98,10 @@ def estimate_work(measurement: Measurement) -> Estimate:
 
 def _count_passes(task: Task | AttackTask, measurement: Measurement) -> dict[str, int]:
     if isinstance(task, Task):
-        is_test = task.images is measurement.images
-        return {"clean and corrupted images" if is_test else "choice of λ on training images": task.size}
+        if task.cells[0].shift:
+            return {"natural shifts": task.size}
+        is_selection = task.images is measurement.training_images
+        return {"choice of λ on training images" if is_selection else "clean and corrupted images": task.size}
     probes = {"trust probes": task.size // 3} if task.adversary.probe_images else {}
     return {"attacks": task.size, **probes}
 

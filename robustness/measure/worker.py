@@ -107,6 +107,7 @@ class Worker:
                     [cell.lam for cell in task.cells],
                     device=self.device,
                     batch_size=batch_size,
+                    subset=task.cells[0].subset,
                     progress=lambda n: bar.update(n),
                 )
         except Exception as error:

@@ -13,7 +13,7 @@ from data_prep import ImageSet
 from data_prep.decode import Geometry
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.imagenet import imagenet_wnids
-from data_prep.shifts import CIFAR10_CLASSES, SHIFTS, find_shifts, read_shift
+from data_prep.shifts import CIFAR10_CLASSES, SHIFTS, find_shifts, list_shifts, read_shift
 from data_prep.subsets import ClassSubset, group_subset, imagenet_subset, objectnet_groups, read_wnids, whole_subset
 
 SMALL = Geometry(resize=8, crop=8)
@@ -106,11 +106,9 @@ def test_sketches_have_all_classes(tmp_path: Path) -> None:
     assert shift.images.labels.tolist() == shown(shift.images)
 
 
-def test_an_answer_is_the_largest_logit_that_counts() -> None:
+def test_a_class_counts_under_its_representative() -> None:
     subset = group_subset({"clock": ("b", "d"), "cat": ("c",)}, "abcd")
     assert subset.representative.tolist() == [-1, 1, 2, 1]
-    logits = np.array([[9.0, 1, 2, 3], [9, 1, 2, 0], [9, 5, 2, 3]])
-    assert subset.collapse(logits).tolist() == [1, 2, 1]
     clean = ImageSet("x", "x", "val", np.zeros((4, 1, 1, 3), np.uint8), np.arange(4), tuple("abcd"), np.arange(4))
     kept = subset.restrict(clean)
     assert (kept.labels.tolist(), kept.indices.tolist()) == ([1, 2, 1], [1, 2, 3])
@@ -140,8 +138,9 @@ def test_the_new_test_sets_of_cifar_are_read(tmp_path: Path, name: str) -> None:
     assert np.array_equal(shift.images.pixels, pixels)
     assert shift.images.labels.tolist() == labels.tolist()
     assert shift.images.classes == CIFAR10_CLASSES
-    assert set(find_shifts(tmp_path, "cifar10")) == {"cifar10.1", "cifar10.2"}
-    assert find_shifts(tmp_path, "imagenet") == {}
+    assert set(find_shifts(tmp_path)) == {"cifar10.1", "cifar10.2"} == set(list_shifts(CIFAR10_CLASSES))
+    assert "imagenetr" in list_shifts(imagenet_wnids())
+    assert list_shifts(("cat", "dog")) == []
     assert len(read_shift(name, tmp_path, n=5).images) == 5
 
 

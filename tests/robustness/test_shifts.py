@@ -11,21 +11,20 @@ import torch
 from PIL import Image
 from torch import nn
 
+import robustness
 from data_prep import ImageSet
 from data_prep.decode import Geometry
 from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError
 from data_prep.imagenet import imagenet_wnids
 from data_prep.importing import import_tree
-from data_prep.shifts import geometry_beside, read_shift
-from data_prep.subsets import imagenet_subset, objectnet_groups, read_wnids
-from robustness import shifts as command
+from data_prep.shifts import CIFAR10_CLASSES, geometry_beside
+from data_prep.subsets import group_subset, imagenet_subset, objectnet_groups, read_wnids
+from robustness import run as command
 from robustness.analysis.shifts import add_effective_robustness, fit_line, format_shifts, logit
-from robustness.measure.shifts import measure_shifts
-from robustness.measure.subjects import load_subject
+from robustness.measure.evaluate import pool
 
 SIDE = 8
 WNIDS = imagenet_wnids()
-CPU = torch.device("cpu")
 
 
 class ByColour(nn.Module):
@@ -49,20 +48,31 @@ def clean_set(indices: list[int]) -> ImageSet:
     return ImageSet("imagenet", "imagenet", "val", pixels, labels, WNIDS, np.arange(len(indices)))
 
 
+def evaluate_on(tmp_path: Path, indices: list[int]) -> robustness.Run:
+    """The suite of all shifts in ``tmp_path``, beside clean images of the classes ``indices``."""
+    options = {"suite": "shifts", "data_dir": tmp_path, "out": tmp_path / "run", "device": "cpu", "progress": False}
+    return robustness.evaluate({"mine": ByColour()}, clean_set(indices), **options)
+
+
 def test_models_are_asked_among_the_classes_of_a_set_only(tmp_path: Path) -> None:
     """Class 0 has the largest logit and is not in ImageNet-R."""
     for position, wnid in enumerate(read_wnids("imagenet_r")):
         path = tmp_path / "imagenet-r" / wnid / "1.png"
         path.parent.mkdir(parents=True)
         picture(WNIDS.index(wnid) if position % 4 != 1 else 3).save(path)  # a quarter shows another class
-    shift = read_shift("imagenetr", tmp_path, geometry=Geometry(resize=SIDE, crop=SIDE))
     assert not imagenet_subset("imagenet_r").mask[[0, 3]].any()
-    subject = load_subject(ByColour(), num_classes=1000, device=CPU, name="mine")
-    clean = clean_set([0, 1, 2, 3, 4])  # two of which do not count
-    (row,) = measure_shifts([subject], clean, [shift], device=CPU, batch_size=64).to_dict("records")
-    assert (row["n"], row["accuracy"], row["classes"]) == (200, 0.75, 200)
+    run = evaluate_on(tmp_path, [0, 1, 2, 3, 4])  # two of which do not count
+    (row,) = run.findings.shifts.to_dict("records")
+    assert (row["shift"], row["n"], row["accuracy"]) == ("ImageNet-R", 200, 0.75)
     assert (row["clean_n"], row["clean_accuracy"]) == (3, 1)
     assert row["ci_low"] < 0.75 < row["ci_high"]
+    (clean,) = run.findings.run.corrupted.to_dict("records")
+    assert (clean["n"], clean["accuracy"]) == (5, 0.2), "of all classes, 0 is the answer to everything"
+    assert (run.findings.board.measure, run.findings.board.table["shifts"].item()) == ("shifts", 0.75)
+    assert "Under natural shifts mine keeps 75.0" in run.headline
+    assert {"shift_ImageNet-R"} <= set(run.figures)
+    assert (run.path / "figures" / "shift_ImageNet-R.pdf").is_file()
+    assert "| ImageNet-R | mine | 75.0" in (run.path / "tables" / "shifts.md").read_text(encoding="utf-8")
 
 
 def test_any_class_of_an_object_is_right_and_none_besides(tmp_path: Path) -> None:
@@ -73,11 +83,16 @@ def test_any_class_of_an_object_is_right_and_none_besides(tmp_path: Path) -> Non
         framed = Image.new("RGB", (SIDE + 4, SIDE + 4), (255, 0, 0))
         framed.paste(picture(WNIDS.index(wnids[-1])), (2, 2))
         framed.save(path)
-    shift = read_shift("objectnet", tmp_path, geometry=Geometry(resize=SIDE, crop=SIDE))
-    subject = load_subject(ByColour(), num_classes=1000, device=CPU, name="mine")
     clocks = [WNIDS.index("n02708093"), WNIDS.index("n03196217")]
-    (row,) = measure_shifts([subject], clean_set(clocks), [shift], device=CPU, batch_size=64).to_dict("records")
+    (row,) = evaluate_on(tmp_path, clocks).findings.shifts.to_dict("records")
     assert (row["n"], row["accuracy"], row["clean_n"], row["clean_accuracy"]) == (113, 1, 2, 1)
+
+
+def test_logits_of_a_group_are_its_largest() -> None:
+    subset = group_subset({"a": ("q", "s"), "b": ("r",)}, ("p", "q", "r", "s"))
+    logits = torch.tensor([[9.0, 1, 2, 3], [9, 4, 2, 3], [9, -1, -2, -3]])
+    inf = torch.inf
+    assert pool(logits, subset).tolist() == [[-inf, 3, 2, -inf], [-inf, 4, 2, -inf], [-inf, -1, -2, -inf]]
 
 
 def table_of(shifted: list[float], clean: list[float], n: int = 1000) -> pd.DataFrame:
@@ -114,28 +129,30 @@ def test_effective_robustness_is_what_lies_above_the_line_of_the_others() -> Non
     assert "- X: all classes count." in text
 
 
-def test_the_command_measures_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_suite_measures_what_is_there_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20)
-    for index, (image, label) in enumerate(zip(pixels, range(10), strict=False)):
-        name = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"][label]
+    for index, (image, name) in enumerate(zip(pixels, CIFAR10_CLASSES, strict=False)):
         (tmp_path / "tree" / "test" / name).mkdir(parents=True)
         Image.fromarray(image).save(tmp_path / "tree" / "test" / name / f"{index}.png")
     import_tree(tmp_path / "tree", name="cifar10", data_dir=tmp_path / "data")
-    words = ["--data", "cifar10", "--models", "resnet18-cifar10", "--data-dir", str(tmp_path / "data")]
-    words += ["--out", str(tmp_path / "out")]
-    with pytest.raises(PrerequisiteError, match=r"expected shifted sets of cifar10 \(cifar10\.1, cifar10\.2\) in .*"):
+    words = ["--suite", "shifts", "--models", "resnet18-cifar10", "--data-dir", str(tmp_path / "data")]
+    words += ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    with pytest.raises(PrerequisiteError, match=r"expected natural shifts of cifar10 \(cifar10\.1, cifar10\.2\) in .*"):
         command.main(words)
     np.savez(tmp_path / "data" / "cifar102_test.npz", images=pixels, labels=labels)
-    with pytest.raises(InputError, match=r"expected shifted sets of cifar10 .*, got 'imagenetr'"):
-        command.main([*words, "--shifts", "imagenetr"])
+    own = tmp_path / "own.toml"
+    own.write_text('data = "cifar10"\ncorruptions = []\nshifts = ["imagenetr"]\nmodels = ["resnet18-cifar10"]\n')
+    with pytest.raises(InputError, match=r"expected natural shifts of cifar10 .*, got imagenetr"):
+        command.main([*words, "--suite", str(own)])
     assert command.main(words) == EXIT_DONE
     out = capsys.readouterr()
-    assert "| CIFAR-10.2 | resnet18-cifar10 |" in out.out
-    assert "CIFAR-10.2 has 2,000 images, and 20 are here" in out.err
-    table = pd.read_csv(tmp_path / "out" / "shifts.csv")
+    assert "CIFAR-10.2 has 2,000 images, and 20 are here" in out.out
+    table = pd.read_csv(tmp_path / "out" / "tables" / "shifts.csv")
     assert table[["n", "clean_n"]].to_numpy().tolist() == [[20, 10]]
-    assert (tmp_path / "out" / "figures" / "shift_CIFAR-10.2.pdf").is_file()
+    assert len(list((tmp_path / "out" / "outcomes").iterdir())) == 2, "the clean images are asked once"
+    assert command.main(words) == EXIT_DONE
+    assert "2 cells, 2 of them done" in capsys.readouterr().out
 
 
 def test_shifted_photographs_are_prepared_as_the_clean_ones(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ function drawAllBudgets() {
 function drawBoard() {
   const { rows, measure, threats } = data.board;
   $("board-section").hidden = rows.length < 2;
-  const told = { mean: data.mean, clean: "accuracy on clean images" }[measure] ?? `the worst case within ${Object.fromEntries(threats)[measure]}`;
+  const told = { mean: data.mean, shifts: "accuracy on the images of all natural shifts", clean: "accuracy on clean images" }[measure] ?? `the worst case within ${Object.fromEntries(threats)[measure]}`;
   $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the λ of training" : "with 95\u00a0% intervals"}. A rank is the `
     + "range of places that a model may have: one counts as better than another only where the difference, paired over the images, "
     + "has p\u00a0<\u00a00.05 after Holm's adjustment for all pairs. Bold: may be the first.";
@@ -135,13 +135,27 @@ function drawBoard() {
     { key: "model", label: "model", text: true }, { key: "rank_from", label: "rank", display: "rank" }, { key: "lam", label: "λ", digits: 2 }, { key: "n", label: "n", digits: 0 },
     ...ranked([
       { key: "clean", label: "clean %" }, { key: "mean", label: "corrupted %" },
-      { key: "clean_top5", label: "clean, top 5 %" }, { key: "mean_top5", label: "corrupted, top 5 %" },
+      { key: "shifts", label: "natural shifts %" }, { key: "clean_top5", label: "clean, top 5 %" }, { key: "mean_top5", label: "corrupted, top 5 %" },
       ...threats.map(([key, title]) => ({ key, label: `robust ${title} %`, trust: `${key}_trust` })),
       ...Object.keys(scores).map((key) => ({ key, label: scores[key] })),
     ]),
     { key: "alike", label: "not told apart from", wrap: true },
   ];
   drawTable($("board"), useful(columns, short))(short);
+}
+
+function drawShifts() {
+  $("shifts-section").hidden = !data.shifts.length;
+  const protocols = new Map(data.shifts.map((row) => [row.shift, row.protocol]));
+  $("shifts-note").textContent = `${[...protocols].map(([title, how]) => `${title}: ${how}`).join(". ")}. ${data.shift_note}`;
+  const columns = [
+    { key: "shift", label: "set", display: "shift", text: true }, { key: "model", label: "model", text: true },
+    { key: "lam", label: "λ", digits: 2 }, { key: "n", label: "n", digits: 0 },
+    { key: "accuracy", label: "under shift %", low: "ci_low", high: "ci_high" }, { key: "clean_n", label: "n clean", digits: 0 },
+    { key: "clean_accuracy", label: "clean, same classes %", low: "clean_ci_low", high: "clean_ci_high" },
+    { key: "effective_robustness", label: "effective robustness", signed: true },
+  ];
+  drawTable($("shifts"), useful(columns, data.shifts))(data.shifts);
 }
 
 function drawClasses() {

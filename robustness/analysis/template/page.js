@@ -117,6 +117,7 @@ function start() {
   });
   setModel(subjects[0].name);
   drawBoard();
+  drawShifts();
   drawClasses();
   drawPolicies();
   drawCells();
