@@ -6,6 +6,7 @@ else is imported before one of them is used: torch and pandas take seconds.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sdnet_core.shadows import check_neighbours
@@ -13,9 +14,10 @@ from sdnet_core.shadows import check_neighbours
 check_neighbours("data_prep", "sdnet_core")
 
 if TYPE_CHECKING:
-    from robustness.api import Run, evaluate, open_run
+    from robustness.api import evaluate
+    from robustness.runs import Run, Runs, open_run
 
-__all__ = ["Run", "evaluate", "open_run"]
+__all__ = ["Run", "Runs", "evaluate", "open_run"]
 
 _OF_THE_OTHER = (
     *("attack_steps", "attacker", "cifar_models", "data_augmentation", "datasets", "defaults", "helpers"),
@@ -26,9 +28,7 @@ _OF_THE_OTHER = (
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from robustness import api
-
-        return getattr(api, name)
+        return getattr(import_module("robustness.api" if name == "evaluate" else "robustness.runs"), name)
     hint = ""
     if name in _OF_THE_OTHER:
         hint = (

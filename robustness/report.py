@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections import Counter
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
 from data_prep.parser import CommandParser
@@ -15,6 +16,7 @@ from data_prep.version import add_version
 
 if TYPE_CHECKING:
     from robustness.analysis.findings import Findings
+    from robustness.analysis.overview import Overview
 
 STRICT_HELP = "exit with 1 if any number carries a trust mark other than OK"
 _MOST_LAMBDAS = 6
@@ -56,22 +58,35 @@ def print_summary(findings: Findings) -> None:
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 
 
-def to_json(findings: Findings) -> str:
-    """The run as one JSON object: headline, status, and the rows of ``summary.csv`` and ``attacks.csv``."""
-    import json
+def print_overview(overview: Overview) -> None:
+    """The leaderboard of several suites on the terminal, and where it is."""
+    from robustness.analysis.overview import ORDER_NOTE
+    from robustness.analysis.tables import RANK_NOTE, to_terminal
 
-    run, attacks = findings.run, findings.attacks
+    width = shutil.get_terminal_size((110, 40)).columns
+    print(f"\n{to_terminal(overview.lay_out(), width)}\n\n{fill(f'{RANK_NOTE} {ORDER_NOTE}', width)}")
+    print(f"\nwritten: {overview.path}/ (report.html, leaderboard.csv, and a run directory for each suite)")
+
+
+def to_json(findings: Findings) -> dict[str, Any]:
+    """The run as JSON values: headline, status, and the rows of ``summary.csv`` and what else the run has."""
+    run, attacks, shifts = findings.run, findings.attacks, findings.shifts
     frames = {"summary": findings.summary, **({} if attacks is None else {"attacks": attacks.rows})}
-    return json.dumps(
-        {
-            "headline": findings.headline if len(run.cells) else "",
-            "run": str(run.directory.path),
-            "status": run.record["status"],
-            "missing": run.missing,
-            **{name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()},
-        },
-        ensure_ascii=False,
-    )
+    frames |= {"shifts": shifts} if len(shifts) else {}
+    return {
+        "headline": findings.headline if len(run.cells) else "",
+        "run": str(run.directory.path),
+        "status": run.record["status"],
+        "missing": run.missing,
+        **{name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()},
+    }
+
+
+def overview_to_json(overview: Overview) -> dict[str, Any]:
+    """Several suites as JSON values: the leaderboard, and every run as :func:`to_json` has it."""
+    board = json.loads(overview.board.to_json(orient="records"))
+    runs = {name: to_json(findings) for name, findings in overview.findings.items()}
+    return {"run": str(overview.path), "leaderboard": board, "suites": runs}
 
 
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
@@ -89,18 +104,31 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example:\n  python -m robustness.report results/runs/demo",
     )
     add_version(parser)
-    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="the --out of a robustness.run")
+    parser.add_argument(
+        "run_dirs",
+        nargs="+",
+        type=Path,
+        metavar="RUN_DIR",
+        help="the --out of a robustness.run, of one suite or several",
+    )
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     arguments = parser.parse_args(argv)
+    from robustness.analysis.overview import Overview, is_parent, list_begun
     from robustness.analysis.write import write_analysis
     from robustness.run_directory import RunDirectory
 
     codes = []
     for path in arguments.run_dirs:
-        findings = write_analysis(RunDirectory(path))
-        print_summary(findings)
-        codes.append(exit_code(findings, strict=arguments.strict))
-    return max(codes)
+        runs = list_begun(path) if is_parent(path) else {"": RunDirectory(path)}
+        written = {name: write_analysis(directory) for name, directory in runs.items()}
+        for findings in written.values():
+            print_summary(findings)
+            codes.append(exit_code(findings, strict=arguments.strict))
+        if is_parent(path):
+            overview = Overview(path, written)
+            overview.write()
+            print_overview(overview)
+    return max(codes, default=EXIT_DONE)
 
 
 if __name__ == "__main__":

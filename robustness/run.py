@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,11 +16,12 @@ from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 from robustness.options import EXECUTORS, SELECTIONS, RunOptions
-from robustness.report import STRICT_HELP, exit_code, print_summary, to_json
+from robustness.report import STRICT_HELP, exit_code, overview_to_json, print_overview, print_summary, to_json
 from robustness.suite import read_suite_file, shipped_suites
 from sdnet_core.catalogue import SPEEDS, shipped_models
 
 if TYPE_CHECKING:
+    from robustness.analysis.findings import Findings
     from robustness.measure.measure import Measurement
 
 _OPTIONS = RunOptions.__struct_fields__
@@ -47,7 +49,8 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--suite",
         metavar="NAME|FILE.toml",
-        help="a suite of the list below or a file (default demo; with --data the standard corruptions)",
+        help="a suite of the list below or a file (default demo; with --data the standard corruptions); several, as in "
+        "cifar10c,shifts, share images and models and get one leaderboard",
     )
     add(
         "--data",
@@ -89,7 +92,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images at most: a nested random subset (default: the suite's, or all)")
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
-    add("--out", metavar="DIR|URL", help="run directory (default results/runs/<suite>); a URL such as s3://bucket/run")
+    add(
+        "--out",
+        metavar="DIR|URL",
+        help="run directory (default results/runs/<suite>), of several suites the folder of theirs; a URL such as "
+        "s3://bucket/run",
+    )
     add("--device", metavar="cpu|cuda", help="default: cuda where it works")
     sizes = "default 250; 50 for images of more than 64 pixels a side"
     add("--batch-size", type=int, metavar="N", help=f"per forward pass ({sizes})")
@@ -154,31 +162,49 @@ def main(argv: list[str] | None = None) -> int:
     check_words(words)
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
-    from robustness.measure.prepare import plan_run
+    from robustness.analysis.overview import Overview, write_list
     from robustness.measure.session import describe_estimate, describe_plan, estimate_work, measure, plan_to_json
+    from robustness.measure.several import find_parent, plan_runs
 
     quiet = arguments.quiet
     say = _say_nothing if quiet or arguments.json else print
-    measurement = plan_run(options, progress=not quiet)
-    measurement.quiet = quiet
+    suites = (None,) if options.suite is None else parse_names(options.suite, shipped_suites())
+    runs = plan_runs(options, suites, progress=not quiet)
     if arguments.dry_run:
-        if not options.fresh:
-            measurement.find_done()
-        estimate = estimate_work(measurement)
-        for line in (*describe_plan(measurement), *describe_estimate(measurement, estimate)):
-            say(line)
+        plans = {}
+        for measurement, own in runs:
+            if not own.fresh:
+                measurement.find_done()
+            estimate = estimate_work(measurement)
+            for line in (*describe_plan(measurement), *describe_estimate(measurement, estimate)):
+                say(line)
+            plans[measurement.suite.name] = plan_to_json(measurement, estimate)
         if arguments.json:
-            print(plan_to_json(measurement, estimate))
+            values = {"suites": plans} if len(plans) > 1 else next(iter(plans.values()))
+            print(json.dumps(values, ensure_ascii=False))
         return EXIT_DONE
     warn = _say_nothing if quiet else partial(print, file=sys.stderr)
-    findings = measure(measurement, options, say=say, warn=warn)
-    if findings is None:
-        return _show_shard(measurement, say)
+    parent = find_parent(options, suites)
+    if parent is not None:
+        write_list(parent, [measurement.suite.name for measurement, _ in runs])
+    measured: dict[str, Findings] = {}
+    for measurement, own in runs:
+        measurement.quiet = quiet
+        findings = measure(measurement, own, say=say, warn=warn)
+        if findings is None:
+            return _show_shard(measurement, say)
+        if not quiet and not arguments.json:
+            print_summary(findings)
+        measured[measurement.suite.name] = findings
+    overview = None if parent is None else Overview(parent, measured)
+    if overview is not None:
+        overview.write()
     if arguments.json:
-        print(to_json(findings))
-    elif not quiet:
-        print_summary(findings)
-    return exit_code(findings, strict=arguments.strict)
+        values = to_json(*measured.values()) if overview is None else overview_to_json(overview)
+        print(json.dumps(values, ensure_ascii=False))
+    elif overview is not None and not quiet:
+        print_overview(overview)
+    return max(exit_code(found, strict=arguments.strict) for found in measured.values())
 
 
 def _say_nothing(_: str) -> None:

@@ -85,6 +85,11 @@ class RunDirectory:
         """File of the adversarial images of an attack task."""
         return self.adversarial / f"{key}.npz"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether a run has written its record here."""
+        return (self.path / "run.json").is_file()
+
     def create(self) -> None:
         """Make the folder; a folder of something else is refused.
 

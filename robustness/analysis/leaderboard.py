@@ -47,6 +47,11 @@ class Leaderboard:
     threats: dict[str, str]
 
     @property
+    def title(self) -> str:
+        """What ranks, in words."""
+        return {"mean": "corrupted", "shifts": "natural shifts", **self.threats}.get(self.measure, self.measure)
+
+    @property
     def is_contest(self) -> bool:
         """Whether there are several models to rank."""
         return bool(self.table["rank_from"].notna().sum() > 1)

@@ -137,6 +137,14 @@ class Cell:
         """SHA-256 (hex) of the canonical JSON of :meth:`identity`."""
         return hash_identity(self.identity())
 
+    @cached_property
+    def sameness(self) -> str:
+        """SHA-256 (hex) of what decides the answers, alike for clean images beside official and other corruptions."""
+        identity = self.identity()
+        if self.perturbation.name == "clean":
+            identity["perturbation"] = "clean"
+        return hash_identity(identity)
+
     def row(self) -> dict[str, Any]:
         """What tables say of the cell; JSON values."""
         return {

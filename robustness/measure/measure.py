@@ -61,6 +61,7 @@ class Measurement:
         executor: where its jobs are measured.
         timeout: seconds after which a task is given up and its cells have failed; None for no limit.
         on_result: called when the outcomes of a task have been stored.
+        earlier: the suites that the same command has measured before.
         quiet: show no progress and say nothing of what fails; the record holds both.
     """
 
@@ -77,6 +78,7 @@ class Measurement:
     executor: Executor = field(default_factory=LocalExecutor)
     timeout: float | None = None
     on_result: Callable[[], None] = lambda: None
+    earlier: Sequence[Measurement] = ()
     quiet: bool = False
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
@@ -128,6 +130,19 @@ class Measurement:
         self.done = self.directory.find_whole(cell.key for cell in self.cells)
         self._outdated = {cell.key for cell in self.cells if cell.key in self.done and self._is_of_another(cell)}
         self.done -= self._outdated
+
+    def adopt(self) -> None:
+        """Take over what earlier suites of the same command have measured: the same answers to the same images."""
+        own = {cell.sameness: cell for task in self.tasks for cell in task.cells if cell.key not in self.done}
+        for other in self.earlier if own else ():
+            for cell in (cell for task in other.tasks for cell in task.cells if cell.key in other.done):
+                wanted = own.get(cell.sameness)
+                found = None if wanted is None else other.directory.read_outcome(cell.key, n=len(cell.images))
+                if wanted is not None and found is not None:
+                    frame, metadata = found
+                    kept = {name: value for name, value in metadata.items() if name != "key"}
+                    self.directory.write_outcome(wanted.key, frame, {**kept, "identity": wanted.identity()})
+                    self.done.add(wanted.key)
 
     def _is_of_another(self, cell: Cell) -> bool:
         """Whether a finished cell of a model from elsewhere is of other answers than the model gives today."""

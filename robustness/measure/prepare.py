@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file
 from sdnet_core.environment import select_device
 
+T = TypeVar("T")
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 LARGE_SIDE = 64
 """Images of more pixels a side are measured in smaller batches, and by default with ImageNet-C's parameters."""
@@ -39,6 +40,20 @@ ARCHIVE_OF = {"cifar10": "cifar10c", "cifar100": "cifar100c", "imagenet": "image
 """The official -C archive of a data set, used where it is on disk."""
 _KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", "n", "seed")
 """Options that replace the key of a suite as they are."""
+
+
+class Shelf:
+    """What several suites of one command share: each thing is loaded once."""
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, load: Callable[[], T]) -> T:
+        """What was loaded under ``key``; loaded now if nothing was."""
+        if key not in self._held:
+            self._held[key] = load()
+        held: T = self._held[key]
+        return held
 
 
 def read_suite(options: RunOptions) -> Suite:
@@ -106,6 +121,8 @@ def plan_run(
     attacks: tuple[str | dict[str, Any] | Attack, ...] | None = None,
     classes: Sequence[str] | str | Path | None = None,
     progress: bool = True,
+    whole: bool = False,
+    shelf: Shelf | None = None,
 ) -> Measurement:
     """Load images and models, make the suite and plan its grid.
 
@@ -117,36 +134,35 @@ def plan_run(
         attacks: in place of ``options.attacks``.
         classes: of the images, in place of ``options.classes``.
         progress: show a bar while pictures are read.
+        whole: load all images, also where few are measured.
+        shelf: what suites of the same command have loaded.
 
     Raises:
         PrerequisiteError: data, a model or a GPU is missing.
         InputError: what is there cannot be used.
     """
+    shelf = shelf or Shelf()
     source = options.data if data is None else data
     images: ImageSet | None = None
     if source is not None:
-        images = load_images(
-            source,
-            options.split,
-            options.data_dir,
-            resize=options.resize,
-            crop=options.crop,
-            classes=options.classes if classes is None else classes,
-            n=None if isinstance(source, ImageSet) or _is_compared(options, suite) else options.n,
-            seed=options.seed or 0,
-            progress=progress,
-        )
-        if data is not None and classes is None:
-            images = widen_classes(images, models or {})
+
+        def load() -> ImageSet:
+            loaded = load_images(
+                source,
+                options.split,
+                options.data_dir,
+                resize=options.resize,
+                crop=options.crop,
+                classes=options.classes if classes is None else classes,
+                n=None if isinstance(source, ImageSet) or whole else options.n,
+                seed=options.seed or 0,
+                progress=progress,
+            )
+            return widen_classes(loaded, models or {}) if data is not None and classes is None else loaded
+
+        images = shelf.get(("images", options.data), load)
     wanted = make_suite(options, images, suite, options.attacks if attacks is None else attacks)
-    return prepare(wanted, options, images=images, models=models, progress=progress)
-
-
-def _is_compared(options: RunOptions, suite: Suite | None) -> bool:
-    """Whether the suite has natural shifts, which are compared with clean images of their own classes."""
-    if suite is not None:
-        return bool(suite.shifts)
-    return options.suite is not None and bool(read_suite_file(options.suite).get("shifts"))
+    return prepare(wanted, options, images=images, models=models, progress=progress, shelf=shelf)
 
 
 def make_suite(
@@ -203,6 +219,7 @@ def prepare(
     images: ImageSet | None = None,
     models: Mapping[str, Model] | None = None,
     progress: bool = False,
+    shelf: Shelf | None = None,
 ) -> Measurement:
     """Load what a suite needs and plan its grid.
 
@@ -212,30 +229,41 @@ def prepare(
         images: the whole split of the suite's images, where it is at hand.
         models: those of the suite, where they are at hand.
         progress: show a bar while pictures are read.
+        shelf: what suites of the same command have loaded.
 
     Raises:
         PrerequisiteError: data, a model or a GPU is missing.
         InputError: what is there cannot be used.
     """
+    shelf = shelf or Shelf()
     if options.speed == "fast" and suite.attacks:
         raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
     shard = Shard.parse(options.shard) if options.shard is not None else None
     executor = make_executor(options)
     device = select_device("cpu" if options.executor == "ray" else options.device)
     data_dir = Path(options.data_dir)
-    whole = load_clean(suite, data_dir) if images is None else images
-    drawn, archive = find_images(suite, data_dir, whole)
+    if images is None:
+        images = shelf.get(("clean", suite.data, suite.split), lambda: load_clean(suite, data_dir))
+    found, archive = find_images(suite, data_dir, images)
+    drawn = shelf.get(("drawn", id(images), suite.n, suite.seed), lambda: found)
     large = max(drawn.pixels.shape[1:3]) > LARGE_SIDE
-    subjects = load_subjects(
-        suite.models if models is None else models,
-        num_classes=len(drawn.classes),
-        device=device,
-        speed=options.speed,
-        classes=drawn.classes,
-        image_size=drawn.pixels.shape[1:3],
-        enlarge_to=options.input_size,
+    named, size = suite.models if models is None else models, drawn.pixels.shape[1:3]
+    subjects = shelf.get(
+        ("subjects", tuple(named), drawn.classes, size),
+        lambda: load_subjects(
+            named,
+            num_classes=len(drawn.classes),
+            device=device,
+            speed=options.speed,
+            classes=drawn.classes,
+            image_size=size,
+            enlarge_to=options.input_size,
+        ),
     )
-    notes = look_at_answers(subjects, drawn, device=device, timeout=options.timeout)
+    notes = shelf.get(
+        ("notes", id(subjects), id(drawn)),
+        lambda: look_at_answers(subjects, drawn, device=device, timeout=options.timeout),
+    )
     check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:
@@ -248,8 +276,11 @@ def prepare(
         directory=RunDirectory(local_folder(options.out) if options.out else default_out(suite, shard)),
         device=device,
         batch_size=options.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
-        training_images=load_selection(suite, data_dir, drawn),
-        shifts=read_shifts(suite, whole, data_dir, progress=progress),
+        training_images=shelf.get(
+            ("selection", id(drawn), suite.selection, suite.selection_n),
+            lambda: load_selection(suite, data_dir, drawn),
+        ),
+        shifts=read_shifts(suite, images, data_dir, progress=progress),
         shard=shard,
         executor=executor,
         timeout=options.timeout,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,30 +115,28 @@ def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[
     yield f"  about {_format_seconds(estimate.seconds)} on {measurement.device} in batches of {measurement.batch_size}"
 
 
-def plan_to_json(measurement: Measurement, estimate: Estimate) -> str:
-    """What would be measured, as one JSON object."""
+def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]:
+    """What would be measured, as JSON values."""
     suite, images = measurement.suite, measurement.images
-    return json.dumps(
-        {
-            "suite": suite.name,
-            "data": images.title,
-            "split": images.split,
-            "n": len(images),
-            "classes": images.classes,
-            "notes": images.notes,
-            "models": {
-                it.name: [lam for lam in it.lambdas(suite.lambdas) if lam is not None] for it in measurement.subjects
-            },
-            "corruptions": {name: suite.levels(name) for name in suite.corruptions},
-            "attacks": [attack.title for attack in suite.attacks],
-            "device": str(measurement.device),
-            "cells": len(measurement.own_cells),
-            "done": sum(cell.key in measurement.done for cell in measurement.own_cells),
-            "passes": estimate.passes,
-            "seconds": round(estimate.seconds, 1),
+    return {
+        "suite": suite.name,
+        "data": images.title,
+        "split": images.split,
+        "n": len(images),
+        "classes": images.classes,
+        "notes": images.notes,
+        "models": {
+            it.name: [lam for lam in it.lambdas(suite.lambdas) if lam is not None] for it in measurement.subjects
         },
-        ensure_ascii=False,
-    )
+        "corruptions": {name: suite.levels(name) for name in suite.corruptions},
+        "shifts": [shift.name for shift, _ in measurement.shifts],
+        "attacks": [attack.title for attack in suite.attacks],
+        "device": str(measurement.device),
+        "cells": len(measurement.own_cells),
+        "done": sum(cell.key in measurement.done for cell in measurement.own_cells),
+        "passes": estimate.passes,
+        "seconds": round(estimate.seconds, 1),
+    }
 
 
 def _time_pass(subject: Subject, measurement: Measurement) -> float:
@@ -253,6 +251,7 @@ def measure(
         if options.fresh:
             measurement.directory.clear()
         measurement.find_done()
+        measurement.adopt()
         for line in describe_plan(measurement):
             say(line)
         measurement.events += find_other_weights(measurement.subjects, measurement.directory)

@@ -1,0 +1,163 @@
+"""Several suites of one command: one leaderboard over all of them, and a page that leads to the report of each."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from data_prep.errors import InputError
+from data_prep.files import as_file_name, write_text
+from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
+from robustness.analysis.tables import RANK_NOTE, SYMBOLS, describe, format_rank, name_setting, to_markdown, write_csv
+from robustness.run_directory import RunDirectory
+
+LIST = "suites.json"
+"""Names the run directories of the suites, in the folder that holds them."""
+ORDER_NOTE = "Ordered by the mean of the middles of their ranks, every suite counting alike."
+_OWN = (LIST, "report.html", "leaderboard.csv", "leaderboard.md")
+_KEPT = ("model", "lam", "n", "rank_from", "rank_to")
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Several suites that were measured by one command.
+
+    Args:
+        path: the folder of their run directories.
+        findings: what each says, by the name of the suite.
+    """
+
+    path: Path
+    findings: dict[str, Findings]
+
+    @classmethod
+    def open(cls, path: Path) -> Overview:
+        """Read the suites of a folder, those that were begun.
+
+        Raises:
+            InputError: the list of suites, or the record of one, is damaged.
+        """
+        return cls(path, {name: Findings.of(Run.open(directory)) for name, directory in list_begun(path).items()})
+
+    @cached_property
+    def board(self) -> pd.DataFrame:
+        """One row per suite and model, in the order of :attr:`models`.
+
+        Columns ``suite, measure, model, lam, n, rank_from, rank_to, value, low, high, trust``: the number that the
+        suite ranks by, a share with its 95 % interval, and where that puts the model among the others.
+        """
+        parts = []
+        for name, findings in self.findings.items():
+            table, measure = findings.board.table, findings.board.measure
+            values = {new: table[f"{measure}{end}"] for new, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
+            trust = table.get(f"{measure}_trust", pd.Series("", index=table.index))
+            parts.append(table[list(_KEPT)].assign(suite=name, measure=measure, **values, trust=trust))
+        columns = ["suite", "measure", *_KEPT, "value", "low", "high", "trust"]
+        board = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        middle = (board["rank_from"] + board["rank_to"]).groupby(board["model"], sort=False).mean()
+        order = {model: place for place, model in enumerate(middle.sort_values(kind="stable").index)}
+        return board.sort_values("model", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+    @property
+    def models(self) -> list[str]:
+        """The models of all suites, by the mean of the middles of their ranks."""
+        return list(dict.fromkeys(self.board["model"]))
+
+    def write(self) -> None:
+        """Write ``leaderboard.csv`` and ``.md``, and ``report.html``, which links to the reports of the suites."""
+        write_csv(self.board, self.path / "leaderboard.csv")
+        write_text(self.path / "leaderboard.md", f"{to_markdown(self.lay_out())}\n\n{RANK_NOTE} {ORDER_NOTE}\n")
+        write_text(self.path / "report.html", self._fill_page())
+
+    def lay_out(self) -> pd.DataFrame:
+        """The leaderboard as texts: a row per model, and for every suite the number that it ranks by and the rank."""
+        rows: dict[str, dict[str, str]] = {model: {} for model in self.models}
+        titles: dict[str, str] = {}
+        heads = {name: f"{name}: {findings.board.title}" for name, findings in self.findings.items()}
+        for findings in reversed(self.findings.values()):
+            for model, *values in findings.board.table[["model", "clean", "clean_low", "clean_high"]].to_numpy():
+                rows[model] |= {"clean": _format(*values)}
+        for row in self.board.to_dict("records"):
+            titles[row["model"]] = name_setting({"model": row["model"], "lam": row["lam"], "policy": ""})
+            text = _format(row["value"], row["low"], row["high"]) + SYMBOLS.get(str(row["trust"]), "")
+            head, rank = heads[row["suite"]], format_rank(row["rank_from"], row["rank_to"])
+            rows[row["model"]] |= {head: text, f"{head}, rank": rank}
+        table = pd.DataFrame.from_dict(rows, orient="index").fillna("–").rename(index=titles)
+        table.index.name = "accuracy (%)"
+        return table
+
+    def _fill_page(self) -> str:
+        folder = files("robustness") / "analysis" / "template"
+        table = self.lay_out()
+        heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in [table.index.name, *table.columns])
+        rows = "".join(
+            f'<tr><td class="text">{html.escape(str(name))}</td>'
+            + "".join(f"<td>{html.escape(str(text))}</td>" for text in cells)
+            + "</tr>"
+            for name, cells in zip(table.index, table.to_numpy())
+        )
+        suites = "".join(
+            f'<section><h2><a href="{name}/report.html">{html.escape(name)}</a></h2>'
+            f"<p>{html.escape(findings.headline)}</p>"
+            f'<p class="note">{html.escape(str(findings.run.record["suite"]["description"]))}. '
+            f"{html.escape(describe(findings.run))}.</p></section>"
+            for name, findings in self.findings.items()
+            if len(findings.run.cells)
+        )
+        count = len(self.models)
+        fields = {
+            "title": html.escape(f"{', '.join(self.findings)}: robustness"),
+            "headline": html.escape(f"{count} model{'s' * (count != 1)} under {', '.join(self.findings)}"),
+            "note": html.escape(f"What each suite ranks by. {RANK_NOTE} {ORDER_NOTE}"),
+            "css": (folder / "page.css").read_text(encoding="utf-8"),
+            "table": f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
+            "suites": suites,
+        }
+        page = (folder / "overview.html").read_text(encoding="utf-8")
+        parts = [part.split("}}", 1) for part in page.split("{{")]
+        return parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
+
+
+def _format(value: float, low: float, high: float) -> str:
+    return "–" if pd.isna(value) else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def is_parent(path: Path) -> bool:
+    """Whether a folder holds the run directories of several suites."""
+    return (path / LIST).is_file()
+
+
+def check_parent(path: Path) -> None:
+    """Raise InputError if a folder holds anything but the run directories of several suites."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: --out must be a folder")
+    if path.is_dir() and any(path.iterdir()) and not is_parent(path):
+        raise InputError(f"{path} holds other files and no {LIST}: choose an empty or new folder for --out")
+
+
+def write_list(path: Path, names: Sequence[str]) -> None:
+    """Name the suites whose run directories a folder holds, in their order."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(path / LIST, json.dumps({"suites": list(names)}, indent=1) + "\n")
+
+
+def list_begun(path: Path) -> dict[str, RunDirectory]:
+    """The run directories of the suites of a folder that were begun; raises InputError for a damaged list."""
+    try:
+        names = json.loads((path / LIST).read_text(encoding="utf-8"))["suites"]
+        if not isinstance(names, list) or any(
+            str(it) != as_file_name(str(it)) or str(it).startswith(".") for it in names
+        ):
+            raise ValueError("a name leads out of the folder")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path / LIST} is damaged: {error}; run the same command again to rebuild it") from error
+    directories = {str(name): RunDirectory(path / str(name)) for name in names}
+    return {name: directory for name, directory in directories.items() if directory.is_begun}

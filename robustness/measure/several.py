@@ -1,0 +1,98 @@
+"""Several suites in one command: each has a run directory of its own, and nothing is loaded or measured twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from data_prep.errors import InputError
+from robustness.analysis.overview import check_parent
+from robustness.measure.given import Model
+from robustness.measure.measure import Measurement
+from robustness.measure.prepare import Shelf, plan_run
+from robustness.mirror import is_url
+from robustness.options import RunOptions
+from robustness.suite import Suite, read_suite_file
+
+Asked = str | Suite | None
+"""A suite by name, its file, the suite itself, or None for that of the options."""
+_OF_ONE = ("corruptions", "attacks", "shard")
+"""Options that say what one suite measures."""
+
+
+def plan_runs(
+    options: RunOptions,
+    suites: Sequence[Asked],
+    *,
+    models: Mapping[str, Model] | None = None,
+    **given: Any,
+) -> list[tuple[Measurement, RunOptions]]:
+    """Load images and models once, and plan the grid of every suite.
+
+    Args:
+        options: what is asked for; of several suites ``out`` is the folder of their run directories.
+        suites: names, files or suites; None for the standard one of the options' images. One alone is planned as
+            :func:`~robustness.measure.prepare.plan_run` does.
+        models: by name; None for those of the options or of each suite.
+        given: what else :func:`~robustness.measure.prepare.plan_run` takes.
+
+    Returns:
+        A measurement for each suite, and its options. Each takes over what those before it have measured alike.
+
+    Raises:
+        PrerequisiteError: as ``plan_run``.
+        InputError: as ``plan_run``; an option that is for one suite only, or two suites of one name.
+    """
+    fields = [_read(suite) for suite in suites]
+    whole = any(own.get("shifts") for own in fields)  # which are compared with clean images of their own classes
+    shelf, planned = Shelf(), list[tuple[Measurement, RunOptions]]()
+    for suite, own in zip(suites, [options] if len(suites) == 1 else _split(options, suites, fields), strict=True):
+        given["suite"] = suite if isinstance(suite, Suite) else None
+        measurement = plan_run(own, models=models, whole=whole, shelf=shelf, **given)
+        measurement.earlier = tuple(earlier for earlier, _ in planned)
+        planned.append((measurement, own))
+    return planned
+
+
+def find_parent(options: RunOptions, suites: Sequence[Asked]) -> Path | None:
+    """The folder of the run directories of several suites; None for one suite."""
+    if len(suites) < 2:
+        return None
+    names = "+".join(_read(suite)["name"] for suite in suites)
+    return Path(options.out) if options.out else Path("results/runs") / names
+
+
+def _split(options: RunOptions, suites: Sequence[Asked], fields: Sequence[dict[str, Any]]) -> list[RunOptions]:
+    """The options of each of several suites. Shifts are those of the images that the other suites are of."""
+    if given := [name for name in _OF_ONE if getattr(options, name) is not None]:
+        raise InputError(f"--{given[0]} is for one suite, and {len(suites)} are asked for: leave it out, or name one")
+    if options.out is not None and is_url(options.out):
+        raise InputError(f"--out of several suites must be a folder; got {options.out}: give each a URL of its own")
+    names = [own["name"] for own in fields]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"two of the suites are called {twice[0]}: leave one of them out")
+    parent = find_parent(options, suites)
+    assert parent is not None
+    check_parent(parent)
+    is_free = options.data is None and "data" not in options.objects
+    data = next((own["data"] for own in fields if not own.get("shifts")), None) if is_free else options.data
+    split = []
+    for suite, own in zip(suites, fields, strict=True):
+        changes: dict[str, Any] = {
+            "suite": None if isinstance(suite, Suite) else suite,
+            "out": str(parent / own["name"]),
+        }
+        changes |= {"data": data} if own.get("shifts") else {}
+        kept = tuple(it for it in options.objects if it != "suite" or isinstance(suite, Suite))
+        split.append(msgspec.structs.replace(options, objects=kept, **changes))
+    return split
+
+
+def _read(suite: Asked) -> dict[str, Any]:
+    """The keys of a suite."""
+    if isinstance(suite, Suite):
+        return msgspec.structs.asdict(suite)
+    return {} if suite is None else read_suite_file(suite)

@@ -1,0 +1,279 @@
+"""Runs that were measured: :func:`open_run` reads one, :class:`Run` and :class:`Runs` show what it says."""
+
+from __future__ import annotations
+
+import html
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from data_prep.errors import InputError
+from robustness.analysis import frames
+from robustness.analysis.comparison import compare_runs
+from robustness.analysis.drawings import list_drawings
+from robustness.analysis.findings import Findings
+from robustness.analysis.overview import Overview, is_parent
+from robustness.analysis.page import write_page
+from robustness.analysis.tables import describe, widen
+from robustness.mirror import fetch, is_url
+from robustness.run_directory import RunDirectory
+from sdnet_core.style import figure_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_LAMBDAS = 6
+_SHOWN = ("model", "perturbation", "norm", "eps", "threat", "lam", "n", "accuracy", "ci_low", "ci_high", "trust")
+"""Columns of the attacks that a notebook shows."""
+
+
+class Run:
+    """A run that was measured: its numbers as frames, its figures, its report.
+
+    Args:
+        directory: the run directory.
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._run = frames.Run.open(directory)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self._run.directory.path
+
+    @cached_property
+    def findings(self) -> Findings:
+        """Everything that follows from the outcomes."""
+        return Findings.of(self._run)
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """One row per model, perturbation, severity and λ, then attacks under every threat model: ``cells.csv``.
+
+        Accuracies are shares in [0, 1] with Wilson's 95 % interval ``ci_low, ci_high``.
+        """
+        return self.findings.cells.copy()
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean accuracy over the severities, and over the corruptions, by model and λ policy: ``tables/summary.csv``.
+
+        ``gain`` is the paired difference from the λ of training, ``versus`` that from the baseline model.
+        """
+        return self.findings.summary.copy()
+
+    @property
+    def attacks(self) -> pd.DataFrame:
+        """Robust accuracy under every attack, budget and threat model with its trust mark: ``tables/attacks.csv``.
+
+        Empty, with the columns of ``cells.csv``, where the run has no attack.
+        """
+        found = self.findings.attacks
+        return pd.DataFrame(columns=frames.CELL_COLUMNS) if found is None else found.rows.copy()
+
+    @property
+    def shifts(self) -> pd.DataFrame:
+        """Accuracy under natural shifts and on clean images of the same classes: ``tables/shifts.csv``."""
+        return self.findings.shifts.copy()
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Why there is no outcome, by the key of every cell that was asked for and has none."""
+        return self._run.missing
+
+    @property
+    def headline(self) -> str:
+        """The run in one sentence, that of the report."""
+        return self.findings.headline
+
+    @cached_property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the figures that :meth:`plot` draws."""
+        return tuple(drawing.name for drawing in list_drawings(self.findings))
+
+    def plot(self, name: str) -> Figure:
+        """Draw a figure of the run directory's ``figures``.
+
+        Args:
+            name: one of :attr:`figures`; of figures that there are one of for each model, such as
+                ``accuracy_by_severity_<model>``, the beginning stands for that of the first model.
+
+        Raises:
+            InputError: there is no such figure.
+        """
+        drawings = {drawing.name: drawing for drawing in list_drawings(self.findings)}
+        found = drawings.get(name) or next((it for key, it in drawings.items() if key.startswith(f"{name}_")), None)
+        if found is None:
+            raise InputError(f"expected a figure of the run ({', '.join(drawings) or 'it has none'}), got {name!r}")
+        with figure_style():
+            return found.draw()
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the report, one HTML file that needs no network, and return its path.
+
+        Args:
+            path: the file; None for ``report.html`` in the run directory.
+        """
+        if not len(self._run.cells):
+            raise InputError(f"{self.path} has no finished cell: there is nothing to report")
+        place = self.path / "report.html" if path is None else Path(path)
+        write_page(self.findings, place)
+        return place
+
+    def compare(self, other: Run | str | Path, models: tuple[str, str] | None = None) -> pd.DataFrame:
+        """Accuracy of ``other`` minus that of this run, paired image by image, with 95 % bootstrap intervals.
+
+        Args:
+            other: another run on the same images, or its run directory.
+            models: the model of this run and the one of the other; None for every model that both have.
+
+        Returns:
+            The columns of :class:`robustness.analysis.comparison.Comparison`; ``frame.attrs["left_out"]`` names the
+            policies that cannot be compared.
+
+        Raises:
+            InputError: the images, corruptions or protocols differ, or the runs have nothing in common.
+        """
+        theirs = other if isinstance(other, Run) else open_run(other)
+        comparison = compare_runs(self._run, theirs._run, models=models)
+        comparison.table.attrs["left_out"] = list(comparison.left_out)
+        return comparison.table
+
+    def __repr__(self) -> str:
+        return f"<robustness.Run {self.path}: {self.headline}>"
+
+    def _repr_html_(self) -> str:
+        run = self._run
+        wide = widen(self.findings.summary, run, most=_MOST_LAMBDAS)
+        parts = [f"<p><b>{html.escape(self.headline)}</b></p>"]
+        if wide.size:
+            parts.append(wide.to_html(float_format=lambda value: f"{value:.1f}", na_rep="–"))
+        if self.findings.attacks is not None:
+            shown = self.attacks[list(_SHOWN)]
+            parts.append(shown.to_html(index=False, float_format=lambda value: f"{value:.3g}", na_rep=""))
+        parts.append(f"<p>{html.escape(describe(run))}. Accuracy in %. {html.escape(str(self.path))}</p>")
+        return "".join(parts)
+
+
+class Runs(Run):
+    """Several suites that were measured by one call: their frames one below the other, with a column ``suite``.
+
+    ``runs.suites["cifar10c"]`` is the :class:`Run` of one of them.
+
+    Args:
+        path: the folder of their run directories.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._overview = Overview.open(path)
+        self.suites = {name: Run(found.run.directory) for name, found in self._overview.findings.items()}
+
+    @property
+    def path(self) -> Path:
+        """The folder of the run directories."""
+        return self._overview.path
+
+    @property
+    def leaderboard(self) -> pd.DataFrame:
+        """One leaderboard over all suites: a row per suite and model, as in ``leaderboard.csv``."""
+        return self._overview.board.copy()
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        """:attr:`Run.cells` of every suite."""
+        return self._join("cells")
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """:attr:`Run.summary` of every suite."""
+        return self._join("summary")
+
+    @property
+    def attacks(self) -> pd.DataFrame:
+        """:attr:`Run.attacks` of every suite."""
+        return self._join("attacks")
+
+    @property
+    def shifts(self) -> pd.DataFrame:
+        """:attr:`Run.shifts` of every suite."""
+        return self._join("shifts")
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """:attr:`Run.missing` of all suites."""
+        return {key: reason for run in self.suites.values() for key, reason in run.missing.items()}
+
+    @property
+    def headline(self) -> str:
+        """The headline of every suite."""
+        return " ".join(f"{name}: {run.headline}" for name, run in self.suites.items())
+
+    @cached_property
+    def figures(self) -> tuple[str, ...]:
+        """``SUITE/NAME`` of every figure of every suite."""
+        return tuple(f"{suite}/{name}" for suite, run in self.suites.items() for name in run.figures)
+
+    def plot(self, name: str) -> Figure:
+        """Draw a figure of one suite, ``SUITE/NAME``; see :meth:`Run.plot`."""
+        suite, _, own = name.partition("/")
+        if suite not in self.suites:
+            raise InputError(f"expected a figure as SUITE/NAME ({', '.join(self.figures)}), got {name!r}")
+        return self.suites[suite].plot(own)
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the page that leads to the report of each suite; it stands beside their run directories.
+
+        Args:
+            path: must be None: the page links to what lies beside it.
+        """
+        if path is not None:
+            raise InputError(f"the report of several suites lies in {self.path}, beside what it links to: give no path")
+        self._overview.write()
+        return self.path / "report.html"
+
+    def compare(self, other: Run | str | Path, models: tuple[str, str] | None = None) -> pd.DataFrame:
+        """Compare suite by suite, as :meth:`Run.compare` does, with another call of the same suites."""
+        theirs = other if isinstance(other, Run) else open_run(other)
+        if not isinstance(theirs, Runs) or theirs.suites.keys() != self.suites.keys():
+            raise InputError(
+                f"expected a run of the suites {', '.join(self.suites)}, got {theirs.path}: compare one suite"
+            )
+        parts = {name: run.compare(theirs.suites[name], models) for name, run in self.suites.items()}
+        return _stack(parts)
+
+    def _join(self, name: str) -> pd.DataFrame:
+        return _stack({suite: getattr(run, name) for suite, run in self.suites.items()})
+
+    def __repr__(self) -> str:
+        return f"<robustness.Runs {self.path}: {self.headline}>"
+
+    def _repr_html_(self) -> str:
+        return self._overview.lay_out().to_html() + "".join(run._repr_html_() for run in self.suites.values())
+
+
+def _stack(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Frames one below the other, with the suite in front."""
+    named = [frame.astype(object).assign(suite=name) for name, frame in parts.items() if len(frame)]
+    if not named:
+        return next(iter(parts.values()))
+    stacked = pd.concat(named, ignore_index=True).infer_objects()
+    return stacked[["suite", *(column for column in stacked.columns if column != "suite")]]
+
+
+def open_run(path: str | Path) -> Run:
+    """Read a run directory, or a folder of those of several suites; no model and no data are needed.
+
+    Args:
+        path: the ``--out`` of a run, or its URL, from which it is fetched.
+
+    Returns:
+        The run; :class:`Runs` of several suites.
+
+    Raises:
+        PrerequisiteError: there is no run.
+        InputError: its record is damaged.
+    """
+    return Runs(Path(path)) if not is_url(str(path)) and is_parent(Path(path)) else Run(fetch(str(path)))

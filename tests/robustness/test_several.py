@@ -1,0 +1,181 @@
+"""Several suites in one command: each is a run of its own, nothing is loaded or asked twice, one leaderboard."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import robustness
+from data_prep.errors import EXIT_DONE, InputError
+from data_prep.importing import import_tree
+from data_prep.shifts import CIFAR10_CLASSES
+from robustness import report, run
+from robustness.measure import prepare, worker
+
+SUITE = 'data = "shapes"\ndescription = "Made up & <b>escaped</b>"\ncorruptions = [{}]\nseverities = [1]\nn = 20\n'
+
+
+class Linear(nn.Module):
+    """Answers by the mean of each of three stripes: something that corruptions change a little."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = nn.Linear(9, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(nn.functional.adaptive_avg_pool2d(images, (3, 1)).flatten(1))
+
+
+def write_suites(folder: Path) -> list[Path]:
+    names = {"noisy": '"gaussian_noise"', "pale": '"contrast"', "both": '"gaussian_noise", "contrast"'}
+    for name, corruptions in names.items():
+        text = SUITE.format(corruptions) + 'models = ["resnet18-shapes", "sdnet18-shapes"]\n'
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.toml" for name in names]
+
+
+def measure(folder: Path, suites: Any, **options: Any) -> robustness.Runs:
+    models = {"one": Linear(0), "two": Linear(1)}
+    measured = robustness.evaluate(models, suite=suites, out=folder, device="cpu", progress=False, **options)
+    assert isinstance(measured, robustness.Runs)
+    return measured
+
+
+def test_suites_share_images_models_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: dict[str, int] = {"load_images": 0, "load_subjects": 0, "evaluate": 0}
+
+    def count(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(prepare, "load_images")
+    count(prepare, "load_subjects")
+    count(worker, "evaluate")
+    measured = measure(tmp_path / "run", write_suites(tmp_path))
+    assert calls == {"load_images": 1, "load_subjects": 1, "evaluate": 2 * 3}, "two models: clean, noise and contrast"
+    assert {name: len(part.cells) for name, part in measured.suites.items()} == {"noisy": 4, "pale": 4, "both": 6}
+    assert list(measured.cells["suite"].value_counts()) == [6, 4, 4]
+    assert measured.missing == {}
+    clean = measured.cells[measured.cells["perturbation"] == "clean"]
+    assert clean.groupby("model")["accuracy"].nunique().tolist() == [1, 1]
+    measure(tmp_path / "run", write_suites(tmp_path))
+    assert calls["evaluate"] == 6, "the same call finds all of it done"
+
+
+def test_one_leaderboard_and_a_page_for_each_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    names = ",".join(map(str, write_suites(tmp_path)[:2]))
+    words = ["--suite", names, "--out", str(folder), "--device", "cpu", "--quiet", "--json"]
+    assert run.main([*words, "--lambdas", "0.1"]) == EXIT_DONE
+    values = json.loads(capsys.readouterr().out)
+    assert {row["suite"] for row in values["leaderboard"]} == set(values["suites"]) == {"noisy", "pale"}
+    board = pd.read_csv(folder / "leaderboard.csv")
+    assert len(board) == 4
+    own = {name: robustness.open_run(folder / name) for name in ("noisy", "pale")}
+    for row in board.to_dict("records"):
+        table = own[row["suite"]].findings.board.table.set_index("model")
+        assert row["value"] == pytest.approx(table.loc[row["model"], "mean"])
+        assert (row["rank_from"], row["rank_to"]) == tuple(table.loc[row["model"], ["rank_from", "rank_to"]])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="([^"]+report.html)"', page)
+    assert links == ["noisy/report.html", "pale/report.html"]
+    assert all((folder / link).is_file() for link in links)
+    assert "<b>escaped</b>" not in page
+    assert "Made up &amp; &lt;b&gt;" in page
+    for name in ("report.html", "leaderboard.csv", "noisy/report.html"):
+        (folder / name).unlink()
+    assert report.main([str(folder)]) == EXIT_DONE
+    assert "noisy: corrupted" in capsys.readouterr().out
+    assert (folder / "report.html").read_text(encoding="utf-8") == page
+    assert (folder / "noisy/report.html").is_file()
+    assert run.main([*words[:4], "--device", "cpu", "--dry-run"]) == EXIT_DONE
+    assert capsys.readouterr().out.count("suite ") == 2
+
+
+def test_models_are_in_the_order_of_their_ranks(tmp_path: Path) -> None:
+    measured = measure(tmp_path / "run", write_suites(tmp_path)[:2])
+    board = measured.leaderboard
+    middle = ((board["rank_from"] + board["rank_to"]) / 2).groupby(board["model"]).mean()
+    order = list(dict.fromkeys(board["model"]))
+    assert middle[order].is_monotonic_increasing
+    table = pd.read_csv(tmp_path / "run" / "leaderboard.csv")
+    assert list(dict.fromkeys(table["model"])) == order
+
+
+def test_several_runs_show_what_each_says(tmp_path: Path) -> None:
+    measured = measure(tmp_path / "run", write_suites(tmp_path)[:2])
+    assert {name.partition("/")[0] for name in measured.figures} == {"noisy", "pale"}
+    assert measured.plot(measured.figures[0]).axes
+    assert measured.headline.startswith("noisy: ")
+    assert measured.report() == tmp_path / "run" / "report.html"
+    assert set(measured.compare(tmp_path / "run")["suite"]) == {"noisy", "pale"}
+    assert "<table" in measured._repr_html_()
+    with pytest.raises(InputError, match="expected a figure as SUITE/NAME"):
+        measured.plot("samples")
+    with pytest.raises(InputError, match="expected a run of the suites noisy, pale"):
+        measured.compare(tmp_path / "run" / "noisy")
+
+
+def test_shifts_are_those_of_the_images_of_the_other_suites(tmp_path: Path) -> None:
+    """And their clean accuracy is that of the clean images of the other suite, which are asked once."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        name = CIFAR10_CLASSES[index % 10]
+        (tmp_path / "tree" / "test" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "tree" / "test" / name / f"{index}.png")
+    import_tree(tmp_path / "tree", name="cifar10", data_dir=tmp_path / "data")
+    np.savez(tmp_path / "data" / "cifar102_test.npz", images=pixels[:7], labels=np.arange(7))
+    suites = [write_suites(tmp_path)[0], "shifts"]
+    suites[0].write_text(suites[0].read_text(encoding="utf-8").replace("shapes", "cifar10", 1), encoding="utf-8")
+    measured = measure(tmp_path / "run", suites, data_dir=tmp_path / "data", n=12)
+    shifts = measured.shifts
+    assert shifts[["suite", "n", "clean_n"]].to_numpy().tolist() == [["shifts", 7, 12], ["shifts", 7, 12]]
+    clean = measured.suites["noisy"].cells.query("perturbation == 'clean'").set_index("model")["accuracy"]
+    assert shifts.set_index("model")["clean_accuracy"].to_dict() == clean.to_dict()
+    assert set(measured.leaderboard["measure"]) == {"mean", "shifts"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"corruptions": "frost"}, "--corruptions is for one suite, and 2 are asked for"),
+        ({"attacks": "pgd"}, "--attacks is for one suite"),
+        ({"out": "memory://runs"}, "--out of several suites must be a folder"),
+    ],
+)
+def test_what_belongs_to_one_suite_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    given = {"out": tmp_path / "run", "suite": write_suites(tmp_path)[:2], "progress": False, **options}
+    with pytest.raises(InputError, match=message):
+        robustness.evaluate({"one": Linear(0)}, **given)
+
+
+def test_folders_of_something_else_are_left_alone(tmp_path: Path) -> None:
+    suites = write_suites(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds other files and no suites\.json"):
+        measure(tmp_path / "run", suites)
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "noisy.toml").write_text(suites[0].read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(InputError, match="two of the suites are called noisy"):
+        measure(tmp_path / "other", [suites[0], tmp_path / "again" / "noisy.toml"])
+    for names in ('["../x"]', "7", '[".x"]'):
+        (tmp_path / "run" / "suites.json").write_text(f'{{"suites": {names}}}')
+        with pytest.raises(InputError, match=r"suites\.json is damaged"):
+            robustness.open_run(tmp_path / "run")
