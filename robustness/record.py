@@ -34,6 +34,7 @@ class CellRecord(TypedDict):
     status: str
     reason: str
     shift: NotRequired[str]
+    sequence: NotRequired[bool]
     policy: NotRequired[str]
     norm: NotRequired[str | None]
     eps: NotRequired[float]
@@ -173,7 +174,7 @@ def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
         if change["kind"] not in ("chance", "history", "batch", "instance"):
             yield f"answers cannot change by {change['kind']!r}"
     attacked = [cell for cell in cells if cell.get("norm") is not None]
-    plain = [cell for cell in cells if cell.get("norm") is None and "shift" not in cell]
+    plain = [cell for cell in cells if cell.get("norm") is None and "shift" not in cell and not cell.get("sequence")]
     named = {*suite["corruptions"], *(cell["perturbation"] for cell in plain)}
     official = {level.rpartition(" ")[0] for level in record["data"].get("archive", {})}
     own = {name for name in official if _FILE_NAME.fullmatch(name)}  # an archive may have corruptions of its own

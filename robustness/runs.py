@@ -80,6 +80,11 @@ class Run:
         return self.findings.shifts.copy()
 
     @property
+    def sequences(self) -> pd.DataFrame:
+        """Flips and top-5 distances along perturbation sequences: ``tables/sequences.csv``."""
+        return self.findings.sequences.copy()
+
+    @property
     def missing(self) -> dict[str, str]:
         """Why there is no outcome, by the key of every cell that was asked for and has none."""
         return self._run.missing
@@ -200,6 +205,11 @@ class Runs(Run):
     def shifts(self) -> pd.DataFrame:
         """:attr:`Run.shifts` of every suite."""
         return self._join("shifts")
+
+    @property
+    def sequences(self) -> pd.DataFrame:
+        """:attr:`Run.sequences` of every suite."""
+        return self._join("sequences")
 
     @property
     def missing(self) -> dict[str, str]:

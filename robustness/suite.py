@@ -13,7 +13,8 @@ from typing import Any, TypedDict
 import msgspec
 
 from data_prep.archives_c import names_of_archive
-from data_prep.corruptions import N_SEVERITIES, corruption_names, expand_names, severities
+from data_prep.archives_p import FOLDERS_P
+from data_prep.corruptions import N_SEVERITIES, SEQUENCES, corruption_names, expand_names, severities
 from data_prep.errors import InputError, check_seed
 from data_prep.files import as_file_name
 from data_prep.schema import read
@@ -48,6 +49,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         probe_images: how many images each trust probe of an attack takes; 0 for no probes, which is marked SUSPECT.
         shifts: natural shifts of the data set, by the names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that
             are in the data directory.
+        sequences: perturbation sequences, names of :data:`data_prep.corruptions.sequences.SEQUENCES` or of the
+            ``archive``, ``cifar10p`` or ``imagenetp``; ``all`` for the ten of the paper.
+        difficulty: of the sequences, 1 to 3: stronger noises, and comparison over so many frames.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -72,6 +76,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     threats: tuple[str, ...] = THREATS
     probe_images: int = 10
     shifts: tuple[str, ...] = ()
+    sequences: tuple[str, ...] = ()
+    difficulty: int = 1
 
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
@@ -111,6 +117,12 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 f"attack {found[0]}: images that just fool one network say nothing about another λ: write "
                 'threats = ["whitebox"]'
             )
+        if "all" in self.sequences:
+            msgspec.structs.force_setattr(self, "sequences", SEQUENCES)
+        if self.sequences and self.corruptions:
+            raise InputError(f"the suite {self.name} has sequences and corruptions: make two of it")
+        if self.difficulty not in (1, 2, 3):
+            raise InputError(f"the difficulty of sequences must be 1, 2 or 3; got {self.difficulty}")
         if unknown := set(self.shifts) - {*SHIFTS, "all"}:
             raise InputError(f"expected natural shifts ({', '.join(SHIFTS)}, all), got {', '.join(sorted(unknown))}")
         check_distinct(self.attacks)
@@ -135,7 +147,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @cached_property
     def only_official(self) -> tuple[str, ...]:
         """The corruptions of an archive that must be there; none where they are generated if it is not."""
-        return names_of_archive(self.archive)
+        return names_of_archive(self.archive) if self.archive not in FOLDERS_P else ()
 
     def _known_levels(self, corruption: str) -> tuple[int, ...]:
         if corruption in self.only_official:

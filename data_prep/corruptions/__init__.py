@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.corruptions.registry import (
     N_SEVERITIES,
+    SEQUENCES,
     check_severity,
     corruption_names,
     expand_names,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "N_SEVERITIES",
+    "SEQUENCES",
     "check_severity",
     "corrupt",
     "corruption_names",

@@ -22,6 +22,21 @@ N_SEVERITIES = 5
 """Of every corruption in the published test sets."""
 
 
+SEQUENCES = (
+    "gaussian_noise",
+    "shot_noise",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "brightness",
+    "translate",
+    "rotate",
+    "tilt",
+    "scale",
+)
+"""The perturbation sequences of -P, in the order of the paper."""
+
+
 def check_severity(severity: int) -> None:
     """Raise InputError for a severity that the published test sets do not have."""
     if severity not in range(1, N_SEVERITIES + 1):

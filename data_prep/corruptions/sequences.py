@@ -28,6 +28,7 @@ from data_prep.corruptions.levels import Pixels, planes, truncate, truncate_plan
 from data_prep.corruptions.motion import motion_blur_levels
 from data_prep.corruptions.noise import gaussian_channel, shot_channel
 from data_prep.corruptions.random import Streams
+from data_prep.corruptions.registry import SEQUENCES
 from data_prep.corruptions.weather import draw_flakes, fall, whiten
 from data_prep.errors import InputError
 
@@ -39,19 +40,6 @@ NOISES = {
 }
 """Their channels, and the parameter of each difficulty."""
 FRAMES = 31
-SEQUENCES = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-)
-"""In the order of the paper."""
 
 
 def perturb(

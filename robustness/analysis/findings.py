@@ -14,6 +14,7 @@ from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.headline import write_headline
 from robustness.analysis.leaderboard import Leaderboard, rank_models
 from robustness.analysis.scores import score
+from robustness.analysis.sequences import tabulate_sequences
 from robustness.analysis.shifts import tabulate_shifts
 from robustness.analysis.summary import Settings, group_settings, summarise, tabulate_policies
 
@@ -54,6 +55,11 @@ class Findings:
     def shifts(self) -> pd.DataFrame:
         """Natural shifts: :func:`~robustness.analysis.shifts.tabulate_shifts`."""
         return tabulate_shifts(self.run)
+
+    @cached_property
+    def sequences(self) -> pd.DataFrame:
+        """Perturbation sequences: :func:`~robustness.analysis.sequences.tabulate_sequences`."""
+        return tabulate_sequences(self.run)
 
     @cached_property
     def classes(self) -> pd.DataFrame:

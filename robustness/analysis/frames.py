@@ -76,7 +76,17 @@ class Run:
             if room >= 0:
                 kept |= {key: (answers, row) for row, key in enumerate(batch.keys)}
         measured = pd.DataFrame(values, columns=["accuracy", "ci_low", "ci_high", "residual", "sparsity", "seconds"])
-        columns = [*CELL_COLUMNS, "key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split", "shift"]
+        columns = [
+            *CELL_COLUMNS,
+            "key",
+            "trained_lam",
+            "policy",
+            "crafted_lam",
+            "crafted_policy",
+            "split",
+            "shift",
+            "sequence",
+        ]
         described = pd.DataFrame(cells, columns=list(CellRecord.__annotations__))
         table = pd.concat([described, measured], axis=1).reindex(columns=columns)
         table = table.astype({"lam": float, "trained_lam": float})
@@ -173,7 +183,8 @@ class Run:
     @cached_property
     def corrupted(self) -> pd.DataFrame:
         """The rows of :attr:`cells` that are of clean and corrupted images at the λs of :attr:`grids`."""
-        rows = self.cells[self.cells["threat"].isna() & self.cells["shift"].isna()]
+        others = self.cells[["threat", "shift", "sequence"]].notna().any(axis=1)
+        rows = self.cells[~others]
         asked = {(model, lam) for model, grid in self.grids.items() for lam in grid.tolist()}
         return rows.loc[[lam != lam or (model, lam) in asked for model, lam in zip(rows["model"], rows["lam"])]]
 
@@ -181,6 +192,11 @@ class Run:
     def shifted(self) -> pd.DataFrame:
         """The rows of :attr:`cells` that are of natural shifts, and of the clean images of the classes of some."""
         return self.cells[self.cells["shift"].notna()]
+
+    @property
+    def sequences(self) -> pd.DataFrame:
+        """The rows of :attr:`cells` that are of perturbation sequences; accuracies are of the first frames."""
+        return self.cells[self.cells["sequence"].notna()]
 
     @cached_property
     def grids(self) -> dict[str, NDArray[np.float64]]:

@@ -78,6 +78,8 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
     title, names = find_main_mean(run)
     if board.measure == "mean":
         where = _under(len(names), title)
+    elif board.measure == "steady":
+        where = "Along perturbation sequences"
     elif board.measure == "shifts":
         where = "Under natural shifts"
     elif board.measure == "clean":
@@ -86,6 +88,8 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
         where = f"Under every attack of the run within {board.threats[board.measure]}"
     mark = f" (trust: {row[f'{board.measure}_trust']})" if board.measure in board.threats else ""
     kept = f"{_accuracy(row, board.measure)}{mark}"
+    if board.measure == "steady":
+        kept = f"the class in {kept.replace('accuracy', 'of the frames')}"
     if len(ranked) == 1:
         return f"{where} {model} keeps {kept}."
     alike = [name for name in str(row["alike"] or "").split("; ") if name and pd.notna(row["rank_from"])]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data_prep.shifts import SHIFTS
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
+from robustness.analysis.sequences import find_steady
 from robustness.analysis.statistics import accuracy_interval, adjust_for_many, paired_answers, paired_differences
 from robustness.analysis.summary import Settings, average, average_rows, find_main_mean, list_planned
 from robustness.analysis.trust import INVALID
@@ -22,7 +23,7 @@ from robustness.attack import NORMS, format_eps
 _LEVEL = 0.05
 _SCORES = ("mce", "relative_mce", "mce_alexnet")
 _TOP5 = ("clean_top5", "mean_top5")
-_MEANS = ("clean", "mean", "shifts", *_TOP5)
+_MEANS = ("clean", "mean", "shifts", "steady", *_TOP5)
 _OF_NONE = ("none", "trained", "fixed")
 """Policies that a leaderboard may show, the first that a model has."""
 
@@ -35,7 +36,8 @@ class Leaderboard:
         table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the
             number of models that are significantly better, and the number of models less those that are significantly
             worse, NaN where nothing can be ranked; ``alike``: models that cannot be told apart from it, separated by
-            ``; ``; ``clean``, ``mean`` (over the corruptions), ``shifts`` (over all shifted images), ``clean_top5``,
+            ``; ``; ``clean``, ``mean`` (over the corruptions), ``shifts`` (over all shifted images), ``steady`` (1 − mFP),
+            ``clean_top5``,
             ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every one of ``threats``, each with
             ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
         measure: the column that ranks.
@@ -49,7 +51,8 @@ class Leaderboard:
     @property
     def title(self) -> str:
         """What ranks, in words."""
-        return {"mean": "corrupted", "shifts": "natural shifts", **self.threats}.get(self.measure, self.measure)
+        titles = {"mean": "corrupted", "shifts": "natural shifts", "steady": "frames of the same class"}
+        return {**titles, **self.threats}.get(self.measure, self.measure)
 
     @property
     def is_contest(self) -> bool:
@@ -60,7 +63,7 @@ class Leaderboard:
 def rank_models(
     run: Run, settings: Settings, summary: pd.DataFrame, scores: pd.DataFrame, attacks: Attacks | None
 ) -> Leaderboard:
-    """Rank the models by their mean over the corruptions; else by their worst case, by natural shifts, or clean.
+    """Rank the models by their mean over the corruptions; else by their worst case, sequences, shifts, or clean.
 
     Two models are told apart where a paired test over the images does so (McNemar's for single answers, otherwise that
     of :func:`~robustness.analysis.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case
@@ -71,7 +74,12 @@ def rank_models(
     worst = None if attacks is None else attacks.worst
     budgets = [] if worst is None else list(worst[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
     threats = {name_threat(norm, eps): f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in budgets}
-    measure = "mean" if title else max_threat(budgets) or ("shifts" if len(run.shifted) else "clean")
+    measure = (
+        "mean"
+        if title
+        else max_threat(budgets) or ("steady" if len(run.sequences) else "shifts" if len(run.shifted) else "clean")
+    )
+    steady = find_steady(run)
     rows: list[dict[str, Any]] = []
     values: dict[str, NDArray[np.float64]] = {}
     for model, (policy, lam) in find_entries(run, summary).items():
@@ -83,6 +91,10 @@ def rank_models(
         if shifted is not None:
             row |= dict(zip(("shifts", "shifts_low", "shifts_high"), accuracy_interval(shifted), strict=True))
             values |= {model: shifted} if measure == "shifts" else {}
+        kept = steady.get((model, -1.0 if math.isnan(lam) else lam))
+        if kept is not None:
+            row |= dict(zip(("steady", "steady_low", "steady_high"), accuracy_interval(kept), strict=True))
+            values |= {model: kept} if measure == "steady" else {}
         row |= _count_top5(run, model, lam, planned if title else [])
         of_scores = scores[_is_of(scores, model, policy, lam)]
         for name in _SCORES if len(of_scores) else ():

@@ -22,6 +22,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import family_look, model_looks
 from robustness.analysis.model_figures import describe_line
+from robustness.analysis.sequences import SEQUENCE_NOTE
 from robustness.analysis.shifts import SHIFT_NOTE
 from robustness.analysis.statistics import adjust_for_many
 from robustness.analysis.summary import find_main_mean, group_corruptions
@@ -100,6 +101,8 @@ def collect(findings: Findings) -> dict[str, Any]:
         "worst": _worst_rows(findings.attacks, models),
         "shifts": _shift_rows(findings.shifts, models),
         "shift_note": SHIFT_NOTE,
+        "sequences": _sequence_rows(findings.sequences, models),
+        "sequence_note": SEQUENCE_NOTE,
         "missing": list_missing(run),
         "laws": {model: _law(run, model) for model in run.laws if model in models},
         "samples": _samples(run),
@@ -124,7 +127,7 @@ def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
     """The leaderboard: its rows in percent, and the columns of threats with their titles."""
     board = findings.board
     table = board.table[board.table["model"].isin(models)]
-    names = ["clean", "mean", "shifts", "clean_top5", "mean_top5", *board.threats]
+    names = ["clean", "mean", "shifts", "steady", "clean_top5", "mean_top5", *board.threats]
     ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
     table = table.assign(**{name: 100 * table[name].astype(float) for name in ends})
     ranks = [format_rank(first, last) for first, last in zip(table["rank_from"], table["rank_to"])]
@@ -160,6 +163,13 @@ def _shift_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
     """Natural shifts in percent."""
     shares = [f"{kind}{name}" for kind in ("", "clean_") for name in ("accuracy", "ci_low", "ci_high")]
     shares.append("effective_robustness")
+    rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+def _sequence_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
+    """Flips of perturbation sequences in percent."""
+    shares = ["flips", "flips_low", "flips_high"]
     rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 

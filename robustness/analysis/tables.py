@@ -15,6 +15,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.headline import find_learnt
 from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
+from robustness.analysis.sequences import SEQUENCE_NOTE
 from robustness.analysis.shifts import format_shifts
 from robustness.analysis.statistics import adjust_for_many, paired_differences
 from robustness.analysis.summary import average, group_corruptions, list_planned
@@ -64,8 +65,29 @@ def write_tables(findings: Findings) -> None:
     if len(findings.shifts):
         write_csv(findings.shifts, tables / "shifts.csv")
         write_text(tables / "shifts.md", format_shifts(findings.shifts))
+    if len(findings.sequences):
+        write_csv(findings.sequences, tables / "sequences.csv")
+        about = f"{describe(run)}. Baseline: {run.baseline or 'none'}. {SEQUENCE_NOTE}"
+        write_text(tables / "sequences.md", f"{to_markdown(format_sequences(findings.sequences))}\n\n{about}\n")
     for model in run.corrupted.dropna(subset=["lam"])["model"].unique():
         write_severities(findings, model, tables)
+
+
+def format_sequences(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of sequences as texts: flips in percent, rates in percent of the baseline model's."""
+    titles = {"flips": "flips (%)", "distance": "top-5 distance", "flip_rate": "flip rate (%)"}
+    titles |= {"distance_rate": "distance rate (%)"}
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {
+            "sequence": row["sequence"],
+            "model": name_setting({"model": row["model"], "lam": row["lam"], "policy": ""}),
+        }
+        for name, title in titles.items():
+            value, low, high = ((100 if name == "flips" else 1) * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+            cells[title] = "–" if math.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        rows.append(cells)
+    return pd.DataFrame(rows).set_index("sequence")
 
 
 def write_severities(findings: Findings, model: str, folder: Path) -> None:
@@ -193,6 +215,7 @@ def write_leaderboard(findings: Findings) -> pd.DataFrame:
     titles = {"clean": "clean", "mean": "corrupted", "clean_top5": "clean, top 5", "mean_top5": "corrupted, top 5"}
     titles |= {
         "shifts": "under natural shifts",
+        "steady": "frames of the same class",
         "mce": f"errors in % of {findings.run.baseline}'s",
         "mce_alexnet": "mCE (AlexNet)",
     }
@@ -269,6 +292,8 @@ def describe(run: Run) -> str:
         "synthetic": "synthetic noise levels of the sweep",
     }
     source = f"; {sources[data['source']]}" if run.corruptions else ""
+    if len(run.sequences):
+        source = f"; {'official -P archive' if data['source'] == 'official' else 'sequences made of the clean images'}"
     gap = f"; {len(run.missing)} cells are missing" if run.missing else ""
     return f"{data['title']}, {data['split']} split, n = {data['n']}{source}{gap}"
 

@@ -18,7 +18,7 @@ from data_prep.subsets import ClassSubset
 from robustness.attack import Attack
 from robustness.measure import probes
 from robustness.measure.answers import Sketch, identify
-from robustness.measure.perturbations import Perturbation
+from robustness.measure.perturbations import Perturbation, SequencePerturbation
 from robustness.measure.stages import library_of
 from robustness.measure.subjects import Subject
 from robustness.which_lam import WhichLam
@@ -159,6 +159,7 @@ class Cell:
             "trained_lam": self.subject.lam,
             "n": len(self.images),
             **({"shift": self.shift} if self.shift else {}),
+            **({"sequence": True} if isinstance(self.perturbation, SequencePerturbation) else {}),
             **self._threat_fields(),
         }
 
@@ -193,8 +194,8 @@ class Task:
 
     @property
     def size(self) -> int:
-        """Forward passes that it takes, an image each."""
-        return len(self.cells) * len(self.images)
+        """Forward passes that it takes, an image each; of sequences about as many."""
+        return len(self.cells) * len(self.images) * self.perturbation.frames
 
 
 @dataclass(frozen=True)

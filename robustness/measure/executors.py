@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from tqdm import tqdm
 
-from data_prep.archives_c import ArchiveC
 from robustness.measure.jobs import Job, Result
+from robustness.measure.perturbations import Archive
 from robustness.measure.worker import OutOfMemory, Worker
 from robustness.run_directory import RunDirectory
 
@@ -33,7 +33,7 @@ class Workplace:
         timeout: seconds after which a task is given up; None for no limit.
     """
 
-    archive: ArchiveC | None
+    archive: Archive | None
     directory: RunDirectory
     device: torch.device
     batch_size: int

@@ -16,7 +16,6 @@ import torch
 from tqdm import tqdm
 
 from data_prep import ImageSet
-from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, UsageError
 from data_prep.progress import make_bar
 from robustness.analysis.soundness import judge_soundness
@@ -27,6 +26,7 @@ from robustness.measure.attacker import Attacker
 from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
 from robustness.measure.executors import Executor, LocalExecutor, Workplace
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
+from robustness.measure.perturbations import Archive, Perturbation, SequencePerturbation
 from robustness.measure.plan import ShiftBeside, plan_attacks, plan_tasks
 from robustness.measure.samples import collect_samples
 from robustness.measure.soundness import examine
@@ -68,7 +68,7 @@ class Measurement:
     suite: Suite
     subjects: list[Subject]
     images: ImageSet
-    archive: ArchiveC | None
+    archive: Archive | None
     directory: RunDirectory
     device: torch.device
     batch_size: int
@@ -267,13 +267,18 @@ class Measurement:
             arrays = collect_samples(
                 subject,
                 subject.lambdas(self.suite.lambdas) if subject is not None else (),
-                list(dict.fromkeys(task.perturbation for task in self.tasks if task.images is self.images)),
+                self._list_shown(),
                 self.images,
                 seed=self.suite.seed,
                 archive=self.archive,
                 device=self.device,
             )
             self.directory.write_samples(arrays)
+
+    def _list_shown(self) -> list[Perturbation]:
+        """The perturbations of the clean images that make one image of each."""
+        of_images = (task.perturbation for task in self.tasks if task.images is self.images)
+        return [it for it in dict.fromkeys(of_images) if not isinstance(it, SequencePerturbation)]
 
     def _keep_attack_samples(self) -> None:
         """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from data_prep import ImageSet, corrupt
 from data_prep.archives_c import ArchiveC, find_archive_c
-from data_prep.corruptions import parameters
+from data_prep.archives_p import FOLDERS_P, SOURCE_P, ArchiveP, find_archive_p
+from data_prep.corruptions import parameters, sequences
 from data_prep.disk import allocate_array
 from data_prep.errors import PrerequisiteError
 from data_prep.pixel_rows import PixelRows
@@ -22,7 +23,8 @@ from data_prep.sources import how_to_get
 from robustness.suite import Suite
 
 _IN_MEMORY_BYTES = 8 << 20
-_BATCH = 256
+_BATCH, _FEW = 256, 32
+Archive = ArchiveC | ArchiveP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class Perturbation:
     source: str
     profile: str = ""
     archive: str = ""
+    frames: ClassVar[int] = 1
+    """That a model is asked for, of every image, or about as many."""
 
     @property
     def is_clean(self) -> bool:
@@ -59,25 +63,44 @@ class Perturbation:
         return fields
 
 
+@dataclass(frozen=True, kw_only=True)
+class SequencePerturbation(Perturbation):
+    """A perturbation sequence, of ``severity`` for its difficulty, which makes several frames of every image."""
+
+    frames: ClassVar[int] = sequences.FRAMES
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether every frame is compared with the first."""
+        return self.name.endswith("noise")
+
+    def identity(self) -> dict[str, Any]:
+        """As of other perturbations."""
+        return {**super().identity(), "sequence": True}
+
+
 @dataclass(frozen=True)
 class PerturbedImages:
-    """Pixels (N, H, W, 3) and labels int64 (N,) after a perturbation, in the order of the clean images.
+    """Pixels (N, H, W, 3), of sequences (N, frames, H, W, 3), and labels int64 (N,) after a perturbation.
 
-    Pixels are uint8, or float32 in [0, 1]. Take slices of them: they may lie in a file, or be decoded when asked for.
+    They are in the order of the clean images, uint8, or float32 in [0, 1]. Take slices of them: they may lie in a file,
+    or be decoded when asked for.
     """
 
     pixels: PixelRows
     labels: NDArray[np.int64]
 
 
-def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveC | None:
-    """The official -C archive of the suite in ``data_dir``; None if it names none or it is not there.
+def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> Archive | None:
+    """The official archive of the suite in ``data_dir``; None if it names none or it is not there.
 
     Raises:
         InputError: a file of it is missing or damaged, or it does not belong to the clean images: one table never
             mixes sources.
         PrerequisiteError: it is not there and its corruptions cannot be generated.
     """
+    if suite.sequences:
+        return _find_sequences(suite, images, data_dir)
     archive = find_archive_c(suite.archive, data_dir) if suite.archive else None
     if archive is None and set(suite.corruptions) & set(suite.only_official):
         raise PrerequisiteError(
@@ -91,13 +114,29 @@ def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveC | 
     return archive
 
 
-def check_generated(suite: Suite, images: ImageSet, corruptions: Iterable[str]) -> None:
+def _find_sequences(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveP | None:
+    """The official -P archive of the suite; raises as :func:`find_official`."""
+    archive = find_archive_p(suite.archive, data_dir) if suite.archive in FOLDERS_P else None
+    if archive is None and suite.archive == "imagenetp":
+        raise PrerequisiteError(
+            f"expected {FOLDERS_P[suite.archive]} in {data_dir}, got none, and it is not made here, as its frames were "
+            f"cut out of larger pictures; unpack the archives of {SOURCE_P} there"
+        )
+    if archive is not None:
+        for name in suite.sequences:
+            archive.match(images, name, suite.difficulty)
+    return archive
+
+
+def check_generated(suite: Suite, images: ImageSet, corruptions: Iterable[str], is_official: bool) -> None:
     """Corrupt one image by everything that will be generated, so that what is missing shows before the work.
 
     Raises:
         PrerequisiteError: a corruption needs pictures that are not installed.
         InputError: the images are too small for a corruption.
     """
+    for name in suite.sequences if not is_official else ():
+        sequences.perturb(images.pixels[:1], name, difficulty=1)
     for corruption in corruptions:
         corrupt(images.pixels[:1], corruption, severity=suite.levels(corruption)[0], profile=suite.profile)
 
@@ -107,7 +146,7 @@ def perturb(
     images: ImageSet,
     *,
     seed: int,
-    archive: ArchiveC | None,
+    archive: Archive | None,
     device: torch.device,
     scratch: Path,
     batch_size: int = _BATCH,
@@ -124,7 +163,7 @@ def perturb(
         perturbation: what to do.
         images: the clean images.
         seed: of the corruption's randomness.
-        archive: the official -C archive, for official images.
+        archive: the official archive, for official images.
         device: where to compute.
         scratch: folder for a result too large for memory.
         batch_size: images that are corrupted at a time, 256 at most.
@@ -138,11 +177,9 @@ def perturb(
     if perturbation.source == "official":
         assert archive is not None
         return PerturbedImages(archive.match(images, perturbation.name, perturbation.severity), images.labels)
-    shape = images.pixels.shape
-    if images.pixels.nbytes <= _IN_MEMORY_BYTES:
-        result = np.empty(shape, np.uint8)
-    else:
-        result = allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out (or TMPDIR)")
+    if isinstance(perturbation, SequencePerturbation):
+        return PerturbedImages(_make_frames(perturbation, images, seed, scratch), images.labels)
+    result = _make_room(images.pixels.shape, scratch)
     step = min(batch_size, _BATCH)
     for start in range(0, len(images), step):
         batch = slice(start, start + step)
@@ -156,3 +193,27 @@ def perturb(
         )
         result[batch] = corrupted.cpu().numpy()
     return PerturbedImages(result, images.labels)
+
+
+def _make_room(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
+    """An array of pixels, past 8 MiB in a file."""
+    if np.prod(shape, dtype=np.int64) <= _IN_MEMORY_BYTES:
+        return np.empty(shape, np.uint8)
+    return allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out (or TMPDIR)")
+
+
+def _make_frames(perturbation: SequencePerturbation, images: ImageSet, seed: int, scratch: Path) -> NDArray[np.uint8]:
+    """The sequence of every image, (N, frames, H, W, 3)."""
+    difficulty = perturbation.severity if perturbation.name in sequences.NOISES else 1
+    result: NDArray[np.uint8] | None = None
+    for start in range(0, len(images), _FEW):
+        batch = slice(start, start + _FEW)
+        indices = images.indices[batch]
+        made = sequences.perturb(
+            images.pixels[batch], perturbation.name, difficulty=difficulty, seed=seed, indices=indices
+        )
+        if result is None:
+            result = _make_room((len(images), *made.shape[1:]), scratch)
+        result[batch] = made
+    assert result is not None
+    return result

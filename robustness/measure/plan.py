@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from data_prep import ImageSet
-from data_prep.archives_c import ArchiveC
 from data_prep.shifts import Shift
 from robustness.measure.cells import Adversary, AttackTask, Cell, Task
-from robustness.measure.perturbations import Perturbation
+from robustness.measure.perturbations import Archive, Perturbation, SequencePerturbation
 from robustness.measure.subjects import Subject
 from robustness.suite import Suite
 from robustness.which_lam import WhichLam
@@ -17,7 +16,7 @@ ShiftBeside = tuple[Shift, ImageSet]
 """A natural shift, and the clean images of its classes."""
 
 
-def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: ArchiveC | None) -> list[Perturbation]:
+def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: Archive | None) -> list[Perturbation]:
     """Clean first, then each of ``corruptions`` at every severity, all of one source: no table mixes sources."""
     generated = "synthetic" if suite.profile == "sweep" else "generated"
     source = "official" if archive else generated
@@ -36,12 +35,25 @@ def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: A
     ]
 
 
+def list_sequences(suite: Suite, *, archive: Archive | None) -> list[Perturbation]:
+    """The perturbation sequences of a suite, all of one source."""
+    return [
+        SequencePerturbation(
+            name=name,
+            severity=suite.difficulty,
+            source="official" if archive else "generated",
+            archive=archive.fingerprint(name, suite.difficulty) if archive else "",
+        )
+        for name in suite.sequences
+    ]
+
+
 def plan_tasks(
     suite: Suite,
     subjects: list[Subject],
     images: ImageSet,
     *,
-    archive: ArchiveC | None,
+    archive: Archive | None,
     training_images: ImageSet | None = None,
     shifts: Sequence[ShiftBeside] = (),
 ) -> list[Task]:
@@ -59,6 +71,11 @@ def plan_tasks(
     tasks = [
         _plan_task(suite, subject, perturbation, images)
         for perturbation in list_perturbations(suite, suite.corruptions, archive=archive)
+        for subject in subjects
+    ]
+    tasks += [
+        _plan_task(suite, subject, perturbation, images)
+        for perturbation in list_sequences(suite, archive=archive)
         for subject in subjects
     ]
     tasks += _plan_shifts(suite, subjects, shifts, source=tasks[0].perturbation.source)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from data_prep import ImageSet, load_images
-from data_prep.archives_c import ArchiveC, names_of_archive
+from data_prep.archives_c import names_of_archive
 from data_prep.errors import InputError, PrerequisiteError, UsageError
 from data_prep.files import as_file_name
 from data_prep.shifts import find_shifts, geometry_beside, list_shifts, read_shift
@@ -23,7 +23,7 @@ from robustness.measure.foreign import runs_code
 from robustness.measure.given import Model, widen_classes
 from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
-from robustness.measure.perturbations import check_generated, find_official
+from robustness.measure.perturbations import Archive, check_generated, find_official
 from robustness.measure.plan import ShiftBeside
 from robustness.measure.subjects import load_subjects
 from robustness.mirror import local_folder
@@ -65,7 +65,9 @@ def read_suite(options: RunOptions) -> Suite:
         fields["attacks"] = replace_eps(fields["attacks"], options.eps)
     if not options.models and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
         raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
-    if options.data is not None and options.data != fields["data"] and not names_of_archive(fields.get("archive", "")):
+    archive = fields.get("archive", "")
+    is_free = archive != "imagenetp" and not names_of_archive(archive)
+    if options.data is not None and options.data != fields["data"] and is_free:
         fields |= {"data": options.data, "archive": ARCHIVE_OF.get(options.data, "")}
     return Suite(**fields | _list_replaced(options))
 
@@ -185,7 +187,7 @@ def make_suite(
     named = read_suite_file(options.suite or "demo")["data"] if suite is None else suite.data
     made = read_suite(own) if suite is None else replace_keys(suite, own)
     if images is not None:
-        same = images.name == named or made.only_official
+        same = images.name == named or made.only_official or made.archive == "imagenetp"
         archive = made.archive if same else archive_of(images)
         made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive)
     if attacks is not None:
@@ -305,8 +307,8 @@ def _find_other_profile(measurement: Measurement) -> list[str]:
     ]
 
 
-def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, ArchiveC | None]:
-    """The images that are measured, and the -C archive that is used; None where corruptions are generated.
+def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, Archive | None]:
+    """The images that are measured, and the official archive that is used; None where corruptions are generated.
 
     Args:
         suite: names them, and how many.
@@ -324,7 +326,9 @@ def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) ->
     if suite.n is not None:
         images = images.subset(suite.n, seed=suite.seed)
     archive = find_official(suite, images, data_dir.resolve())
-    check_generated(suite, images, {*suite.selection_corruptions, *(() if archive else suite.corruptions)})
+    check_generated(
+        suite, images, {*suite.selection_corruptions, *(() if archive else suite.corruptions)}, archive is not None
+    )
     return images, archive
 
 

@@ -14,10 +14,10 @@ import torch
 from ray.exceptions import RaySystemError
 from tqdm import tqdm
 
-from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.cells import AttackTask, hash_identity
 from robustness.measure.jobs import Job, Result
+from robustness.measure.perturbations import Archive
 from robustness.measure.worker import Worker, telling_out_of_memory
 from robustness.run_directory import RunDirectory
 from sdnet_core.environment import describe_environment
@@ -28,7 +28,7 @@ class Plan:
     """What every node gets once, through the object store: all jobs with their models and images."""
 
     jobs: tuple[Job, ...]
-    archive: ArchiveC | None
+    archive: Archive | None
     timeout: float | None = None
 
 

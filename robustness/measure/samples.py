@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from data_prep import ImageSet
-from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError
 from robustness.grids import thin_out
-from robustness.measure.perturbations import Perturbation, perturb
+from robustness.measure.perturbations import Archive, Perturbation, perturb
 from robustness.measure.subjects import Subject
 from sdnet_core import Network
 from sdnet_core.augment import to_images
@@ -33,7 +32,7 @@ def collect_samples(
     images: ImageSet,
     *,
     seed: int,
-    archive: ArchiveC | None,
+    archive: Archive | None,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
     """Perturb images of K different classes by everything at its hardest; reconstruct them from their codes at some λs.

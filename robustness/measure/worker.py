@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data_prep.archives_c import ArchiveC
 from data_prep.errors import InputError, UsageError, describe_error, is_disk_error, is_out_of_memory
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import AttackTask, Task
 from robustness.measure.evaluate import evaluate
 from robustness.measure.jobs import Job, Result
-from robustness.measure.perturbations import PerturbedImages, perturb
+from robustness.measure.perturbations import Archive, PerturbedImages, SequencePerturbation, perturb
+from robustness.measure.sequences import evaluate_sequences
 from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.run_directory import RunDirectory
 
@@ -49,7 +49,7 @@ class Worker:
         timeout: seconds after which a task is given up and its cells have failed; None for no limit.
     """
 
-    archive: ArchiveC | None
+    archive: Archive | None
     directory: RunDirectory
     device: torch.device
     timeout: float | None = None
@@ -100,16 +100,18 @@ class Worker:
         try:
             with time_limit(self.timeout):
                 task.subject.reset()
-                frames = evaluate(
-                    task.subject.network,
-                    images,
-                    task.images.indices,
-                    [cell.lam for cell in task.cells],
-                    device=self.device,
-                    batch_size=batch_size,
-                    subset=task.cells[0].subset,
-                    progress=lambda n: bar.update(n),
-                )
+                network, lambdas = task.subject.network, [cell.lam for cell in task.cells]
+                given: dict[str, Any] = {
+                    "device": self.device,
+                    "batch_size": batch_size,
+                }
+                given["progress"] = lambda n: bar.update(n * task.perturbation.frames)
+                if isinstance(task.perturbation, SequencePerturbation):
+                    given |= {"noise": task.perturbation.is_noise, "step": task.perturbation.severity}
+                    frames = evaluate_sequences(network, images, task.images.indices, lambdas, **given)
+                else:
+                    subset = task.cells[0].subset
+                    frames = evaluate(network, images, task.images.indices, lambdas, subset=subset, **given)
         except Exception as error:
             failure = _fail(task, task.perturbation.name, error)
             if len(task.cells) == 1 or isinstance(error, TimeLimitError | InputError):

@@ -122,7 +122,7 @@ function drawAllBudgets() {
 function drawBoard() {
   const { rows, measure, threats } = data.board;
   $("board-section").hidden = rows.length < 2;
-  const told = { mean: data.mean, shifts: "accuracy on the images of all natural shifts", clean: "accuracy on clean images" }[measure] ?? `the worst case within ${Object.fromEntries(threats)[measure]}`;
+  const told = { mean: data.mean, shifts: "accuracy on the images of all natural shifts", steady: "the share of frames that keep their class", clean: "accuracy on clean images" }[measure] ?? `the worst case within ${Object.fromEntries(threats)[measure]}`;
   $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the λ of training" : "with 95\u00a0% intervals"}. A rank is the `
     + "range of places that a model may have: one counts as better than another only where the difference, paired over the images, "
     + "has p\u00a0<\u00a00.05 after Holm's adjustment for all pairs. Bold: may be the first.";
@@ -135,7 +135,7 @@ function drawBoard() {
     { key: "model", label: "model", text: true }, { key: "rank_from", label: "rank", display: "rank" }, { key: "lam", label: "λ", digits: 2 }, { key: "n", label: "n", digits: 0 },
     ...ranked([
       { key: "clean", label: "clean %" }, { key: "mean", label: "corrupted %" },
-      { key: "shifts", label: "natural shifts %" }, { key: "clean_top5", label: "clean, top 5 %" }, { key: "mean_top5", label: "corrupted, top 5 %" },
+      { key: "shifts", label: "natural shifts %" }, { key: "steady", label: "frames of the same class %" }, { key: "clean_top5", label: "clean, top 5 %" }, { key: "mean_top5", label: "corrupted, top 5 %" },
       ...threats.map(([key, title]) => ({ key, label: `robust ${title} %`, trust: `${key}_trust` })),
       ...Object.keys(scores).map((key) => ({ key, label: scores[key] })),
     ]),
@@ -156,6 +156,18 @@ function drawShifts() {
     { key: "effective_robustness", label: "effective robustness", signed: true },
   ];
   drawTable($("shifts"), useful(columns, data.shifts))(data.shifts);
+}
+
+function drawSequences() {
+  $("sequences-section").hidden = !data.sequences.length;
+  $("sequences-note").textContent = data.sequence_note;
+  const measures = { flips: "flips %", distance: "top-5 distance", flip_rate: "flip rate %", distance_rate: "distance rate %" };
+  const columns = [
+    { key: "sequence", label: "sequence", text: true }, { key: "difficulty", label: "difficulty", digits: 0 },
+    { key: "model", label: "model", text: true }, { key: "lam", label: "λ", digits: 2 }, { key: "n", label: "n", digits: 0 },
+    ...Object.entries(measures).map(([key, label]) => ({ key, label, low: `${key}_low`, high: `${key}_high`, digits: 2 })),
+  ];
+  drawTable($("sequences"), useful(columns, data.sequences))(data.sequences);
 }
 
 function drawClasses() {

@@ -118,6 +118,7 @@ function start() {
   setModel(subjects[0].name);
   drawBoard();
   drawShifts();
+  drawSequences();
   drawClasses();
   drawPolicies();
   drawCells();
