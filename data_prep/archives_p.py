@@ -27,8 +27,12 @@ from data_prep.pixel_rows import ChosenRows
 
 FOLDERS_P = {"cifar10p": "CIFAR-10-P", "cifar100p": "CIFAR-100-P", "imagenetp": "ImageNet-P"}
 """What each archive unpacks to."""
-SOURCE_P = "https://zenodo.org/records/2535967 (CIFAR) and https://zenodo.org/records/3565846 (ImageNet)"
-"""Where they come from."""
+SOURCES_P = {
+    "cifar10p": "https://github.com/hendrycks/robustness",
+    "cifar100p": "https://github.com/hendrycks/robustness",
+    "imagenetp": "https://zenodo.org/record/3565846",
+}
+"""Where their archives, or their generators, are."""
 
 
 @dataclass(frozen=True)

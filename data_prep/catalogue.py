@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.archives_c import FOLDERS, expected_corruptions, find_archive_c
+from data_prep.archives_p import FOLDERS_P, SOURCES_P
 from data_prep.cifar import RELEASES, find_release
 from data_prep.cifar_c import CifarC
+from data_prep.corruptions import SEQUENCES
 from data_prep.errors import InputError
 from data_prep.generate import generated_folder, generated_sets, read_manifest
 from data_prep.shapes import SPLIT_SIZES
@@ -21,7 +23,7 @@ from data_prep.store import Record, read_record
 class Entry:
     """One data set of the list.
 
-    kind: official, imported, drawn, corrupted, generated, shifted or tree. holds: splits and counts, in words.
+    kind: official, imported, drawn, corrupted, generated, sequences, shifted or tree. holds: splits and counts.
     where: its path, or how to get it. n_bytes: on disk, None when it is not there.
     """
 
@@ -40,6 +42,7 @@ def list_data(data_dir: Path) -> list[Entry]:
         *_imported(data_dir),
         *_trees(data_dir),
         *_corrupted(data_dir),
+        *_sequences(data_dir),
         *_generated(data_dir),
         *_shifted(data_dir),
     ]
@@ -113,6 +116,13 @@ def _generated(data_dir: Path) -> Iterator[Entry]:
         if manifest is not None:
             holds = f"{_number(CifarC(folder, None).corruptions())} of {manifest.n:,} images, from {manifest.title}"
             yield Entry(name, "generated", holds, str(folder), _size(folder))
+
+
+def _sequences(data_dir: Path) -> Iterator[Entry]:
+    for name, folder in FOLDERS_P.items():
+        path = data_dir / folder
+        where = str(path) if path.is_dir() else f"get it: {SOURCES_P[name]}, into {path}"
+        yield Entry(name, "sequences", f"{len(SEQUENCES)} of every image", where)
 
 
 def _shifted(data_dir: Path) -> Iterator[Entry]:

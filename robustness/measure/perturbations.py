@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_prep import ImageSet, corrupt
 from data_prep.archives_c import ArchiveC, find_archive_c
-from data_prep.archives_p import FOLDERS_P, SOURCE_P, ArchiveP, find_archive_p
+from data_prep.archives_p import FOLDERS_P, SOURCES_P, ArchiveP, find_archive_p
 from data_prep.corruptions import parameters, sequences
 from data_prep.disk import allocate_array
 from data_prep.errors import PrerequisiteError
@@ -120,7 +120,7 @@ def _find_sequences(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveP 
     if archive is None and suite.archive == "imagenetp":
         raise PrerequisiteError(
             f"expected {FOLDERS_P[suite.archive]} in {data_dir}, got none, and it is not made here, as its frames were "
-            f"cut out of larger pictures; unpack the archives of {SOURCE_P} there"
+            f"cut out of larger pictures; unpack the archives of {SOURCES_P[suite.archive]} there"
         )
     if archive is not None:
         for name in suite.sequences:
