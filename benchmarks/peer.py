@@ -10,10 +10,13 @@ no reference for what the images look like: its elastic transform and frost are 
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import io
 import sys
 import types
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -21,6 +24,8 @@ import numpy as np
 from PIL import Image
 
 PACKAGE = "imagecorruptions"
+OTHERS = {"corrupt-tta": "corrupt_tta", "imgcorr": "imgcorr"}
+"""Other packages and their modules, compared with where they are installed."""
 STORED_QUALITY = {"imagenet": 85}
 """Of the JPEG file that ends every corruption of ImageNet-C, which the package leaves to its user."""
 
@@ -67,6 +72,26 @@ def through_jpeg(levels: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(levels).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
+
+
+def find_peers(profile: str) -> dict[str, Callable[[np.ndarray, str, int], np.ndarray]]:
+    """The packages that are installed, by name, each uint8 (H, W, 3) to the same.
+
+    Those without CIFAR-10-C's parameters have ImageNet-C's for images of any size.
+    """
+    peers: dict[str, Callable[[np.ndarray, str, int], np.ndarray]] = {PACKAGE: Peer(profile)}
+    elsewhere = [place for place in sys.path if Path(place).resolve() != Path(__file__).resolve().parent]
+    with mock.patch.object(sys, "path", elsewhere):  # numba looks for a package that is called as a file here
+        for name, module in OTHERS.items():
+            if importlib.util.find_spec(module) is not None:
+                peers[name] = partial(_corrupt, importlib.import_module(module), STORED_QUALITY.get(profile))
+    return peers
+
+
+def _corrupt(module: types.ModuleType, quality: int | None, image: np.ndarray, name: str, severity: int) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result = np.uint8(module.corrupt(image, severity=severity, corruption_name=name))
+    return result if quality is None else through_jpeg(result, quality)
 
 
 class Peer:
