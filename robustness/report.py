@@ -27,7 +27,9 @@ def print_summary(findings: Findings) -> None:
     """The final table on the terminal, and where everything is."""
     from robustness.analysis.attack_tables import describe_attacks, explain_columns, widen_attacks
     from robustness.analysis.figures import MOST_MODELS
-    from robustness.analysis.tables import SUMMARY_NOTE, describe, list_missing, to_terminal, widen
+    from robustness.analysis.sequences import SEQUENCE_NOTE
+    from robustness.analysis.shifts import format_shifts
+    from robustness.analysis.tables import SUMMARY_NOTE, describe, format_sequences, list_missing, to_terminal, widen
 
     run = findings.run
     for reason, count in Counter(run.missing.values()).items():
@@ -44,6 +46,11 @@ def print_summary(findings: Findings) -> None:
     if run.corruptions or findings.attacks is None:
         print(to_terminal(widen(findings.summary, run, most=_MOST_LAMBDAS), width), end="\n\n")
         notes.append(SUMMARY_NOTE)
+    if len(findings.sequences):
+        print(to_terminal(format_sequences(findings.sequences), width), end="\n\n")
+        notes.append(SEQUENCE_NOTE)
+    if len(findings.shifts):
+        print(format_shifts(findings.shifts))
     if findings.attacks is not None:
         for norm in findings.attacks.rows["norm"].unique():
             print(to_terminal(widen_attacks(run, findings.attacks, norm, whole=False), width), end="\n\n")
@@ -73,6 +80,7 @@ def to_json(findings: Findings) -> dict[str, Any]:
     run, attacks, shifts = findings.run, findings.attacks, findings.shifts
     frames = {"summary": findings.summary, **({} if attacks is None else {"attacks": attacks.rows})}
     frames |= {"shifts": shifts} if len(shifts) else {}
+    frames |= {"sequences": findings.sequences} if len(findings.sequences) else {}
     return {
         "headline": findings.headline if len(run.cells) else "",
         "run": str(run.directory.path),

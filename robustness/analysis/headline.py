@@ -23,11 +23,13 @@ def write_headline(run: Run, summary: pd.DataFrame, attacks: Attacks | None, boa
     """The headline of a run.
 
     Of a run with λ it speaks of the first model that has one, at its λ of training, and of the first λ policy in a
-    fixed order: never of ``oracle`` nor of the λ that came out best. Of several models without λ it names the one that
-    leads and those that cannot be told apart from it. Of attacks it gives the worst case at the suite's largest ε.
+    fixed order: never of ``oracle`` nor of the λ that came out best. Of several models without λ, and of sequences and
+    natural shifts, it names the one that leads and those that cannot be told apart from it. Of attacks it gives the
+    worst case at the suite's largest ε.
     """
     has_lam = bool((summary["policy"] == "trained").any())
-    parts = [_say_corruptions(run, summary) if has_lam else _say_leader(run, board)]
+    is_contest = not has_lam or board.measure in ("steady", "shifts")
+    parts = [_say_leader(run, board) if is_contest else _say_corruptions(run, summary)]
     if attacks is not None and (has_lam or not board.measure.startswith("robust")):
         parts.append(_say_attacks(run, attacks))
     said = [part for part in parts if part]

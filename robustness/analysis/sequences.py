@@ -30,7 +30,7 @@ def tabulate_sequences(run: Run) -> pd.DataFrame:
     Returns:
         A row per sequence, model and λ, and one for their mean where none is missing: ``sequence, difficulty, model,
         lam, n``; ``flips`` (a share) and ``distance`` (0 to 15), ``flip_rate`` and ``distance_rate`` (percent of the
-        baseline model's; NaN without one, and where its value is 0), each with ``_low`` and ``_high``.
+        baseline model's; NaN without one, and where its value may be 0), each with ``_low`` and ``_high``.
     """
     asked = _list_asked(run)
     found = {name: read_sequences(run, column) for name, (column, *_) in _MEASURES.items()}
@@ -76,7 +76,7 @@ def _list_asked(run: Run) -> list[str]:
 
 
 def _compare(own: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
-    """The mean of the quotients in percent, from (N, P) values each, and its bootstrap interval; NaN by 0."""
+    """The mean of the quotients in percent, from (N, P) values each, and its bootstrap interval; NaN by a possible 0."""
     both = np.concatenate([own, reference], axis=1)
 
     def divide(means: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -85,8 +85,9 @@ def _compare(own: NDArray[np.float64], reference: NDArray[np.float64]) -> list[f
         return np.asarray(100 * quotients.mean(axis=-1))
 
     drawn = divide(resample_means(both))
-    ends = percentile_interval(drawn) if np.isfinite(drawn).all() else (math.nan, math.nan)
-    return [float(divide(both.mean(axis=0))), *ends]
+    if not np.isfinite(drawn).all():
+        return [math.nan] * 3
+    return [float(divide(both.mean(axis=0))), *percentile_interval(drawn)]
 
 
 def _name(name: str, values: Any) -> dict[str, float]:

@@ -50,6 +50,9 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
         source = measurement.tasks[0].perturbation.source
         kinds = len(suite.corruptions)
         parts.append(f"{kinds} {source} corruption{'s' * (kinds != 1)} at {levels} level{'s' * (levels != 1)}")
+    if suite.sequences:
+        source = "generated" if measurement.archive is None else "official"
+        parts.append(f"{len(suite.sequences)} {source} perturbation sequence{'s' * (len(suite.sequences) != 1)}")
     parts += [shift.info.title for shift, _ in measurement.shifts]
     parts += [attack.title for attack in suite.attacks]
     yield f"  {', '.join(parts)}: {cells} cells, {done} of them done"
@@ -129,6 +132,7 @@ def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]
             it.name: [lam for lam in it.lambdas(suite.lambdas) if lam is not None] for it in measurement.subjects
         },
         "corruptions": {name: suite.levels(name) for name in suite.corruptions},
+        "sequences": suite.sequences,
         "shifts": [shift.name for shift, _ in measurement.shifts],
         "attacks": [attack.title for attack in suite.attacks],
         "device": str(measurement.device),

@@ -19,6 +19,7 @@ from robustness.analysis.flips import flips_of_sequences, top5_distances
 from robustness.analysis.sequences import MEAN_OF_SEQUENCES
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.sequences import evaluate_sequences
+from robustness.report import print_summary
 from robustness.suite import Suite
 
 CPU = torch.device("cpu")
@@ -89,7 +90,7 @@ def robustness_network() -> nn.Module:
     return wrap_model("mine", ByBrightness(), num_classes=10)
 
 
-def test_a_run_counts_flips_as_the_paper_does(tmp_path: Path) -> None:
+def test_a_run_counts_flips_as_the_paper_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, names = make_images(), ("brightness", "translate")
     run = measure(suite_of(*names), tmp_path, images)
     table = run.sequences.set_index(["sequence", "model"])
@@ -116,6 +117,8 @@ def test_a_run_counts_flips_as_the_paper_does(tmp_path: Path) -> None:
     assert run.findings.board.table["model"].iloc[0] == "coarse"
     assert "Along perturbation sequences coarse keeps" in run.headline
     assert "of the frames" in run.headline
+    print_summary(run.findings)
+    assert "mean of sequences" in capsys.readouterr().out
     assert len(run.cells.query("perturbation == 'clean'")) == 2
     assert "| mean of sequences | coarse |" in (tmp_path / "run/tables/sequences.md").read_text(encoding="utf-8")
     assert '"sequences":[{"sequence":"brightness"' in (tmp_path / "run/report.html").read_text(encoding="utf-8")
