@@ -76,7 +76,7 @@ def _list_asked(run: Run) -> list[str]:
 
 
 def _compare(own: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
-    """The mean of the quotients in percent, from (N, P) values each, and its bootstrap interval; NaN by a possible 0."""
+    """Compare (N, P) values: the mean of the quotients in percent, with its bootstrap interval; NaN by a possible 0."""
     both = np.concatenate([own, reference], axis=1)
 
     def divide(means: NDArray[np.float64]) -> NDArray[np.float64]:
