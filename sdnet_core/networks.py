@@ -82,8 +82,8 @@ class Block(nn.Module):
         if self.sparse:
             out = self.bn2(self.conv2(self.bn1(self.conv1(x, lam)), lam))
         else:
-            out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        return out if self.shortcut is None else functional.relu(out + self.shortcut(x))
+            out = self.bn2(self.conv2(functional.relu_(self.bn1(self.conv1(x)))))
+        return out if self.shortcut is None else functional.relu_(out.add_(self.shortcut(x)))
 
 
 class Network(nn.Module):

@@ -10,6 +10,8 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from data_prep.files import as_file_name, replacing
@@ -33,13 +35,14 @@ _STYLE: Any = {
     "lines.linewidth": 1.2,
     "lines.markersize": 3,
     "pdf.fonttype": 42,
-    "savefig.dpi": 200,
     "svg.fonttype": "none",
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
 }
 TEXT_WIDTH = 5.5
 """Inches that a page has for text: a figure of this width is printed at its own size, its letters at least 7 points."""
+_DPI = 200
+"""Of PNG files."""
 _CHARACTERS = 19
 """Of a note, per inch."""
 
@@ -74,9 +77,14 @@ def panel_grid(
 
 
 def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
-    """Write ``name.png`` and ``name.pdf`` with ``note`` (what the numbers stand for) below the panels."""
+    """Write ``name.png`` and ``name.pdf`` with ``note`` (what the numbers stand for) below the panels.
+
+    Each is drawn once, by its canvas: ``Figure.savefig`` draws a figure that has a layout twice.
+    """
     figure.supxlabel(fill(note, int(_CHARACTERS * figure.get_figwidth())), fontsize=7, color="0.35")
-    for suffix, metadata in (("png", {}), ("pdf", {"CreationDate": None})):
-        with replacing(folder / f"{as_file_name(name)}.{suffix}") as temporary:
-            figure.savefig(temporary, metadata=metadata)
-        figure.set_layout_engine("none")  # laid out once: both files look the same
+    figure.set_dpi(_DPI)
+    with replacing(folder / f"{as_file_name(name)}.png") as temporary:
+        FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")  # laid out once: both files look the same
+    with replacing(folder / f"{as_file_name(name)}.pdf") as temporary:
+        FigureCanvasPdf(figure).print_pdf(temporary, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]

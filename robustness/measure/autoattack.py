@@ -1,8 +1,8 @@
 """AutoAttack: pyautoattack's parts, in their order, on any victim.
 
-Two of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB asks
-nothing more about an image that was answered wrongly, that of Square in L∞ tries several squares at a time. Tests in
-``tests/robustness/test_attack_libraries.py`` compare image by image.
+Some of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB
+asks nothing more about an image that was answered wrongly, Square in L∞ tries several squares at a time, and the
+targeted parts try several target classes. ``tests/robustness/test_attack_libraries.py`` compares image by image.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from robustness.attack import Attack, allowed_distance
 from robustness.measure.craft import distance
 from robustness.measure.square import run_square
 from robustness.measure.stages import DLR_CLASSES, LIBRARY_NORMS, TARGETED_DLR_CLASSES, Stage
+from robustness.measure.targets import perturb_by_apgd, perturb_by_fab
 
 
 def autoattack_stages(
@@ -55,37 +57,36 @@ def autoattack_stages(
     targets = min(9, num_classes - 1)
     ensemble.apgd_targeted.n_target_classes = min(ensemble.apgd_targeted.n_target_classes, targets)
     ensemble.fab.n_target_classes = min(ensemble.fab.n_target_classes, targets)
+    targeted_fab = copy(ensemble.fab)
     if leave_early and attack.version != "rand" and attack.norm != "l1":
         for apgd in (ensemble.apgd, ensemble.apgd_targeted):
             budget = allowed_distance(attack.eps)
             apgd.attack_single_run = _watched_apgd(apgd.attack_single_run, watcher, attack.norm, budget)
-        ensemble.fab.attack_single_run = _watched_fab(ensemble.fab.attack_single_run, watcher, attack.norm, attack.eps)
+        for fab in (ensemble.fab, targeted_fab):
+            fab.attack_single_run = _watched_fab(fab.attack_single_run, watcher, attack.norm, attack.eps)
     ensemble.square.n_queries = attack.queries
     if attack.norm == "linf":
         ensemble.square.attack_single_run = partial(run_square, ensemble.square, most=attack.batch_size)
-    restarts = ensemble.fab.n_restarts
+    most = attack.batch_size
+    perturb = {
+        "apgd-ce": ensemble.apgd.perturb,
+        "apgd-dlr": ensemble.apgd.perturb,
+        "apgd-t": partial(perturb_by_apgd, ensemble.apgd_targeted, most=most)
+        if attack.norm != "l1"
+        else ensemble.apgd_targeted.perturb,
+        "fab": ensemble.fab.perturb,
+        "fab-t": partial(perturb_by_fab, targeted_fab, norm=attack.norm, most=most),
+        "square": ensemble.square.perturb,
+    }
 
-    def run(part: str) -> Callable[[Tensor, Tensor], Tensor]:
-        @torch.no_grad()
-        def perturb(images: Tensor, labels: Tensor) -> Tensor:
-            if part in ("apgd-ce", "apgd-dlr"):
-                ensemble.apgd.loss = part.removeprefix("apgd-")
-                attack = ensemble.apgd
-            elif part == "apgd-t":
-                attack = ensemble.apgd_targeted
-            elif part in ("fab", "fab-t"):
-                attack = ensemble.fab
-                attack.targeted = part == "fab-t"
-                attack.n_restarts = 1 if attack.targeted else restarts
-            else:
-                attack = ensemble.square
-            adversarial: Tensor = attack.perturb(images, labels)
-            return adversarial
-
-        return perturb
+    @torch.no_grad()
+    def run(part: str, images: Tensor, labels: Tensor) -> Tensor:
+        ensemble.apgd.loss = part.removeprefix("apgd-")
+        adversarial: Tensor = perturb[part](images, labels)
+        return adversarial
 
     parts = _possible_parts(ensemble.attacks_to_run, num_classes, given=attack.version == "custom")
-    return [Stage(part, run(part)) for part in parts]
+    return [Stage(part, partial(run, part)) for part in parts]
 
 
 def _device_of(victim: nn.Module) -> torch.device:

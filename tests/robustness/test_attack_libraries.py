@@ -19,6 +19,7 @@ from robustness.measure.pgd import pgd
 from robustness.measure.square import run_square
 from robustness.measure.stages import LIBRARY_NORMS, list_stages
 from robustness.measure.subjects import load_subjects
+from robustness.measure.targets import perturb_by_apgd, perturb_by_fab
 from robustness.measure.victims import Victim
 from robustness.which_lam import WhichLam
 from sdnet_core.adversarial import frozen
@@ -137,6 +138,36 @@ def test_parts_of_autoattack_find_what_pyautoattacks_find_in_fewer_and_fuller_ba
         assert calls < 0.4 * len(asked)
     else:
         assert questions < 0.9 * sum(asked)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("part", ["apgd-t", "fab-t"])
+def test_several_target_classes_at_a_time_find_the_images_of_one_after_the_other(part, norm):
+    """The same random starts although images fall on the way: what pyautoattack returns, to rounding."""
+    from pyautoattack import AutoAttack
+
+    model, eps = TinyConvolution(), {"linf": 0.012, "l2": 0.09}[norm]
+    images = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(4))
+    labels = model(images).argmax(1).detach()
+    calls = {}
+    for most in (1, 12, 100):
+        ensemble = AutoAttack(model, norm=LIBRARY_NORMS[norm], eps=eps, seed=0)
+        search = ensemble.apgd_targeted if part == "apgd-t" else ensemble.fab
+        search.n_iter, search.n_target_classes, search.targeted = 20, 4, True
+        with torch.no_grad():
+            theirs = search.perturb(images, labels)
+        asked = []
+        hook = model.register_forward_hook(lambda *_: asked.append(1))  # noqa: B023
+        if part == "apgd-t":
+            ours = perturb_by_apgd(search, images, labels, most=most)
+        else:
+            ours = perturb_by_fab(search, images, labels, norm=norm, most=most)
+        hook.remove()
+        calls[most] = len(asked)
+        assert (ours - theirs).abs().max() < 1e-4
+    moved = (theirs != images).flatten(1).any(1).sum()
+    assert 2 < moved < 10, "the budget should break some images and not others"
+    assert calls[100] < calls[1]
 
 
 def test_autoattack_in_l1_stays_within_its_budget_and_breaks_images():
