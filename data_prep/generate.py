@@ -21,10 +21,10 @@ from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
 from data_prep.corruptions import N_SEVERITIES, expand_names, parameters
 from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError, check_seed
-from data_prep.fields import check_fields
 from data_prep.files import as_file_name, replacing
 from data_prep.imageset import ImageSet
 from data_prep.progress import make_bar
+from data_prep.schema import read
 from data_prep.sources import load_images
 
 SOURCES = {"cifar10c": "cifar10", "cifar100c": "cifar100"}
@@ -146,11 +146,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.is_file():
         return None
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        check_fields(fields, Manifest, MANIFEST_FILE)
-        if not all("sha256" in entry for entry in fields.get("files", {}).values()):
+        manifest = read(json.loads(path.read_text(encoding="utf-8")), Manifest, MANIFEST_FILE)
+        if not all("sha256" in entry for entry in manifest.files.values()):
             raise InputError(f"{MANIFEST_FILE}: a file has no sha256")
-        return Manifest(**fields)
+        return manifest
     except (ValueError, RecursionError) as error:
         raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
 

@@ -1,7 +1,8 @@
-"""Values from files as typed objects: one reader for suites, recipes and run records; its messages name the key."""
+"""Values from files as typed objects: one reader for all of them; its messages name the key."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator
@@ -33,13 +34,17 @@ def read(values: Any, kind: type[T], where: str) -> T:
 
     Args:
         values: the numbers among them that ``kind`` asks for must be finite and below 2^63.
-        kind: a ``msgspec.Struct``, a ``TypedDict``, or a type of a field.
+        kind: a ``msgspec.Struct``, a dataclass, a ``TypedDict``, or a type of a field.
         where: what the values are called in a message.
 
     Raises:
         InputError: a key is missing or unknown, a value has another type or cannot be used; ``where`` and the key are
             named.
     """
+    if dataclasses.is_dataclass(kind) and isinstance(values, dict):
+        known = [field.name for field in dataclasses.fields(kind)]
+        if unknown := sorted(str(name) for name in values if name not in known):
+            raise InputError(f"{where}: unknown key {_shorten(', '.join(unknown))}: choose from {', '.join(known)}")
     try:
         typed = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -51,6 +56,15 @@ def read(values: Any, kind: type[T], where: str) -> T:
     for place, number in _find_odd(typed if isinstance(typed, dict) else values, ""):
         raise InputError(f"{where}: {place or 'the value'} must be finite and below 2^63; got {_show(number)}")
     return typed
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether :func:`read` takes ``value`` for a ``kind``."""
+    try:
+        read(value, kind, "the value")
+    except InputError:
+        return False
+    return True
 
 
 def _explain(said: str, values: Any, kind: Any) -> str:
@@ -103,4 +117,8 @@ def _show(value: Any) -> str:
         text = repr(value)
     except ValueError:  # a number of thousands of digits
         return "a huge number"
+    return _shorten(text)
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."

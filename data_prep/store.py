@@ -13,8 +13,8 @@ import numpy as np
 
 from data_prep.arrays import map_array
 from data_prep.errors import InputError
-from data_prep.fields import check_fields
 from data_prep.imageset import ImageSet
+from data_prep.schema import read
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "dataset.json"
@@ -80,11 +80,10 @@ def read_record(folder: Path) -> Record | None:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields["schema_version"]
         if version == SCHEMA_VERSION:
-            fields["classes"], fields["image_size"] = tuple(fields["classes"]), tuple(fields["image_size"])
-            check_fields(fields, Record, "the record")
-            if fields["counts"].keys() != fields["fingerprints"].keys() or min(fields["counts"].values()) < 1:
+            record = read(fields, Record, "the record")
+            if record.counts.keys() != record.fingerprints.keys() or min(record.counts.values()) < 1:
                 raise InputError("every split needs images and a fingerprint")
-            return Record(**fields)
+            return record
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"expected a data set record in {path}, got damaged text ({error}); "

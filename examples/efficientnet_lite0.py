@@ -38,4 +38,4 @@ def build() -> nn.Module:
     if [value.shape for value in stored.values()] != [value.shape for value in own.values()]:
         raise ValueError("this version of timm has the layers of tf_efficientnet_lite0 in another order")
     network.load_state_dict(dict(zip(own, stored.values())))
-    return Normalised(network)
+    return Normalised(network).to(memory_format=torch.channels_last)  # twice as fast on a CPU

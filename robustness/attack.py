@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.errors import InputError
-from data_prep.fields import check_fields
+from data_prep.schema import read
 from robustness.attack_kinds import kind_of
 from robustness.grids import LARGEST_EPS, read_eps
 
@@ -165,14 +165,8 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         if given is None or given == []:
             raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
         fields = {**kind_of(fields["name"]).defaults, **fields}
-        for name in ("parts", "losses"):
-            if isinstance(fields.get(name), list):
-                fields[name] = tuple(fields[name])
         for eps in given if isinstance(given, list) else [given]:
-            budget = {**fields, "eps": read_eps(eps)}
-            if math.isfinite(budget["eps"]):  # others are refused below, with a hint
-                check_fields(budget, Attack, f"attack {fields['name']}")
-            attacks.append(Attack(**budget))
+            attacks.append(read({**fields, "eps": read_eps(eps)}, Attack, f"attack {fields['name']}"))
     return tuple(attacks)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from data_prep.errors import InputError
-from data_prep.fields import fits
 from data_prep.names import parse_names
+from data_prep.schema import fits
 
 LARGEST_EPS = {"linf": 1.0, "l2": 32.0, "l1": 1000.0}
 """Above these a budget is refused: L∞ has the whole range of a pixel within 1; in L2, budgets of the literature end far

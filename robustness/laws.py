@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import InputError
-from data_prep.fields import check_fields
 from data_prep.files import write_text
+from data_prep.schema import read
 from robustness.policies import ResidualLaw
 from sdnet_core.checkpoints import find_checkpoint
 
@@ -137,18 +137,10 @@ class FittedLaw:
         """Read :meth:`to_json` back; raises InputError for anything else."""
         if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
             raise InputError(f"expected the format {_FORMAT!r}")
-        fields = {name: value for name, value in fields.items() if name != "format"}
-        check_fields(fields.get("law"), ResidualLaw, "its law")
-        if not isinstance(fields.get("points"), list):
-            raise InputError("its points must be a list")
-        for point in fields["points"]:
-            check_fields(point, NoiseLevel, "a point of it")
-        points = tuple(NoiseLevel(**point) for point in fields["points"])
-        if any(point.spread <= 0 for point in points):
+        law = read({name: value for name, value in fields.items() if name != "format"}, cls, "it")
+        if any(point.spread <= 0 for point in law.points):
             raise InputError("the spread of its points must be above 0")
-        fields |= {"law": ResidualLaw(**fields["law"]), "points": points}
-        check_fields(fields, cls, "it")
-        return cls(**fields)
+        return law
 
 
 def law_path(model: str | Path) -> Path:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.errors import InputError
-from data_prep.fields import fits
+from data_prep.schema import fits
 
 if TYPE_CHECKING:
     from torch import Tensor

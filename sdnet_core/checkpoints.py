@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from data_prep.disk import check_folder
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.fields import check_fields, find_misfits, fits
 from data_prep.files import replacing
+from data_prep.schema import read
 from sdnet_core.catalogue import SUFFIX, shipped_models
 from sdnet_core.config import CIFAR_MEAN, CIFAR_STD, LARGEST, NetworkConfig
 from sdnet_core.networks import Network
@@ -32,6 +32,8 @@ class _Recipe(TypedDict, total=False):
 
 
 class _Accuracy(TypedDict, total=False):
+    correct: Required[int]
+    n: Required[int]
     data: str
     fingerprint: str
 
@@ -82,22 +84,17 @@ class ModelCard:
             raise InputError(f"{where} is damaged: {error}") from error
         if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
             raise InputError(f"the checkpoint was not written in the format {_FORMAT!r}")
-        config = fields.pop("config", None)
-        if isinstance(config, dict):
-            config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-        check_fields(config, NetworkConfig, where)
+        read(fields.get("config"), NetworkConfig, where)
+        card = read(fields, cls, where)
+        read({name: part for name, part in fields.items() if part}, _Parts, where)
         for name, largest in LARGEST.items():
-            if config.get(name, 0) > largest:
-                raise InputError(f"{where}: {name} must be at most {largest}; got {config[name]}")
-        fields["config"] = NetworkConfig(**config)
-        check_fields(fields, cls, where)
-        for misfit in find_misfits(fields, _Parts, "card"):
-            raise InputError(f"{where}: {misfit}")
-        if accuracy := fields.get("accuracy"):
-            counts = accuracy.get("correct"), accuracy.get("n")
-            if not all(fits(count, int) for count in counts) or not 0 <= counts[0] <= counts[1] or not counts[1]:
-                raise InputError(f"{where}: accuracy must have 0 ≤ correct ≤ n, n > 0; got {counts[0]} and {counts[1]}")
-        return cls(**fields)
+            if getattr(card.config, name) > largest:
+                raise InputError(f"{where}: {name} must be at most {largest}; got {getattr(card.config, name)}")
+        if card.accuracy:
+            correct, n = card.accuracy["correct"], card.accuracy["n"]
+            if not 0 <= correct <= n or not n:
+                raise InputError(f"{where}: accuracy must have 0 ≤ correct ≤ n, n > 0; got {correct} and {n}")
+        return card
 
 
 def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from data_prep.errors import InputError
-from data_prep.fields import check_fields
 from data_prep.files import as_file_name
 from data_prep.schema import read
 from sdnet_core.config import LARGEST, NetworkConfig
@@ -148,15 +147,13 @@ def _check_model(model: dict[str, Any], where: str) -> None:
             f"{where} has the unknown key {', '.join(unknown)}: choose from {', '.join(choices)} "
             f"({' and '.join(_OF_THE_DATA)} are those of the data set)"
         )
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in model.items()}
-    check_fields(fields, NetworkConfig, where)
-    for name, largest in _LARGEST.items():
-        if fields.get(name, 0) > largest:
-            raise InputError(f"{where}: {name} must be at most {largest}; got {fields[name]}")
     try:
-        NetworkConfig(**fields)
+        config = read(model, NetworkConfig, where)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+    for name, largest in _LARGEST.items():
+        if getattr(config, name) > largest:
+            raise InputError(f"{where}: {name} must be at most {largest}; got {getattr(config, name)}")
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -42,16 +42,18 @@ _CITATION = f"""@misc{{sdnet-robustness,
   author = {{{{The authors of sdnet-robustness}}}},
   title = {{{_TITLE}}},
   note = {{OWN}}
-}}
-
-@inproceedings{{dai2022sdnet,
-  title = {{Revisiting Sparse Convolutional Model for Visual Recognition}},
-  author = {{Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
-            Zhu, Zhihui and You, Chong and Ma, Yi}},
-  booktitle = {{Advances in Neural Information Processing Systems}},
-  year = {{2022}}
 }}"""
 """As ``CITATION.cff`` has it, which names no year and no address."""
+_SDNET = """
+
+@inproceedings{dai2022sdnet,
+  title = {Revisiting Sparse Convolutional Model for Visual Recognition},
+  author = {Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
+            Zhu, Zhihui and You, Chong and Ma, Yi},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2022}
+}"""
+"""What a run with a λ rests on."""
 
 
 def list_shown(findings: Findings) -> list[str]:
@@ -376,4 +378,5 @@ def _cite(run: Run) -> str:
     suite, data = run.record["suite"]["name"], run.record["data"]
     version = run.record["environment"]["versions"].get("sdnet-robustness", "unknown")
     own = f"version {version}; suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
-    return _CITATION.replace("OWN", own)
+    has_lam = any(model["lam"] is not None for model in run.record["models"])
+    return _CITATION.replace("OWN", own) + (_SDNET if has_lam else "")

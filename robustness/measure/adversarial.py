@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_prep.arrays import read_arrays, write_arrays
-from data_prep.fields import fits
+from data_prep.schema import fits
 from robustness.measure.craft import Crafted
 
 _LEVELS = 127

@@ -59,10 +59,11 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
     for task in measurement.attacks:
         if task.adversary.crafted_for.policy and task.adversary.attack == suite.attacks[0]:
             yield f"  {task.subject.name} is attacked through its residual law, too"
-    if measurement.training_images is not None:
+    has_lam = any(subject.lam is not None for subject in measurement.subjects)
+    if has_lam and measurement.training_images is not None:
         n, names = len(measurement.training_images), ", ".join(suite.selection_corruptions)
         yield f"  among them the choice of λ on {n} training images: clean, {names}"
-    elif suite.selection:
+    elif has_lam and suite.selection:
         yield f"  no choice of λ on training images: {suite.data} has no split 'train'"
     if measurement.shard is not None:
         own = {cell.key for cell in measurement.own_cells}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.fields import fits
+from data_prep.schema import fits
 from robustness.attack import Attack
 from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS, kind_of
 from robustness.measure.minimum import find_smallest

@@ -89,10 +89,10 @@ def test_weights_that_suffer_from_halving_or_that_were_measured_elsewhere_are_re
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"record": {"git": "x"}}, "model card: card.record.git must be dict.*; got 'x'"),
-        ({"record": {"hardware": ["x"]}}, "record.hardware must be dict"),
-        ({"recipe": {"data": 5}}, "recipe.data must be str; got 5"),
-        ({"accuracy": {"correct": 1, "n": 2, "fingerprint": None}}, "accuracy.fingerprint must be str; got None"),
+        ({"record": {"git": "x"}}, "model card: record.git must be a table; got 'x'"),
+        ({"record": {"hardware": ["x"]}}, "record.hardware must be a table"),
+        ({"recipe": {"data": 5}}, "recipe.data must be text; got 5"),
+        ({"accuracy": {"correct": 1, "n": 2, "fingerprint": None}}, "accuracy.fingerprint must be text; got None"),
     ],
 )
 def test_a_card_with_parts_of_another_kind_is_refused(part, message, trained):
