@@ -182,7 +182,7 @@ def _evaluate(
 def _list_suites(suite: Any) -> tuple[str | Suite | None, ...]:
     """The suites as the command line names them, or themselves; one None for none."""
     if isinstance(suite, str):
-        return parse_names(suite, shipped_suites())
+        return parse_names(suite, shipped_suites()) or (suite,)
     listed = _listed(suite) or (None,)
     return tuple(it if it is None or isinstance(it, Suite) else str(it) for it in listed)
 

@@ -168,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
 
     quiet = arguments.quiet
     say = _say_nothing if quiet or arguments.json else print
-    suites = (None,) if options.suite is None else parse_names(options.suite, shipped_suites())
+    suites = (None,) if options.suite is None else parse_names(options.suite, shipped_suites()) or (options.suite,)
     runs = plan_runs(options, suites, progress=not quiet)
     if arguments.dry_run:
         plans = {}

@@ -32,7 +32,7 @@ class Overview:
 
     Args:
         path: the folder of their run directories.
-        findings: what each says, by the name of the suite.
+        findings: what each says, by the name of the suite; those without a finished cell are not shown.
     """
 
     path: Path
@@ -46,6 +46,10 @@ class Overview:
             InputError: the list of suites, or the record of one, is damaged.
         """
         return cls(path, {name: Findings.of(Run.open(directory)) for name, directory in list_begun(path).items()})
+
+    def __post_init__(self) -> None:
+        shown = {name: found for name, found in self.findings.items() if len(found.run.cells)}
+        object.__setattr__(self, "findings", shown)
 
     @cached_property
     def board(self) -> pd.DataFrame:
@@ -110,7 +114,6 @@ class Overview:
             f'<p class="note">{html.escape(str(findings.run.record["suite"]["description"]))}. '
             f"{html.escape(describe(findings.run))}.</p></section>"
             for name, findings in self.findings.items()
-            if len(findings.run.cells)
         )
         count = len(self.models)
         fields = {

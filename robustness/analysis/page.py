@@ -13,6 +13,7 @@ import numpy as np
 
 from data_prep.files import write_text
 from robustness.analysis.findings import Findings
+from robustness.analysis.overview import is_parent
 from robustness.analysis.page_data import collect, list_shown
 from robustness.analysis.tables import describe
 
@@ -36,7 +37,7 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
     )
     fields = {
         "title": html.escape(f"{run.record['suite']['name']}: {subject.lower()}"),
-        "kicker": html.escape(f"{subject} · suite {run.record['suite']['name']}"),
+        "kicker": _link_up(run.directory.path, path) + html.escape(f"{subject} · suite {run.record['suite']['name']}"),
         "skip": "Skip to the λ slider" if has_lam else "Skip to the results",
         "headline": html.escape(findings.headline),
         "lede": html.escape(
@@ -50,6 +51,12 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
     parts = [part.split("}}", 1) for part in page.split("{{")]
     filled = parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
     write_text(path or run.directory.path / "report.html", filled)
+
+
+def _link_up(folder: Path, path: Path | None) -> str:
+    """A link to the page over several suites, where the report lies below one."""
+    is_below = path in (None, folder / "report.html") and is_parent(folder.resolve().parent)
+    return '<a href="../report.html">all suites</a> · ' if is_below else ""
 
 
 def to_embedded_json(values: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 import robustness
-from data_prep.errors import EXIT_DONE, InputError
+from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError
 from data_prep.importing import import_tree
 from data_prep.shifts import CIFAR10_CLASSES
 from robustness import report, run
@@ -39,7 +40,7 @@ class Linear(nn.Module):
 def write_suites(folder: Path) -> list[Path]:
     names = {"noisy": '"gaussian_noise"', "pale": '"contrast"', "both": '"gaussian_noise", "contrast"'}
     for name, corruptions in names.items():
-        text = SUITE.format(corruptions) + 'models = ["resnet18-shapes", "sdnet18-shapes"]\n'
+        text = SUITE.format(corruptions) + 'models = ["resnet18-shapes"]\n'
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
     return [folder / f"{name}.toml" for name in names]
 
@@ -49,6 +50,13 @@ def measure(folder: Path, suites: Any, **options: Any) -> robustness.Runs:
     measured = robustness.evaluate(models, suite=suites, out=folder, device="cpu", progress=False, **options)
     assert isinstance(measured, robustness.Runs)
     return measured
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> robustness.Runs:
+    """Two suites, of two models."""
+    folder = tmp_path_factory.mktemp("several")
+    return measure(folder / "run", write_suites(folder)[:2])
 
 
 def test_suites_share_images_models_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,11 +89,11 @@ def test_one_leaderboard_and_a_page_for_each_suite(tmp_path: Path, capsys: pytes
     folder = tmp_path / "run"
     names = ",".join(map(str, write_suites(tmp_path)[:2]))
     words = ["--suite", names, "--out", str(folder), "--device", "cpu", "--quiet", "--json"]
-    assert run.main([*words, "--lambdas", "0.1"]) == EXIT_DONE
+    assert run.main(words) == EXIT_DONE
     values = json.loads(capsys.readouterr().out)
     assert {row["suite"] for row in values["leaderboard"]} == set(values["suites"]) == {"noisy", "pale"}
     board = pd.read_csv(folder / "leaderboard.csv")
-    assert len(board) == 4
+    assert len(board) == 2
     own = {name: robustness.open_run(folder / name) for name in ("noisy", "pale")}
     for row in board.to_dict("records"):
         table = own[row["suite"]].findings.board.table.set_index("model")
@@ -95,6 +103,7 @@ def test_one_leaderboard_and_a_page_for_each_suite(tmp_path: Path, capsys: pytes
     links = re.findall(r'href="([^"]+report.html)"', page)
     assert links == ["noisy/report.html", "pale/report.html"]
     assert all((folder / link).is_file() for link in links)
+    assert '<a href="../report.html">all suites</a>' in (folder / "noisy" / "report.html").read_text(encoding="utf-8")
     assert "<b>escaped</b>" not in page
     assert "Made up &amp; &lt;b&gt;" in page
     for name in ("report.html", "leaderboard.csv", "noisy/report.html"):
@@ -107,28 +116,26 @@ def test_one_leaderboard_and_a_page_for_each_suite(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().out.count("suite ") == 2
 
 
-def test_models_are_in_the_order_of_their_ranks(tmp_path: Path) -> None:
-    measured = measure(tmp_path / "run", write_suites(tmp_path)[:2])
+def test_models_are_in_the_order_of_their_ranks(measured: robustness.Runs) -> None:
     board = measured.leaderboard
     middle = ((board["rank_from"] + board["rank_to"]) / 2).groupby(board["model"]).mean()
     order = list(dict.fromkeys(board["model"]))
     assert middle[order].is_monotonic_increasing
-    table = pd.read_csv(tmp_path / "run" / "leaderboard.csv")
+    table = pd.read_csv(measured.path / "leaderboard.csv")
     assert list(dict.fromkeys(table["model"])) == order
 
 
-def test_several_runs_show_what_each_says(tmp_path: Path) -> None:
-    measured = measure(tmp_path / "run", write_suites(tmp_path)[:2])
+def test_several_runs_show_what_each_says(measured: robustness.Runs) -> None:
     assert {name.partition("/")[0] for name in measured.figures} == {"noisy", "pale"}
     assert measured.plot(measured.figures[0]).axes
     assert measured.headline.startswith("noisy: ")
-    assert measured.report() == tmp_path / "run" / "report.html"
-    assert set(measured.compare(tmp_path / "run")["suite"]) == {"noisy", "pale"}
+    assert measured.report() == measured.path / "report.html"
+    assert set(measured.compare(measured.path)["suite"]) == {"noisy", "pale"}
     assert "<table" in measured._repr_html_()
     with pytest.raises(InputError, match="expected a figure as SUITE/NAME"):
         measured.plot("samples")
     with pytest.raises(InputError, match="expected a run of the suites noisy, pale"):
-        measured.compare(tmp_path / "run" / "noisy")
+        measured.compare(measured.path / "noisy")
 
 
 def test_shifts_are_those_of_the_images_of_the_other_suites(tmp_path: Path) -> None:
@@ -179,3 +186,15 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path) -> None:
         (tmp_path / "run" / "suites.json").write_text(f'{{"suites": {names}}}')
         with pytest.raises(InputError, match=r"suites\.json is damaged"):
             robustness.open_run(tmp_path / "run")
+
+
+def test_suites_that_failed_or_were_not_begun_are_left_out(measured: robustness.Runs, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no suite '': "):
+        robustness.evaluate({"one": Linear(0)}, suite="", progress=False)
+    folder = tmp_path / "run"
+    shutil.copytree(measured.path, folder)
+    for outcome in (folder / "pale" / "outcomes").iterdir():
+        outcome.unlink()
+    assert set(robustness.open_run(folder).cells["suite"]) == {"noisy"}
+    assert report.main([str(folder)]) == EXIT_SOME_FAILED
+    assert "pale/report.html" not in (folder / "report.html").read_text(encoding="utf-8")
