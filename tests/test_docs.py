@@ -1,0 +1,66 @@
+"""The documentation: links lead somewhere, and the commands that it shows take the options that it shows them with."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md"), *ROOT.glob("benchmarks/*.md")]
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+FENCE = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"python -m ((?:robustness|data_prep|sdnet_core)(?:\.\w+)?)\s+(.*)")
+OPTION = re.compile(r"--[a-z][a-z-]*")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+def list_commands(page: Path) -> list[tuple[str, list[str]]]:
+    """The commands in the code blocks of a page: module and words."""
+    blocks = "\n".join(FENCE.findall(page.read_text(encoding="utf-8"))).replace("\\\n", " ")
+    found = [COMMAND.search(line.partition("  #")[0]) for line in blocks.splitlines()]
+    return [(match[1], shlex.split(match[2])) for match in found if match]
+
+
+@cache
+def read_help(module: str, subcommand: str) -> str:
+    """What ``python -m module [subcommand] --help`` prints."""
+    import contextlib
+    import io
+
+    place = module if "." in module else f"{module}.__main__"
+    with contextlib.redirect_stdout(io.StringIO()) as shown, pytest.raises(SystemExit):
+        import_module(place).main([*([subcommand] if subcommand else []), "--help"])
+    return shown.getvalue()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list_commands(page)], ids=name_of)
+def test_every_command_takes_the_options_that_it_is_shown_with(page):
+    for module, words in list_commands(page):
+        subcommand = words[0] if "." not in module and words and not words[0].startswith("-") else ""
+        options = {word.partition("=")[0] for word in words if OPTION.fullmatch(word.partition("=")[0])}
+        known = set(OPTION.findall(read_help(module, subcommand)))
+        assert options <= known, f"{module} {subcommand}: {options - known}"
