@@ -1,7 +1,7 @@
-"""The question: how robust is an image classifier, perturbed how, at which λ?
+"""Measure how robust image classifiers are: under which perturbations, and at which λ.
 
-``robustness.evaluate`` measures, ``robustness.open_run`` reads what was measured, ``robustness.Run`` shows it. Nothing
-else is imported before one of them is used: torch and pandas take seconds.
+``robustness.evaluate`` measures, ``robustness.open_run`` reads an earlier run, ``robustness.Run`` shows its results.
+Nothing else is imported until one of them is used, because torch and pandas take seconds to import.
 """
 
 from __future__ import annotations

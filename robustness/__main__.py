@@ -1,4 +1,4 @@
-"""All commands under one name: ``sdnet run``, ``sdnet data``, ``sdnet train`` …, also ``python -m robustness run``."""
+"""All commands under one name: ``sdnet run``, ``sdnet data``, ``sdnet train`` … (or ``python -m robustness run``)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ COMMANDS = {
 
 
 def describe_commands() -> str:
-    """The commands, a line each."""
+    """List the commands, one per line."""
     lines = [f"  {name:10} {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(["usage: sdnet COMMAND ...", "", "commands (each has --help):", *lines])
 
 
 def main() -> int:
-    """Run the command that the first word names, with the words behind it; returns the exit code."""
+    """Run the command named by the first word with the remaining words as arguments; return its exit code."""
     name, *words = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(describe_commands())

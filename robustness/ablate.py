@@ -1,4 +1,4 @@
-"""Train a recipe with one thing changed at a time and measure what that changes: ``python -m robustness.ablate``."""
+"""Train variants of a recipe that differ in one thing and measure the effect: ``python -m robustness.ablate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from robustness.options import AblationOptions
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command-line parser."""
     parser = CommandParser(
         prog="python -m robustness.ablate",
         description="Train a recipe as it is and with one key changed at a time, then measure all of them in one "
@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command; return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
     arguments = vars(make_parser().parse_args(words))

@@ -1,4 +1,4 @@
-"""Train a recipe with one thing changed at a time and measure what that changes."""
+"""Train variants of a recipe that differ in one thing and measure the effect."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ BASE = "base"
 
 
 def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str, list[str]]:
-    """Overrides of every training by its name, that of the recipe as it is first.
+    """Return the overrides of every training by its name; the unchanged recipe comes first.
 
     Args:
-        recipe: name or path.
-        common: ``KEY=VALUE`` of all.
-        varied: ``KEY=A,B``.
+        recipe: name or path of the recipe.
+        common: ``KEY=VALUE`` overrides shared by all trainings.
+        varied: ``KEY=A,B``: values that each key takes, one at a time.
 
     Raises:
-        InputError: an unknown key, a value that cannot be used, a variant that is the recipe as it is.
+        InputError: an unknown key, an invalid value, or a variant equal to the unchanged recipe.
     """
     base = read_recipe(recipe, common)
     variants = {BASE: list(common)}
@@ -53,12 +53,12 @@ def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str
 
 
 def compare_variants(out: Path, variants: Iterable[str]) -> pd.DataFrame:
-    """What every variant is worth at its own λ.
+    """Tabulate the accuracy of every variant at its own λ.
 
     Returns:
         Columns ``variant, clean, clean_low, clean_high`` (all test images, Wilson), ``mean, mean_low, mean_high`` (mean
-        over the corruptions of the suite), ``versus, versus_low, versus_high`` (that minus the recipe's, paired image
-        by image), ``oracle`` (the mean with the best fixed λ of every cell) and ``seconds`` (of the training).
+        over the corruptions of the suite), ``versus, versus_low, versus_high`` (difference from the unchanged recipe,
+        paired image by image), ``oracle`` (the mean with the best fixed λ of every cell) and ``seconds`` (of training).
     """
     summary = pd.read_csv(out / "run" / "tables" / "summary.csv")
     summary = summary[summary["perturbation"] == MEAN]
@@ -77,7 +77,7 @@ def compare_variants(out: Path, variants: Iterable[str]) -> pd.DataFrame:
 
 
 def lay_out(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as texts, in percent."""
+    """Format the table as text, in percent."""
 
     def interval(title: str) -> pd.Series:
         values = zip(*(100 * table[f"{title}{end}"] for end in ("", "_low", "_high")), strict=True)
@@ -91,7 +91,7 @@ def lay_out(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Variant:
-    """A training of an ablation: the keys that it replaces, the recipe that results, and where it goes."""
+    """A training of an ablation: the keys that it replaces, the resulting recipe, and its output folder."""
 
     changes: list[str]
     recipe: Recipe
@@ -99,20 +99,20 @@ class Variant:
 
     @property
     def model(self) -> str:
-        """Path of the model that it makes."""
+        """Path of the trained model."""
         return str(self.folder / "model.safetensors")
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """An ablation that can be carried out: its data is there and every variant can be trained and measured.
+    """An ablation that is ready to run: its data is present, and every variant can be trained and measured.
 
     Args:
-        options: what was asked for.
+        options: the requested ablation.
         out: folder of the trainings, the run and the table.
-        variants: by name, the recipe as it is first.
-        suite: what is measured.
-        trained: names of the variants that are trained already.
+        variants: the variants by name; the unchanged recipe comes first.
+        suite: the suite that every variant is measured on.
+        trained: names of the variants that are already trained.
     """
 
     options: AblationOptions
@@ -123,11 +123,11 @@ class Ablation:
 
     @classmethod
     def plan(cls, options: AblationOptions) -> Ablation:
-        """Read the recipe and its variants, and refuse before any training what cannot be trained or measured.
+        """Read the recipe and its variants, and refuse, before any training, whatever cannot be trained or measured.
 
         Raises:
             PrerequisiteError: data is missing.
-            InputError: an unknown key, a value that cannot be used, a suite without standard corruptions.
+            InputError: an unknown key, an invalid value, or a suite without standard corruptions.
         """
         check_seed(options.seed)
         if options.threads is not None:
@@ -147,7 +147,7 @@ class Ablation:
                 f"the suite {options.suite} has none of the standard corruptions, by whose mean variants are compared: "
                 "choose another --suite"
             )
-        find_images(suite, Path(options.data_dir))  # what cannot be measured is refused before it is trained
+        find_images(suite, Path(options.data_dir))  # refuse before training
         names = {recipe.data for recipe in recipes.values()}
         images = {data: load_images(data, split="train", data_dir=options.data_dir) for data in names}
         for key, variant in variants.items():
@@ -161,7 +161,7 @@ class Ablation:
         return cls(options, out, variants, suite, frozenset(done))
 
     def train(self) -> None:
-        """Train every variant that is not trained yet; one that was interrupted goes on."""
+        """Train every variant that is not trained yet; an interrupted training resumes."""
         options = self.options
         for name, variant in self.variants.items():
             if name not in self.trained:
@@ -183,7 +183,9 @@ class Ablation:
         return findings
 
     def compare(self) -> pd.DataFrame:
-        """Compare the variants at their own λ, as :func:`compare_variants`, and write ``ablation.csv`` and ``.md``."""
+        """Compare the variants at their own λ (:func:`compare_variants`) and write ``ablation.csv`` and
+        ``ablation.md``.
+        """
         table = compare_variants(self.out, list(self.variants))
         write_csv(table, self.out / "ablation.csv")
         write_text(self.out / "ablation.md", f"{to_markdown(lay_out(table))}\n")
@@ -191,15 +193,15 @@ class Ablation:
 
 
 def _trained_lam(recipe: Recipe) -> float | None:
-    """λ of training, the default where the recipe gives none; None for models without λ."""
+    """Return the training λ, by default the model's; None for a model without λ."""
     has_lam = ARCHITECTURES[recipe.model["arch"]].sparse_input
     return recipe.model.get("lam", NetworkConfig.lam) if has_lam else None
 
 
 def _is_trained(variant: Variant, options: AblationOptions, images: str) -> bool:
-    """Whether the finished model of this training is there, on images with this fingerprint.
+    """Check that the finished model of this training exists and was trained on images with this fingerprint.
 
-    Where the folder has that of another one, the training refuses it.
+    If the folder holds the model of another training, the training itself refuses it.
     """
     if not Path(variant.model).exists():
         return False

@@ -1,4 +1,4 @@
-"""The library in one call: :func:`evaluate` measures, and returns the :class:`~robustness.runs.Run`."""
+"""The library in one call: :func:`evaluate` measures and returns a :class:`~robustness.runs.Run`."""
 
 from __future__ import annotations
 
@@ -55,45 +55,46 @@ def evaluate(
     fresh: bool = False,
     progress: bool = True,
 ) -> Run:
-    """Measure models on images under corruptions and attacks; modules are handed back as they came.
+    """Measure models on images under corruptions and attacks; modules are returned to their original state.
 
     Args:
         model: a ``torch.nn.Module``; a function from images, float32 (N, 3, H, W) in [0, 1], to logits (N, K); a name
-            as on the command line; or a dict or list of those. Normalisation is the model's own business.
+            as on the command line; or a dict or list of these. The model does its own normalisation.
         data: a data set by name; a folder or archive of pictures; an :class:`data_prep.ImageSet`; arrays
-            ``(images, labels)``; or a torch ``Dataset`` or ``DataLoader`` of pairs. None for the suite's.
-        suite: a suite by name, its file, or a :class:`robustness.suite.Suite`; what follows replaces its keys. None
-            makes one of what follows. Several, ``"cifar10c,shifts"`` or a list, share images and models.
-        corruptions: names or groups; without a suite the 15 standard ones, or none where only attacks are named.
+            ``(images, labels)``; or a torch ``Dataset`` or ``DataLoader`` of pairs. None uses the suite's data.
+        suite: the name or file of a suite, or a :class:`robustness.suite.Suite`; the arguments below replace its keys.
+            None builds a suite from the arguments below. Several suites (``"cifar10c,shifts"`` or a list) share images
+            and models.
+        corruptions: names or groups; without a suite, the 15 standard ones, or none if only attacks are given.
         severities: levels ≥ 1; every level by default.
         attacks: ``"pgd"``, ``"autoattack"``, a class of torchattacks, or a table as in a suite file.
         eps: budgets of the attacks in [0, 1] pixel units: ``"2/255"``, ``0.03``, ``"l2:0.5"``.
-        lambdas: the λ grid of models that have a λ, a list or ``"first:last:count"``; by default their λ of training.
-        n: a random subset of the images.
-        split: of the data set; by default ``test``, else one for validation, else the only one.
+        lambdas: the λ grid of models that have a λ, a list or ``"first:last:count"``; by default their training λ.
+        n: size of the random subset of the images; None for all.
+        split: split of the data set; by default ``test``, else the validation split, else the only one.
         classes: names of the labels of arrays, or the class folders of pictures, in the order of the model's outputs;
             or a file that lists them.
         resize: short side in pixels to which pictures are scaled; pictures of several sizes have a default.
-        crop: side in pixels of the central square that is cut out of them.
-        input_size: pixels that the short side of an image gets, after the corruption, for models from elsewhere.
+        crop: side in pixels of the central square that pictures are cropped to.
+        input_size: short side in pixels to which images are enlarged, after the corruption, for external models.
         baseline: the model that the others are compared with.
-        seed: of the subset, of generated corruptions and of the random starts of attacks; 0 by default.
-        out: run directory, of several suites the folder of theirs; the same call resumes there after an interruption.
-            None for a temporary one, which is removed with the :class:`Run`.
+        seed: seed of the subset, the generated corruptions and the random starts of attacks; 0 by default.
+        out: run directory, or with several suites their common folder; repeat the call to resume after an
+            interruption. None uses a temporary directory, which is removed with the :class:`Run`.
         data_dir: folder of the data sets.
-        device: ``cpu`` or ``cuda``; by default CUDA where it works.
+        device: ``cpu`` or ``cuda``; by default CUDA if it works.
         batch_size: images per forward pass.
-        speed: ``fast`` for compiled networks of this project, given by name.
-        timeout: seconds after which a model is given up under one perturbation or attack.
-        fresh: forget what ``out`` holds.
+        speed: ``exact``, or ``fast`` to compile networks of this project that are given by name.
+        timeout: seconds after which one perturbation or attack of a model is abandoned.
+        fresh: delete what ``out`` holds and measure everything again.
         progress: show a bar and warnings on standard error.
 
     Returns:
-        The run, :class:`Runs` of several suites. Cells that failed are in :attr:`Run.missing`, with their reasons.
+        The run, or :class:`Runs` for several suites. :attr:`Run.missing` has the failed cells and their reasons.
 
     Raises:
         PrerequisiteError: data, a model, a package or a GPU is missing.
-        InputError: a value that cannot be used, or a model that fails throughout.
+        InputError: an invalid value, or a model that fails in every cell.
     """
     models = name_models(model)
     by_name = all(isinstance(it, str) for it in models.values()) and not isinstance(model, dict)
@@ -153,7 +154,7 @@ def _evaluate(
     progress: bool,
     folder: str | None = None,
 ) -> None:
-    """Measure into ``out``; in its absence into ``folder``, which the record does not name."""
+    """Measure into ``out``, or if it is not given into ``folder``, which the record does not name."""
     placed = options if folder is None else msgspec.structs.replace(options, out=folder)
     with undisturbed(models):
         runs = plan_runs(
@@ -180,7 +181,7 @@ def _evaluate(
 
 
 def _list_suites(suite: Any) -> tuple[str | Suite | None, ...]:
-    """The suites as the command line names them, or themselves; one None for none."""
+    """Return the suites as the command line names them, or the objects themselves; a single None for no suite."""
     if isinstance(suite, str):
         return parse_names(suite, shipped_suites()) or (suite,)
     listed = _listed(suite) or (None,)
@@ -188,7 +189,7 @@ def _list_suites(suite: Any) -> tuple[str | Suite | None, ...]:
 
 
 def _describe_attacks(attacks: Any) -> tuple[str | dict[str, Any], ...] | None:
-    """The attacks as the record holds them: names and tables."""
+    """Return the attacks as the record holds them: names and tables."""
     listed = _listed(attacks)
     if listed is None:
         return None
@@ -202,7 +203,7 @@ def _read_lambdas(lambdas: Sequence[float] | str | float | None) -> tuple[float,
 
 
 def _read_options(**given: Any) -> RunOptions:
-    """The options of a call, each of its type; numbers of NumPy become plain ones."""
+    """Convert the arguments of a call to options of the declared types; NumPy numbers become plain ones."""
 
     def unwrap(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -213,7 +214,7 @@ def _read_options(**given: Any) -> RunOptions:
 
 
 def _listed(values: Any) -> tuple[Any, ...] | None:
-    """Values as a tuple: those of a text with commas, or a single one."""
+    """Return values as a tuple: the parts of a comma-separated text, or a single value."""
     if values is None:
         return None
     if isinstance(values, str):

@@ -1,4 +1,4 @@
-"""What an attack is: a name, a norm, a budget and its parameters. Nothing here needs torch."""
+"""The definition of an attack: its name, norm, budget and parameters. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEFAULT_EPS = {("cifar", "linf"): 8 / 255, ("cifar", "l2"): 0.5, ("cifar", "l1"
 
 
 def allowed_distance(eps: float) -> float:
-    """The largest ‖x′ − x‖ in float32 that counts as within the budget ``eps``."""
+    """Return the largest ‖x′ − x‖ in float32 that counts as within the budget ``eps``."""
     return eps * (1 + _ROUNDING) + _ROUNDING
 
 
@@ -35,22 +35,22 @@ class Attack:
         name: ``pgd``, ``autoattack``, ``minimum`` (the smallest perturbation of each image), or a class of
             ``torchattacks`` such as ``FGSM`` or ``MIFGSM``.
         norm: ``linf``, ``l2`` or ``l1``.
-        eps: budget ε: ‖x′ − x‖ ≤ ε in the norm, images in [0, 1]; of ``minimum``, the largest one that counts.
-        label: what tables call the attack; default: its name.
+        eps: budget ε: ‖x′ − x‖ ≤ ε in the norm, images in [0, 1]; for ``minimum``, the largest distance that counts.
+        label: name of the attack in tables; default: ``name``.
         steps: gradient steps of PGD or ``minimum``.
-        step_size: α of a step of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
-        losses: of PGD or ``minimum``, one run each: ``ce``, ``margin``, ``dlr``, ``targeted``. PGD goes on with what
-            withstands.
-        targets: classes that the loss ``targeted`` aims at, a run for each, the most likely wrong ones first.
-        restarts: how often PGD runs with each loss; an image is robust if it withstands all. More than one start at
-            random.
-        random_start: whether PGD starts at random in the ball, or at the image.
-        version: of AutoAttack: ``standard``, ``plus``, ``rand`` or ``custom``.
+        step_size: step size α of PGD, in [0, 1] pixel units; default 2.5 ε / steps.
+        losses: losses of PGD or ``minimum``, one run each: ``ce``, ``margin``, ``dlr``, ``targeted``. Each run of PGD
+            continues with the images that withstood the runs before it.
+        targets: number of classes that the loss ``targeted`` aims at, one run each, the most likely wrong ones first.
+        restarts: number of PGD runs with each loss; an image is robust if it withstands all of them. More than one
+            needs ``random_start``.
+        random_start: start PGD at a random point of the ball instead of at the image.
+        version: version of AutoAttack: ``standard``, ``plus``, ``rand`` or ``custom``.
         parts: the attacks of a ``custom`` AutoAttack.
-        queries: of Square, in AutoAttack.
+        queries: number of queries of Square, as part of AutoAttack.
         options: arguments of a ``torchattacks`` class, other than the model, the norm and ε.
-        batch_size: images that are attacked together. The random starts are drawn for a whole batch, so it can change
-            the result and belongs to the attack, unlike the batch size of evaluation.
+        batch_size: images that are attacked together. Random starts are drawn for a whole batch, so the batch size can
+            change the result and belongs to the attack, unlike the batch size of the evaluation.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -101,36 +101,36 @@ class Attack:
 
     @property
     def title(self) -> str:
-        """For people: ``pgd L∞ 8/255``."""
+        """Title for people: ``pgd L∞ 8/255``."""
         return f"{self.label} {NORMS[self.norm]} {format_eps(self.eps, self.norm)}"
 
     @property
     def needs_gradients(self) -> bool:
-        """Whether it differentiates through the model; Square only asks it."""
+        """True if the attack differentiates through the model; Square only queries it."""
         return self.name != "Square" and self.parts != ("square",)
 
     @property
     def alpha(self) -> float:
-        """Step size of PGD."""
+        """Step size of PGD, in [0, 1] pixel units."""
         return self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps
 
     @property
     def passes(self) -> int:
-        """About how many forward passes an image takes, for progress and fair shares; a backward pass counts as two."""
+        """Forward passes per image, estimated for progress and fair shares; a backward pass counts as two."""
         return kind_of(self.name).count_passes(self)
 
     def describe(self) -> str:
-        """Its parameters, for captions: ``pgd: 20 steps of 2.5 ε / steps``."""
+        """Describe the parameters for captions: ``pgd: 20 steps of 2.5 ε / steps``."""
         return f"{self.label}: {kind_of(self.name).describe(self)}"
 
     def identity(self) -> dict[str, Any]:
-        """What decides the attack's result, given the model, λ, images and seed; JSON values."""
+        """Return everything that decides the attack's result, given the model, λ, images and seed, as JSON values."""
         common = {"name": self.name, "norm": self.norm, "eps": self.eps, "batch_size": self.batch_size}
         return {**common, **kind_of(self.name).identify(self)}
 
 
 def format_eps(eps: float, norm: str) -> str:
-    """ε as people write it: ``8/255`` for L∞ where it is a multiple of 1/255, otherwise a decimal."""
+    """Format ε for people: ``8/255`` for L∞ if it is a multiple of 1/255, otherwise a decimal."""
     level = eps * 255
     if norm == "linf" and abs(level - round(level)) < 1e-9:
         return f"{round(level)}/255"
@@ -138,15 +138,15 @@ def format_eps(eps: float, norm: str) -> str:
 
 
 def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ...]:
-    """The ``[[attacks]]`` tables of a suite as attacks, one for each ε, in the order of the file.
+    """Read the ``[[attacks]]`` tables of a suite as attacks, one for each ε, in the order of the file.
 
     Args:
         tables: each with ``name``, and optionally ``norm`` (default ``linf``), ``eps`` (a number, ``"8/255"`` or a list
-            of such; default: the field's for the profile) and the other fields of :class:`Attack`.
-        profile: of the suite: ``cifar`` has ε = 8/255 (L∞) and 0.5 (L2) by default, ``imagenet`` 4/255 (L∞).
+            of these; default: the usual budget for the profile) and the other fields of :class:`Attack`.
+        profile: profile of the suite: ``cifar`` has ε = 8/255 (L∞) and 0.5 (L2) by default, ``imagenet`` 4/255 (L∞).
 
     Raises:
-        InputError: an unknown key or a value that cannot be used, named.
+        InputError: an unknown key or an invalid value; the message names it.
     """
     attacks: list[Attack] = []
     for table in tables:
@@ -171,7 +171,7 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
 
 
 def check_distinct(attacks: tuple[Attack, ...]) -> None:
-    """Raise InputError if two attacks go by one name, or one goes by two."""
+    """Raise InputError if two different attacks share a name, or one attack has two names."""
     titles: dict[str, Attack] = {}
     for attack in attacks:
         if attack.title in titles:
@@ -183,11 +183,11 @@ def check_distinct(attacks: tuple[Attack, ...]) -> None:
 
 
 def replace_eps(attacks: tuple[Attack, ...], budgets: tuple[tuple[str, float], ...]) -> tuple[Attack, ...]:
-    """The attacks with other budgets: each attack once for every ε that is given for its norm.
+    """Return the attacks with other budgets: each attack once for every ε that is given for its norm.
 
     Args:
-        attacks: those of the suite.
-        budgets: pairs of norm and ε; an empty norm stands for L∞ if the suite attacks in it, otherwise for its norm.
+        attacks: the attacks of the suite.
+        budgets: pairs of norm and ε; an empty norm means L∞ if the suite has L∞ attacks, otherwise the suite's norm.
             Attacks in a norm without a budget keep theirs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The kinds of attacks: what is asked of each in a suite, what identifies it and what tables say of it."""
+"""The kinds of attacks: which fields a suite may give, which identify the attack, and how tables describe it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ SCALE_FREE_LIBRARY_ATTACKS = {
     *("FGSM", "FFGSM", "RFGSM", "BIM", "PGD", "PGDL2", "APGD", "APGDT", "UPGD", "TPGD"),
     *("MIFGSM", "NIFGSM", "DIFGSM", "TIFGSM", "PIFGSM", "PIFGSMPP"),
 }
-"""Attacks of torchattacks that use a gradient by its sign or direction only: they are shown gradients of one scale."""
+"""Attacks of torchattacks that use only the sign or direction of a gradient; their gradients are brought to one scale.
+"""
 REPAIRED_LIBRARY_ATTACKS = {*SCALE_FREE_LIBRARY_ATTACKS, "EOTPGD", "PGDRS", "PGDRSL2", "SINIFGSM", "VMIFGSM", "VNIFGSM"}
-"""Attacks of torchattacks whose loss stays the same when a constant is added to all logits, so that its gradient can be
-repaired where float32 rounds 1 − p to 0."""
+"""Attacks of torchattacks whose loss does not change when a constant is added to all logits, so that its gradient can
+be repaired where float32 rounds 1 − p to 0."""
 _LIBRARY_VERSION = 2
-"""Raised whenever what torchattacks is shown changes."""
+"""Version of the interface between models and torchattacks; raise it whenever what torchattacks gets changes."""
 _APGD_STEPS, _USUAL_STEPS = 100, 10
 
 
 class Kind:
-    """A class of torchattacks, and what the other kinds do otherwise.
+    """The base class, which describes classes of torchattacks; the other kinds override it.
 
-    keys: fields of an attack that a suite may give, beside those of every attack.
-    defaults: of these fields, where they differ from those of :class:`~robustness.attack.Attack`.
-    version: raised whenever a step of an attack of this project changes, so that outcomes of older ones no longer count
-        as done; 0 for attacks of libraries.
+    keys: fields that a suite may give in addition to the fields of every attack.
+    defaults: defaults of these fields that differ from the defaults of :class:`~robustness.attack.Attack`.
+    version: version of an attack of this project; raise it whenever a step of the attack changes, so that older
+        outcomes no longer count as done. 0 for attacks of libraries.
     """
 
     keys: frozenset[str] = frozenset({"options"})
@@ -41,26 +42,26 @@ class Kind:
     version: int = 0
 
     def check(self, attack: Attack) -> None:
-        """Raise InputError for fields that do not fit each other."""
+        """Raise InputError for fields that contradict each other."""
 
     def count_passes(self, attack: Attack) -> int:
-        """About how many forward passes an image takes; a backward pass counts as two."""
+        """Estimate the number of forward passes per image; a backward pass counts as two."""
         steps = attack.options.get("steps")
         return 3 * (steps if isinstance(steps, int) else _USUAL_STEPS)
 
     def describe(self, attack: Attack) -> str:
-        """The parameters, for captions."""
+        """Describe the parameters for captions."""
         options = ", ".join(f"{name} = {value}" for name, value in attack.options.items())
         return f"{attack.name} of torchattacks" + (f" ({options})" if options else "")
 
     def identify(self, attack: Attack) -> dict[str, Any]:
-        """The fields that decide the result, beside those of every attack; JSON values."""
+        """Return the fields that decide the result, in addition to the fields of every attack, as JSON values."""
         version = {"version": _LIBRARY_VERSION} if attack.name in REPAIRED_LIBRARY_ATTACKS else {}
         return {"options": attack.options, **version}
 
 
 class _Stepped(Kind):
-    """Attacks of this project, by steps along the gradients of several losses."""
+    """Attacks of this project that take steps along the gradients of several losses."""
 
     def check(self, attack: Attack) -> None:
         given = attack.losses
@@ -135,5 +136,5 @@ _LIBRARY = Kind()
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of the attack called ``name``: a class of torchattacks, unless it is one of the others."""
+    """Return the kind of the attack called ``name``: a class of torchattacks unless it is one of the others."""
     return _KINDS.get(name, _LIBRARY)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command; return its exit code."""
     parser = CommandParser(
         prog="python -m robustness.compare",
         description="Accuracy of run B minus that of run A, paired image by image, with 95 % bootstrap intervals. "
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as a reader wants it: percent, and the difference with its interval in one cell."""
+    """Format the table for a reader: percent, and the difference with its interval in one cell."""
     import pandas as pd
 
     lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={format_lam(value)}")

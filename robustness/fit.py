@@ -18,7 +18,7 @@ _LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in SWEEP_NOISES)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command-line parser."""
     parser = CommandParser(
         prog="python -m robustness.fit",
         description="Fit λ = slope · r + intercept, r the residual ‖x − Az‖² of an image at the λ of training, to the "
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command; return its exit code."""
     arguments = vars(make_parser().parse_args(argv))
     check_seed(arguments["seed"])
     lambdas = parse_lambdas(arguments.pop("lambdas"))

@@ -1,4 +1,4 @@
-"""Fit the residual law of a model on the training images of a data set, and store it beside the weights."""
+"""Fit the residual law of a model on the training images of a data set, and store it next to the weights."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def fit_law(
     """Fit the law of a model (:func:`~robustness.measure.fit.fit_residual_law`) and store it.
 
     Args:
-        model: a shipped name or a checkpoint.
-        data: data set of its training, whose split ``train`` is used.
+        model: name of a shipped model, or a checkpoint.
+        data: data set that the model was trained on; its split ``train`` is used.
         lambdas: the λs to choose from.
-        n: training images, a random subset.
-        seed: of the subset and of the noise.
+        n: size of the random subset of the training images.
+        seed: seed of the subset and of the noise.
         data_dir: folder of the data sets.
-        device: ``cpu`` or ``cuda``; None for CUDA where it works.
+        device: ``cpu`` or ``cuda``; None for CUDA if it works.
         speed: ``exact`` or ``fast``.
         batch_size: images per forward pass.
 
     Returns:
-        The law, and the file that it was written to.
+        The law and the path of its file.
 
     Raises:
         PrerequisiteError: the model or the data is missing.
-        InputError: a value that cannot be used, or a model without a sparse code.
+        InputError: an invalid value, or a model without a sparse code.
     """
     check_seed(seed)
     if batch_size < 1:

@@ -1,4 +1,4 @@
-"""Lists and grids as they are written on the command line and in suite files, and some λs out of many."""
+"""Lists and grids as written on the command line and in suite files, and the selection of a few λs from many."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from data_prep.names import parse_names
 from data_prep.schema import fits
 
 LARGEST_EPS = {"linf": 1.0, "l2": 32.0, "l1": 1000.0}
-"""Above these a budget is refused: L∞ has the whole range of a pixel within 1; in L2, budgets of the literature end far
-below 32 (ImageNet: 3), and a larger number is one of pixels from 0 to 255."""
+"""Largest accepted budget by norm. In L∞, 1 is the whole range of a pixel; in L2, budgets of the literature end far
+below 32 (ImageNet: 3), and a larger number refers to pixels from 0 to 255."""
 _LARGEST_GRID = 10_000
 _DECIMALS = 10
-"""λs are rounded to this many decimals, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
+"""Decimals to which λs are rounded, so that 0.1:1.4:14 and 0.1,0.2,... name the same cells."""
 
 
 def parse_lambdas(text: str) -> tuple[float, ...]:
-    """``"0.1,0.2,0.5"``, or ``"0.1:1.4:14"`` for 14 evenly spaced values from 0.1 to 1.4, both included.
+    """Parse ``"0.1,0.2,0.5"``, or ``"0.1:1.4:14"`` for 14 evenly spaced values from 0.1 to 1.4, both included.
 
     Raises:
-        InputError: text that is no number, λ negative or not finite, fewer than 2 points of a range.
+        InputError: text that is not a number, a λ that is negative or not finite, or a range of fewer than 2 points.
     """
     parts = text.split(":")
     if len(parts) == 1:
@@ -38,7 +38,7 @@ def parse_lambdas(text: str) -> tuple[float, ...]:
 
 
 def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
-    """Sorted distinct λs, each finite and ≥ 0; raises InputError otherwise."""
+    """Return the distinct λs in increasing order; raise InputError unless each is finite and ≥ 0."""
     lambdas = tuple(values)
     if not lambdas:
         raise InputError("the λ grid is empty: give at least one value, as in --lambdas 0.1,0.2,0.5")
@@ -51,17 +51,19 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
 
 
 def round_lam(lam: float) -> float:
-    """λ as grids and keys have it: a model with λ = 1/3 is then that of the grid's 0.3333333333."""
+    """Round λ as grids and keys do: a model with λ = 1/3 then matches 0.3333333333 of the grid."""
     return round(float(lam), _DECIMALS)
 
 
 def format_lam(lam: float) -> str:
-    """λ as people write it, with as many digits as it has: no two of a grid look alike."""
+    """Format λ for people with all its digits, so that no two λs of a grid look alike."""
     return repr(float(lam)).removesuffix(".0")
 
 
 def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
-    """At most about ``most`` of the λs, evenly spread over the grid, with those to ``keep``; None for all."""
+    """Return about ``most`` of the λs at most, evenly spread over the grid, including those to ``keep``; None returns
+    all.
+    """
     if most is None or len(lambdas) <= most:
         return lambdas
     spread = np.linspace(0, len(lambdas) - 1, most).round().astype(int)
@@ -69,7 +71,7 @@ def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[f
 
 
 def parse_severities(text: str) -> tuple[int, ...]:
-    """``"1,3,5"`` to integers ≥ 1; raises InputError for anything else."""
+    """Parse ``"1,3,5"`` into integers ≥ 1; raise InputError for anything else."""
     names = parse_names(text)
     levels = [_read_whole(name) for name in names]
     if not levels or not all(levels):
@@ -78,10 +80,11 @@ def parse_severities(text: str) -> tuple[int, ...]:
 
 
 def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
-    """``"2/255,8/255"`` or ``"8/255,l2:0.5"`` to pairs of norm and budget; the norm is empty where none is named.
+    """Parse ``"2/255,8/255"`` or ``"8/255,l2:0.5"`` into pairs of norm and budget; the norm is empty if none is named.
 
     Raises:
-        InputError: text that is no number or fraction, a budget that is not positive or above :data:`LARGEST_EPS`.
+        InputError: text that is not a number or fraction, or a budget that is not positive or exceeds
+            :data:`LARGEST_EPS`.
     """
     budgets = []
     for part in parse_names(text):
@@ -101,7 +104,9 @@ def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
 
 
 def read_eps(value: object) -> float:
-    """``0.03``, ``"0.03"`` or ``"8/255"`` as a number; NaN for a division by 0; raises InputError for no number."""
+    """Read ``0.03``, ``"0.03"`` or ``"8/255"`` as a number, NaN for a division by 0; raise InputError for anything
+    else.
+    """
     if fits(value, float):
         return float(value)  # type: ignore[arg-type]
     numerator, _, denominator = str(value).partition("/")
@@ -110,7 +115,7 @@ def read_eps(value: object) -> float:
 
 
 def attach_negatives(arguments: Sequence[str]) -> list[str]:
-    """``["--eps", "-1/255"]`` to ``["--eps=-1/255"]``: argparse takes what begins with a minus for another option."""
+    """Turn ``["--eps", "-1/255"]`` into ``["--eps=-1/255"]``: argparse takes words with a leading minus for options."""
     attached: list[str] = []
     for argument in arguments:
         if attached and re.fullmatch(r"--[\w-]+", attached[-1]) and re.match(r"-[\d.]", argument):
@@ -121,7 +126,7 @@ def attach_negatives(arguments: Sequence[str]) -> list[str]:
 
 
 def _read_whole(text: str) -> int | None:
-    """A whole number ≥ 0 of a few digits; None for any other text."""
+    """Read a whole number ≥ 0 of a few digits; return None for any other text."""
     return int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else None
 
 

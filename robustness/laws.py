@@ -1,4 +1,4 @@
-"""A fitted residual law: the points behind it, where it comes from, and its file beside the weights."""
+"""A fitted residual law: the points that it was fitted to, its provenance, and its file next to the weights."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class NoiseLevel:
     Args:
         noise: ``clean`` or a noise of the sweep.
         severity: level of the sweep, from 1; 0 for clean.
-        residual: mean r over the images at the λ of training.
-        lam: the best λ, a mean over bootstrap samples of the images: in each the λ of the grid with the most right
-            answers, of several the one nearest to the λ of training.
-        spread: standard error of ``lam``: that of the bootstrap and that of a grid, step/√12, together.
-        accuracy: the largest share of right answers at any λ of the grid.
-        trained_accuracy: share of right answers at the λ of training.
+        residual: mean r over the images at the training λ, in squared normalised-pixel units.
+        lam: the best λ, averaged over bootstrap samples of the images. In each sample it is the λ of the grid with the
+            most correct predictions; ties go to the λ nearest to the training λ.
+        spread: standard error of ``lam``: the bootstrap error combined with the grid error, step/√12.
+        accuracy: the highest accuracy at any λ of the grid, in [0, 1].
+        trained_accuracy: accuracy at the training λ, in [0, 1].
         fitted: whether the line was fitted to this point.
     """
 
@@ -48,15 +48,16 @@ class NoiseLevel:
 
 
 def fit_line(points: Sequence[NoiseLevel]) -> tuple[float, float, float | None]:
-    """Weighted least squares: slope and intercept of λ ≈ slope · r + intercept, and R² = 1 − Σw(λ − λ̂)²/Σw(λ − λ̄)².
+    """Fit a line by weighted least squares: slope and intercept of λ ≈ slope · r + intercept, and R² = 1 − Σw(λ −
+    λ̂)²/Σw(λ − λ̄)².
 
-    w = 1/spread²: a level at which many λs do equally well says little of the best one.
+    w = 1/spread²: a level at which many λs do equally well says little about the best one.
 
     Args:
         points: at least one; residuals r ≥ 0 in squared normalised-pixel units, spreads > 0.
 
     Returns:
-        Slope, intercept, R² (None where all λs are equal). The slope is 0 where all residuals are equal.
+        Slope, intercept and R² (None if all λs are equal). The slope is 0 if all residuals are equal.
 
     Source: Dai et al., NeurIPS 2022, section 4.3, for the line. Deviation: the weights.
     """
@@ -74,15 +75,15 @@ def fit_line(points: Sequence[NoiseLevel]) -> tuple[float, float, float | None]:
 
 @dataclass(frozen=True)
 class Family:
-    """The levels of one noise, and their own line (:func:`fit_line`), λ = slope · r + intercept, not clipped.
+    """The levels of one noise and the line through them (:func:`fit_line`), λ = slope · r + intercept, not clipped.
 
     Args:
-        noise: its name.
+        noise: name of the noise.
         points: its levels, fitted or not.
-        slope: of the line through the fitted levels; NaN where their residuals are not distinct.
-        intercept: as ``slope``.
-        r_squared: share of the variance of their best λs that the line explains; None where these are all equal, and
-            for two levels, which any line explains.
+        slope: slope of the line through the fitted levels; NaN if their residuals are not distinct.
+        intercept: intercept of the line; NaN as for ``slope``.
+        r_squared: share of the variance of the best λs that the line explains; None if these are all equal, and for
+            two levels, through which a line always passes.
     """
 
     noise: str
@@ -102,18 +103,18 @@ class Family:
 
     @property
     def span(self) -> tuple[float, float]:
-        """Smallest and largest residual of its fitted levels, between which its line means something."""
+        """Smallest and largest residual of the fitted levels, between which the line is meaningful."""
         residuals = [point.residual for point in self.points if point.fitted]
         return min(residuals), max(residuals)
 
 
 @dataclass(frozen=True)
 class FittedLaw:
-    """A residual law and where it comes from; JSON on disk, ``<model>.law.json`` beside the checkpoint.
+    """A residual law and its provenance; JSON on disk, ``<model>.law.json`` next to the checkpoint.
 
     Args:
         law: the policy's coefficients.
-        r_squared: share of the variance of the fitted best λs that the line explains; None where they are all equal.
+        r_squared: share of the variance of the fitted best λs that the line explains; None if they are all equal.
         points: every noise level, fitted or not.
         provenance: fingerprint of the weights, data, n, seed, λ grid, noises: JSON values.
     """
@@ -124,17 +125,17 @@ class FittedLaw:
     provenance: dict[str, Any]
 
     def families(self) -> list[Family]:
-        """The noises that the law was fitted on, in their order, each with the line through its own fitted levels."""
+        """List the noises that the law was fitted on, in order, each with the line through its own fitted levels."""
         names = dict.fromkeys(point.noise for point in self.points)
         return [Family.of(name, tuple(point for point in self.points if point.noise == name)) for name in names]
 
     def to_json(self) -> dict[str, Any]:
-        """The law as JSON values."""
+        """Return the law as JSON values."""
         return {"format": _FORMAT, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, fields: Any) -> FittedLaw:
-        """Read :meth:`to_json` back; raises InputError for anything else."""
+        """Read what :meth:`to_json` returned; raise InputError for anything else."""
         if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
             raise InputError(f"expected the format {_FORMAT!r}")
         law = read({name: value for name, value in fields.items() if name != "format"}, cls, "it")
@@ -144,24 +145,24 @@ class FittedLaw:
 
 
 def law_path(model: str | Path) -> Path:
-    """Where the law of a shipped model or a checkpoint lies: ``<model>.law.json`` beside its weights."""
+    """Return the path of the law of a shipped model or a checkpoint: ``<model>.law.json`` next to its weights."""
     return find_checkpoint(model).with_suffix(".law.json")
 
 
 def write_law(fitted: FittedLaw, path: Path) -> None:
-    """Store a law."""
+    """Store a law as JSON."""
     write_text(path, json.dumps(fitted.to_json(), indent=1) + "\n")
 
 
 def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
-    """The law beside a model; None if there is none.
+    """Read the law next to a model; return None if there is none.
 
     Args:
-        model: shipped name or path of the checkpoint.
+        model: name of a shipped model, or path of the checkpoint.
         weights: fingerprint of the model's weights.
 
     Raises:
-        InputError: a damaged file, or a law that was fitted to other weights.
+        InputError: a damaged file, or a law fitted to other weights.
     """
     path = law_path(model)
     if not path.is_file():

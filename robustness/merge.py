@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from robustness.run_directory import RunDirectory
 
 _NAMES = ("name", "description")
-"""What a suite may be called differently in two shards of one grid."""
+"""Keys of a suite that may differ between two shards of one grid."""
 _OF_A_SHARD = ("schema_version", "asked", "options")
-"""Keys of a shard's record that the whole has of its own."""
+"""Keys of a shard's record that the merged record sets itself."""
 
 
 def check_alike(first: RunDirectory, second: RunDirectory) -> None:
-    """Make sure that two run directories are parts of one grid.
+    """Check that two run directories are parts of one grid.
 
     Raises:
-        PrerequisiteError: one of them is no run directory.
-        InputError: they differ in protocol, suite, data, models or cells; what differs is named.
+        PrerequisiteError: one of them is not a run directory.
+        InputError: they differ in protocol, suite, data, models or cells; the message names the difference.
     """
     ours, theirs = _describe(first.read_record()), _describe(second.read_record())
     differing = [
@@ -51,7 +51,7 @@ def check_alike(first: RunDirectory, second: RunDirectory) -> None:
 
 
 def _describe(record: dict[str, Any]) -> dict[str, Any]:
-    """What all shards of a grid have in common, by the name of it; the order in which they were asked for is free."""
+    """Collect by name what all shards of a grid share; the order of requested values does not matter."""
     suite = {f"{name} of the suite": _order(value) for name, value in record["suite"].items() if name not in _NAMES}
     data = {f"{name} of the data": value for name, value in record["data"].items() if name != "name"}
     models = {
@@ -69,7 +69,7 @@ def _order(value: Any) -> Any:
 
 
 def _contrast(ours: Any, theirs: Any) -> str:
-    """The two values; of lists, what is in one of them only."""
+    """Show the two values; for lists, the items found in only one of them."""
     if isinstance(ours, list) and isinstance(theirs, list):
         seen = [{json.dumps(item) for item in items} for items in (ours, theirs)]
         for items, others, which in ((ours, seen[1], "first"), (theirs, seen[0], "second")):
@@ -85,17 +85,17 @@ def _show(value: Any) -> str:
 
 
 def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> Findings:
-    """Bring everything that ``shards`` measured into ``out``, which afterwards is like the run of one machine.
+    """Bring everything that ``shards`` measured into ``out``, which then equals the run of a single machine.
 
-    A file is copied if it is whole; of two shards that have it the first one's counts. ``out`` may hold cells already,
-    of an earlier merge or a run of the same grid: they stay.
+    A file is copied if it is whole; if two shards have it, the first one wins. ``out`` may already hold cells of an
+    earlier merge or a run of the same grid: they stay. The tables, figures and report are written as well.
 
     Returns:
-        What its tables, figures and report say, which are written, too.
+        The findings of the merged run.
 
     Raises:
-        PrerequisiteError: a shard is no run directory.
-        InputError: the shards are not of one grid, or another run is writing to ``out``.
+        PrerequisiteError: a shard is not a run directory.
+        InputError: the shards do not belong to one grid, or another run is writing to ``out``.
     """
     from robustness.analysis.write import write_analysis
 
@@ -118,7 +118,7 @@ def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> Findings:
 
 
 def _merge_outcomes(keys: Sequence[str], out: RunDirectory, shards: Sequence[RunDirectory]) -> set[str]:
-    """Copy every cell from the first shard that has it whole; returns the keys of those that none has."""
+    """Copy every cell from the first shard that has it whole; return the keys of the cells that no shard has."""
     missing = set(keys) - out.find_whole(keys)
     for shard in shards:
         found = shard.find_whole(missing)
@@ -129,7 +129,7 @@ def _merge_outcomes(keys: Sequence[str], out: RunDirectory, shards: Sequence[Run
 
 
 def _describe_cell(cell: dict[str, Any], reason: str, *, is_done: bool) -> dict[str, Any]:
-    """What the record says of a cell afterwards."""
+    """Return a cell's entry in the merged record."""
     if is_done:
         return {**cell, "status": "done", "reason": ""}
     return {**cell, "status": "failed" if reason else "missing", "reason": reason}
@@ -148,7 +148,7 @@ def _merge_adversarial(out: RunDirectory, shards: Sequence[RunDirectory]) -> Non
 
 
 def _merge_samples(out: RunDirectory, shards: Sequence[RunDirectory]) -> None:
-    """Sample images are alike in all shards; of those of attacks the one of the first task is kept."""
+    """Copy the sample images, which are alike in all shards; for attacks, keep the samples of the first task."""
     from data_prep.arrays import is_whole_archive
 
     held = [shard.path / "samples.npz" for shard in (out, *shards)]
@@ -165,7 +165,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: RunDirectory) -> dict[str, Any]:
-    """The record of the whole: that of the first shard, with what every shard ran on."""
+    """Build the merged record: the first shard's record, with the environment of every shard."""
     states = {cell["status"] for cell in cells}
     kept = ("shard", "status", "started", "written", "environment", "sessions", "events")
     parts: list[dict[str, Any]] = []
@@ -185,9 +185,9 @@ def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: R
 
 
 def _ask_for_all(record: dict[str, Any], out: RunDirectory) -> dict[str, Any]:
-    """The options that measure what is missing: a shard's with ``out``, without ``shard`` and without ``fresh``.
+    """Return the options that measure what is missing: a shard's with ``out``, without ``shard`` and without ``fresh``.
 
-    Shards of earlier versions hold words instead, of which no whole run is made.
+    Shards of earlier versions hold words instead of options; these cannot be turned into a whole run.
     """
     options = read_options(record)
     if not isinstance(options, RunOptions):
@@ -196,7 +196,7 @@ def _ask_for_all(record: dict[str, Any], out: RunDirectory) -> dict[str, Any]:
 
 
 def describe_gaps(out: RunDirectory) -> list[str]:
-    """A line for every model and perturbation that cells are missing of, with the reason if a shard gave one."""
+    """List every model and perturbation with missing cells, one per line, with the reason if a shard recorded one."""
     gaps = Counter(
         (cell["model"], cell["perturbation"], cell["reason"] or "in no shard that was given")
         for cell in out.read_record()["cells"]
@@ -206,7 +206,7 @@ def describe_gaps(out: RunDirectory) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command; return its exit code."""
     parser = CommandParser(
         prog="python -m robustness.merge",
         description="Join the run directories of robustness.run --shard i/n into one, with its tables, figures and "

@@ -1,4 +1,4 @@
-"""A run directory at a URL: the run works in a local folder, and what is finished there is copied to the URL."""
+"""A run directory at a URL: the run works in a local folder and copies finished files to the URL."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from robustness.run_directory import MEASURED, SAMPLES, SHOWN, RunDirectory
 from robustness.seal import is_whole
 
 PUSH_SECONDS = 60.0
-"""While a run measures, what it finished is copied this often."""
+"""Seconds between two copies while a run measures."""
 _MEASURED = re.compile(r"(outcomes/\w+\.parquet|adversarial/\w+\.npz|run\.json|(attack_)?samples\.npz)", re.ASCII)
-"""What a run cannot rebuild, and so the only names that are fetched."""
+"""Names of the files that a run cannot rebuild; only these are fetched."""
 _URL = re.compile(r"[A-Za-z][\w+.:-]*://.*[^/:\s].*")
 
 
 def is_url(place: str) -> bool:
-    """Whether ``place`` is a URL rather than a path."""
+    """Check whether ``place`` is a URL rather than a path."""
     return "://" in place
 
 
 def local_folder(place: str) -> Path:
-    """The folder itself; of a URL the one that stands for it, in ``results/runs``: no two URLs share one.
+    """Return the folder itself, or for a URL its own folder in ``results/runs``: no two URLs share one.
 
     Raises:
         InputError: a URL without a protocol or a path.
@@ -52,16 +52,16 @@ def local_folder(place: str) -> Path:
 class Mirror:
     """A run directory and its copy at a URL of any file system that fsspec knows.
 
-    A file that arrives there in part, where a store has no whole writes, is recognised as damaged when it is fetched:
-    a whole one that is here stays and is copied once more, what is nowhere whole is measured again.
+    A store without atomic writes may receive only part of a file. Such a file is recognised as damaged when it is
+    fetched: a whole local file stays and is copied again, and what is whole in neither place is measured again.
 
     Args:
-        directory: the local one.
-        url: such as ``s3://bucket/run``.
+        directory: the local run directory.
+        url: URL of the copy, such as ``s3://bucket/run``.
 
     Raises:
-        InputError: no such protocol, or the URL holds something else.
-        PrerequisiteError: the package for it is missing, or it cannot be reached.
+        InputError: an unknown protocol, or a URL that holds something other than a run.
+        PrerequisiteError: the package for the protocol is missing, or the URL cannot be reached.
     """
 
     directory: RunDirectory
@@ -81,20 +81,22 @@ class Mirror:
         self._pushed = time.monotonic()
 
     def pull(self) -> None:
-        """Fetch what was measured and is not here yet; a file that is whole here never gives way to a damaged one.
+        """Fetch the measured files that are missing here; a damaged file never replaces a whole local one.
 
         Raises:
-            InputError: the URL holds something else than a run, or than what a first copy left that broke off.
+            InputError: the URL holds something other than a run or an interrupted first copy of one.
         """
         names = self._list()
         if "run.json" not in names:
-            names = {name: size for name, size in names.items() if _is_cell(name)}  # the run makes the rest anew
+            names = {name: size for name, size in names.items() if _is_cell(name)}  # the run rebuilds the rest
         for name, size in names.items():
             if _MEASURED.fullmatch(name) and self._fetch(name, size):
                 self._same[name] = _stamp(self.directory.path / name)
 
     def _list(self) -> dict[str, int | None]:
-        """Names and sizes of the files there, None where unknown; raises InputError if they are not of a run."""
+        """Return names and sizes of the files at the URL, None where unknown; raise InputError unless they belong to a
+        run.
+        """
         with self._reaching():
             there = self._files.find(self._root, detail=True)
         names = {path.removeprefix(self._root).lstrip("/"): entry.get("size") for path, entry in there.items()}
@@ -103,9 +105,9 @@ class Mirror:
         return names
 
     def _fetch(self, name: str, size: int | None) -> bool:
-        """Fetch a file of ``size`` bytes if it is not here; returns whether the two are now the same.
+        """Fetch a file of ``size`` bytes unless it is already here; return whether both copies are now the same.
 
-        Of unknown size, None, it is fetched unless it is a cell that is whole here.
+        A file of unknown size (None) is fetched unless it is a cell that is whole here.
         """
         path = self.directory.path / name
         if name != "run.json" and path.exists() and path.stat().st_size == size:
@@ -121,7 +123,7 @@ class Mirror:
         return False
 
     def push(self) -> None:
-        """Copy what is new or changed to the URL: what was measured first, ``run.json`` last."""
+        """Copy what is new or changed to the URL: measured files first, ``run.json`` last."""
         found = [path for path in self.directory.path.rglob("*") if path.is_file()]
         names = {path.relative_to(self.directory.path).as_posix(): path for path in found}
         for name in sorted(names, key=lambda name: (name == "run.json", not _is_cell(name), name)):
@@ -132,7 +134,7 @@ class Mirror:
         self._pushed = time.monotonic()
 
     def _put(self, path: Path, place: str) -> None:
-        """Copy a file; a store of folders first gets the one that is missing."""
+        """Copy a file; in a store that has folders, first create its folder if it is missing."""
         try:
             self._files.put_file(str(path), place)
         except FileNotFoundError:
@@ -140,12 +142,12 @@ class Mirror:
             self._files.put_file(str(path), place)
 
     def push_if_due(self) -> None:
-        """Copy what is finished if the last time is a while ago; where that fails, later."""
+        """Copy finished files if the last copy is long enough ago; if that fails, try again later."""
         if time.monotonic() - self._pushed >= PUSH_SECONDS:
             self.try_push()
 
     def try_push(self) -> None:
-        """Copy what is finished, or say why that failed."""
+        """Copy finished files, or report why that failed."""
         try:
             self.push()
         except PrerequisiteError as error:
@@ -153,7 +155,7 @@ class Mirror:
             tqdm.write(f"warning: {error}", file=sys.stderr)
 
     def clear(self) -> None:
-        """Forget everything that was measured, and what was made of it; raises InputError if it is not of a run."""
+        """Delete every measurement and everything built from it; raise InputError unless the files belong to a run."""
         self._list()
         with self._reaching():
             for name in (*MEASURED, *SHOWN, *SAMPLES):
@@ -164,7 +166,7 @@ class Mirror:
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # every store has errors of its own
+        except Exception as error:  # every store raises its own errors
             reason = describe_error(error)
             raise PrerequisiteError(
                 f"{self.url} cannot be read or written ({reason}); what was finished is kept in {self.directory.path} "
@@ -178,27 +180,27 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 class _DamagedError(Exception):
-    """What was fetched is not whole."""
+    """The fetched file is not whole."""
 
 
 def _is_cell(name: str) -> bool:
-    """Whether a file belongs to a single cell or attack, and so is whole or of no use."""
+    """Check whether a file belongs to a single cell or attack, and so is either whole or useless."""
     return name.split("/")[0] in MEASURED
 
 
 def _is_begun(names: Iterable[str]) -> bool:
-    """Whether ``names`` are what a copy leaves that breaks off before ``run.json``: cells, and files of a run."""
+    """Check whether ``names`` are left over from a copy interrupted before ``run.json``: cells, and files of a run."""
     own = (*MEASURED, *SHOWN)
     return any(map(_is_cell, names)) and all(name.split("/")[0] in own or _MEASURED.fullmatch(name) for name in names)
 
 
 def _is_finished(name: str) -> bool:
-    """Whether nothing hides a file or says that an attack is still under way: ``<key>.partial/00-00000.npz``."""
+    """Check that a file is neither hidden nor part of a running attack, such as ``<key>.partial/00-00000.npz``."""
     return not any(part.startswith(".") or part.endswith(".partial") for part in name.split("/"))
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file that a run measured is there and as it was written."""
+    """Check that a measured file exists and is unchanged since it was written."""
     if path.suffix == ".npz":
         return is_whole_archive(path)
     try:
@@ -209,7 +211,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def fetch(place: str) -> RunDirectory:
-    """The run directory at a path, or a local copy of that at a URL."""
+    """Return the run directory at a path, or a local copy of the run directory at a URL."""
     directory = RunDirectory(local_folder(place))
     if is_url(place):
         Mirror(directory, place).pull()
@@ -218,9 +220,10 @@ def fetch(place: str) -> RunDirectory:
 
 @contextmanager
 def mirrored(directory: RunDirectory, place: str | None, *, fresh: bool) -> Iterator[Callable[[], None]]:
-    """Within the block ``directory`` is mirrored to ``place``, if that is a URL; at its end, come what may, once more.
+    """Mirror ``directory`` to ``place`` during the block, if that is a URL, and once more at its end, even after an
+    error.
 
-    Yields what is to be called now and then.
+    Yields a function that copies what is due; call it regularly.
     """
     if place is None or not is_url(place):
         yield lambda: None

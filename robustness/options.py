@@ -1,4 +1,4 @@
-"""How a run is made: every option of ``python -m robustness.run`` and of :func:`robustness.evaluate`, typed."""
+"""The options of a run: every option of ``python -m robustness.run`` and of :func:`robustness.evaluate`, typed."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ SELECTIONS = ("extra", "same", "none")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="run"):
-    """A run as it was asked for: a suite, what replaces its keys, and how it is measured. ``run.json`` stores it.
+    """The options of a run: a suite, replacements for its keys, and how it is measured. ``run.json`` stores them.
 
     Args:
-        suite: name or file; None for ``demo``, or with ``data`` for the standard corruptions of these images.
+        suite: name or file of the suite; None for ``demo``, or with ``data`` for the standard corruptions.
         data: data set that replaces the suite's: a name, a folder or an archive.
-        split: split of the data set that is measured.
+        split: split of the data set to measure.
         resize: short side in pixels to which pictures of ``data`` are scaled; pictures of several sizes have a default.
-        crop: side in pixels of the central square that is cut out of them.
-        classes: file with the class folders of ``data`` in the order of the model's outputs, one a line.
-        input_size: pixels that the short side of an image gets, after the corruption, for models from elsewhere.
+        crop: side in pixels of the central square that pictures are cropped to.
+        classes: file that lists the class folders of ``data`` in the order of the model's outputs, one per line.
+        input_size: short side in pixels to which images are enlarged, after the corruption, for external models.
         lambdas: the λ grid.
         models: shipped names, files or ``source:name``.
         corruptions: names or groups.
         severities: levels ≥ 1.
         selection: corruptions of training images that ``validated`` chooses λ on: ``extra``, ``same`` or ``none``.
         attacks: names or, from Python, tables of attacks that replace the suite's.
-        eps: pairs of norm and budget, in [0, 1] pixel units; an empty norm is the suite's.
+        eps: pairs of norm and budget, in [0, 1] pixel units; an empty norm stands for the suite's norm.
         baseline: model that the others are compared with.
-        n: images, a nested random subset.
-        seed: of the subset, of generated corruptions and of the random starts of attacks.
+        n: size of the nested random subset of the images.
+        seed: seed of the subset, the generated corruptions and the random starts of attacks.
         data_dir: folder of the data sets.
-        out: run directory, or a URL of one.
-        device: ``cpu``, ``cuda`` or ``cuda:NUMBER``; None for CUDA where it works.
-        batch_size: images per forward pass; None for one that suits the size of the images.
+        out: run directory, or its URL.
+        device: ``cpu``, ``cuda`` or ``cuda:NUMBER``; None for CUDA if it works.
+        batch_size: images per forward pass; None chooses one by the size of the images.
         speed: ``exact`` or ``fast``.
         executor: ``local`` or ``ray``.
-        ray_address: running cluster.
-        gpus_per_task: share of a GPU for a job on Ray.
-        shard: ``i/n``, the part of the grid that is measured.
-        timeout: seconds after which a model is given up, in (0, one year].
-        fresh: forget what the run directory holds.
-        objects: what was handed over from Python and has no name on the command line: ``model``, ``data``, ``suite``.
+        ray_address: address of a running cluster.
+        gpus_per_task: share of a GPU for each job on Ray.
+        shard: ``i/n``, the part of the grid to measure.
+        timeout: seconds after which a model is abandoned, in (0, one year].
+        fresh: delete what the run directory holds and measure everything again.
+        objects: arguments given as Python objects, which the command line cannot name: ``model``, ``data``, ``suite``.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -112,7 +112,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             raise InputError("--device is for --executor local: on Ray, --gpus-per-task 0 measures on CPUs")
 
     def to_words(self) -> list[str]:
-        """The words after ``python`` that make the same run again, or a call of :func:`robustness.evaluate`."""
+        """Return the words after ``python`` that repeat the run, or a call of :func:`robustness.evaluate`."""
         given = {name: value for name, value in msgspec.structs.asdict(self).items() if value != _DEFAULTS[name]}
         objects = given.pop("objects", ())
         if objects or not all(isinstance(attack, str) for attack in self.attacks or ()):
@@ -131,17 +131,17 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in msgspec.stru
 class AblationOptions(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="ablate"
 ):
-    """An ablation as it was asked for: ``python -m robustness.ablate``.
+    """The options of an ablation: ``python -m robustness.ablate``.
 
     Args:
         recipe: name or file of the recipe that everything is compared with.
-        set: ``KEY=VALUE``: keys that are replaced in all trainings.
-        vary: ``KEY=A,B``: keys of it and the values that they get, one at a time.
-        seed: of every training.
-        precision: of the trainings, ``float32`` or ``bf16``.
+        set: ``KEY=VALUE``: keys of the recipe to replace in all trainings.
+        vary: ``KEY=A,B``: keys of the recipe and the values that they take, one at a time.
+        seed: seed of every training.
+        precision: precision of the trainings, ``float32`` or ``bf16``.
         threads: CPU threads of the trainings; None for all cores.
-        suite: what is measured.
-        n: images of the suite.
+        suite: the suite that every variant is measured on.
+        n: number of images of the suite.
         data_dir: folder of the data sets.
         device: as in :class:`RunOptions`.
         out: folder of the trainings, the run and the table.
@@ -160,7 +160,7 @@ class AblationOptions(
     out: str | None = None
 
     def to_words(self) -> list[str]:
-        """The words after ``python`` that make the same ablation again."""
+        """Return the words after ``python`` that repeat the ablation."""
         words = ["-m", "robustness.ablate"]
         for field in msgspec.structs.fields(type(self)):
             value = getattr(self, field.name)
@@ -174,10 +174,10 @@ Options = RunOptions | AblationOptions
 
 
 def read_options(record: dict[str, Any]) -> Options | None:
-    """The options that a run record holds; None in records of earlier versions, which hold words instead.
+    """Return the options that a run record holds; None for records of earlier versions, which hold words instead.
 
     Raises:
-        InputError: they are not what their type says.
+        InputError: the options do not match their type.
     """
     if "options" not in record:
         return None
@@ -186,15 +186,15 @@ def read_options(record: dict[str, Any]) -> Options | None:
 
 
 def write_options(options: Options) -> dict[str, Any]:
-    """Options as JSON values."""
+    """Return options as JSON values."""
     values: dict[str, Any] = msgspec.to_builtins(options)
     return values
 
 
 def rerun_words(record: dict[str, Any]) -> list[str]:
-    """The words after ``python`` that make the run of a record again; empty where the record does not say.
+    """Return the words after ``python`` that repeat the run of a record; empty if the record does not say.
 
-    Records of earlier versions hold the words of their command line: those of a run without ``-m robustness.run``.
+    Records of earlier versions hold the words of their command line; those of a run lack ``-m robustness.run``.
     """
     options = read_options(record)
     if options is not None:
@@ -205,7 +205,7 @@ def rerun_words(record: dict[str, Any]) -> list[str]:
 
 
 def _write_option(name: str, value: Any) -> str:
-    """An option as it is typed."""
+    """Write an option as it is typed."""
     if name == "eps":
         return ",".join(f"{norm}:{_write_eps(eps)}" if norm else _write_eps(eps) for norm, eps in value)
     if name == "lambdas":
@@ -221,7 +221,7 @@ def _write_eps(eps: float) -> str:
 
 
 def _write_arguments(given: dict[str, Any], objects: tuple[str, ...]) -> str:
-    """The arguments of :func:`robustness.evaluate`, with dots for what was handed over as an object."""
+    """Write the arguments of :func:`robustness.evaluate`, with dots for arguments given as objects."""
     models = given.pop("models", ())
     named = "{" + ", ".join(f"{name!r}: ..." for name in models) + "}"
     arguments = [named if "model" in objects else repr(list(models))]

@@ -1,7 +1,7 @@
-"""λ policies: which λ an image gets, and what each is allowed to look at.
+"""λ policies: how λ is chosen for each image, and what each policy may look at.
 
 A policy is an object with a name and a method ``choose``. To add one, write it and put it into :data:`POLICIES`; every
-table, figure and report then shows it. Half of the λ of training for whatever the model is not sure of::
+table, figure and report then shows it. This one halves the training λ for images that the model is unsure about::
 
     @dataclass(frozen=True)
     class Cautious:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SWEEP_NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
-"""The noise families of the reference implementation's sweep, which residual laws are fitted on."""
+"""Noise families of the reference implementation's sweep, to which residual laws are fitted."""
 Floats = NDArray[np.floating[Any]]
 Choice = float | Floats
-"""One λ for all images of the cell, or (N,) one for each."""
+"""λ for all images of the cell, or an array (N,) with one λ for each."""
 Residuals = TypeVar("Residuals", NDArray[np.floating[Any]], "Tensor")
 
 
@@ -45,14 +45,14 @@ class ResidualLaw:
     Args:
         slope: λ per unit of r.
         intercept: λ at r = 0.
-        lowest: smallest λ it gives, ≥ 0.
-        highest: largest λ it gives.
+        lowest: smallest λ that the law returns, ≥ 0.
+        highest: largest λ that the law returns.
 
     Raises:
-        InputError: numbers that make no law.
+        InputError: coefficients that are not a valid law.
 
     Source: Dai et al., NeurIPS 2022, section 4.3.
-    Deviation: there r belongs to the best λ, which only labels reveal; here it belongs to the λ of training.
+    Deviation: the paper takes r at the best λ, which only labels reveal; here r is taken at the training λ.
     """
 
     slope: float
@@ -70,34 +70,34 @@ class ResidualLaw:
             )
 
     def lam(self, residual: Residuals) -> Residuals:
-        """λ of every image, differentiable with respect to ``residual`` where it is not clipped.
+        """Compute λ of every image, differentiable with respect to ``residual`` where it is not clipped.
 
         Args:
-            residual: (N,) r = ‖x − Az‖² at the λ of training, summed squares in normalised-pixel units; an array or a
+            residual: (N,) r = ‖x − Az‖² at the training λ, summed squares in normalised-pixel units; an array or a
                 tensor.
 
         Returns:
-            (N,) λ in [lowest, highest], of the same kind.
+            (N,) λ in [lowest, highest], an array or tensor like ``residual``.
         """
         return (self.slope * residual + self.intercept).clip(self.lowest, self.highest)
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What a policy may look at: one model on the images of one perturbation and severity. It holds no test labels.
+    """All that a policy may look at: one model on the images of one perturbation and severity, without test labels.
 
     Args:
         perturbation: ``clean`` or a corruption.
         severity: its level; 0 for clean.
         lambdas: (L,) the λ grid, increasing.
-        trained_lam: λ of training.
+        trained_lam: training λ.
         predicted: (L, N) predicted classes at every λ.
         confidence: (L, N) softmax probabilities of the predicted classes.
         residual: (L, N) ‖x − Az‖², summed squares in normalised-pixel units.
         sparsity: (L, N) shares of zeros in the codes.
         law: the residual law of the model; None if none was fitted.
-        selection: (L,) accuracies at every λ on training images under each of these perturbations.
-        correct: (L, N) right answers on the test images; None for every policy that is not allowed to see them.
+        selection: (L,) accuracies at every λ on training images, by perturbation.
+        correct: (L, N) correct predictions on the test images; None for every policy that may not see them.
     """
 
     perturbation: str
@@ -113,30 +113,30 @@ class View:
     correct: NDArray[np.bool_] | None = None
 
     def at_trained(self, values: Floats) -> Floats | None:
-        """The row of ``values`` (L, N) at the λ of training; None if the grid lacks it."""
+        """Return the row of ``values`` (L, N) at the training λ; None if the grid lacks it."""
         rows = np.flatnonzero(self.lambdas == self.trained_lam)
         return values[rows[0]] if len(rows) else None
 
     def best(self, accuracy: Floats) -> float:
-        """The λ of the highest ``accuracy`` (L,); of several the one nearest to the λ of training."""
+        """Return the λ with the highest ``accuracy`` (L,); ties go to the λ nearest to the training λ."""
         nearest = np.lexsort((np.abs(self.lambdas - self.trained_lam), -accuracy))
         return float(self.lambdas[nearest[0]])
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Chooses λ. ``uses_test_labels`` marks an upper bound: only such a policy finds ``view.correct``."""
+    """A way to choose λ. ``uses_test_labels`` marks an upper bound: only such a policy finds ``view.correct``."""
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
 
     @property
     def uses_test_labels(self) -> bool:
-        """Whether it looks at the labels of the images that it is judged on."""
+        """True if the policy looks at the labels of the images that it is judged on."""
 
     def choose(self, view: View) -> Choice | None:
-        """λ for the images of ``view``; the analysis takes the nearest of the grid. None: it has no answer here."""
+        """Choose λ for the images of ``view``; the analysis takes the nearest λ of the grid. None: no choice here."""
 
 
 @dataclass(frozen=True)
@@ -148,19 +148,19 @@ class Fixed:
     uses_test_labels: ClassVar[bool] = False
 
     def choose(self, view: View) -> Choice | None:  # noqa: ARG002
-        """Always ``lam``."""
+        """Return ``lam``."""
         return self.lam
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The λ of training, where the grid has it."""
+    """The training λ, if the grid has it."""
 
     name: ClassVar[str] = "trained"
     uses_test_labels: ClassVar[bool] = False
 
     def choose(self, view: View) -> Choice | None:
-        """The λ of training; None if it was not measured."""
+        """Return the training λ; None if it was not measured."""
         return view.trained_lam if view.trained_lam in view.lambdas else None
 
 
@@ -172,7 +172,7 @@ class Validated:
     uses_test_labels: ClassVar[bool] = False
 
     def choose(self, view: View) -> Choice | None:
-        """The λ of the highest mean accuracy over the severities of the selection; None if there is no selection."""
+        """Return the λ with the highest mean accuracy over the selection's severities; None without a selection."""
         for name in (view.perturbation, extra_of_kind(view.perturbation)):
             if name is not None and name in view.selection:
                 return view.best(view.selection[name])
@@ -181,13 +181,13 @@ class Validated:
 
 @dataclass(frozen=True)
 class Residual:
-    """λ per image by the model's residual law, from the image's own residual at the λ of training."""
+    """λ per image by the model's residual law, from the image's own residual at the training λ."""
 
     name: ClassVar[str] = "residual"
     uses_test_labels: ClassVar[bool] = False
 
     def choose(self, view: View) -> Choice | None:
-        """The law's λs; None without a law, or if the λ of training was not measured."""
+        """Return the law's λs; None without a law, or if the training λ was not measured."""
         residual = view.at_trained(view.residual)
         return None if view.law is None or residual is None else view.law.lam(residual)
 
@@ -196,29 +196,29 @@ class Residual:
 class Oracle:
     """The best fixed λ per cell, chosen with test labels: an upper bound on every fixed λ, never a result.
 
-    Its gain over the λ of training is ≥ 0 by construction, where the grid has that λ.
+    Its gain over the training λ is ≥ 0 by construction if the grid has that λ.
     """
 
     name: ClassVar[str] = "oracle"
     uses_test_labels: ClassVar[bool] = True
 
     def choose(self, view: View) -> Choice | None:
-        """The λ with the most right answers."""
+        """Return the λ with the most correct predictions."""
         assert view.correct is not None
         return view.best(view.correct.mean(axis=1))
 
 
 POLICIES: tuple[Policy, ...] = (Trained(), Validated(), Residual(), Oracle())
-"""Besides :class:`Fixed` at every λ of the grid."""
+"""Policies that every run shows, in addition to :class:`Fixed` at every λ of the grid."""
 
 
 def is_upper_bound(name: str) -> bool:
-    """Whether a policy of :data:`POLICIES` looks at test labels; it then stands in no headline, nor in its table."""
+    """Check whether a policy of :data:`POLICIES` uses test labels, which bars it from headlines and their tables."""
     return any(policy.name == name and policy.uses_test_labels for policy in POLICIES)
 
 
 def extra_of_kind(corruption: str) -> str | None:
-    """The extra corruption of the same kind (noise, blur, weather, digital); None for ``clean`` and C-bar."""
+    """Return the extra corruption of the same kind (noise, blur, weather, digital); None for ``clean`` and C-bar."""
     if corruption not in CORRUPTIONS:
         return None
     group = CORRUPTIONS[corruption].group

@@ -1,4 +1,4 @@
-"""What ``run.json`` holds, as far as the analysis relies on it; it may hold more."""
+"""The type of ``run.json``, as far as the analysis relies on it; the file may hold more."""
 
 # Without annotations as texts: in those, ``NotRequired`` is not seen.
 
@@ -15,11 +15,11 @@ from robustness.options import read_options
 
 _FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}", re.ASCII)
 _OF_ATTACKS = ("eps", "policy", "crafted_lam", "crafted_policy")
-"""Keys that a cell of an attack cannot do without."""
+"""Keys that a cell of an attack must have."""
 
 
 class CellRecord(TypedDict):
-    """A cell: its key, what tables say of it, and what became of it."""
+    """A cell: its key, its row in tables, and its status."""
 
     key: str
     model: str
@@ -44,7 +44,7 @@ class CellRecord(TypedDict):
 
 
 class ModelRecord(TypedDict):
-    """A model: its name, weights and λ of training."""
+    """A model: its name, weights and training λ."""
 
     name: str
     weights: str
@@ -55,13 +55,13 @@ class ModelRecord(TypedDict):
 
 
 class AttackRecord(TypedDict):
-    """An attack, and its parameters in words."""
+    """An attack and its parameters in words."""
 
     about: str
 
 
 class SuiteRecord(TypedDict):
-    """What was asked."""
+    """The requested suite."""
 
     name: str
     description: str
@@ -89,7 +89,7 @@ class DataRecord(TypedDict):
 
 
 class ChangeRecord(TypedDict):
-    """Answers that became others, and why."""
+    """Answers that changed, and the reason."""
 
     kind: str
     logits: float
@@ -97,7 +97,7 @@ class ChangeRecord(TypedDict):
 
 
 class SoundnessRecord(TypedDict):
-    """What asking a model at one λ before the grid has shown."""
+    """The result of the checks of a model at one λ before the grid."""
 
     model: str
     lam: float | None
@@ -108,7 +108,7 @@ class SoundnessRecord(TypedDict):
 
 
 class EnvironmentRecord(TypedDict):
-    """What it was measured on."""
+    """Hardware and software of a measurement."""
 
     hardware: dict[str, Any]
     versions: dict[str, str]
@@ -116,7 +116,7 @@ class EnvironmentRecord(TypedDict):
 
 
 class SessionRecord(TypedDict):
-    """One call of the run, and what it ran on."""
+    """One call of the run and its environment."""
 
     started: str
     written: str
@@ -144,10 +144,10 @@ class RunRecord(TypedDict):
 
 
 def check_record(record: dict[str, Any], where: str) -> None:
-    """Make sure that a record is what its type says and fits together, and that no key in it leads out of its folder.
+    """Check that a record matches its type and is consistent, and that no key in it leads out of its folder.
 
     Raises:
-        InputError: it does not, with ``where`` and what is wrong.
+        InputError: the record is invalid; the message gives ``where`` and the fault.
     """
     again = "run the same command again to rebuild it"
     try:

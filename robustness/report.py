@@ -24,7 +24,7 @@ _MOST_LINES = 20
 
 
 def print_summary(findings: Findings) -> None:
-    """The final table on the terminal, and where everything is."""
+    """Print the final table and the location of every result."""
     from robustness.analysis.attack_tables import describe_attacks, explain_columns, widen_attacks
     from robustness.analysis.figures import MOST_MODELS
     from robustness.analysis.sequences import SEQUENCE_NOTE
@@ -66,7 +66,7 @@ def print_summary(findings: Findings) -> None:
 
 
 def print_overview(overview: Overview) -> None:
-    """The leaderboard of several suites on the terminal, and where it is."""
+    """Print the leaderboard of several suites and its location."""
     from robustness.analysis.overview import ORDER_NOTE
     from robustness.analysis.tables import RANK_NOTE, to_terminal
 
@@ -76,7 +76,7 @@ def print_overview(overview: Overview) -> None:
 
 
 def to_json(findings: Findings) -> dict[str, Any]:
-    """The run as JSON values: headline, status, and the rows of ``summary.csv`` and what else the run has."""
+    """Return the run as JSON values: headline, status, the rows of ``summary.csv`` and the run's other results."""
     run, attacks, shifts = findings.run, findings.attacks, findings.shifts
     frames = {"summary": findings.summary, **({} if attacks is None else {"attacks": attacks.rows})}
     frames |= {"shifts": shifts} if len(shifts) else {}
@@ -91,21 +91,21 @@ def to_json(findings: Findings) -> dict[str, Any]:
 
 
 def overview_to_json(overview: Overview) -> dict[str, Any]:
-    """Several suites as JSON values: the leaderboard, and every run as :func:`to_json` has it."""
+    """Return several suites as JSON values: the leaderboard, and every run as :func:`to_json` returns it."""
     board = json.loads(overview.board.to_json(orient="records"))
     runs = {name: to_json(findings) for name, findings in overview.findings.items()}
     return {"run": str(overview.path), "leaderboard": board, "suites": runs}
 
 
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
-    """0 if every cell is there and, under ``strict``, no number carries a mark other than OK; 1 otherwise."""
+    """Return 0 if every cell is there and, under ``strict``, every mark is OK; 1 otherwise."""
     run = findings.run
     is_doubtful = strict and (run.is_doubted or (findings.attacks is not None and not findings.attacks.is_believed))
     return EXIT_SOME_FAILED if run.missing or is_doubtful else EXIT_DONE
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command; return its exit code."""
     parser = CommandParser(
         prog="python -m robustness.report",
         description="Rebuild the tables, figures and report.html of run directories; no model, data or GPU is needed.",

@@ -1,4 +1,4 @@
-"""RobustBench on current packages: it imports one module that the package index knows by another name."""
+"""RobustBench with current packages: it imports a module that the package index knows by another name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from data_prep.errors import PrerequisiteError
 def import_robustbench() -> ModuleType:
     """Import ``robustbench`` and return it.
 
-    Version 1.1.1 imports ``autoattack``, which is published as ``pyautoattack``: the one goes by the name of the other
-    while RobustBench is being imported, and its deprecation warnings are not shown. Nothing of that remains.
+    Version 1.1.1 imports ``autoattack``, which is published as ``pyautoattack``. While RobustBench is being imported,
+    ``pyautoattack`` answers to that name and deprecation warnings are hidden; afterwards both are undone.
 
     Raises:
-        PrerequisiteError: it, or something that it imports, is not installed.
+        PrerequisiteError: RobustBench, or a package that it imports, is not installed.
     """
     if (loaded := sys.modules.get("robustbench")) is not None:
         return loaded

@@ -28,7 +28,7 @@ _OPTIONS = RunOptions.__struct_fields__
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command-line parser."""
     suites = "\n".join(f"  {name:10} {read_suite_file(name).get('description', '')}" for name in shipped_suites())
     parser = CommandParser(
         prog="python -m robustness.run",
@@ -140,7 +140,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def read_options(arguments: argparse.Namespace) -> RunOptions:
-    """The options of the library that a command line asks for; raises InputError for what cannot be used."""
+    """Convert parsed arguments to the library's options; raise InputError for invalid values."""
     if arguments.shard is not None and arguments.strict:
         raise InputError("--strict needs the whole run, and a shard is a part: give it to python -m robustness.merge")
     readers: dict[str, Callable[[str], Any]] = {
@@ -157,7 +157,7 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command; return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
     arguments = make_parser().parse_args(attach_negatives(words))
@@ -212,7 +212,7 @@ def _say_nothing(_: str) -> None:
 
 
 def _show_shard(measurement: Measurement, say: Callable[[str], object]) -> int:
-    """Say where the outcomes of a shard are; returns the exit code."""
+    """Report where the outcomes of a shard are; return the exit code."""
     for reason in sorted(set(measurement.failures.values())):
         print(f"some cells failed: {reason}", file=sys.stderr)
     say(f"written: {measurement.directory.path}/; python -m robustness.merge OUT SHARD... joins the shards")

@@ -1,10 +1,10 @@
 """The run directory: the seam between measuring, which writes it, and analysis, which needs nothing else.
 
-run.json              what was asked, as given and as resolved; models, data, environment, cells and their status
+run.json              the request, as given and as resolved; models, data, environment, cells and their status
 outcomes/<key>.parquet  one row per image of one finished cell
 adversarial/<key>.npz   the adversarial images of one attack on one model at one λ; <key>.partial/ while it runs
 samples.npz           a few perturbed images and their reconstructions, for the figures
-attack_samples.npz    a few adversarial images and what they do to the code
+attack_samples.npz    a few adversarial images and their effect on the code
 cells.csv, tables/, figures/, report.html   written by the analysis
 """
 
@@ -42,22 +42,22 @@ _LOCK = ".lock"
 _LARGEST_SAMPLES = 1 << 30
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 MEASURED, SHOWN = ("outcomes", "adversarial"), ("tables", "figures", "cells.csv", "report.html")
-"""What was measured, and what the analysis makes of it: folders and files of a run directory."""
+"""Folders and files of a run directory: measurements, and what the analysis makes of them."""
 SAMPLES = ("samples.npz", "attack_samples.npz")
 _BATCH_ROWS = 1 << 17
-"""Rows of outcomes that are read together; those of a larger cell on their own."""
+"""Number of rows of outcomes that are read together; a larger cell is read on its own."""
 Columns = dict[str, np.ndarray]
-"""Values per image by the name of their column."""
+"""Values per image, by column name."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Finished cells of as many images, with the same columns.
+    """Finished cells with the same number of images and the same columns.
 
     Args:
-        keys: of the cells.
-        columns: (cells, images) values by the name of their column.
-        metadata: of every cell, what :meth:`RunDirectory.write_outcome` stored with it.
+        keys: keys of the cells.
+        columns: (cells, images) values, by column name.
+        metadata: metadata of every cell, as :meth:`RunDirectory.write_outcome` stored it.
     """
 
     keys: list[str]
@@ -67,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A folder of outcomes; every file in it appears whole or not at all."""
+    """A folder of outcomes; every file in it appears complete or not at all."""
 
     path: Path
 
@@ -87,11 +87,11 @@ class RunDirectory:
 
     @property
     def is_begun(self) -> bool:
-        """Whether a run has written its record here."""
+        """Check whether a run has written its record here."""
         return (self.path / "run.json").is_file()
 
     def create(self) -> None:
-        """Make the folder; a folder of something else is refused.
+        """Make the folder; refuse a folder with other content.
 
         Raises:
             InputError: ``path`` is a file, or a folder that holds other things and no ``run.json``.
@@ -106,7 +106,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other runs out of the folder, and clear what a killed one left half-written.
+        """Keep other runs out of the folder, and remove the half-written files of a killed run.
 
         The lock is the operating system's and ends with the process, however that ends. A file system without locks
         does not stop a second run.
@@ -135,7 +135,7 @@ class RunDirectory:
             lock.release()
 
     def clear(self) -> None:
-        """Forget everything that was measured here, and what was made of it."""
+        """Delete all measurements and everything that was made of them."""
         for folder in (self.outcomes, self.adversarial):
             shutil.rmtree(folder, ignore_errors=True)
         self.clear_analysis()
@@ -143,12 +143,12 @@ class RunDirectory:
         self.outcomes.mkdir(parents=True)
 
     def clear_samples(self) -> None:
-        """Remove the sample images: they are of the models that were measured last."""
+        """Remove the sample images, which belong to the models that were measured last."""
         for name in SAMPLES:
             (self.path / name).unlink(missing_ok=True)
 
     def clear_analysis(self) -> None:
-        """Remove tables, figures and report: they must not outlive the outcomes that they were made of."""
+        """Remove tables, figures and report, which must not outlive the outcomes that they show."""
         for path in (self.path / name for name in SHOWN):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -156,7 +156,7 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
     def write_outcome(self, key: str, frame: pd.DataFrame, metadata: dict[str, Any]) -> None:
-        """Store one finished cell: rows, and its identity and seconds as metadata, with a checksum over all of it."""
+        """Store one finished cell: its rows, its identity and seconds as metadata, and a checksum over everything."""
         table = pa.Table.from_pandas(frame, preserve_index=False)
         table = table.replace_schema_metadata({"cell": json.dumps({"key": key, **metadata}, sort_keys=True)})
         buffer = pa.BufferOutputStream()
@@ -165,23 +165,23 @@ class RunDirectory:
             temporary.write_bytes(seal(buffer.getvalue().to_pybytes(), key))
 
     def read_columns(self, key: str, *, n: int) -> tuple[Columns, dict[str, Any]] | None:
-        """Columns and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's.
+        """Read the columns and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's.
 
         Args:
-            key: of the cell.
-            n: images that it must have.
+            key: key of the cell.
+            n: number of images that it must have.
         """
         table = self._read_table(key, n, None)
         return None if table is None else (_to_arrays(table), _metadata_of(table))
 
     def read_batches(self, sizes: Mapping[str, int], names: Sequence[str]) -> Iterator[Batch]:
-        """Finished cells, many at a time: a file takes half as long as with :meth:`read_columns`.
+        """Read finished cells, many at a time: a file takes half as long as with :meth:`read_columns`.
 
         Args:
-            sizes: images that a cell must have, by its key.
+            sizes: number of images that each cell must have, by key.
             names: the columns to read, as far as a cell has them.
 
-        Yields: the cells that are whole, in the order of ``sizes``, one after the other of the same kind together.
+        Yields: the whole cells in the order of ``sizes``; consecutive cells of the same kind form one batch.
         """
         read = ((key, self._read_table(key, n, names)) for key, n in sizes.items())
         whole = ((key, table) for key, table in read if table is not None)
@@ -193,17 +193,17 @@ class RunDirectory:
                 yield Batch(list(keys), rows, [_metadata_of(table) for table in tables])
 
     def read_outcome(self, key: str, *, n: int) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-        """:meth:`read_columns` as a frame."""
+        """Read a cell as :meth:`read_columns` does, as a frame."""
         found = self.read_columns(key, n=n)
         return None if found is None else (pd.DataFrame(found[0]), found[1])
 
     def find_whole(self, keys: Iterable[str]) -> set[str]:
-        """Those of ``keys`` whose cells are there and whole."""
+        """Return the ``keys`` whose cells exist and are whole."""
         there = {path.stem for path in self.outcomes.glob("*.parquet")}
         return {key for key in there.intersection(keys) if self._read_whole(key) is not None}
 
     def count_models(self, besides: Collection[str]) -> Counter[str]:
-        """How many whole cells of each model there are, apart from those with the keys ``besides``."""
+        """Count the whole cells of each model, except the cells with the keys ``besides``."""
         counts: Counter[str] = Counter()
         for path in self.outcomes.glob("*.parquet"):
             content = None if path.stem in besides else self._read_whole(path.stem)
@@ -217,7 +217,7 @@ class RunDirectory:
         if content is None:
             return None
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            # threads take longer than a file of this size
+            # threads cost more time than they save for files of this size
             return file.read(names, use_threads=False) if file.metadata.num_rows == n else None
 
     def _outcome(self, key: str) -> Path:
@@ -239,8 +239,8 @@ class RunDirectory:
         """Read ``run.json``.
 
         Raises:
-            PrerequisiteError: there is none.
-            InputError: it is damaged, or was written by another version of the project.
+            PrerequisiteError: there is no record.
+            InputError: the record is damaged, or was written by another version of the project.
         """
         path = self.path / "run.json"
         if not path.is_file():
@@ -264,12 +264,12 @@ class RunDirectory:
         write_arrays(self.path / f"{name}.npz", arrays)
 
     def read_samples(self, name: str = "samples") -> dict[str, np.ndarray] | None:
-        """The sample images of ``<name>.npz``; None if the run stored none, or they are damaged."""
+        """Read the sample images of ``<name>.npz``; None if the run stored none, or they are damaged."""
         return read_arrays(self.path / f"{name}.npz", most=_LARGEST_SAMPLES)
 
 
 def _to_arrays(table: pa.Table) -> Columns:
-    """Copies: views would hold the buffers of the whole file."""
+    """Copy the columns of a table into arrays: views would keep the buffers of the whole file in memory."""
     columns = zip(table.column_names, table.itercolumns())
     return {name: np.array(column.to_numpy(zero_copy_only=False)) for name, column in columns}
 

@@ -1,4 +1,4 @@
-"""Runs that were measured: :func:`open_run` reads one, :class:`Run` and :class:`Runs` show what it says."""
+"""Finished runs: :func:`open_run` reads one, :class:`Run` and :class:`Runs` show its results."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _MOST_LAMBDAS = 6
 _SHOWN = ("model", "perturbation", "norm", "eps", "threat", "lam", "n", "accuracy", "ci_low", "ci_high", "trust")
-"""Columns of the attacks that a notebook shows."""
+"""Columns of the attacks that a notebook displays."""
 
 
 class Run:
-    """A run that was measured: its numbers as frames, its figures, its report.
+    """A finished run: its numbers as frames, its figures, its report.
 
     Args:
         directory: the run directory.
@@ -41,12 +41,12 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """The run directory."""
+        """Path of the run directory."""
         return self._run.directory.path
 
     @cached_property
     def findings(self) -> Findings:
-        """Everything that follows from the outcomes."""
+        """All results computed from the outcomes."""
         return Findings.of(self._run)
 
     @property
@@ -61,7 +61,7 @@ class Run:
     def summary(self) -> pd.DataFrame:
         """Mean accuracy over the severities, and over the corruptions, by model and λ policy: ``tables/summary.csv``.
 
-        ``gain`` is the paired difference from the λ of training, ``versus`` that from the baseline model.
+        ``gain`` is the paired difference from the training λ, ``versus`` the paired difference from the baseline model.
         """
         return self.findings.summary.copy()
 
@@ -69,7 +69,7 @@ class Run:
     def attacks(self) -> pd.DataFrame:
         """Robust accuracy under every attack, budget and threat model with its trust mark: ``tables/attacks.csv``.
 
-        Empty, with the columns of ``cells.csv``, where the run has no attack.
+        Empty, with the columns of ``cells.csv``, if the run has no attack.
         """
         found = self.findings.attacks
         return pd.DataFrame(columns=frames.CELL_COLUMNS) if found is None else found.rows.copy()
@@ -86,12 +86,12 @@ class Run:
 
     @property
     def missing(self) -> dict[str, str]:
-        """Why there is no outcome, by the key of every cell that was asked for and has none."""
+        """Reasons why requested cells have no outcome, by key."""
         return self._run.missing
 
     @property
     def headline(self) -> str:
-        """The run in one sentence, that of the report."""
+        """The run in one sentence, as in the report."""
         return self.findings.headline
 
     @cached_property
@@ -100,11 +100,11 @@ class Run:
         return tuple(drawing.name for drawing in list_drawings(self.findings))
 
     def plot(self, name: str) -> Figure:
-        """Draw a figure of the run directory's ``figures``.
+        """Draw one of the figures that a run directory has in ``figures``.
 
         Args:
-            name: one of :attr:`figures`; of figures that there are one of for each model, such as
-                ``accuracy_by_severity_<model>``, the beginning stands for that of the first model.
+            name: one of :attr:`figures`. For figures that exist once per model, such as
+                ``accuracy_by_severity_<model>``, the name without the model draws the figure of the first model.
 
         Raises:
             InputError: there is no such figure.
@@ -129,11 +129,11 @@ class Run:
         return place
 
     def compare(self, other: Run | str | Path, models: tuple[str, str] | None = None) -> pd.DataFrame:
-        """Accuracy of ``other`` minus that of this run, paired image by image, with 95 % bootstrap intervals.
+        """Compute the accuracy of ``other`` minus the accuracy of this run, paired by image, with 95 % intervals.
 
         Args:
             other: another run on the same images, or its run directory.
-            models: the model of this run and the one of the other; None for every model that both have.
+            models: a model of this run and a model of the other; None for every model that both have.
 
         Returns:
             The columns of :class:`robustness.analysis.comparison.Comparison`; ``frame.attrs["left_out"]`` names the
@@ -164,7 +164,7 @@ class Run:
 
 
 class Runs(Run):
-    """Several suites that were measured by one call: their frames one below the other, with a column ``suite``.
+    """Several suites measured by one call: their frames stacked, with a column ``suite``.
 
     ``runs.suites["cifar10c"]`` is the :class:`Run` of one of them.
 
@@ -178,12 +178,12 @@ class Runs(Run):
 
     @property
     def path(self) -> Path:
-        """The folder of the run directories."""
+        """Folder of the run directories."""
         return self._overview.path
 
     @property
     def leaderboard(self) -> pd.DataFrame:
-        """One leaderboard over all suites: a row per suite and model, as in ``leaderboard.csv``."""
+        """One leaderboard over all suites, one row per suite and model: ``leaderboard.csv``."""
         return self._overview.board.copy()
 
     @property
@@ -234,10 +234,10 @@ class Runs(Run):
         return self.suites[suite].plot(own)
 
     def report(self, path: str | Path | None = None) -> Path:
-        """Write the page that leads to the report of each suite; it stands beside their run directories.
+        """Write the page that links to the report of each suite, next to their run directories.
 
         Args:
-            path: must be None: the page links to what lies beside it.
+            path: must be None, because the page links to the folders next to it.
         """
         if path is not None:
             raise InputError(f"the report of several suites lies in {self.path}, beside what it links to: give no path")
@@ -245,7 +245,7 @@ class Runs(Run):
         return self.path / "report.html"
 
     def compare(self, other: Run | str | Path, models: tuple[str, str] | None = None) -> pd.DataFrame:
-        """Compare suite by suite, as :meth:`Run.compare` does, with another call of the same suites."""
+        """Compare suite by suite with another call of the same suites; see :meth:`Run.compare`."""
         theirs = other if isinstance(other, Run) else open_run(other)
         if not isinstance(theirs, Runs) or theirs.suites.keys() != self.suites.keys():
             raise InputError(
@@ -265,7 +265,7 @@ class Runs(Run):
 
 
 def _stack(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames one below the other, with the suite in front."""
+    """Stack frames, with the suite as the first column."""
     named = [frame.astype(object).assign(suite=name) for name, frame in parts.items() if len(frame)]
     if not named:
         return next(iter(parts.values()))
@@ -274,16 +274,16 @@ def _stack(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def open_run(path: str | Path) -> Run:
-    """Read a run directory, or a folder of those of several suites; no model and no data are needed.
+    """Read a run directory, or a folder with the run directories of several suites; no model or data is needed.
 
     Args:
-        path: the ``--out`` of a run, or its URL, from which it is fetched.
+        path: the ``--out`` of a run; a URL is fetched first.
 
     Returns:
-        The run; :class:`Runs` of several suites.
+        The run, or :class:`Runs` for several suites.
 
     Raises:
         PrerequisiteError: there is no run.
-        InputError: its record is damaged.
+        InputError: the record of the run is damaged.
     """
     return Runs(Path(path)) if not is_url(str(path)) and is_parent(Path(path)) else Run(fetch(str(path)))

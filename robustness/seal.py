@@ -1,7 +1,7 @@
-"""A checksum inside a parquet file, over all of its bytes: whether it is whole shows without parsing it.
+"""A checksum inside a parquet file, over all of its bytes, that shows without parsing whether the file is whole.
 
 The seal lies between the pages and the footer. Readers find the footer from the end and the pages by their positions,
-and so pass over it: a sealed file is a parquet file like any other.
+so they skip the seal: a sealed file is an ordinary parquet file.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import zlib
 _MARK = b"CRC1"
 _LENGTH = len(_MARK) + 4
 _TAIL = 8
-"""Bytes after the footer: its length (4, little-endian) and the magic number of the format."""
+"""Number of bytes after the footer: its length (4, little-endian) and the magic number of the format."""
 
 
 def seal(content: bytes, name: str) -> bytes:
-    """``content``, a parquet file, with the CRC-32 of ``name`` and of itself in front of its footer."""
+    """Return ``content``, a parquet file, with the CRC-32 of ``name`` and of itself in front of its footer."""
     start = _find_footer(content)
     return content[:start] + _MARK + _checksum(content[:start], content[start:], name) + content[start:]
 
 
 def is_whole(content: bytes, name: str) -> bool:
-    """Whether ``content`` is what :func:`seal` returned for this ``name``, to the bit."""
+    """Check that ``content`` is exactly what :func:`seal` returned for this ``name``."""
     end = _find_footer(content)
     start = end - _LENGTH
     if start < 0 or content[start : start + len(_MARK)] != _MARK:

@@ -1,4 +1,4 @@
-"""What is to be measured: a suite file and the command line, read into one frozen object."""
+"""A suite: what is measured, read from a suite file and the command line into one frozen object."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A grid of models × perturbations × λ on one data set.
 
     Args:
-        name: names the run directory.
+        name: name of the run directory.
         description: one sentence for the list of suites and the report.
         data: data set, as ``python -m data_prep list`` names it.
-        split: split of it that is measured.
+        split: split of the data set to measure.
         profile: parameter table of the generated corruptions: ``cifar``, ``imagenet`` or ``sweep``.
-        archive: official -C archive (``cifar10c``, ``cifar100c``, ``imagenetc``) that is used when it is on disk; one
-            that must be there, ``imagenet3dcc`` or the folder of any; empty for none.
-        corruptions: names or groups, expanded here; ``archive`` stands for all that an archive has that must be there.
+        archive: official -C archive (``cifar10c``, ``cifar100c``, ``imagenetc``), used if it is on disk; or a required
+            archive, ``imagenet3dcc`` or the folder of any archive; empty for none.
+        corruptions: names or groups, expanded here; ``archive`` stands for every corruption of a required archive.
         severities: levels ≥ 1; empty for every level that the profile has.
         models: shipped names or paths.
-        lambdas: the λ grid for models that have a λ; empty for the λ of training only.
+        lambdas: the λ grid for models that have a λ; empty for the training λ only.
         selection: corruptions of *training* images on which the policy ``validated`` chooses λ: ``extra`` (for every
             corruption the extra one of its kind), ``same`` (the corruption itself) or empty for none.
-        selection_n: training images of the selection.
+        selection_n: number of training images of the selection.
         baseline: model that the others are compared with; empty for the first one without λ.
-        n: images, a nested random subset; None for all.
-        seed: of the subset, of every generated corruption and of the random starts of attacks.
-        attacks: one for each budget; empty for none.
+        n: size of the nested random subset of the images; None for all.
+        seed: seed of the subset, of every generated corruption and of the random starts of attacks.
+        attacks: the attacks, one for each budget; empty for none.
         threats: what the attacker knows of λ: some of :data:`robustness.attack.THREATS`.
-        probe_images: how many images each trust probe of an attack takes; 0 for no probes, which is marked SUSPECT.
-        shifts: natural shifts of the data set, by the names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that
-            are in the data directory.
+        probe_images: number of images for each trust probe of an attack; 0 for no probes, which is marked SUSPECT.
+        shifts: natural shifts of the data set, names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that are
+            in the data directory.
         sequences: perturbation sequences, names of :data:`data_prep.corruptions.sequences.SEQUENCES` or of the
             ``archive``, ``cifar10p`` or ``imagenetp``; ``all`` for the ten of the paper.
-        difficulty: of the sequences, 1 to 3: stronger noises, and comparison over so many frames.
+        difficulty: difficulty of the sequences, 1 to 3: strength of the noise, and number of frames between compared
+            frames.
 
     Raises:
-        InputError: a value that cannot be used, named.
+        InputError: an invalid value; the message names it.
     """
 
     name: str
@@ -140,13 +141,13 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise InputError(f"the suite {self.name} names no models: give some with --models NAME|FILE[,...]")
 
     def levels(self, corruption: str) -> tuple[int, ...]:
-        """The severities at which ``corruption`` is measured."""
+        """Return the severities at which ``corruption`` is measured."""
         known = self._known_levels(corruption)
         return tuple(level for level in known if not self.severities or level in self.severities)
 
     @cached_property
     def only_official(self) -> tuple[str, ...]:
-        """The corruptions of an archive that must be there; none where they are generated if it is not."""
+        """Corruptions of a required archive; empty if missing corruptions may be generated."""
         return names_of_archive(self.archive) if self.archive not in FOLDERS_P else ()
 
     def _known_levels(self, corruption: str) -> tuple[int, ...]:
@@ -156,13 +157,13 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def selection_corruptions(self) -> tuple[str, ...]:
-        """The corruptions of training images that λ is chosen on, as far as the profile defines them."""
+        """Corruptions of the training images that λ is chosen on, as far as the profile defines them."""
         names = {"": (), "extra": corruption_names("extra"), "same": self.corruptions}[self.selection]
         return tuple(name for name in names if self.levels(name))
 
 
 def _expand(names: tuple[str, ...], only_official: tuple[str, ...], profile: str) -> tuple[str, ...]:
-    """Replace groups by their corruptions in ``profile``, where some may be an archive's own."""
+    """Replace groups by their corruptions in ``profile``; names in ``only_official`` may belong to an archive alone."""
     given = [own for name in names for own in (only_official if name == "archive" else (name,))]
     left_out = {f"-{name}" for name in only_official} & set(given)
     others = [name for name in given if name not in only_official and name not in left_out]
@@ -175,20 +176,20 @@ _FIELDS = {
     field.name: TypedDict(field.name, {field.name: field.type})  # type: ignore[operator]
     for field in msgspec.structs.fields(Suite)
 }
-"""A table of one key for every key of a suite, so that each is read by its own type and named where it does not fit."""
+"""One-key types, by the name of each key of a suite: each key is read by its own type and named if it does not fit."""
 
 
 def shipped_suites() -> dict[str, Path]:
-    """Names and paths of the suites that come with the package."""
+    """Return the names and paths of the suites that come with the package."""
     folder = Path(str(files("robustness") / "suites"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def read_suite_file(name_or_path: str) -> dict[str, Any]:
-    """The fields of a suite file, checked for unknown keys and wrong types but not yet for their values.
+    """Read the fields of a suite file; unknown keys and wrong types are refused here, wrong values later.
 
     Raises:
-        InputError: no such suite, not TOML, an unknown or missing key, a value of the wrong type.
+        InputError: no such suite, not TOML, an unknown or missing key, or a value of the wrong type.
     """
     path = shipped_suites().get(name_or_path, Path(name_or_path))
     if not path.is_file():

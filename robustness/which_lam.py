@@ -1,4 +1,4 @@
-"""Which λ a model is measured at: one type, from the call of the network to the row of a table."""
+"""The λ that a model is measured at: one type, from the call of the network to the row of a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustness.grids import format_lam, round_lam
 from robustness.policies import ResidualLaw
 
 RESIDUAL = "residual"
-"""What tables call the policy that :class:`ResidualLaw` is the law of."""
+"""Name in tables of the policy that applies a :class:`ResidualLaw`."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class WhichLam:
     """λ of a measurement: a number, a policy that chooses it for each image, or neither for a model without λ.
 
     Args:
-        value: λ ≥ 0, rounded as the λs of a grid are; None where a policy chooses it and for a model without λ.
+        value: λ ≥ 0, rounded like the λs of a grid; None if a policy chooses it and for a model without λ.
         policy: name of the policy; empty for a fixed λ and for a model without λ.
-        law: the law of the policy ``residual``; None in what was read from a table, which has its name only.
+        law: the law of the policy ``residual``; None if read from a table, which has only the policy's name.
     """
 
     value: float | None = None
@@ -31,7 +31,7 @@ class WhichLam:
 
     @classmethod
     def of(cls, given: LamGiven) -> WhichLam:
-        """A number, a law, None or a ``WhichLam`` as a ``WhichLam``."""
+        """Convert a number, a law or None to a ``WhichLam``; return a ``WhichLam`` as it is."""
         if isinstance(given, WhichLam):
             return given
         if isinstance(given, ResidualLaw):
@@ -40,30 +40,30 @@ class WhichLam:
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any], prefix: str = "") -> WhichLam:
-        """Read the fields ``lam`` and ``policy``, with ``prefix`` before their names, of a row or a cell's record."""
+        """Read the fields ``lam`` and ``policy``, with ``prefix`` before their names, from a row or a cell's record."""
         lam, policy = row[f"{prefix}lam"], row[f"{prefix}policy"]
         if isinstance(policy, str) and policy:
             return cls(policy=policy)
         return cls(None if lam is None or (isinstance(lam, float) and math.isnan(lam)) else float(lam))
 
     def to_row(self, prefix: str = "") -> dict[str, Any]:
-        """The fields that :meth:`from_row` reads."""
+        """Return the fields that :meth:`from_row` reads."""
         return {f"{prefix}lam": self.value, f"{prefix}policy": self.policy}
 
     def identity(self) -> Any:
-        """What it is in the key of a cell; JSON values."""
+        """Identity in the key of a cell, as JSON values."""
         return self.value if self.law is None else {"policy": self.policy, **dataclasses.asdict(self.law)}
 
     @property
     def title(self) -> str:
-        """For people: ``λ = 0.1`` or ``the residual λ``; empty for a model without λ."""
+        """Title for people: ``λ = 0.1`` or ``the residual λ``; empty for a model without λ."""
         return f"the {self.policy} λ" if self.policy else "" if self.value is None else f"λ = {format_lam(self.value)}"
 
     @property
     def entry(self) -> float | str:
-        """As one value of a table: λ, the name of the policy, or an empty text."""
+        """Value in a table: λ, the name of the policy, or an empty text."""
         return self.policy if self.value is None else self.value
 
 
 LamGiven = WhichLam | ResidualLaw | float | None
-"""What :meth:`WhichLam.of` takes."""
+"""Types that :meth:`WhichLam.of` accepts."""
