@@ -1,4 +1,4 @@
-"""The images: data sets, corruptions and the files that they come from."""
+"""Images: data sets, corruptions and the files that they come from."""
 
 from typing import TYPE_CHECKING
 

@@ -31,10 +31,10 @@ COMMANDS = {
 
 
 class DataParser(CommandParser):
-    """A parser whose help ends with the data that there is at that moment."""
+    """A parser whose help ends with the list of data sets currently on disk."""
 
     def format_help(self) -> str:
-        """Return the help and the list of ``python -m data_prep list``."""
+        """Return the help, followed by the output of ``python -m data_prep list``."""
         return f"{super().format_help()}\ndata:\n{format_data(list_data(Path('data')))}\n"
 
 

@@ -1,4 +1,4 @@
-"""Corrupted test sets that were published, CIFAR-10-C, ImageNet-C and what has their layouts, through one interface.
+"""Published corrupted test sets (CIFAR-10-C, ImageNet-C and sets in their layouts) behind one interface.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -26,7 +26,7 @@ FOLDERS = {
     "cifar10cbar": "CIFAR-10-C-Bar",
     "imagenetcbar": "ImageNet-C-Bar",
 }
-"""What each archive unpacks to."""
+"""The folder that each archive unpacks to."""
 CORRUPTIONS_3DCC = (
     "near_focus",
     "far_focus",
@@ -41,8 +41,8 @@ CORRUPTIONS_3DCC = (
     "xy_motion_blur",
     "z_motion_blur",
 )
-"""Of ImageNet-3DCC, which is read and never generated: most need the depth of a scene or a video coder, and of the
-others no generation has been shown to be faithful.
+"""The corruptions of ImageNet-3DCC, which are read and never generated: most need the depth of the scene or a video
+coder, and no generator of the others has been shown to be faithful.
 
 Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation", CVPR 2022.
 """
@@ -54,10 +54,10 @@ class ArchiveC(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The folder of the archive."""
 
     def corruptions(self) -> tuple[str, ...]:
-        """The corruptions that there is something of, sorted."""
+        """List the corruptions that the archive has files of, sorted."""
 
     def count(self, corruption: str) -> int:
         """Count the images of a corruption at each severity.
@@ -66,13 +66,13 @@ class ArchiveC(Protocol):
         """
 
     def fingerprint(self, corruption: str, severity: int) -> str:
-        """Compute what tells the images of a corruption at a severity from those of another copy, hexadecimal.
+        """Compute a checksum (hex) of the images of a corruption at a severity, which differs from copy to copy.
 
         Raises: InputError, by name, for what is missing.
         """
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> PixelRows:
-        """The corrupted versions of the clean ``images``, in their order; pixels are read when they are asked for.
+        """Find the corrupted versions of the clean ``images``, in their order. Pixels are read on demand.
 
         severity: 1 to 5.
         Raises: InputError, by name, for what is missing or damaged, and for images that do not belong to the archive.
@@ -82,9 +82,9 @@ class ArchiveC(Protocol):
 def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
-    name: a key of ``FOLDERS``, or the path of a folder of any -C archive, known by its layout.
-    Raises: InputError for another ``name``, for a folder that is no -C archive, and for a generated set in the place of
-        an official one.
+    name: a key of ``FOLDERS``, or the path of a folder of any -C archive, recognized by its layout.
+    Raises: InputError for another ``name``, for a folder that is not a -C archive, and for a generated set in the place
+        of an official one.
     """
     if name not in FOLDERS:
         if Path(name).is_dir():
@@ -109,7 +109,7 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
 def open_archive_c(folder: Path) -> ArchiveC:
     """Open a -C archive of any data set and size by its layout alone.
 
-    folder: ``<corruption>.npy`` beside ``labels.npy``, ``<corruption>.npz``, or
+    folder: ``<corruption>.npy`` next to ``labels.npy``, ``<corruption>.npz``, or
         ``<corruption>/<severity>/<class>/<file>``.
     Raises: InputError for any other folder.
     """
@@ -124,9 +124,10 @@ def open_archive_c(folder: Path) -> ArchiveC:
 
 
 def names_of_archive(name: str) -> tuple[str, ...]:
-    """List the corruptions that an archive has whether or not they can be generated.
+    """List the corruptions of an archive beyond the ones that can be generated.
 
-    name: as of ``find_archive_c``, or empty. Of ``cifar10c``, ``cifar100c`` and ``imagenetc``, which can be, none are.
+    name: as for ``find_archive_c``, or empty. ``cifar10c``, ``cifar100c`` and ``imagenetc`` have none: all of their
+        corruptions can be generated.
     Raises: as ``open_archive_c``.
     """
     if name == "imagenet3dcc":
@@ -135,7 +136,7 @@ def names_of_archive(name: str) -> tuple[str, ...]:
 
 
 def kind_of_archive_c(folder: Path) -> str | None:
-    """Tell the layout of a -C archive by names: ``"npy"``, ``"npz"``, ``"files"``, None for a folder that is none."""
+    """Recognize the layout of a -C archive by file names: ``"npy"``, ``"npz"``, ``"files"``; None for other folders."""
     if (folder / LABELS_FILE).is_file() and any(path.name != LABELS_FILE for path in folder.glob("[!.]*.npy")):
         return "npy"
     if any(folder.glob("[!.]*.npz")):
@@ -148,7 +149,7 @@ def kind_of_archive_c(folder: Path) -> str | None:
 
 
 def expected_corruptions(folder: str) -> tuple[str, ...]:
-    """Name what an archive of this folder name must hold: the 12 of ImageNet-3DCC, 10 of a C-bar, otherwise the 19."""
+    """List the corruptions that an archive of this folder name must hold: 12 in ImageNet-3DCC, 10 in a C-bar, or 19."""
     known: dict[str, tuple[str, ...]] = {FOLDERS["imagenet3dcc"]: CORRUPTIONS_3DCC}
     known |= {
         FOLDERS[f"{name}cbar"]: corruption_names("cbar", name.removesuffix("10")) for name in ("cifar10", "imagenet")
@@ -157,9 +158,9 @@ def expected_corruptions(folder: str) -> tuple[str, ...]:
 
 
 def count_all(archive: ArchiveC) -> Iterator[tuple[str, int]]:
-    """Go through an archive, which must hold all of its corruptions.
+    """Count the images of each corruption; the archive must hold all of its corruptions.
 
-    Yields: each corruption and how many images it has at each severity.
+    Yields: each corruption and its number of images at each severity.
     Raises: InputError, by name, for what is missing or damaged.
     """
     if missing := set(expected_corruptions(archive.folder.name)).difference(archive.corruptions()):

@@ -1,8 +1,8 @@
-"""Perturbation sequences that were published: CIFAR-10-P as arrays, ImageNet-P as videos.
+"""Published perturbation sequences: CIFAR-10-P as arrays, ImageNet-P as videos.
 
 CIFAR-10-P: ``<perturbation>.npy``, uint8 (10000, frames, 32, 32, 3), in the order of the clean test set. ImageNet-P:
-``<perturbation>/<wnid>/<file>.mp4``, 224 × 224. Of the noises a second and third difficulty are called ``<name>_2`` and
-``<name>_3``; those of other perturbations are a matter of the comparison, and of the same files.
+``<perturbation>/<wnid>/<file>.mp4``, 224 × 224. The second and third difficulty of a noise are called ``<name>_2`` and
+``<name>_3``; the difficulties of other perturbations use the same files and differ in how frames are compared.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019, and the scripts in their repository.
@@ -26,13 +26,13 @@ from data_prep.names import is_hidden
 from data_prep.pixel_rows import ChosenRows
 
 FOLDERS_P = {"cifar10p": "CIFAR-10-P", "cifar100p": "CIFAR-100-P", "imagenetp": "ImageNet-P"}
-"""What each archive unpacks to."""
+"""The folder that each archive unpacks to."""
 SOURCES_P = {
     "cifar10p": "https://github.com/hendrycks/robustness",
     "cifar100p": "https://github.com/hendrycks/robustness",
     "imagenetp": "https://zenodo.org/record/3565846",
 }
-"""Where their archives, or their generators, are."""
+"""The address of each archive or of its generator."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,10 @@ class CifarP:
         return self._hashes[path.name]
 
     def match(self, images: ImageSet, name: str, difficulty: int) -> ChosenRows:
-        """Take the sequences of the images by their indices: uint8 (N, frames, H, W, 3).
+        """Select the sequences of the images by their indices: uint8 (N, frames, H, W, 3).
 
-        Raises: InputError, by name, for a file that is missing, of another layout, or not of as many or such images.
+        Raises: InputError, by name, for a file that is missing, has another layout, or does not fit the images in
+            number or size.
         """
         path = self._path(name, difficulty)
         frames = map_array(path)
@@ -77,7 +78,7 @@ class CifarP:
 
 @dataclass(frozen=True)
 class ImageNetP:
-    """An unpacked ImageNet-P. Videos are listed, and opened only for their frames."""
+    """An unpacked ImageNet-P. Videos are listed by name and opened only when their frames are read."""
 
     folder: Path
 
@@ -88,7 +89,7 @@ class ImageNetP:
         return hashlib.sha256(repr(found).encode()).hexdigest()
 
     def match(self, images: ImageSet, name: str, difficulty: int) -> VideoRows:
-        """Find the video of every image by its WNID and name: uint8 (N, frames, H, W, 3) when it is asked for.
+        """Find the video of every image by its WNID and name; frames are read on demand, uint8 (N, frames, H, W, 3).
 
         Raises: InputError for images without file names and, by name, for a folder or video that is missing;
             PrerequisiteError without OpenCV, which reads videos.
@@ -126,9 +127,9 @@ ArchiveP = CifarP | ImageNetP
 
 @dataclass(frozen=True)
 class VideoRows:
-    """Videos of as many frames, decoded by several threads.
+    """Videos with equal numbers of frames, decoded by several threads.
 
-    folder, names: the files, relative to the folder. image_size: (height, width) that each frame must have.
+    folder, names: the files, relative to the folder. image_size: (height, width) that every frame must have.
     """
 
     folder: Path
@@ -139,9 +140,9 @@ class VideoRows:
         return len(self.names)
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        """The frames of a slice, uint8 (n, frames, H, W, 3), RGB.
+        """Decode the frames of a slice: uint8 (n, frames, H, W, 3), RGB.
 
-        Raises: InputError, by name, for a damaged video, and for one of another size or number of frames.
+        Raises: InputError, by name, for a damaged video and for a video with another size or number of frames.
         """
         with ThreadPoolExecutor() as pool:
             videos = list(pool.map(self._decode, self.names[rows]))

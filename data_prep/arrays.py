@@ -1,4 +1,4 @@
-"""Arrays on disk: ``.npy`` files as read-only memory maps, ``.npz`` archives that are whole or absent."""
+"""Arrays on disk: ``.npy`` files as read-only memory maps, ``.npz`` archives written whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from data_prep.files import replacing
 def map_array(path: Path) -> NDArray[Any]:
     """Map the array in ``path`` read-only.
 
-    Raises: InputError, with the path, for a file that is missing, truncated, not an array or one of Python objects.
+    Raises: InputError, with the path, for a file that is missing, truncated, not an array or holds Python objects.
     """
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -44,10 +44,10 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], *, compressed: 
 
 
 def read_arrays(path: Path, *, most: int) -> dict[str, NDArray[Any]] | None:
-    """Read what :func:`write_arrays` stored; every array is checked against its checksum, and none is unpickled.
+    """Read arrays that :func:`write_arrays` stored. Every array is checked against its checksum; none is unpickled.
 
-    most: bytes that they may unpack to.
-    Returns: None if the file is absent, damaged or larger than that.
+    most: the largest total size, in bytes, that the file may unpack to.
+    Returns: None if the file is absent, damaged or larger than ``most``.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -55,12 +55,12 @@ def read_arrays(path: Path, *, most: int) -> dict[str, NDArray[Any]] | None:
                 return None
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except Exception:  # a damaged archive raises a variety of errors; all of them mean that there is nothing to read
+    except Exception:  # a damaged archive raises a variety of errors; all of them mean that nothing can be read
         return None
 
 
 def is_whole_archive(path: Path) -> bool:
-    """Whether ``path`` is a ``.npz`` (any ZIP) all of whose members have their checksums; nothing is kept in memory."""
+    """Check that ``path`` is a ``.npz`` (any ZIP) whose members all match their checksums; keep nothing in memory."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

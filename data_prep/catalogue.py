@@ -1,4 +1,4 @@
-"""What data there is, and how to get what there is not."""
+"""The list of data sets: the ones on disk, and how to get the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry:
     """One data set of the list.
 
     kind: official, imported, drawn, corrupted, generated, sequences, shifted or tree. holds: splits and counts.
-    where: its path, or how to get it. n_bytes: on disk, None when it is not there.
+    where: its path, or how to get it. n_bytes: its size on disk, None when it is absent.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Entry:
 
 
 def list_data(data_dir: Path) -> list[Entry]:
-    """List every data set that is known or lies in ``data_dir``; files are looked at, not read."""
+    """List every known data set and every other one in ``data_dir``; sizes are looked up, files are not read."""
     return [
         Entry("shapes", "drawn", _counts(SPLIT_SIZES), "always there"),
         *_official(data_dir),
@@ -49,7 +49,7 @@ def list_data(data_dir: Path) -> list[Entry]:
 
 
 def format_data(entries: list[Entry]) -> str:
-    """Lay the list out as a table in plain text."""
+    """Format the list as a plain-text table."""
     rows = [("name", "kind", "holds", "size", "where, or how to get it")]
     rows += [(entry.name, entry.kind, entry.holds, _megabytes(entry.n_bytes), entry.where) for entry in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the official Python archives, or from the folders that they unpack to.
+"""CIFAR-10 and CIFAR-100, read from the official Python archives or from the folders that they unpack to.
 
 Every file is checked against its published MD5 before it is read. Nothing is unpacked to disk.
 
@@ -22,12 +22,12 @@ from data_prep.unpickle import unpickle_batch
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """What the official distribution of a data set consists of.
+    """The files of a data set's official distribution.
 
-    archive, archive_md5: the file to download. folder: what it unpacks to.
+    archive, archive_md5: the file to download and its checksum. folder: the folder that it unpacks to.
     batches: per split, the files that hold its images, in order. meta: the file with the class names.
-    md5s: of each of those files. labels_key, classes_key: where batches and meta keep labels and names.
-    counts: images per split.
+    md5s: the checksum of each batch and of meta. labels_key, classes_key: the keys of labels in a batch and of class
+    names in meta. counts: the number of images per split.
     """
 
     name: str
@@ -83,7 +83,7 @@ RELEASES = {
 
 
 def find_release(name: str, data_dir: Path) -> Path | None:
-    """Find the official files of a data set in ``data_dir``: the unpacked folder, else the archive, else None."""
+    """Find the official files of a data set in ``data_dir``: the unpacked folder, or the archive; None without both."""
     if name not in RELEASES:
         return None
     folder, archive = data_dir / RELEASES[name].folder, data_dir / RELEASES[name].archive
@@ -93,7 +93,7 @@ def find_release(name: str, data_dir: Path) -> Path | None:
 def load_release(name: str, split: str, path: Path) -> ImageSet:
     """Read one split of an official data set.
 
-    name, split: keys of ``RELEASES`` and of its ``batches``. path: what ``find_release`` found.
+    name, split: keys of ``RELEASES`` and of its ``batches``. path: the folder or archive from ``find_release``.
     Returns: the images in the order of the release.
     Raises: InputError for a file that is missing, damaged or not the published one.
     """

@@ -1,7 +1,7 @@
-"""CIFAR-10-C, CIFAR-100-C and what else has their layout, memory-mapped from unpacked folders.
+"""CIFAR-10-C, CIFAR-100-C and other sets in their layout, memory-mapped from unpacked folders.
 
-``<corruption>.npy`` is uint8 (5N, 32, 32, 3), or of another size, severities 1 to 5 in blocks of N; ``labels.npy``
-has the length N or 5N.
+``<corruption>.npy`` is uint8 (5N, 32, 32, 3), or of another image size, with severities 1 to 5 in blocks of N;
+``labels.npy`` has the length N or 5N.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 ICLR 2019.
@@ -25,7 +25,7 @@ from data_prep.pixel_rows import ChosenRows
 
 LABELS_FILE = "labels.npy"
 MANIFEST_FILE = "manifest.json"
-"""In a generated set only; see ``data_prep.generate``."""
+"""The file that only a generated set has; see ``data_prep.generate``."""
 GET_AGAIN = "and get it again (python -m data_prep list says how)"
 
 
@@ -41,7 +41,7 @@ class CifarC:
     _hashes: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def corruptions(self) -> tuple[str, ...]:
-        """The corruptions that there is a file for, sorted."""
+        """List the corruptions that have a file, sorted."""
         return tuple(sorted(path.stem for path in self.folder.glob("*.npy") if path.name != LABELS_FILE))
 
     def count(self, corruption: str) -> int:
@@ -56,7 +56,7 @@ class CifarC:
         return self._hashes[corruption]
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> ChosenRows:
-        """Take the rows of the images by their indices. Raises: as ``load``; InputError where the labels differ."""
+        """Select the rows of the images by their indices. Raises: as ``load``; InputError if the labels differ."""
         pixels, labels = self.load(corruption, severity)
         if pixels.shape[1:] != images.pixels.shape[1:]:
             expected, got = images.pixels.shape[1:3], pixels.shape[1:3]
@@ -78,7 +78,7 @@ class CifarC:
         Returns: pixels, uint8 (N, H, W, 3), a read-only memory map; labels, int64 (N,); both in the order of the
             clean test set.
         Raises: InputError for an unknown corruption or severity and, by name, for a file that is missing, truncated or
-            not of the layout above.
+            has another layout.
         """
         if corruption not in (known := self.corruptions()):
             listed = f"only {', '.join(known)}" if known else "no corruption at all"

@@ -1,4 +1,4 @@
-"""Lists of class names in label order: as they are given, from a file, or ImageNet's."""
+"""Lists of class names in label order: given as they are, read from a file, or ImageNet's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from data_prep.imagenet import imagenet_wnids
 def read_classes(given: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:
     """Read class names in label order.
 
-    given: the names; ``"imagenet"`` for the 1000 WNIDs; or a text file with a name on every line, empty lines left out.
+    given: the names; ``"imagenet"`` for the 1000 WNIDs; or a text file with one name per line, empty lines ignored.
     Returns: the names, None for None.
-    Raises: InputError for a file that is missing or no text, for no names and for a name that is there twice.
+    Raises: InputError for a file that is missing or is not text, for an empty list and for a repeated name.
     """
     if given is None:
         return None

@@ -1,4 +1,4 @@
-"""Turn the bytes of an image file into pixels."""
+"""Decode the bytes of an image file to pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TIFF_BITS_PER_SAMPLE = 258
 _PPM_HEADER = re.compile(rb"P[2356]((?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(?P<most>\d{1,9})")
 _PNG_DEPTH_AT = 24
 _OF_SEVERAL = ("PNG", "WEBP", "GIF", "TIFF")
-"""Formats that may hold several pictures of which none is the main one, as the first one of a phone's JPEG is."""
+"""Formats that may hold several pictures without a main one. (In a phone's JPEG the first picture is the main one.)"""
 _OTHERS = {
     rb"....ftyp(heic|heix|mif1|hevc)": "a HEIC picture",
     rb"....ftypavi[fs]": "an AVIF picture",
@@ -40,11 +40,11 @@ _OTHERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """How images are brought to one size: the test-time preparation of ImageNet is resize 256, crop 224.
+    """The resize and crop that bring images to one size. ImageNet's test-time preparation is resize 256, crop 224.
 
-    resize: pixels that the short side gets, bilinear with antialiasing; None leaves the size.
+    resize: length of the short side after resizing, in pixels, bilinear with antialiasing; None leaves the size.
     crop: side of the centre square that is kept, in pixels; None keeps everything.
-    border: pixels that are cut off at every side before that: a frame that is no picture.
+    border: width in pixels of a frame that is not part of the picture and is cut off on every side first.
 
     Raises: InputError for a side below 1 or above ``MAX_SIDE`` and for a crop larger than the resize.
     """
@@ -61,7 +61,7 @@ class Geometry:
             raise InputError(f"expected a --crop of at most the --resize of {self.resize}, got {self.crop}")
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Tell the (width, height) that an image of ``size`` has between resize and crop. Raises: as ``apply``."""
+        """Compute the (width, height) of an image of ``size`` between resize and crop. Raises: as ``apply``."""
         size = (size[0] - 2 * self.border, size[1] - 2 * self.border)
         short = min(size)
         if short < 1:
@@ -76,12 +76,12 @@ class Geometry:
         return size
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Tell the (width, height) that ``apply`` makes of an image of ``size``. Raises: as ``apply``."""
+        """Compute the (width, height) of an image of ``size`` after ``apply``. Raises: as ``apply``."""
         resized = self.resized(size)
         return resized if self.crop is None else (self.crop, self.crop)
 
     def apply(self, image: Image.Image) -> Image.Image:
-        """Resize, then crop, with the roundings of torchvision's ``Resize`` and ``CenterCrop``."""
+        """Resize, then crop, rounding as torchvision's ``Resize`` and ``CenterCrop`` do."""
         size = self.resized(image.size)
         if self.border:
             right, bottom = image.width - self.border, image.height - self.border
@@ -100,39 +100,39 @@ AS_IS = Geometry()
 def decode_image(data: bytes, geometry: Geometry = AS_IS) -> NDArray[np.uint8]:
     """Decode an image file to RGB: grey values become three equal ones, transparency is dropped.
 
-    data: the bytes of a JPEG, PNG, BMP, WebP, PPM, GIF or TIFF file; the format is found in the bytes.
-    geometry: the resize and crop that follow.
+    data: the bytes of a JPEG, PNG, BMP, WebP, PPM, GIF or TIFF file; the format is recognized from the bytes.
+    geometry: the resize and crop to apply after decoding.
     Returns: uint8 (H, W, 3).
-    Raises: InputError for a file that is damaged, of another format, of several pictures, above ``MAX_PIXELS`` or too
-        small for the crop, and for one of more than 8 bits per channel by its header.
+    Raises: InputError for a file that is damaged, has another format, holds several pictures, exceeds ``MAX_PIXELS``,
+        is too small for the crop, or has more than 8 bits per channel according to its header.
     """
     with _opened(io.BytesIO(data)) as image:
         return np.asarray(geometry.apply(image.convert("RGB")), dtype=np.uint8)
 
 
 def read_size(file: IO[bytes]) -> tuple[int, int]:
-    """Read the (width, height) of a picture from its header. Raises: as ``decode_image`` where the header tells."""
+    """Read the (width, height) of a picture from its header. Raises: as ``decode_image`` for errors in the header."""
     with _opened(file) as image:
         return image.size
 
 
 @contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
-    """Open a picture whose header holds nothing that would be clipped or left out."""
+    """Open a picture after checking in its header that 8-bit RGB can hold all of it."""
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}")
             if image.mode == "F" or image.mode.startswith("I"):  # converted, it would be clipped at 255
                 raise InputError(f"expected 8 bits per channel, got the mode {image.mode}; convert it first")
-            if (bits := _depth(file, image)) > 8:  # Pillow would keep the upper 8 of them, without a word
+            if (bits := _depth(file, image)) > 8:  # Pillow would silently keep only the upper 8
                 raise InputError(f"expected 8 bits per channel, got {bits}; convert it first")
             if image.format in _OF_SEVERAL and getattr(image, "is_animated", False):
                 raise InputError("expected one picture, got several in one file; save the one that is meant")
             yield image
     except InputError:
         raise
-    except UnidentifiedImageError as error:  # whose message is an address in memory
+    except UnidentifiedImageError as error:  # Pillow's message is a memory address
         raise InputError(f"expected a whole image file, got {_guess(file)}; replace or remove it") from error
     except Exception as error:  # a damaged file raises a variety of errors
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -140,7 +140,7 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
 
 
 def _depth(file: IO[bytes], image: Image.Image) -> int:
-    """Bits per channel as the header states them; 8 for formats that have no more."""
+    """Read the bits per channel from the header; 8 for formats that never have more."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, 8)  # type: ignore[attr-defined]
         return max(bits) if isinstance(bits, tuple) else int(bits)
@@ -153,7 +153,7 @@ def _depth(file: IO[bytes], image: Image.Image) -> int:
 
 
 def _head(file: IO[bytes]) -> bytes:
-    """Read the first bytes again, and leave the file where it was."""
+    """Read the first bytes again and restore the position in the file."""
     place = file.tell()
     file.seek(0)
     head = file.read(4096)

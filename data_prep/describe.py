@@ -1,4 +1,4 @@
-"""Say what lies at a path: which layout, which data set, which sizes, classes, corruptions, and how many images."""
+"""Describe the data at a path: layout, data set, sizes, classes, corruptions and number of images."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What was found; what does not apply is empty.
+    """The data found at a path; fields that do not apply are empty.
 
-    path: as given. kind: the layout, in words. data_set: what it is of, as far as the layout tells.
-    images: how many there are, per split, or per severity of a corruption; None where they were not counted.
-    sizes: "height x width", and how many images of each; of one image for each corruption where there are too many.
-    classes: their names, in label order where that is known. corruptions: their names. severities: the levels.
-    hash: SHA-256 (hex) of what ``hash_of`` says. use: the command or call that takes it. notes: sentences.
+    path: as given. kind: the layout, in words. data_set: the data set, as far as the layout identifies it.
+    images: the number of images per split, or per severity of a corruption; None if they were not counted.
+    sizes: the number of images of each "height x width"; large archives are sampled with one image per corruption.
+    classes: their names, in label order if the order is known. corruptions: their names. severities: the levels.
+    hash: SHA-256 (hex) of the content that ``hash_of`` names. use: the command or call that reads it. notes: sentences.
     """
 
     path: str
@@ -61,11 +61,11 @@ class Description:
     notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as JSON values."""
+        """Convert every field to JSON values."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """What people read, a line each; long lists are cut."""
+        """Yield the description as lines of text; long lists are shortened."""
         yield f"{self.path}: {self.kind}"
         facts = {
             "data set": self.data_set,
@@ -84,10 +84,10 @@ class Description:
 
 
 def describe(path: str | Path) -> Description:
-    """Find out what lies at ``path``, for every layout that can be read here.
+    """Describe the data at ``path``, in any layout that this package reads.
 
-    Image files are counted and their headers read, not decoded; nothing is unpickled.
-    Raises: InputError for a path that is not there, and for what no layout fits, with what there is.
+    Image files are counted and their headers read, but they are not decoded; nothing is unpickled.
+    Raises: InputError for a path that does not exist, and for content that no layout fits, listing what was found.
     """
     found = Path(path).expanduser()
     if not found.exists():
@@ -163,7 +163,7 @@ def _describe_shift(path: Path) -> Description | None:
 
 
 def _name_of_shift(path: Path) -> str | None:
-    """Tell a shifted set by the names of its folders, where these are no others', or of its files."""
+    """Recognize a shifted set by its folder names, if no other set has them, or by its file names."""
     if path.is_file():
         return next((name for pattern, name in _CIFAR_FILES.items() if re.fullmatch(pattern, path.name)), None)
     folders = {entry.name for entry in os.scandir(path) if entry.is_dir() and not is_hidden(entry.name)}
@@ -227,7 +227,7 @@ def _describe_archive_c(path: Path) -> Description | None:
 
 
 def _size_of(archive: Any, path: Path) -> tuple[int, int]:
-    """The (height, width) of the images of a corruption, or of the first of its files."""
+    """Find the (height, width) of a corruption's images, from the first file if there are many."""
     if isinstance(archive, CifarC):
         height, width = archive.load(path.name, 1)[0].shape[1:3]
         return int(height), int(width)
@@ -242,7 +242,7 @@ def _size_of(archive: Any, path: Path) -> tuple[int, int]:
 def _guess_clean(
     names: tuple[str, ...], classes: tuple[str, ...], images: dict[str, int | None], sizes: Counter[str]
 ) -> str:
-    """Name the clean set that an archive is of, where classes, counts and size leave no other known one."""
+    """Name the clean set of an archive if classes, counts and size fit only one known set."""
     only = next(iter(sizes)) if len(sizes) == 1 else ""
     counts = set(images.values())
     if classes and set(classes) <= set(imagenet_wnids()):
@@ -323,7 +323,7 @@ def _describe_pictures(path: Path) -> Description:
 
 
 def _hash_folder(path: Path) -> str:
-    """SHA-256 of the names and sizes of all files that are not hidden."""
+    """Compute the SHA-256 of the names and sizes of all files that are not hidden."""
     found = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not is_hidden(name)]

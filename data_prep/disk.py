@@ -1,4 +1,4 @@
-"""Checksums of files, free space on their disk, and whether their folder can be written."""
+"""Checks of files and disks: checksums, free space, writable folders."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def check_md5(path: Path, expected: str) -> None:
 
 
 def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
-    """Make ``folder`` and see that ``n_bytes`` fit into it; ``option`` names the one that chose it.
+    """Make ``folder`` and check that its disk has ``n_bytes`` free.
 
-    Raises: PrerequisiteError when they do not.
+    option: the command-line option that chose the folder, for the message.
+    Raises: PrerequisiteError when the disk has less.
     """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
@@ -41,8 +42,9 @@ def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:
-    """Make sure that ``folder`` can be written or made, before hours of work; ``option`` names the one that chose it.
+    """Check that ``folder`` can be created or written, before hours of work depend on it.
 
+    option: the command-line option that chose the folder, for the message.
     Raises: InputError when it cannot.
     """
     there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
@@ -55,12 +57,13 @@ def check_folder(folder: Path, option: str = "--out") -> None:
 
 
 def allocate_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...], option: str) -> NDArray[Any]:
-    """A new array in the file ``path`` (``.npy``) with all of its disk space taken up before the first write.
+    """Create an array in the file ``path`` (``.npy``) and reserve all of its disk space before the first write.
 
-    A write into a mapped file without space behind it would end the process. Where the system cannot reserve space,
-    only the free space is compared. ``option`` is the one that chose the folder.
+    Writing into a mapped file on a full disk would kill the process. If the system cannot reserve space, only the free
+    space is checked.
 
-    Raises: PrerequisiteError when the disk has too little space, OSError when it cannot be reserved (a quota).
+    option: the command-line option that chose the folder, for the message.
+    Raises: PrerequisiteError when the disk has too little space, OSError when space cannot be reserved (a quota).
     """
     check_space(path.parent, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, option)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

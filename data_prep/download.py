@@ -1,4 +1,4 @@
-"""Download a large file so that it can be trusted: resumed, checked, and there only when it is whole."""
+"""Downloads of large files: resumed after an interruption, checked, and in place only when complete."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BLOCK_BYTES = 1 << 20
 
 
 def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress: bool = False) -> None:
-    """Download ``url`` to ``target`` unless it is there.
+    """Download ``url`` to ``target`` unless it is already there.
 
-    The bytes arrive in ``<target>.part``, which the next call goes on from; it is renamed once its checksum is right.
+    The bytes go to ``<target>.part``, from which the next call resumes; the file is renamed once its checksum is right.
 
-    md5: the published checksum (hex). progress: show a bar.
-    unpacked: whether it is an archive that will be unpacked beside it, which takes as much space again.
-    Raises: PrerequisiteError without a network (with the steps to do by hand), when the connection ends early, and when
-        the disk is too small; InputError for a file with another checksum.
+    md5: the published checksum (hex). progress: show a progress bar.
+    unpacked: require twice the space, because the archive will be unpacked next to it.
+    Raises: PrerequisiteError without a network (with the manual steps), when the connection ends early, and when the
+        disk is too small; InputError for a file with another checksum.
     """
     if target.is_file():
         check_md5(target, md5)
@@ -42,7 +42,7 @@ def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress:
 
 
 def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
-    """Append what is missing to ``part``; a server that cannot resume sends everything again."""
+    """Append the missing bytes to ``part``; a server that cannot resume sends the whole file again."""
     start = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -50,7 +50,7 @@ def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            return  # nothing is missing: the checksum tells whether it is right
+            return  # nothing is missing; the checksum decides
         raise
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:

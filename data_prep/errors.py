@@ -1,7 +1,7 @@
-"""The errors that a user can mend, and how every command line reports them.
+"""Errors that a user can fix, and their report on every command line.
 
-One sentence says what was expected, what came and what to do; the exit code is 2 and there is no traceback.
-Anything else that is raised is a defect of this project and keeps its traceback.
+One sentence says what was expected, what was found and what to do; the exit code is 2 and there is no traceback.
+Every other exception is a defect of this project and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 
 
 
 class UsageError(Exception):
-    """Base of the errors that a user can mend. The message is one clear sentence that says how."""
+    """Base of the errors that a user can fix. The message is one clear sentence that says how."""
 
 
 class InputError(UsageError, ValueError):
-    """What was given cannot be used: an unknown name, a value out of range, a damaged file."""
+    """An input that cannot be used: an unknown name, a value out of range, a damaged file."""
 
 
 class PrerequisiteError(UsageError, RuntimeError):
-    """Something that the work needs is missing: data, weights, a GPU, a package, disk space."""
+    """A missing prerequisite: data, weights, a GPU, a package, disk space."""
 
 
 def describe_error(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
+    """Return the type of an error and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Make sure that a command line, or what else records hold, is text: they are UTF-8.
+    """Check that a command line, or other text for a record, can be written as UTF-8.
 
     Raises:
-        InputError: one of ``words`` holds other bytes.
+        InputError: one of ``words`` holds bytes that are not UTF-8.
     """
     for word in words:
         try:
@@ -46,10 +46,10 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Make sure that ``seed`` is one for NumPy and for PyTorch alike.
+    """Check that both NumPy and PyTorch accept ``seed``.
 
     Raises:
-        InputError: below 0, or 2^63 and above.
+        InputError: ``seed`` is below 0, or 2^63 or above.
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {seed}")
@@ -60,12 +60,12 @@ _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Whether the disk is full or may not be written: no fault of the model that was at work."""
+    """Tell whether the disk is full or not writable, which is not the fault of the model that was running."""
     return isinstance(error, OSError) and error.errno in (*_FULL, *_NOT_WRITABLE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is Python's, the GPU's or, in PyTorch a plain RuntimeError, the allocator's of the CPU."""
+    """Tell whether memory ran out: in Python, on the GPU, or in PyTorch's CPU allocator (a plain RuntimeError)."""
     is_torch = type(error).__name__ == "OutOfMemoryError"  # by name: not every command needs PyTorch
     return isinstance(error, MemoryError) or is_torch or "can't allocate memory" in str(error)
 
@@ -75,7 +75,7 @@ def _shorten(path: str) -> str:
 
 
 def _is_unread() -> bool:
-    """Whether nobody reads the output any more, as in ``… | head``; it goes nowhere from then on."""
+    """Tell whether the reader of the output has gone, as in ``… | head``; if so, discard all further output."""
     try:
         print(flush=True)
     except BrokenPipeError:
@@ -85,7 +85,7 @@ def _is_unread() -> bool:
 
 
 def _prepare_output() -> None:
-    """Make standard output and error take every text, wherever they lead."""
+    """Make standard output and standard error accept every character, whatever they are connected to."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the caller, as in ``>&-``
@@ -95,12 +95,12 @@ def _prepare_output() -> None:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run ``command`` and turn a mendable error into one line on standard error and exit code 2.
+    """Run ``command`` and turn an error that the user can fix into one line on standard error and exit code 2.
 
-    Characters that the console's encoding does not have are written as ``?``; output that is closed goes nowhere.
+    Characters missing from the console's encoding are written as ``?``; output to a closed stream is discarded.
 
-    Where nobody reads the output any more the command ends without a word, with the exit code of a broken pipe: what it
-    had still to do is not done.
+    If the reader of the output has gone, the command stops silently with the exit code of a broken pipe and leaves the
+    rest of its work undone.
     """
     _prepare_output()
     try:

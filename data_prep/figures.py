@@ -1,7 +1,7 @@
 """The ten figures of ``shapes``, each a signed distance: negative inside, in units of the figure's size.
 
-Every figure takes coordinates x, y of one shape and fits into |x|, |y| ≤ 1.1. None turns into another by rotation.
-Corners keep the distance to the nearest edge line, which is all that drawing needs.
+Every figure takes coordinate arrays x and y of equal shape and fits into |x|, |y| ≤ 1.1. No rotation turns one figure
+into another. At corners the distance is to the nearest edge line, which is enough for drawing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 def _bars(x: Floats, *, period: float) -> Floats:
-    """Signed distance to endless upright bars as wide as their gaps, one of them centred."""
+    """Compute the signed distance to endless upright bars as wide as their gaps, with one bar centred."""
     return np.abs(x - period * np.round(x / period)) - period / 4
 
 
@@ -52,7 +52,7 @@ def _cross(x: Floats, y: Floats) -> Floats:
 
 
 def _star(x: Floats, y: Floats) -> Floats:
-    """Five points: ten half planes, folded into the one of the edge from the tip (1.1, 0) to the next notch."""
+    """Fold ten half planes into the half plane of the edge from the tip (1.1, 0) to the next notch: five points."""
     sector, tip, notch = 2 * np.pi / 5, 1.1, 0.45
     edge = np.array([notch * np.cos(sector / 2) - tip, notch * np.sin(sector / 2)], dtype=np.float32)
     normal_x, normal_y = edge[1] / np.linalg.norm(edge), -edge[0] / np.linalg.norm(edge)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LONGEST_NAME = 100
-"""Bytes; a file system takes 255, and a name gets words before and behind it."""
+"""Length in bytes; file systems allow 255, and names get a prefix and a suffix."""
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices, whatever suffix they have."""
+"""Names that Windows reserves for devices, whatever their suffix."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """``with replacing(path) as temporary``: what is written to ``temporary`` becomes ``path`` at the end.
+    """Replace ``path`` by the file that the ``with`` block writes to the temporary path it is given.
 
-    An error or a kill leaves ``path`` as it was; the folder is made if it is not there.
+    An error or a kill leaves ``path`` unchanged. A missing folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-", ignore_cleanup_errors=True) as folder:
@@ -29,10 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def as_file_name(text: str) -> str:
-    """``text`` as a name that every system can have for a file; no two texts have the same.
+    """Turn ``text`` into a file name that is valid on every system; different texts get different names.
 
-    Everything but letters, digits and ``. _ + = @ -`` becomes ``_``. What was changed, is longer than 100 bytes, or is
-    a device or unlike itself on Windows (``nul``, ``a.``) has eight digits of its SHA-256 behind it.
+    Everything but letters, digits and ``. _ + = @ -`` becomes ``_``. Eight digits of the text's SHA-256 are appended if
+    it was changed, is longer than 100 bytes, or names a device or is altered on Windows (``nul``, ``a.``).
     """
     name = re.sub(r"[^\w.+=@-]", "_", text)
     short = name.encode()[:_LONGEST_NAME].decode(errors="ignore")

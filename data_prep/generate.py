@@ -1,8 +1,8 @@
 """Write the corrupted test sets CIFAR-10-C and CIFAR-100-C from the clean test images, in the official layout.
 
-They go to a folder of another name, ``<data_dir>/CIFAR-10-C-generated``, and so never pass for the official files;
-``data_prep.cifar_c`` describes their layout. ``manifest.json`` says from which images, with which seed and parameters,
-and holds the SHA-256 of every file.
+Their folder has a name of its own, ``<data_dir>/CIFAR-10-C-generated``, so that they never pass for the official files;
+``data_prep.cifar_c`` describes their layout. ``manifest.json`` records the source images, the seed, the parameters and
+the SHA-256 of every file.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from data_prep.schema import read
 from data_prep.sources import load_images
 
 SOURCES = {"cifar10c": "cifar10", "cifar100c": "cifar100"}
-"""Archives that are generated under their own name; of any other data set ``NAME`` the set is ``NAME-C-generated``."""
+"""Archives that are generated under their own name; for any other data set ``NAME`` it is ``NAME-C-generated``."""
 CIFAR_SHAPE = (32, 32, 3)
 LARGEST_CIFAR_SIDE = 64
-"""Images of more pixels a side get ImageNet-C's parameters, as in a run."""
+"""Largest side in pixels that gets CIFAR's parameters; larger images get ImageNet-C's, as in a run."""
 BLOCK_IMAGES = 1000
 SCHEMA_VERSION = 1
 
 
 @dataclass
 class Manifest:
-    """What ``manifest.json`` says.
+    """The content of ``manifest.json``.
 
-    archive: name of its folder. title, fingerprint: of the clean images, as in ``ImageSet``. n: how many.
-    seed: of the corruptions. split: of the data set. profile: the table of the parameters.
-    files: per file that is whole, its ``sha256`` and, for a corruption, the ``parameters`` of each severity.
+    archive: name of its folder. title, fingerprint, n: title, fingerprint and number of the clean images, as in
+    ``ImageSet``. seed: seed of the corruptions. split: split of the data set. profile: name of the parameter table.
+    files: for every complete file its ``sha256`` and, for a corruption, the ``parameters`` of each severity.
     """
 
     archive: str
@@ -56,7 +56,7 @@ class Manifest:
     profile: str = "cifar"
 
     def write(self, folder: Path) -> None:
-        """Replace the manifest in ``folder`` by this one."""
+        """Write this manifest into ``folder`` and replace the one there."""
         with replacing(folder / MANIFEST_FILE) as path:
             path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
@@ -72,15 +72,15 @@ def generate_archive_c(
     device: str = "cpu",
     progress: bool = False,
 ) -> Path:
-    """Write the corruptions of a -C archive that are not there yet, whole and unchanged.
+    """Write every corruption of a -C archive that is still missing, incomplete or changed.
 
-    A run that was stopped goes on with the corruption that it was at. Two at once in one folder disturb each other.
+    An interrupted run resumes with the corruption that it was writing. Do not run two at once in one folder.
 
     name: "cifar10c", "cifar100c", or any data set, by its name or path as in ``load_images``.
-    split: None for the one that ``load_images`` chooses. corruptions: names, or groups of ``corruption_names``.
-    n: images, drawn as by ``ImageSet.subset``, all if left out; their noise is what they have in the full set.
-    seed: of the corruptions.
-    device: "cpu" or "cuda", where to compute. progress: show a bar.
+    split: None for the split that ``load_images`` chooses. corruptions: names, or groups of ``corruption_names``.
+    n: number of images, drawn as by ``ImageSet.subset``; all if left out. Each has the same noise as in the full set.
+    seed: seed of the corruptions.
+    device: "cpu" or "cuda", the device to compute on. progress: show a progress bar.
     Returns: the folder.
     Raises: InputError for unknown names, a seed out of range, images of another size and a folder that holds another
         set; PrerequisiteError when the clean images, an asset, the device or the disk space is missing.
@@ -102,7 +102,7 @@ def generate_archive_c(
         raise InputError(
             f"expected {images.name} as 32 x 32 images, got {images.pixels.shape[1:3]}; import it at 32 x 32"
         )
-    for corruption in names:  # what cannot work fails now, not after an hour
+    for corruption in names:  # fail now rather than after an hour
         corrupt(images.pixels[:1], corruption, severity=1, profile=profile)
 
     folder = generated_folder(name if name in SOURCES else as_file_name(images.name), data_dir)
@@ -111,7 +111,7 @@ def generate_archive_c(
         shutil.rmtree(stale, ignore_errors=True)
     missing = [corruption for corruption in names if not _is_whole(folder, corruption, manifest)]
     check_space(folder, (len(missing) + 1) * N_SEVERITIES * images.pixels[:1].nbytes * len(images))
-    manifest.write(folder)  # before any file: a folder with files and no manifest is somebody else's
+    manifest.write(folder)  # before any file: a folder with files but without a manifest belongs to somebody else
     _write_labels(folder, images, manifest)
     with make_bar(total=len(missing) * N_SEVERITIES * len(images), unit=" images", quiet=not progress) as bar:
         for corruption in missing:
@@ -125,12 +125,12 @@ def generate_archive_c(
 
 
 def generated_folder(name: str, data_dir: Path) -> Path:
-    """Where the generated ``"cifar10c"``, or that of any data set, lies or would lie."""
+    """Return the folder of the generated ``"cifar10c"``, or of any data set's generated set; it need not exist."""
     return data_dir / f"{FOLDERS.get(name, f'{name}-C')}-generated"
 
 
 def generated_sets(data_dir: Path) -> dict[str, str]:
-    """List the generated sets in ``data_dir``: of what ``verify`` calls them, what ``generate`` does."""
+    """List the generated sets in ``data_dir``: from their names for ``verify`` to their names for ``generate``."""
     own_names = {generated_folder(name, data_dir).name: name for name in SOURCES}
     found = {}
     for path in sorted(data_dir.glob(f"*-C-generated/{MANIFEST_FILE}")):
@@ -141,7 +141,7 @@ def generated_sets(data_dir: Path) -> dict[str, str]:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read the manifest of a generated set, or None where there is none. Raises: InputError for a damaged one."""
+    """Read the manifest of a generated set; None if it has none. Raises: InputError for a damaged manifest."""
     path = folder / MANIFEST_FILE
     if not path.is_file():
         return None
@@ -155,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def _open_manifest(folder: Path, images: ImageSet, seed: int, profile: str) -> Manifest:
-    """Read the manifest of the set that is to be continued, or begin one."""
+    """Read the manifest of the set to resume, or start a new one."""
     wanted = Manifest(folder.name, images.title, images.fingerprint, len(images), seed)
     wanted.split, wanted.profile = images.split, profile
     found = read_manifest(folder)
@@ -174,7 +174,7 @@ def _open_manifest(folder: Path, images: ImageSet, seed: int, profile: str) -> M
 
 
 def _is_whole(folder: Path, corruption: str, manifest: Manifest) -> bool:
-    """Whether the file of a corruption is there, unchanged, and made as it would be made today."""
+    """Check that the file of a corruption exists, is unchanged and has the parameters in use today."""
     path = folder / f"{corruption}.npy"
     entry = manifest.files.get(path.name)
     if entry is None or entry.get("parameters") != _parameters(corruption, manifest.profile) or not path.is_file():

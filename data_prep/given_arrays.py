@@ -1,4 +1,4 @@
-"""Images that are given as arrays, tensors or a ``.npz`` file of them."""
+"""Images given as arrays, as tensors or in a ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def from_arrays(
     split: str = WHOLE,
     classes: tuple[str, ...] | None = None,
 ) -> ImageSet:
-    """Make a set of images that are given as arrays or tensors.
+    """Make an image set from arrays or tensors.
 
     images: (N, H, W, C), (N, C, H, W) or (N, H, W), grey or RGB; uint8, or floats in [0, 1], which are rounded to the
         nearest of 256 values as a file would.
     labels: whole numbers (N,) or (N, 1), positions in the classes. name, split: what the set is called.
     classes: names in label order; the numbers up to the largest label if left out.
-    Raises: InputError for other shapes, types and values, among them normalised images and more labels than classes.
+    Raises: InputError for other shapes, types and values, including normalised images and labels beyond the classes.
     """
     pixels, notes = _as_pixels(_as_array(images, "images"))
     targets = _as_labels(_as_array(labels, "labels"), len(pixels))
@@ -59,11 +59,11 @@ def from_arrays(
 
 
 def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str, ...] | None = None) -> ImageSet:
-    """Make a set of a torch ``Dataset`` or ``DataLoader``, or of anything else that yields (image, label).
+    """Make an image set from a torch ``Dataset`` or ``DataLoader``, or from anything else that yields (image, label).
 
-    pairs: images as PIL images, or arrays or tensors as in ``from_arrays``, one with its label or a batch with its
-        labels. A dataset without an end of its own is read up to its length.
-    classes: names in label order; the ``classes`` of the dataset if it has as many names as labels need.
+    pairs: PIL images, or arrays or tensors as in ``from_arrays``; one image with its label or a batch with its labels.
+        A dataset whose iteration never ends is read up to its length.
+    classes: names in label order; by default the ``classes`` of the dataset, if they cover all labels.
     Raises: as ``from_arrays``, and for images of several sizes.
     """
     images: list[NDArray[Any]] = []
@@ -91,10 +91,10 @@ def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str,
 def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] | None = None) -> ImageSet:
     """Read images and labels from a ``.npz``; nothing is unpickled.
 
-    path: with arrays ``images`` and ``labels`` (or ``x`` and ``y``), alone or per split as MedMNIST has them
+    path: a file with arrays ``images`` and ``labels`` (or ``x`` and ``y``), plain or per split as in MedMNIST
         (``test_images``) and Keras (``x_test``).
     split, classes: as in ``own_pictures.read_pictures`` and ``from_arrays``.
-    Raises: as ``from_arrays``, and for a damaged file and one without such arrays.
+    Raises: as ``from_arrays``, and for a file that is damaged or lacks these arrays.
     """
     with _damage_named(path):
         with zipfile.ZipFile(path) as archive:
@@ -115,7 +115,7 @@ def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] |
 
 
 def npz_splits(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """Read dtype and shape of the images of every split of a ``.npz`` from its headers. Raises: as ``read_npz``."""
+    """Read the dtype and shape of every split's images from the headers of a ``.npz``. Raises: as ``read_npz``."""
     found = {}
     with _damage_named(path), zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -128,7 +128,7 @@ def npz_splits(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
 
 
 def read_array_header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Read dtype and shape of a ``.npy`` in C order and stop behind its header. Raises: ValueError for another file."""
+    """Read dtype and shape of a ``.npy`` in C order and stop after its header. Raises: ValueError for other files."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in read:
@@ -162,7 +162,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def _find_arrays(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Of every split, the names of its images and labels."""
+    """Find the names of the image and label arrays of every split."""
     found: dict[str, tuple[str, str]] = {}
     for images, labels in zip(_IMAGE_KEYS, _LABEL_KEYS, strict=True):
         for name in names:
@@ -175,7 +175,7 @@ def _find_arrays(names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _walk_pairs(pairs: Any) -> Iterable[Any]:
-    """Go through a loader, or through a data set by its numbers: not every one of those stops by itself."""
+    """Iterate over a loader, or over a data set by index, because the iteration of some data sets never ends."""
     if hasattr(pairs, "__getitem__") and hasattr(pairs, "__len__") and not hasattr(pairs, "batch_size"):
         return (pairs[index] for index in range(len(pairs)))
     return pairs  # type: ignore[no-any-return]
@@ -188,7 +188,7 @@ def _classes_of(pairs: Any) -> tuple[str, ...] | None:
 
 
 def _as_array(values: Any, what: str) -> NDArray[Any]:
-    """Turn a tensor, on any device, a PIL image, or a list, into an array."""
+    """Convert a tensor on any device, a PIL image or a list to an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     elif hasattr(values, "convert"):
@@ -205,7 +205,7 @@ def _as_array(values: Any, what: str) -> NDArray[Any]:
 
 
 def _as_pixels(images: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Bring images to uint8 (N, H, W, 3), with a sentence where that rounds."""
+    """Convert images to uint8 (N, H, W, 3), and add a note if that rounds them."""
     expected = "expected images as uint8 or floats in [0, 1], (N, H, W, 3), (N, 3, H, W), or grey"
     layout = _channels_last(images.shape)
     if layout is None or not images.size:
@@ -236,7 +236,7 @@ def _as_pixels(images: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]
 
 
 def _channels_last(shape: tuple[int, ...]) -> str | None:
-    """Tell where the channels stand: ``"last"``, ``"first"``, ``"grey"`` for none; None where it cannot be told."""
+    """Find the channel axis: ``"last"``, ``"first"``, ``"grey"`` without one; None if the shape is ambiguous."""
     if len(shape) == 3:
         return "grey"
     if len(shape) != 4:

@@ -11,7 +11,7 @@ IMPORT_OPTIONS = ("--resize", "256", "--crop", "224")
 
 @cache
 def imagenet_wnids() -> tuple[str, ...]:
-    """The 1000 WNIDs, ``"n01440764"`` (tench) first: sorted, which is the order of torchvision's and timm's models.
+    """Read the 1000 WNIDs in sorted order, ``"n01440764"`` (tench) first, as in torchvision's and timm's models.
 
     Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
     """

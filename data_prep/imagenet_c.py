@@ -1,6 +1,6 @@
-"""ImageNet-C: ``<corruption>/<severity>/<wnid>/<file>.JPEG``, image files that carry the names of the clean ones.
+"""ImageNet-C: ``<corruption>/<severity>/<wnid>/<file>.JPEG``, image files with the names of the clean images.
 
-ImageNet-C-bar is alike, but that its severities are called by the levels of its generator, as in ``sparkles/1.00``.
+ImageNet-C-bar has the same layout, except that its severities are named by its generator's levels (``sparkles/1.00``).
 The files are the 50,000 validation images after the centre crop: 224 x 224, to be used as they are.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
@@ -24,18 +24,18 @@ from data_prep.pixel_rows import FileRows
 
 @dataclass(frozen=True)
 class ImageNetC:
-    """An unpacked ImageNet-C; an ``ArchiveC``. Folders are listed, and image files opened only for their pixels."""
+    """An unpacked ImageNet-C; an ``ArchiveC``. Folders are listed; image files are opened only to read their pixels."""
 
     folder: Path
 
     def corruptions(self) -> tuple[str, ...]:
-        """The corruptions that there is a folder for, sorted."""
+        """List the corruptions that have a folder, sorted."""
         return _folders_in(self.folder)
 
     def count(self, corruption: str) -> int:
         """Count the image files at each severity.
 
-        Raises: InputError where there are none, and where two severities do not hold the same ones.
+        Raises: InputError if there are none, or if two severities hold different files.
         """
         first, *others = (self._level(corruption, severity) for severity in range(1, N_SEVERITIES + 1))
         names = _files_in(first, _folders_in(first))
@@ -48,10 +48,10 @@ class ImageNetC:
         return len(names)
 
     def fingerprint(self, corruption: str, severity: int) -> str:
-        """Compute the SHA-256 of the names and sizes of the files of a level, hidden ones left out.
+        """Compute the SHA-256 of the names and sizes of the files of a level, hidden files left out.
 
-        No file is read, so that other images under these names are taken for the same ones where all sizes are, too.
-        Raises: InputError, by name, for a folder that is missing.
+        No file is read, so other images with the same names and sizes have the same fingerprint.
+        Raises: InputError, by name, for a missing folder.
         """
         level = self._level(corruption, severity)
         found = [
@@ -62,9 +62,9 @@ class ImageNetC:
         return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> FileRows:
-        """Find the file of every image by its WNID and name, which also gives it its label.
+        """Find the file of every image by its WNID and name; the WNID also determines its label.
 
-        Raises: InputError for images without file names and, by name, for a folder or file that is missing.
+        Raises: InputError for images without file names and, by name, for a missing folder or file.
         """
         if images.files is None:
             raise InputError(
@@ -100,7 +100,7 @@ def _folders_in(folder: Path) -> tuple[str, ...]:
 
 
 def _files_in(level: Path, wnids: Collection[str]) -> set[str]:
-    """``<wnid>/<file>`` of every file in the folders of these classes, if there are such; hidden ones left out."""
+    """List the files in the existing folders of these classes as ``<wnid>/<file>``, hidden files left out."""
     folders = [level / wnid for wnid in wnids if (level / wnid).is_dir()]
     return {f"{folder.name}/{entry.name}" for folder in folders for entry in _entries_in(folder)}
 

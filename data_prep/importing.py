@@ -1,4 +1,4 @@
-"""Import an ImageFolder tree: decode every image once, into flat arrays that are memory-mapped from then on."""
+"""Import an ImageFolder tree: decode every image once, into flat arrays for memory-mapped reading."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def import_tree(
     """Import the tree in ``source`` as ``<data_dir>/<name>/``.
 
     The classes are the sorted names of the class folders of all splits. For the name ``"imagenet"`` they are the 1000
-    WNIDs, so that labels are the official class indices even where the tree holds a part of ImageNet only.
+    WNIDs, so that labels are the official class indices even if the tree holds only a part of ImageNet.
 
-    source: a folder ``<split>/<class>/<file>`` or an archive of one, see ``walk_tree``; of ``<class>/<file>`` the split
-        is called ``"test"``.
+    source: a folder ``<split>/<class>/<file>`` or an archive of one, see ``walk_tree``; the only split of a tree
+        ``<class>/<file>`` is called ``"test"``.
     note: how the images differ from the original data set; it becomes part of the title.
-    geometry: how images are brought to one size; without it they must have one.
-    classes: the names of the class folders in label order, if not the sorted ones.
-    replace: import over a data set of this name, whole or damaged. progress: announce the size and show a bar.
-    Returns: the record, as written. A killed import leaves no half data set; one that is replaced only goes at the end.
-    Raises: InputError for an unusable name, note or source and, by name, for a damaged image or one of another size;
-        PrerequisiteError when the disk is too small.
+    geometry: the resize and crop that bring images to one size; without it all images must have one size.
+    classes: the names of the class folders in label order; sorted if left out.
+    replace: replace a data set of this name, whole or damaged. progress: announce the size and show a progress bar.
+    Returns: the record, as written. A killed import leaves no partial data set; a replaced data set is removed last.
+    Raises: InputError for an unusable name, note or source and, by name, for an image that is damaged or has another
+        size; PrerequisiteError when the disk is too small.
     """
     if name in RESERVED_NAMES:
         raise InputError(f"expected a name other than {', '.join(RESERVED_NAMES)}, got {name}; choose another --name")
@@ -96,7 +96,7 @@ def import_tree(
 
 
 def check_name(name: str) -> str:
-    """Return the name of a data set or split if files may be called so, else raise InputError."""
+    """Return the name of a data set or split if it is a valid file name; otherwise raise InputError."""
     if not NAME_PATTERN.fullmatch(name):
         raise InputError(f"expected a name of at most 64 letters, digits, - and _, got {name!r}; rename it")
     return name
@@ -134,7 +134,7 @@ def _fingerprint(work: Path, split: str, plan: Plan) -> str:
 
 
 def _publish(work: Path, folder: Path, record: Record) -> None:
-    """Put a data set in the place of the one in ``folder``, which may be whole, damaged or half replaced."""
+    """Move a data set to ``folder``, and replace the one there, which may be whole, damaged or half replaced."""
     (folder / RECORD_NAME).unlink(missing_ok=True)
     for pattern in array_paths(folder, "*"):
         for path in folder.glob(pattern.name):

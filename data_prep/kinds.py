@@ -1,4 +1,4 @@
-"""Which kind a corruption is of, those included that only an official archive has."""
+"""The kinds of corruptions, including corruptions that exist only in published archives."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ GROUPS_3DCC = {
     "iso_noise": "noise",
     "low_light": "noise",
 }
-"""The corruptions of ImageNet-3DCC, by the kinds of ImageNet-C that they are nearest to."""
+"""The corruptions of ImageNet-3DCC, under the nearest kinds of ImageNet-C."""
 
 
 def group_of(name: str) -> str:
-    """Tell the kind of a corruption: noise, blur, weather, digital, or ``"other"`` for one that is not known here."""
+    """Return the kind of a corruption: noise, blur, weather, digital, or ``"other"`` for an unknown name."""
     if name in CORRUPTIONS:
         return CORRUPTIONS[name].group
     return GROUPS_3DCC.get(name, "other")
 
 
 def is_extra(name: str) -> bool:
-    """Tell whether a corruption is one of the four that are kept for choosing λ."""
+    """Tell whether a corruption is one of the four that are reserved for choosing λ."""
     return name in CORRUPTIONS and CORRUPTIONS[name].extra

@@ -1,4 +1,4 @@
-"""How the pictures of a tree lie: in folders of splits and classes, or of classes alone."""
+"""Layouts of image trees: folders of splits and classes, or of classes alone."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import PurePosixPath
 from data_prep.errors import InputError
 
 SPLIT_NAMES = ("test", "val", "validation", "valid", "testing", "dev", "eval", "train", "training")
-"""What splits are called, in the order in which one is chosen for a measurement."""
+"""Names of splits, in the order of preference for a measurement."""
 WHOLE = "test"
-"""What the only split of a tree without splits is called."""
+"""Name of the only split of a tree without splits."""
 
 ANNOTATIONS = "val_annotations.txt"
-"""The list of classes in the official Tiny ImageNet."""
+"""File name of the list of classes in the official Tiny ImageNet."""
 
 Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a file's name stand.
+    """The positions of split, class and file in the path of a picture.
 
-    root: folders around the tree. has_splits: whether the first folder inside is that of a split.
-    keys: what each picture is, by its name, where a list says it; those that are not in it have no label.
+    root: folders around the tree. has_splits: whether the first folder inside names a split.
+    keys: the key of each picture by its path, if a list gives them; pictures outside the list have no label.
     """
 
     root: tuple[str, ...]
@@ -33,18 +33,18 @@ class Layout:
 
     @property
     def depth(self) -> int:
-        """How many folders a picture lies in."""
+        """Number of folders around a picture."""
         return len(self.root) + 1 + self.has_splits
 
     def key_of(self, path: str) -> Key:
-        """Read (split, class, file name) off the name of a picture."""
+        """Parse the path of a picture into (split, class, file name)."""
         if self.keys is not None:
             return self.keys.get(path, ("", "", path))
         parts = PurePosixPath(path).parts
         return (parts[-3] if self.has_splits else WHOLE, parts[-2], parts[-1])
 
     def class_of(self, path: str, *, is_folder: bool) -> tuple[str, str] | None:
-        """Tell the (split, class) of the folder that ``path`` is, or lies in; None for what lies elsewhere."""
+        """Find the (split, class) of the class folder that ``path`` is or lies in; None outside class folders."""
         parts = PurePosixPath(path).parts
         folders = parts if is_folder else parts[:-1]
         if self.keys is not None or folders[: len(self.root)] != self.root or len(folders) < self.depth:
@@ -53,14 +53,15 @@ class Layout:
 
 
 def find_layout(paths: Iterable[str], where: str, split: str | None = None) -> Layout:
-    """Find out how pictures lie from all of their names.
+    """Infer the layout of a tree from the paths of all its pictures.
 
-    Two folders below what surrounds all of them are a split and a class if the outer one has the name of a split, or
-    where there are several with classes of the same names; a single one of another name surrounds the classes.
+    Below the folders that all pictures share, two levels of folders are splits and classes if the outer folder has the
+    name of a split, or if several outer folders contain classes of the same names. A single outer folder with another
+    name just surrounds the classes.
 
-    where: the name of the folder or archive, for messages. split: the split that is wanted, whatever it is called.
-    Raises: InputError for no pictures, pictures at several depths, pictures without a class folder, and several outer
-        folders that are neither clearly splits nor one.
+    where: the name of the folder or archive, for messages. split: the requested split, whatever its name.
+    Raises: InputError for a tree without pictures, with pictures at several depths, with pictures outside class
+        folders, or with several outer folders that are not clearly splits.
     """
     layout: tuple[tuple[str, ...], ...] = ()
     root: tuple[str, ...] | None = None
@@ -100,12 +101,12 @@ def find_layout(paths: Iterable[str], where: str, split: str | None = None) -> L
 
 
 def read_annotations(paths: Iterable[str], annotations: str, where: str) -> Layout:
-    """Lay out Tiny ImageNet: ``train/<class>/images/<file>``, and ``val/images/<file>`` with a list of the classes.
+    """Read the layout of Tiny ImageNet: ``train/<class>/images/<file>``, and ``val/images/<file>`` with a class list.
 
-    Pictures whose class nothing tells, those of ``test``, get no key. Folders of classes in ``val`` count, too.
+    The pictures of ``test``, whose classes are unknown, get no key. Class folders in ``val`` are also accepted.
 
-    annotations: the text of ``val_annotations.txt``: file and class, separated by tabs, on every line.
-    Raises: InputError for a picture of ``val`` that is not in the list.
+    annotations: the text of ``val_annotations.txt``: file and class, separated by a tab, on every line.
+    Raises: InputError for a picture of ``val`` that is missing from the list.
     """
     class_of = dict(line.split("\t")[:2] for line in annotations.splitlines() if line.count("\t"))
     keys: dict[str, Key] = {}
@@ -125,7 +126,7 @@ def read_annotations(paths: Iterable[str], annotations: str, where: str) -> Layo
 
 
 def is_split(name: str) -> bool:
-    """Tell whether a folder of this name is taken for a split."""
+    """Tell whether a folder of this name counts as a split."""
     return name.lower() in SPLIT_NAMES
 
 
@@ -136,9 +137,9 @@ def _are_splits(classes: dict[str, set[str]], split: str | None) -> bool:
 
 
 def choose_split(counts: dict[str, int], split: str | None, title: str) -> str:
-    """Choose the split to measure on: the one asked for, else the first of ``SPLIT_NAMES``, else the only one.
+    """Choose the split to measure on: the requested split, otherwise the first of ``SPLIT_NAMES``, or the only split.
 
-    Raises: InputError, with what there is, for a split that is not there and where nothing tells which one is meant.
+    Raises: InputError, listing the splits, if the requested split is missing or the choice is ambiguous.
     """
     if split is None:
         known = sorted(filter(is_split, counts), key=lambda name: SPLIT_NAMES.index(name.lower()))

@@ -1,4 +1,4 @@
-"""Attributes of a package that are imported when they are first used: torch alone takes seconds."""
+"""Lazy attributes of a package, imported on first use: importing torch alone takes seconds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def attach(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
     """Make the ``__getattr__`` of a package (PEP 562).
 
     Args:
-        package: its name.
-        places: the module that holds each attribute, by the attribute's name.
+        package: name of the package.
+        places: the module of each attribute, by the attribute's name.
     """
 
     def load(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Names as they are written on the command line, and as they lie on a disk."""
+"""Names on the command line and names of files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _COMMA = re.compile(r"(?<!\\),")
 
 
 def parse_names(text: str, known: Collection[str] = ()) -> tuple[str, ...]:
-    r"""``"a, b"`` to ``("a", "b")``, without blanks and repetitions and in the order given.
+    r"""Split ``"a, b"`` into ``("a", "b")``, without blanks and repetitions, in the given order.
 
-    A comma belongs to a name where the name with it is one of ``known`` or a path that is there
-    (``runs/lr=0.1,wd=5e-4``, also in front of ``:function`` and behind ``@``), and where a backslash stands before it
+    A comma belongs to a name if the name with the comma is one of ``known`` or an existing path
+    (``runs/lr=0.1,wd=5e-4``, also before ``:function`` and after ``@``), or if a backslash precedes the comma
     (``lr=0.1\\,wd=5e-4``).
     """
     parts = [part.strip() for part in _COMMA.split(text)]
@@ -31,7 +31,7 @@ def parse_names(text: str, known: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def _is_there(name: str) -> bool:
-    """Whether a name is a path, or one before a function or behind an architecture, which has all of the commas."""
+    """Tell whether a path exists in a name, alone, before ``:function`` or after ``@``, that has all of its commas."""
     before, _, function = name.rpartition(":")
     architecture, _, behind = name.rpartition("@")
     paths = [name, before * ("," not in function), behind * ("," not in architecture)]
@@ -39,5 +39,5 @@ def _is_there(name: str) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is one that nobody put there: ``.DS_Store``, ``._x``, ``Thumbs.db``."""
+    """Tell whether the operating system left a file or folder behind: ``.DS_Store``, ``._x``, ``Thumbs.db``."""
     return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS

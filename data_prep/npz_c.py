@@ -1,4 +1,4 @@
-"""MedMNIST-C and whatever else keeps each corruption in one ``.npz``: severities 1 to 5 in blocks of N images.
+"""MedMNIST-C and other sets with one ``.npz`` per corruption: severities 1 to 5 in blocks of N images.
 
 ``<corruption>.npz`` holds ``test_images``, uint8 (5N, H, W, 3) or grey (5N, H, W), and ``test_labels``, (5N,) or
 (5N, 1).
@@ -32,13 +32,13 @@ _BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class NpzC:
-    """A folder of such files; an ``ArchiveC``. Nothing is unpickled, and one severity at a time is in memory."""
+    """A folder of such files; an ``ArchiveC``. Nothing is unpickled, and only one severity at a time is in memory."""
 
     folder: Path
     _hashes: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def corruptions(self) -> tuple[str, ...]:
-        """The corruptions that there is a file for, sorted."""
+        """List the corruptions that have a file, sorted."""
         return tuple(sorted(path.stem for path in self.folder.glob("[!.]*.npz")))
 
     def count(self, corruption: str) -> int:
@@ -46,7 +46,7 @@ class NpzC:
         return len(self.read_labels(corruption))
 
     def image_size(self, corruption: str) -> tuple[int, int]:
-        """Tell (height, width) of the images. Raises: as ``count``."""
+        """Read the (height, width) of the images. Raises: as ``count``."""
         with self._opened(corruption, IMAGES) as (_, shape):
             return shape[1], shape[2]
 
@@ -59,9 +59,9 @@ class NpzC:
         return self._hashes[corruption]
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> ChosenRows:
-        """Take the rows of the images by their indices.
+        """Select the rows of the images by their indices.
 
-        Raises: as ``count``; InputError where labels or sizes are not those of the clean images.
+        Raises: as ``count``; InputError if labels or sizes differ from the clean images.
         """
         labels = self.read_labels(corruption)
         if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
@@ -77,7 +77,7 @@ class NpzC:
         return ChosenRows(self.load(corruption, severity), images.indices)
 
     def read_labels(self, corruption: str) -> NDArray[np.int64]:
-        """Read the labels, int64 (N,). Raises: InputError for others at each severity, and as ``count``."""
+        """Read the labels, int64 (N,). Raises: InputError if they differ between severities, and as ``count``."""
         with self._opened(corruption, IMAGES) as (_, shape):
             total = shape[0]
         with self._named(corruption), np.load(self._path(corruption), allow_pickle=False) as arrays:
@@ -114,7 +114,7 @@ class NpzC:
 
     @contextmanager
     def _opened(self, corruption: str, member: str) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
-        """Open an array of images behind its header, which tells its shape."""
+        """Open an array of images, read its shape from its header and stop after the header."""
         path = self._path(corruption)
         with self._named(corruption), zipfile.ZipFile(path) as archive, archive.open(member) as file:
             dtype, shape = read_array_header(file)

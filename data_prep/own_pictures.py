@@ -1,4 +1,4 @@
-"""Pictures of one's own, straight from a folder or an archive of image files, without an import."""
+"""The user's own pictures, read directly from a folder or an archive of image files, without an import."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ def read_pictures(
 ) -> ImageSet:
     """Read the pictures of a folder, or of a .tar, .tar.gz, .tar.xz or .zip of one, into one array.
 
-    Pictures of several sizes are brought to one: the short side to S pixels, then the central S × S, where S is the
-    ``geometry``'s resize or else the median of the short sides; from a median of 224 on as ImageNet's, 256 and 224.
+    Pictures of several sizes are brought to one size: the short side is resized to S pixels, then the central S × S is
+    cut out. S is the resize of ``geometry``, or by default the median of the short sides; if the median is 224 or more,
+    pictures are prepared like ImageNet's, resize 256 and crop 224.
 
     source: ``<class>/<file>``, whose split is called ``"test"``, or ``<split>/<class>/<file>``.
-    split: None for the test split, else one for validation, else the only one.
+    split: None for the test split, otherwise a validation split, otherwise the only split.
     geometry: resize and crop. classes: the class folders in label order, sorted if left out.
-    only, whole: as in ``plan_tree``: the class folders that are read, and whether all classes must have pictures.
-    n, seed: decode a random subset only, the one of ``ImageSet.subset``.
-    Returns: the images, by class and file name; ``notes`` says what was passed over and how sizes were made equal. Past
-        256 MiB the pixels lie in a temporary file, which vanishes with them.
-    Raises: as ``plan_tree``; InputError for a split that is not there and for a damaged picture.
+    only, whole: as in ``plan_tree``: the class folders to read, and whether all classes must have pictures.
+    n, seed: decode only a random subset, the same as ``ImageSet.subset`` draws.
+    Returns: the images, by class and file name; ``notes`` says which files were skipped and how sizes were made equal.
+        Beyond 256 MiB the pixels are in a temporary file that is deleted with them.
+    Raises: as ``plan_tree``; InputError for a missing split and for a damaged picture.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -80,7 +81,7 @@ def read_pictures(
 
 
 def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Make room for pixels: in memory, or past 256 MiB in a temporary file that vanishes with them.
+    """Allocate an array for pixels: in memory, or beyond 256 MiB in a temporary file that is deleted with the array.
 
     Raises: PrerequisiteError when its disk has too little space.
     """

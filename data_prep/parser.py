@@ -1,4 +1,4 @@
-"""The argument parser of every command."""
+"""Argument parser of every command."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that keeps the lines of its help as they are and takes options by their whole names only.
+    """A parser that keeps the line breaks of its help and accepts only complete option names.
 
-    An abbreviation would change its meaning with the next option: ``--data`` once stood for ``--data-dir``.
+    An abbreviation would change its meaning with the next new option: ``--data`` once stood for ``--data-dir``.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

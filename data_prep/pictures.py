@@ -30,12 +30,12 @@ def pick_pictures(
 ) -> list[Picture]:
     """Find the images that ``wanted`` names, in its order.
 
-    wanted: each an image file, a folder of image files, or ``NAME:0,5,7``, positions in the split of a data set.
-    size: H = W that every image gets: the short side is resized to it and the centre is cut out.
+    wanted: image files, folders of image files, and ``NAME:0,5,7``, positions in the split of a data set.
+    size: H = W of every image in pixels: the short side is resized to it and the centre is cut out.
     split: split of the data sets.
     data_dir: the folder of the data sets.
-    Raises: InputError for a position past the end of a split, a folder without images, a damaged file or a data set of
-        images that are too small to be cut; PrerequisiteError for a file or data set that is not there.
+    Raises: InputError for a position past the end of a split, a folder without images, a damaged file or a data set
+        with images smaller than ``size``; PrerequisiteError for a missing file or data set.
     """
     return [picture for given in wanted for picture in _find(given, size, split, Path(data_dir))]
 

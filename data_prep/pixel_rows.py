@@ -1,4 +1,4 @@
-"""Images of one size that are read when a slice is asked for, so that memory does not grow with their number."""
+"""Images of one size that are read slice by slice on demand, so that memory does not grow with their number."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from data_prep.errors import InputError
 
 @runtime_checkable  # for the type checker of the tests
 class PixelRows(Protocol):
-    """``rows[start:stop]`` is uint8 (n, H, W, 3), or float32 in [0, 1]; every array of pixels is one."""
+    """A sequence whose ``rows[start:stop]`` is uint8 (n, H, W, 3), or float32 in [0, 1], as in any array of pixels."""
 
     def __len__(self) -> int:
-        """How many images."""
+        """Return the number of images."""
 
     def __getitem__(self, rows: slice, /) -> NDArray[Any]:
-        """The pixels of a slice."""
+        """Return the pixels of a slice."""
 
 
 @dataclass(frozen=True)
 class ChosenRows:
-    """Some rows of an array, such as a memory map.
+    """Selected rows of an array, such as a memory map.
 
-    pixels: uint8 (M, H, W, 3). indices: int64 (N,), the rows, in the order in which they are wanted.
+    pixels: uint8 (M, H, W, 3). indices: int64 (N,), the selected rows, in order.
     """
 
     pixels: NDArray[np.uint8]
@@ -46,7 +46,7 @@ class ChosenRows:
 class FileRows:
     """Image files, decoded by several threads.
 
-    folder, names: the files, relative to the folder. image_size: (height, width) that each must have.
+    folder, names: the files, relative to the folder. image_size: (height, width) that each image must have.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class FileRows:
         return len(self.names)
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
-        """The pixels of a slice. Raises: InputError, by name, for a damaged image or one of another size."""
+        """Decode the pixels of a slice. Raises: InputError, by name, for a damaged image or another image size."""
         with ThreadPoolExecutor() as pool:
             return np.stack(list(pool.map(self._decode, self.names[rows])))
 

@@ -1,4 +1,4 @@
-"""Plan how the pictures of a tree become arrays: from their names and headers, before one is decoded."""
+"""Plan how the pictures of a tree become arrays, from their names and headers, before any picture is decoded."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from data_prep.progress import make_bar
 from data_prep.trees import Member, TreeFile, walk_members, walk_tree
 
 LARGE_SIDE, LARGE_GEOMETRY = 224, Geometry(resize=256, crop=224)
-"""From this median short side on pictures of several sizes are prepared as those of ImageNet are."""
+"""Median short side in pixels from which pictures of several sizes are prepared like ImageNet's, and that preparation."""
 SMALLEST_SIDE = 32
-"""What the corruptions need."""
+"""Smallest side in pixels that the corruptions accept."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where every picture of a tree goes.
+    """The place of every picture of a tree in the arrays.
 
-    layout: how they lie.
+    layout: the folders of the tree.
     rows: the row of every file within its split, by (split, class, file name); rows go by class, then by file name.
     labels: int64 (N,) per split.
     files: str (N,) per split, the file names.
     classes: the names of the classes, in label order.
     image_size: (height, width) of every image after the geometry.
-    geometry: the resize and crop that bring them there. sizes: (height, width) before, and how many have it.
-    notes: what a user should know of it, in sentences.
+    geometry: the resize and crop that lead to ``image_size``. sizes: the number of pictures of each original (height,
+    width). notes: sentences that a user should know about the plan.
     """
 
     layout: Layout
@@ -49,12 +49,12 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images per split."""
+        """Number of images per split."""
         return {split: len(labels) for split, labels in self.labels.items()}
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that the pixels take."""
+        """Size of the pixels in bytes."""
         return len(self.rows) * self.image_size[0] * self.image_size[1] * 3
 
 
@@ -71,12 +71,12 @@ def plan_tree(
 ) -> Plan:
     """Walk over the names and headers in ``source`` and lay out the arrays.
 
-    classes: the class folders that there may be, in label order; None for the sorted ones that there are.
-    split: the wanted split, whatever it is called. adapt: choose a geometry for pictures of several sizes.
-    only: the class folders that are read, all if left out. whole: whether all of ``classes`` must have pictures.
-    Raises: InputError for a tree without images, with a class folder that yields none, which would move the labels of
-        those behind it, with a class that is none of ``classes``, with an image that is there twice, with a damaged
-        header and, unless ``adapt``, with images of several sizes.
+    classes: the allowed class folders, in label order; None for the existing ones, sorted.
+    split: the requested split, whatever its name. adapt: choose a geometry for pictures of several sizes.
+    only: the class folders to read, all if left out. whole: whether all of ``classes`` must have pictures.
+    Raises: InputError for a tree without images, with a class folder without images (which would shift the labels of
+        the classes after it), with a class outside ``classes``, with a repeated image, with a damaged header and,
+        unless ``adapt``, with images of several sizes.
     """
     sizes: dict[str, tuple[int, int]] = {}
     others: list[Member] = []
@@ -132,7 +132,7 @@ def decode_tree(
 ) -> None:
     """Decode the pictures of a plan.
 
-    pixels: per split, the array (N, H, W, 3) that they are written to. rows: which pictures, and to which rows.
+    pixels: the output array (N, H, W, 3) of each split. rows: the output row of each picture to decode.
     Raises: InputError, by name, for a damaged picture.
     """
     bar = make_bar(total=len(rows), desc="decoding", unit=" images", quiet=not progress)
@@ -174,7 +174,7 @@ def _check_classes(found: list[str], classes: tuple[str, ...] | None, source: Pa
 def _check_folders(
     keys: list[Key], others: list[Member], layout: Layout, classes: tuple[str, ...] | None, source: Path
 ) -> None:
-    """Refuse a folder of a class that yields nothing: without a word, the labels behind it would move by one."""
+    """Refuse a class folder without pictures: it would silently shift the labels after it by one."""
     splits, filled, found = {key[0] for key in keys}, {key[:2] for key in keys}, {key[1] for key in keys}
     held: dict[tuple[str, str], Counter[str]] = {}
     for member in others:
@@ -214,7 +214,7 @@ def _count_passed_over(others: list[Member]) -> str:
 def _choose_geometry(
     sizes: dict[str, tuple[int, int]], geometry: Geometry, *, adapt: bool
 ) -> tuple[Geometry, tuple[int, int], str]:
-    """Find the geometry that gives every picture one size, that (height, width), and a sentence where it was chosen."""
+    """Find the geometry that brings every picture to one size, that (height, width), and a note if it was chosen."""
     first_of: dict[tuple[int, int], str] = {}
     for path, size in sizes.items():
         first_of.setdefault(size, path)

@@ -1,4 +1,4 @@
-"""One progress bar for all commands: a bar on a terminal, a line now and then anywhere else."""
+"""One progress bar for all commands: a bar on a terminal, occasional lines anywhere else."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE = "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt}{unit} [{elapsed}<{remainin
 
 
 class _Lines:
-    """A stream on which the drawings of a bar become lines, one in half a minute, so that log files can be read."""
+    """A stream that turns the updates of a bar into one line per half minute, so that log files stay readable."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._last = stream, time.monotonic()
@@ -30,12 +30,12 @@ class _Lines:
 
 
 def make_bar(iterable: Iterable[Any] | None = None, *, quiet: bool = False, **options: Any) -> tqdm[Any]:
-    """Make a progress bar on standard error, with the time that is left.
+    """Make a progress bar on standard error, with the remaining time.
 
     Args:
-        iterable: what is gone through; None where :meth:`tqdm.update` counts.
+        iterable: the items to count; None if :meth:`tqdm.update` counts them.
         quiet: show nothing.
-        options: as ``tqdm`` takes them: ``total``, ``desc``, ``unit`` and so on.
+        options: options of ``tqdm``: ``total``, ``desc``, ``unit`` and so on.
     """
     if quiet or sys.stderr is None:
         return tqdm(iterable, disable=True, **options)

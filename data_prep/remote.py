@@ -1,4 +1,4 @@
-"""What can be downloaded, from where, and where it goes."""
+"""Data sets that can be downloaded: their addresses, checksums and places in the data folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from data_prep.unpack import unpack_folder
 class Remote:
     """A published file.
 
-    url: where it is. file: what it is called in the data folder. md5: its published checksum.
-    folder: what it has to be unpacked to, None for a file that is read as it is.
+    url: its address. file: its name in the data folder. md5: its published checksum.
+    folder: the folder to unpack it to, None for a file that is read as it is.
     """
 
     url: str
@@ -55,9 +55,9 @@ REMOTES = {
 def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
     """Download a data set into ``data_dir``, and unpack it if it is read unpacked.
 
-    Returns: the file or folder that it is read from. What is there already is checked and left alone.
-    Raises: InputError for an unknown name and for a folder that is not what it would be unpacked to; what ``fetch`` and
-        ``unpack_folder`` raise.
+    Returns: the file or folder to read. Data that is already there is checked and kept.
+    Raises: InputError for an unknown name and for a folder in its place with other content; as ``fetch`` and
+        ``unpack_folder``.
     """
     if name not in REMOTES:
         raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}")

@@ -1,4 +1,4 @@
-"""Values from files as typed objects: one reader for all of them; its messages name the key."""
+"""Values from files as typed objects: one reader for all of them, whose messages name the key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data_prep.errors import InputError
 
 T = TypeVar("T")
 _LARGEST = 2**63
-"""Whole numbers from here on fit into no array or library."""
+"""Smallest positive whole number that is too large for arrays and libraries."""
 _TITLES = {
     "str": "text",
     "int": "a whole number",
@@ -30,16 +30,16 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `\
 
 
 def read(values: Any, kind: type[T], where: str) -> T:
-    """``values``, as JSON or TOML holds them, as a ``kind``.
+    """Convert ``values`` from JSON or TOML to a ``kind``.
 
     Args:
-        values: the numbers among them that ``kind`` asks for must be finite and below 2^63.
-        kind: a ``msgspec.Struct``, a dataclass, a ``TypedDict``, or a type of a field.
-        where: what the values are called in a message.
+        values: plain values; the numbers in fields of ``kind`` must be finite and below 2^63.
+        kind: a ``msgspec.Struct``, a dataclass, a ``TypedDict``, or the type of a field.
+        where: the name of the values in messages.
 
     Raises:
-        InputError: a key is missing or unknown, a value has another type or cannot be used; ``where`` and the key are
-            named.
+        InputError: a key is missing or unknown, or a value has the wrong type or cannot be used; the message gives
+            ``where`` and the key.
     """
     if dataclasses.is_dataclass(kind) and isinstance(values, dict):
         known = [field.name for field in dataclasses.fields(kind)]
@@ -59,7 +59,7 @@ def read(values: Any, kind: type[T], where: str) -> T:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether :func:`read` takes ``value`` for a ``kind``."""
+    """Check that :func:`read` accepts ``value`` as a ``kind``."""
     try:
         read(value, kind, "the value")
     except InputError:
@@ -68,7 +68,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def _explain(said: str, values: Any, kind: Any) -> str:
-    """What msgspec says, in the words of this project."""
+    """Translate a message of msgspec into the words of this project."""
     if found := _MISSING.fullmatch(said):
         return f"the key `{_join(found['place'], found['name'])}` is missing"
     if found := _UNKNOWN.fullmatch(said):
@@ -88,7 +88,7 @@ def _join(place: str | None, name: str) -> str:
 
 
 def _look_up(values: Any, place: str) -> Any:
-    """The value at ``cells[3].n``; of ``[...]``, which msgspec writes for the values of a table, the table."""
+    """Look up the value at ``cells[3].n``; for ``[...]``, msgspec's notation for the values of a table, the table."""
     for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", place):
         if index == "...":
             break
@@ -97,7 +97,7 @@ def _look_up(values: Any, place: str) -> Any:
 
 
 def _find_odd(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """The numbers that no array can hold, with their places."""
+    """Yield the numbers that no array can hold, with their places."""
     if isinstance(value, float):
         if not math.isfinite(value):
             yield place, value

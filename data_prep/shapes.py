@@ -1,9 +1,9 @@
-"""``shapes``: ten classes of geometric figures on cluttered ground, drawn from a seed; nothing is needed on disk.
+"""``shapes``: ten classes of geometric figures on cluttered ground, drawn from a seed without any file on disk.
 
-A testbed that a small convolutional network learns in minutes and a linear classifier cannot learn at all: a figure
-may be brighter or darker than its ground, anywhere, of any size, colour and angle, so no pixel says anything by itself.
-Some classes differ by fine detail alone (square, stripes, checkerboard): noise and blur take that away first.
-Ridge regression on pixels stays at 12 % (chance is 10 %); a residual network of 78,042 parameters reached 99.0 % after
+It is a testbed that a small convolutional network learns in minutes and a linear classifier cannot learn at all. A
+figure may be brighter or darker than its ground, at any place, size, colour and angle, so a single pixel tells nothing.
+Some classes differ only in fine detail (square, stripes, checkerboard), which noise and blur remove first.
+Ridge regression on pixels stays at 12 % (chance is 10 %). A residual network of 78,042 parameters reached 99.0 % after
 8 epochs, and kept 87.6 % under Gaussian noise of σ = 0.1 and 35.4 % under σ = 0.2.
 """
 
@@ -25,12 +25,12 @@ def make_shapes(split: str, *, n: int | None = None, seed: int = 0) -> ImageSet:
     """Draw a split of ``shapes``.
 
     A figure is the set where a signed distance d, in pixels, is negative; its opacity clip(1/2 − d, 0, 1) makes smooth
-    edges. Ground: two colours faded into each other, waves, two strokes; a third stroke crosses the figure; then
-    Gaussian noise of 0.02. Figure and ground differ by 0.15 to 0.45 (of the range 0 to 1) in every channel on average,
-    with either sign.
+    edges. The ground has two colours that fade into each other, waves and two strokes; a third stroke crosses the
+    figure; Gaussian noise of standard deviation 0.02 is added last. On average, figure and ground differ by 0.15 to
+    0.45 (of the range 0 to 1) in every channel, with either sign.
 
-    split: ``"train"`` or ``"test"``; each has a stream of random numbers of its own.
-    n: images, balanced over the classes in turn; None for 10,000 in train and 2,000 in test.
+    split: ``"train"`` or ``"test"``; each has its own stream of random numbers.
+    n: number of images, with the classes in turn; None for 10,000 in train and 2,000 in test.
     seed: another seed draws other images.
     Returns: 32 x 32 images.
     Raises: InputError for an unknown split and for ``n`` below 1.
@@ -62,7 +62,7 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uin
 
 
 def _figure(rng: np.random.Generator, labels: NDArray[np.int64]) -> Floats:
-    """Signed distance (n, 32, 32), in pixels, to a figure per label at a random place, size and angle."""
+    """Compute the signed distance (n, 32, 32), in pixels, to a figure per label at a random place, size and angle."""
     n = len(labels)
     radius = _uniform(rng, 6, 11, (n, 1, 1))
     room = SIDE / 2 - 0.9 * radius
@@ -77,7 +77,7 @@ def _figure(rng: np.random.Generator, labels: NDArray[np.int64]) -> Floats:
 
 
 def _stroke(rng: np.random.Generator, n: int) -> Floats:
-    """Signed distance (n, 32, 32), in pixels, to a straight stroke 1.2 to 2.4 pixels wide and 8 to 20 long."""
+    """Compute the signed distance (n, 32, 32), in pixels, to a straight stroke, 1.2 to 2.4 wide and 8 to 20 long."""
     x, y = _grid()
     x, y = x - _uniform(rng, -14, 14, (n, 1, 1)), y - _uniform(rng, -14, 14, (n, 1, 1))
     along, across = _rotate(x, y, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
@@ -90,7 +90,7 @@ def _stroke_colour(rng: np.random.Generator, middle: Floats) -> Floats:
 
 
 def _texture(rng: np.random.Generator, n: int) -> Floats:
-    """Add to a ground: a fade of at most ±0.12 from side to side and two waves of at most ±0.06: (n, 32, 32, 3)."""
+    """Draw a texture: a fade of at most ±0.12 from side to side plus two waves of at most ±0.06, (n, 32, 32, 3)."""
     x, y = _grid()
     fade, _ = _rotate(x, y, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
     texture: Floats = fade[..., None] / SIDE * _uniform(rng, -0.17, 0.17, (n, 1, 1, 3))
@@ -112,7 +112,7 @@ def _rotate(x: Floats, y: Floats, angle: Floats) -> tuple[Floats, Floats]:
 
 
 def _grid() -> tuple[Floats, Floats]:
-    """Coordinates of the pixel centres from the image centre, (1, 1, 32) and (1, 32, 1)."""
+    """Return the coordinates of the pixel centres from the image centre, (1, 1, 32) and (1, 32, 1)."""
     line = np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2
     return line[None, None, :], line[None, :, None]
 

@@ -1,7 +1,7 @@
 """Natural shifts: photographs, sketches and renditions of the classes of ImageNet and CIFAR-10 that others collected.
 
-Each is read in its official layout, with labels among the classes of a model of the clean set and the subset of classes
-that counts, on which the clean accuracy beside it is measured, too.
+Each set is read in its official layout. Its labels are classes of a model of the clean set; a subset of these classes
+counts, and the clean accuracy to compare with is measured on the same subset.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from data_prep.subsets import ClassSubset, imagenet_subset, objectnet_groups, re
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
 OBJECTNET_BORDER = 2
-"""Pixels around every image of ObjectNet that are no picture: a red frame of one, and the edge of its resize."""
+"""Width in pixels of the border around every image of ObjectNet: a red frame of one pixel and the edge of its resize."""
 ALL_CLASSES = "all classes count"
 SUBSET = "the largest of the logits of its {count} classes counts, as in the paper's evaluation"
 OBJECTNET = (
@@ -36,11 +36,11 @@ OBJECTNET = (
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftInfo:
-    """What is known of a shifted set.
+    """The description of a shifted set.
 
-    title: its name in tables. clean: the data set whose models are asked. places: where it may lie in the data
-    directory; count: images of the whole set that are measured. get: where it comes from.
-    protocol: how a model is asked, in a sentence. source: the paper.
+    title: its name in tables. clean: the data set of the models that are measured on it. places: its possible paths in
+    the data directory. count: number of measured images in the whole set. get: how to obtain it.
+    protocol: how predictions are made and judged, in a sentence. source: the paper.
     """
 
     title: str
@@ -126,10 +126,10 @@ SHIFTS = {
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """A shifted set as it is measured.
+    """A shifted set, ready to be measured.
 
-    name: a key of ``SHIFTS``. info: what is known of it.
-    images: labels are positions in the classes of the clean set, ``subset.representative`` of them.
+    name: a key of ``SHIFTS``. info: its description.
+    images: the images; labels are positions in the classes of the clean set, replaced by ``subset.representative``.
     subset: which of these classes count; ``subset.restrict`` gives the clean images to compare with.
     """
 
@@ -146,7 +146,7 @@ def list_shifts(classes: tuple[str, ...]) -> list[str]:
 
 
 def find_shifts(data_dir: str | Path) -> dict[str, Path]:
-    """Find the shifted sets that lie in ``data_dir``, and where."""
+    """Find the paths of the shifted sets in ``data_dir``."""
     root = Path(data_dir)
     found = {}
     for name, info in SHIFTS.items():
@@ -157,9 +157,9 @@ def find_shifts(data_dir: str | Path) -> dict[str, Path]:
 
 
 def geometry_beside(clean: ImageSet, data_dir: str | Path = "data") -> Geometry:
-    """Tell the resize and crop that photographs need to be prepared as the clean images were.
+    """Find the resize and crop that prepare photographs in the same way as the clean images.
 
-    Of an import those of its record; else the clean images' side S and a resize to 256/224 of it.
+    An import has both in its record; otherwise the crop is the clean images' side S, and the resize is 256/224 of S.
     """
     record = read_record(Path(data_dir) / clean.name)
     if record is not None and record.crop is not None:
@@ -183,11 +183,11 @@ def read_shift(
 ) -> Shift:
     """Read a shifted set in its official layout.
 
-    name: a key of ``SHIFTS``. data_dir: where to look for it; path: the folder, archive or file itself.
-    geometry: resize and crop of photographs, as those of the clean images: 256 and 224.
-    n, seed: a random subset, the one of ``ImageSet.subset``. progress: show a bar.
-    Raises: PrerequisiteError, with how to get it, where it is not there; InputError for an unknown name, for classes
-        that are not those of the set, every one of them, and for damaged files.
+    name: a key of ``SHIFTS``. data_dir: the folder to search. path: the folder, archive or file itself.
+    geometry: resize and crop of photographs, the same as for the clean images; by default 256 and 224.
+    n, seed: read a random subset, the same as ``ImageSet.subset`` draws. progress: show a progress bar.
+    Raises: PrerequisiteError, with how to get it, for a missing set; InputError for an unknown name, for missing or
+        foreign classes, and for damaged files.
     """
     if name not in SHIFTS:
         raise InputError(f"expected a shifted set ({', '.join(SHIFTS)}), got {name!r}; choose one of them")
@@ -215,7 +215,7 @@ def read_shift(
 def _read_imagenet(
     name: str, path: Path, geometry: Geometry, options: dict[str, int | bool | None]
 ) -> tuple[ImageSet, ClassSubset]:
-    """Read pictures in folders of classes, and give them ImageNet's labels."""
+    """Read pictures from class folders, and label them with ImageNet's classes."""
     wnids = imagenet_wnids()
     subset = whole_subset(len(wnids))
     expected: tuple[str, ...] = wnids
@@ -228,7 +228,7 @@ def _read_imagenet(
         listed = f"imagenet_{name[-1]}"
         subset, expected = imagenet_subset(listed), read_wnids(listed)
     elif name == "imagenetv2" and not _has_wnids(path):
-        expected = tuple(map(str, range(len(wnids))))  # folders are called 0 to 999: numbers, which do not sort as text
+        expected = tuple(map(str, range(len(wnids))))  # folders are called 0 to 999, which must not be sorted as text
     images = read_pictures(path, geometry=geometry, classes=expected, only=only, whole=True, **options)  # type: ignore[arg-type]
     if name == "objectnet":
         index_of = {wnid: index for index, wnid in enumerate(wnids)}

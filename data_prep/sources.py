@@ -21,7 +21,7 @@ from data_prep.shapes import SPLIT_SIZES, make_shapes
 from data_prep.store import RECORD_NAME, read_record, read_split
 
 Given = str | Path | ImageSet | tuple[Any, Any] | Iterable[Any]
-"""What ``load_images`` takes."""
+"""Sources that ``load_images`` accepts."""
 
 
 def load_images(
@@ -36,13 +36,13 @@ def load_images(
     seed: int = 0,
     progress: bool = False,
 ) -> ImageSet:
-    """Load one split of a data set, or images of one's own.
+    """Load one split of a data set, or the user's own images.
 
     source: one of
 
-        - a name: ``"shapes"`` is drawn on the spot; ``"cifar10"`` and ``"cifar100"`` are read from the official files
-          in ``data_dir``, or else from an import of that name; any other name is an import, ``"imagenet"`` one with
-          the official class indices;
+        - a name: ``"shapes"`` is drawn on the fly; ``"cifar10"`` and ``"cifar100"`` are read from the official files
+          in ``data_dir``, otherwise from an import of that name; any other name is an import, and ``"imagenet"`` is an
+          import with the official class indices;
         - a folder of pictures, ``<class>/<file>`` or ``<split>/<class>/<file>``, or a ``.zip``, ``.tar``, ``.tar.gz``
           or ``.tar.xz`` of one, see ``own_pictures.read_pictures``; or the folder of an import;
         - a ``.npz`` of images and labels, see ``given_arrays.read_npz``;
@@ -50,18 +50,20 @@ def load_images(
           ``DataLoader``, or anything else that yields pairs, see ``given_arrays.from_pairs``;
         - an ``ImageSet``, which is returned.
 
-        A name wins over a folder of the same name; write ``./cifar10`` for the folder.
-    split: ``"train"``, ``"test"``, or what else there is, such as ``"val"``; None for the test split, else one for
-        validation, else the only one.
+        A name takes precedence over a folder of the same name; write ``./cifar10`` for the folder.
+    split: ``"train"``, ``"test"`` or another split of the source, such as ``"val"``; None for the test split, otherwise
+        a validation split, otherwise the only split.
     data_dir: the folder of the data sets.
-    resize, crop: of pictures from a folder or archive, as in ``Geometry``; pictures of several sizes have a default.
-    classes: of pictures from a folder or archive, its class folders in label order; of arrays, the names of the labels;
-        see ``class_lists.read_classes``.
-    n, seed: take a random subset, as ``ImageSet.subset``; of a folder or archive only this is decoded.
-    progress: show a bar.
-    Returns: the images; an import is memory-mapped. ``notes`` holds what a user should know of how they were read.
-    Raises: InputError, with what there is, for an unknown name or split, for damaged files, and for options that the
-        source cannot take; PrerequisiteError, with the commands that get it, for a known data set that is not there.
+    resize, crop: how to prepare pictures from a folder or archive, as in ``Geometry``; pictures of several sizes have a
+        default.
+    classes: the class folders of a folder or archive in label order, or the class names of arrays; see
+        ``class_lists.read_classes``.
+    n, seed: take a random subset, as ``ImageSet.subset`` does; only this subset of a folder or archive is decoded.
+    progress: show a progress bar.
+    Returns: the images; an import is memory-mapped. ``notes`` holds sentences on how the images were read.
+    Raises: InputError, listing what exists, for an unknown name or split; InputError for damaged files and for options
+        that do not apply to the source; PrerequisiteError, with the commands that get it, for a known data set that is
+        missing.
     """
     given = read_classes(classes)
     path = _find_path(source, Path(data_dir))
@@ -94,7 +96,7 @@ def load_images(
 def _load_stored(
     source: str | Path, path: Path | None, split: str | None, root: Path, classes: tuple[str, ...] | None
 ) -> ImageSet:
-    """Load what is already arrays: a data set by its name, the folder of an import, or a ``.npz``."""
+    """Load images that are already arrays: a data set by its name, the folder of an import, or a ``.npz``."""
     if path is not None and _is_npz(path):
         return read_npz(path, split, classes=classes)
     if path is not None:
@@ -121,7 +123,7 @@ def _load_stored(
 
 
 def _find_path(source: object, root: Path) -> Path | None:
-    """Tell the folder or file that ``source`` means; None where it is a name, or no text at all."""
+    """Find the folder or file that ``source`` refers to; None for a name or anything other than text."""
     if isinstance(source, Path):
         if not source.exists():
             raise InputError(
@@ -143,7 +145,7 @@ def _is_npz(path: Path) -> bool:
 
 
 def split_sizes(name: str, data_dir: str | Path = "data") -> dict[str, int]:
-    """Look up the splits of a data set and how many images each has.
+    """Look up the number of images in each split of a data set.
 
     Raises: as ``load_images``.
     """
@@ -163,25 +165,25 @@ def imported_names(data_dir: Path) -> tuple[str, ...]:
 
 
 def unimported_trees(data_dir: Path) -> tuple[str, ...]:
-    """List the folders in a folder that hold an image tree which nobody has imported yet, sorted."""
+    """List the subfolders with an image tree that has not been imported yet, sorted."""
     folders = sorted(path for path in data_dir.glob("[!.]*") if path.is_dir() and not (path / "dataset.json").is_file())
     return tuple(folder.name for folder in folders if _holds_tree(folder))
 
 
 def command_line(*words: str | Path, data_dir: Path) -> str:
-    """Write a command of ``python -m data_prep`` that works on ``data_dir`` the way a user would type it."""
+    """Format a command of ``python -m data_prep`` on ``data_dir`` as a user would type it."""
     where = () if data_dir == Path("data") else ("--data-dir", str(data_dir))
     return shlex.join(["python", "-m", "data_prep", *map(str, words), *where])
 
 
 def import_command(path: str | Path, name: str, data_dir: Path) -> str:
-    """Write the command that imports the tree at ``path`` as ``name``."""
+    """Format the command that imports the tree at ``path`` as ``name``."""
     options = IMPORT_OPTIONS if name == "imagenet" else ()
     return command_line("import", path, "--name", name, *options, data_dir=data_dir)
 
 
 def how_to_get(name: str, data_dir: Path) -> str:
-    """Say how to get an official data set or archive that is not there."""
+    """Explain how to get an official data set or archive that is missing."""
     if name == "imagenetc":
         folder = data_dir / FOLDERS[name]
         return f"get it: unpack the archives of https://zenodo.org/records/2235448 into {folder}"

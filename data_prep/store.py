@@ -22,12 +22,12 @@ RECORD_NAME = "dataset.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What ``dataset.json`` says about an imported data set.
+    """The content of ``dataset.json``, which describes an imported data set.
 
     name, title: as in ``ImageSet``. note: how it differs from the original, ``"JPEG q75"``, or empty.
     classes: in label order. counts: images per split. fingerprints: ``ImageSet.fingerprint`` per split.
-    image_size: (height, width). resize, crop: what brought the images to that size, if anything.
-    source: file name of what was imported; source_sha256: its SHA-256, None for a folder.
+    image_size: (height, width). resize, crop: the resize and crop that led to that size, if any.
+    source: name of the imported file or folder; source_sha256: its SHA-256, None for a folder.
     """
 
     name: str
@@ -49,29 +49,29 @@ class Record:
 
 
 def pixels_path(folder: Path, split: str) -> Path:
-    """Where the pixels of a split lie: uint8 (N, H, W, 3)."""
+    """Return the path of a split's pixels, uint8 (N, H, W, 3)."""
     return folder / f"{split}.pixels.npy"
 
 
 def labels_path(folder: Path, split: str) -> Path:
-    """Where the labels of a split lie: int64 (N,)."""
+    """Return the path of a split's labels, int64 (N,)."""
     return folder / f"{split}.labels.npy"
 
 
 def files_path(folder: Path, split: str) -> Path:
-    """Where the file names of a split lie: str (N,). Imports from before names were kept do not have it."""
+    """Return the path of a split's file names, str (N,). Old imports, which kept no names, lack this file."""
     return folder / f"{split}.files.npy"
 
 
 def array_paths(folder: Path, split: str) -> tuple[Path, ...]:
-    """Every array of a split."""
+    """List the paths of a split's arrays."""
     return pixels_path(folder, split), labels_path(folder, split), files_path(folder, split)
 
 
 def read_record(folder: Path) -> Record | None:
-    """Read the record of an imported data set, or None where there is none.
+    """Read the record of an imported data set; None if the folder has none.
 
-    Raises: InputError for a damaged record and for one of another schema version.
+    Raises: InputError for a record that is damaged or has another schema version.
     """
     path = folder / RECORD_NAME
     if not path.is_file():
@@ -97,7 +97,7 @@ def read_record(folder: Path) -> Record | None:
 def read_split(folder: Path, split: str) -> ImageSet:
     """Map one split of an imported data set.
 
-    Raises: InputError for a folder without this split and for arrays that are missing or not as recorded.
+    Raises: InputError for a folder without this split and for arrays that are missing or differ from the record.
     """
     record = read_record(folder)
     if record is None or split not in record.counts:

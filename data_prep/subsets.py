@@ -1,4 +1,4 @@
-"""Which of a model's classes count on a data set that has not all of them, or others that are more of one."""
+"""The classes of a model that count on a data set that lacks some of them or merges several into one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from data_prep.imageset import ImageSet, draw_rows
 class ClassSubset:
     """The classes of a model that count.
 
-    representative: int64 (C,), for every class of the model the class that stands for it: itself, another one where
-        the data set does not tell the two apart, or −1 where it does not count.
+    representative: int64 (C,), for every class of the model the class that represents it: itself, another class if the
+        data set merges the two, or −1 if the class does not count.
 
-    An answer is the largest logit among the classes that count, and right if its representative is the label.
-    Raises: InputError for numbers that are no classes, or whose own representative is another.
+    The prediction is the largest logit among the classes that count, and is correct if its representative is the label.
+    Raises: InputError for numbers that are not classes, or that have another representative themselves.
     """
 
     representative: NDArray[np.int64]
@@ -39,7 +39,7 @@ class ClassSubset:
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
-        """Tell of every class whether it counts: bool (C,)."""
+        """The classes that count: bool (C,)."""
         return self.representative >= 0
 
     @cached_property
@@ -49,18 +49,18 @@ class ClassSubset:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every class counts, for itself."""
+        """True if every class counts and represents itself."""
         return bool((self.representative == np.arange(len(self.representative))).all())
 
     def __len__(self) -> int:
-        """How many classes the data set tells apart."""
+        """Return the number of classes that the data set distinguishes."""
         return len(np.unique(self.representative[self.mask]))
 
     def restrict(self, images: ImageSet, n: int | None = None, seed: int = 0) -> ImageSet:
-        """Keep the images whose classes count, such as the clean ones to compare with, under their representatives.
+        """Keep the images whose classes count, labelled by their representatives, such as clean images to compare with.
 
-        n, seed: as of ``ImageSet.subset``, of these images.
-        Raises: InputError for images of other classes than the model's, and where none is left.
+        n, seed: draw a random subset of these images, as in ``ImageSet.subset``.
+        Raises: InputError for images with classes other than the model's, and if no image is left.
         """
         if len(images.classes) != len(self.representative):
             expected, got = len(self.representative), len(images.classes)
@@ -77,19 +77,19 @@ class ClassSubset:
 
 
 def whole_subset(count: int) -> ClassSubset:
-    """Count every one of ``count`` classes."""
+    """Make the subset in which all ``count`` classes count."""
     return ClassSubset(np.arange(count))
 
 
 def subset_of(names: Sequence[str], classes: Sequence[str]) -> ClassSubset:
-    """Count the classes with these names. Raises: InputError for one that is none of ``classes``."""
+    """Make the subset of the classes with these names. Raises: InputError for a name outside ``classes``."""
     return group_subset({name: (name,) for name in names}, classes)
 
 
 def group_subset(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> ClassSubset:
-    """Count the classes of some groups, each of which is one class to the data set.
+    """Make the subset of the classes in some groups, each of which is one class of the data set.
 
-    Raises: InputError for one that is none of ``classes``, or is in two groups.
+    Raises: InputError for a name that is not in ``classes``, or is in two groups.
     """
     label_of = {name: label for label, name in enumerate(classes)}
     representative = np.full(len(classes), -1)
@@ -109,13 +109,13 @@ def read_wnids(name: str) -> tuple[str, ...]:
 
 @cache
 def objectnet_groups() -> dict[str, tuple[str, ...]]:
-    """Read the WNIDs of each of the 113 folders of ObjectNet that ImageNet has classes for. Source: as above."""
+    """Read the WNIDs of each of the 113 folders of ObjectNet with classes in ImageNet. Source: as ``read_wnids``."""
     rows = (line.split() for line in _read("objectnet").splitlines())
     return {folder: tuple(wnids) for folder, *wnids in rows}
 
 
 def imagenet_subset(name: str) -> ClassSubset:
-    """Count the classes of ImageNet that ``"imagenet_a"``, ``"imagenet_r"`` or ``"objectnet"`` has."""
+    """Make the subset of ImageNet's classes that are in ``"imagenet_a"``, ``"imagenet_r"`` or ``"objectnet"``."""
     if name == "objectnet":
         return group_subset(objectnet_groups(), imagenet_wnids())
     return subset_of(read_wnids(name), imagenet_wnids())

@@ -1,6 +1,6 @@
-"""Find the pictures of a tree, ``<split>/<class>/<file>`` or ``<class>/<file>``, in a folder or straight in an archive.
+"""Find the pictures of a tree, ``<split>/<class>/<file>`` or ``<class>/<file>``, in a folder or directly in an archive.
 
-Nothing is unpacked to disk, and member names serve as labels and messages only: no path is ever built from one.
+Nothing is unpacked to disk. Member names are used only for labels and messages; no path is ever built from one.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Member:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder."""
+        """True for a folder."""
         return self._open is None and not self.is_broken
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is an image file by its suffix."""
+        """True for a file with the suffix of an image."""
         return self._open is not None and PurePosixPath(self.path).suffix.lower() in IMAGE_SUFFIXES
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open the file; in an archive only possible until the walk goes on. Raises: InputError for damage."""
+        """Open the file, in an archive before the walk yields the next member. Raises: InputError for damage."""
         assert self._open is not None
         with damage_named(self.source), self._open() as file:
             yield file
@@ -67,7 +67,7 @@ class TreeFile:
     """One image file of a tree.
 
     path: its full name in the folder or archive.
-    key: (split, class, file name), read off that name.
+    key: (split, class, file name), parsed from the path.
     """
 
     path: str
@@ -75,7 +75,7 @@ class TreeFile:
     member: Member
 
     def read(self) -> bytes:
-        """Return the bytes of the file; for an archive only possible until the walk goes on. Raises: InputError."""
+        """Return the bytes of the file, in an archive before the walk yields the next. Raises: InputError."""
         return self.member.read()
 
 
@@ -83,8 +83,8 @@ def walk_tree(source: Path, layout: Layout | None = None) -> Iterator[TreeFile]:
     """Yield every image file of the tree in the order of the source.
 
     source: a folder, or a .tar, .tar.gz, .tar.xz or .zip of one; folders around the tree are allowed.
-    layout: how the files lie; found in a walk of its own if left out.
-    Hidden files and files that are not images by their suffix are passed over.
+    layout: the layout of the tree; inferred in a walk of its own if left out.
+    Hidden files and files without the suffix of an image are skipped.
     Raises: InputError for a source that is missing, damaged or of another kind and, by name, for a member with an
         absolute path or ``..``, a link, an image at another depth and a file above ``MAX_FILE_BYTES``.
     """
@@ -115,9 +115,9 @@ def _walk_source(source: Path) -> Iterator[Member]:
 
 
 def _walk_folder(source: Path) -> Iterator[Member]:
-    """Files and folders, sorted; what lies beside the images, an archive say, may be as large as it likes.
+    """Yield files and folders, sorted. Files next to the images, such as archives, may have any size.
 
-    Links to folders are followed, except back to one that they lie in.
+    Links to folders are followed, except back to a folder that contains them.
     """
     above = {source: {source.resolve()}}
     for folder, folders, names in os.walk(source, followlinks=True):
@@ -156,13 +156,13 @@ def _walk_tar(source: Path) -> Iterator[Member]:
                 )
             file = archive.extractfile(info)
             assert file is not None
-            # whole, since a compressed archive goes back for one byte as for all of them
+            # read it whole: in a compressed archive, seeking back for one byte costs as much as for all
             yield Member(_plain(info.name), info.size, source, lambda file=file: io.BytesIO(file.read()))  # type: ignore[misc]
         _check_end(archive)
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """See that a walk ended at the end mark: ``tarfile`` also stops, in silence, at a cut or damaged header."""
+    """Check that a walk ended at the end mark: ``tarfile`` also stops, silently, at a truncated or damaged header."""
     stream = archive.fileobj
     assert stream is not None
     whole = stream.tell() == archive.offset + tarfile.BLOCKSIZE
@@ -174,13 +174,13 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 @contextlib.contextmanager
 def damage_named(source: Path) -> Iterator[None]:
-    """Raise InputError, with the archive, for what the modules of archives raise for a damaged one."""
+    """Turn the exceptions of the archive modules for a damaged archive into InputError, with its name."""
     try:
         yield
     except InputError:
         raise
     except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the disk; gzip and bzip2 raise it without
+        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk; gzip and bzip2 set no errno
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         expected = f"expected {source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive"
@@ -193,5 +193,5 @@ def _check_inside(path: str, source: Path) -> None:
 
 
 def _plain(path: str) -> str:
-    """A member's name without ``./`` in front and ``/`` behind, so that one place has one name."""
+    """Strip ``./`` before and ``/`` after a member's name, so that one place has one name."""
     return PurePosixPath(path).as_posix()

@@ -11,9 +11,9 @@ from data_prep.errors import InputError
 
 
 def unpack_folder(archive: Path, folder: Path) -> None:
-    """Unpack ``archive``, which holds one folder of the name of ``folder``, so that it becomes ``folder``.
+    """Unpack ``archive``, which holds one folder with the name of ``folder``, to ``folder``.
 
-    It is unpacked beside its place and renamed at the end: the folder is whole or absent.
+    It is unpacked next to its final place and renamed at the end: the folder is complete or absent.
 
     Raises: InputError for a damaged archive, a member outside the folder, a link that leaves it, or a device;
         PrerequisiteError when the disk is too small.

@@ -1,4 +1,4 @@
-"""Read the pickles of the official CIFAR batches, and nothing else that a pickle can do."""
+"""Read the pickles of the official CIFAR batches, and refuse everything else that a pickle can do."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class _BatchUnpickler(pickle.Unpickler):
 def unpickle_batch(data: bytes, where: str) -> dict[str, Any]:
     """Read one pickled dictionary of arrays, lists, strings and numbers, as Python 2 wrote them.
 
-    Containers, strings and numbers need no lookup; of everything that does, only NumPy arrays are admitted. A pickle
-    that asks for any other name is refused before that name is imported, so reading one runs no code of its own.
+    Containers, strings and numbers need no import; of the types that do, only NumPy arrays are admitted. A pickle that
+    names anything else is refused before that name is imported, so reading a pickle never runs its code.
 
     where: the name of the file, for messages.
-    Returns: the dictionary; its byte strings come as text (latin-1).
+    Returns: the dictionary; byte strings are decoded to text (latin-1).
     Raises: InputError for a damaged pickle and for one that holds anything else.
     """
     try:

@@ -1,4 +1,4 @@
-"""Read a data set again from end to end and compare it with what is known of it."""
+"""Read a data set again from end to end and compare it with its records."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from data_prep.store import read_record
 
 
 def verify_data(name: str, data_dir: Path) -> Iterator[str]:
-    """Verify what ``load_images`` or ``find_archive_c`` would find under this name, part by part.
+    """Verify the data that ``load_images`` or ``find_archive_c`` would find under this name, part by part.
 
     Official files are compared with their published checksums, imports with the fingerprints of their arrays,
     generated sets with the checksums of their manifest, and -C archives with their layout, their labels and the list of
     corruptions; the image files of ImageNet-C are listed, not opened.
 
-    Yields: one line for every split or corruption that is right.
-    Raises: InputError for the first that is not; PrerequisiteError for an absent -C archive; as ``load_images`` does.
+    Yields: one line for every correct split or corruption.
+    Raises: InputError for the first incorrect one; PrerequisiteError for a missing -C archive; as ``load_images``.
     """
     if name in FOLDERS:
         return _verify_archive_c(name, data_dir)

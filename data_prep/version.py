@@ -1,4 +1,4 @@
-"""The version of the project: written in ``pyproject.toml``, nowhere else."""
+"""The version of the project, whose only source is ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGE = "sdnet-robustness"
 
 
 def find_version() -> str:
-    """The version of the installed package; ``unknown`` for a copy that was never installed."""
+    """Return the version of the installed package; ``unknown`` for a copy that was never installed."""
     try:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:
@@ -17,5 +17,5 @@ def find_version() -> str:
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--version``."""
+    """Add the option ``--version``."""
     parser.add_argument("--version", action="version", version=f"{PACKAGE} {find_version()}")

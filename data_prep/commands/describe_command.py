@@ -1,4 +1,4 @@
-"""Say what lies at a path: layout, data set, sizes, classes, corruptions, severities, number of images, hash."""
+"""Describe the data at a path: layout, data set, sizes, classes, corruptions, severities, number of images, hash."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found."""
+    """Print the description."""
     description = describe(arguments.path)
     if arguments.json:
         print(json.dumps(description.as_json(), indent=2))

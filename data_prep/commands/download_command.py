@@ -1,4 +1,4 @@
-"""Download an official data set: resumed where it stopped, checked against its published MD5, there only when whole."""
+"""Download an official data set: resume a partial download, check its published MD5, keep only a complete file."""
 
 from __future__ import annotations
 

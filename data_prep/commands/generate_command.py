@@ -1,4 +1,4 @@
-"""Write a corrupted test set in the official layout from the clean test images, for when the archive is not at hand."""
+"""Write a corrupted test set in the official layout from the clean test images, in place of a missing archive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate what is missing and say where it is."""
+    """Generate the missing files and print their folder."""
     if arguments.name in SOURCES and arguments.n is not None and arguments.n < OFFICIAL_IMAGES:
         print(f"RobustBench cannot read a set of {arguments.n:,}: it wants all {OFFICIAL_IMAGES:,} images per severity")
     folder = generate_archive_c(

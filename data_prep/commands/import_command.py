@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Import the tree and say what was found."""
+    """Import the tree and print a summary."""
     record = import_tree(
         arguments.path,
         name=arguments.name,

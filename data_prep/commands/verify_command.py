@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line for every part that is right; stop at the first that is not."""
+    """Print a line for every correct part; stop at the first incorrect one."""
     for line in verify_data(arguments.name, arguments.data_dir):
         print(line, flush=True)
     print(f"{arguments.name} is right")
