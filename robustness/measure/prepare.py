@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import Archive, check_generated, find_official
 from robustness.measure.plan import ShiftBeside
+from robustness.measure.shelf import Shelf
 from robustness.measure.subjects import load_subjects
 from robustness.mirror import local_folder
 from robustness.options import RunOptions
@@ -32,7 +33,6 @@ from robustness.run_directory import RunDirectory
 from robustness.suite import Suite, read_suite_file
 from sdnet_core.environment import select_device
 
-T = TypeVar("T")
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 LARGE_SIDE = 64
 """Images of more pixels a side are measured in smaller batches, and by default with ImageNet-C's parameters."""
@@ -40,20 +40,6 @@ ARCHIVE_OF = {"cifar10": "cifar10c", "cifar100": "cifar100c", "imagenet": "image
 """The official -C archive of a data set, used where it is on disk."""
 _KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", "n", "seed")
 """Options that replace the key of a suite as they are."""
-
-
-class Shelf:
-    """What several suites of one command share: each thing is loaded once."""
-
-    def __init__(self) -> None:
-        self._held: dict[Hashable, Any] = {}
-
-    def get(self, key: Hashable, load: Callable[[], T]) -> T:
-        """What was loaded under ``key``; loaded now if nothing was."""
-        if key not in self._held:
-            self._held[key] = load()
-        held: T = self._held[key]
-        return held
 
 
 def read_suite(options: RunOptions) -> Suite:

@@ -1,0 +1,22 @@
+"""What several suites of one command share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Shelf:
+    """Things by the name that they are asked for: each is loaded once, and kept."""
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, load: Callable[[], T]) -> T:
+        """What was loaded under ``key``; loaded now if nothing was."""
+        if key not in self._held:
+            self._held[key] = load()
+        held: T = self._held[key]
+        return held
