@@ -1,1 +1,1 @@
-"""From outcomes to statements: statistics, tables and figures. Reads a run directory; loads no model and no data."""
+"""The analysis: statistics, tables and figures from stored outcomes. Reads a run directory; loads no model or data."""

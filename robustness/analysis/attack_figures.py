@@ -27,7 +27,7 @@ from sdnet_core.style import TEXT_WIDTH, lam_colour, panel_grid
 _POLICY_COLOUR = "#000000"
 _MOST_CODES = 4
 _CELL = 0.18
-"""Inches that a number of the transfer matrix needs."""
+"""Inches per number of the transfer matrix."""
 _MARKERS = {SUSPECT: "$?$", INVALID: "x"}
 _MARK_NOTE = "?: SUSPECT, ✗: INVALID, not to be believed."
 
@@ -57,7 +57,7 @@ def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
 
 
 def _mark_of(run: Run, attacks: Attacks, title: str) -> str:
-    """What marks the attack called ``title``, as ``model, pgd L∞ 8/255``, at the λ of training; empty for nothing."""
+    """Return the mark at the training λ of the attack called ``title`` (``model, pgd L∞ 8/255``); empty for none."""
     trained = {model["name"]: model["lam"] for model in run.record["models"]}
     for row in records(attacks.rows[attacks.rows["threat"] == "whitebox"]):
         norm, eps = str(row["norm"]), float(str(row["eps"]))
@@ -68,7 +68,7 @@ def _mark_of(run: Run, attacks: Attacks, title: str) -> str:
 
 
 def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
-    """A panel per attack and norm: accuracy against ε for every model and λ, from the natural accuracy at ε = 0."""
+    """Draw a panel per attack and norm: accuracy against ε for every model and λ; ε = 0 is natural accuracy."""
     rows = attacks.rows
     panels = [(str(attack), str(norm), g) for (attack, norm), g in rows.groupby(["perturbation", "norm"], sort=False)]
     figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False, height=2.4)
@@ -97,7 +97,7 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
 
 
 def _colour(row: dict[str, object], lambdas: list[float], looks: dict[str, Look]) -> object:
-    """λs in a sequential map, the policy black, models without λ by their names."""
+    """Choose a colour: λs from a sequential map, black for the policy, the model's own colour without λ."""
     if row["policy"]:
         return _POLICY_COLOUR
     if row["lam"] in lambdas:
@@ -134,7 +134,7 @@ def _draw_line(
 
 
 def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
-    """A panel per ε: rows are the λ that the images were crafted for, columns the λ that they are shown at."""
+    """Draw a panel per ε: a row per λ that the images were crafted for, a column per λ that they are shown at."""
     panels = list(transfers.groupby("eps", sort=True))
     choices = list(dict.fromkeys(transfers["crafted"]))
     columns = max(1, min(len(panels), int(TEXT_WIDTH / (_CELL * len(choices) + 0.35))))
@@ -163,7 +163,7 @@ def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
 
 
 def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
-    """A row per image: clean, adversarial, the perturbation with ±ε stretched to 0 and 1, the change of the code."""
+    """Draw a row per image: clean, adversarial, the perturbation (±ε stretched to 0 and 1), the code's change."""
     labels = json.loads(str(samples["answers"]))
     everywhere, eps = samples["lambdas"].tolist(), float(samples["eps"])
     lambdas = thin_out(everywhere, _MOST_CODES, set())

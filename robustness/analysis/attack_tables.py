@@ -38,12 +38,12 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
 
 
 def describe_attacks(run: Run) -> str:
-    """The parameters of the attacks: each kind once."""
+    """Describe the parameters of the attacks, each kind once."""
     return "; ".join(dict.fromkeys(attack["about"] for attack in run.record["suite"]["attacks"]))
 
 
 def explain_columns(attacks: Attacks) -> str:
-    """What the columns of the tables are; threat models are explained where a model has a λ."""
+    """Explain the columns of the tables, including the threat models if a model has a λ."""
     if not attacks.has_lam:
         return f"Columns: attack, ε; robust: the worst case over all attacks within ε. {_MARKS}"
     return (
@@ -53,7 +53,7 @@ def explain_columns(attacks: Attacks) -> str:
 
 
 def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]:
-    """Every reason for a mark other than OK: the columns of :func:`widen_attacks` that it marks, by model and λ."""
+    """List every reason for a mark other than OK by model, λ and the columns of :func:`widen_attacks` that it marks."""
     rows = attacks.rows[attacks.rows["norm"] == norm]
     worst = attacks.worst[attacks.worst["norm"] == norm].assign(perturbation="robust", threat="")
     places: dict[str, dict[str, list[str]]] = {}
@@ -67,13 +67,14 @@ def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]
 
 
 def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.DataFrame:
-    """One row per model and λ or policy; natural accuracy, then a column per attack, ε and threat model, in percent.
+    """Lay out one row per model and λ or policy: natural accuracy, then a column per attack, ε and threat model, in
+    percent.
 
     Args:
-        run: gives the natural accuracies.
+        run: source of the natural accuracies.
         attacks: the rows to lay out.
         norm: ``linf`` or ``l2``.
-        whole: with the 95 % intervals and the threat model ``transfer``, which leave no room on a terminal.
+        whole: add the 95 % intervals and the threat model ``transfer``, which are too wide for a terminal.
     """
     rows = attacks.rows[(attacks.rows["norm"] == norm) & (whole | (attacks.rows["threat"] != "transfer"))]
     natural = run.cells[(run.cells["perturbation"] == "clean") & run.cells["model"].isin(rows["model"].unique())]
@@ -88,12 +89,12 @@ def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.D
 
 
 def _head(attacks: Attacks, attack: str, norm: str, eps: object, threat: str) -> list[str]:
-    """The head of a column: attack and ε; the threat model where a model has a λ."""
+    """Write the head of a column: attack and ε, and the threat model if a model has a λ."""
     return [attack, name_budget(norm, eps), *([threat] if threat and attacks.has_lam else [])]
 
 
 def _texts(rows: pd.DataFrame, intervals: bool) -> pd.Series:
-    """Accuracy, interval and mark of every row as one text, by the name of its model and λ."""
+    """Write accuracy, interval and mark of every row as one text, by model and λ."""
     texts = {}
     for row in records(rows):
         accuracy, low, high = (100 * float(str(row[name])) for name in ("accuracy", "ci_low", "ci_high"))
@@ -104,5 +105,5 @@ def _texts(rows: pd.DataFrame, intervals: bool) -> pd.Series:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, object]]:
-    """The rows of a frame as dictionaries."""
+    """Return the rows of a frame as dictionaries."""
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]

@@ -1,13 +1,13 @@
-"""What attacks leave of a model: accuracies under every threat model, with intervals and trust marks.
+"""Robust accuracy of a model under every attack and threat model, with intervals and trust marks.
 
 Threat models, for a model shown at λ_j (or at a policy's choice):
 
 - ``whitebox``: images crafted at λ_j itself;
-- ``transfer``: images crafted at the λ of training: what an attacker sees who does not know λ_j;
+- ``transfer``: images crafted at the training λ: the view of an attacker who does not know λ_j;
 - ``adaptive``: images crafted at every λ of the grid and through the policy: an image is robust only if it withstands
   all of them. The pointwise worst case.
 
-In every one of them an image counts as robust only if the model is right on the clean image, too.
+In each of them an image counts as robust only if the model is also right on the clean image.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from robustness.attack import format_eps
 from robustness.which_lam import WhichLam
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")
-"""Columns of ``cells.csv`` that are of one set of images; empty where the worst of several is taken."""
+"""Columns of ``cells.csv`` that describe one set of images; empty for the worst case of several sets."""
 _POWER = ("attack_power", "attack_power_low", "attack_power_high")
 _OF_DIFFERENCE = ("", "_low", "_high", "_p", "_trust")
 BEATEN = (0.02, 0.2)
-"""By how much another attack of the run leaves less: SUSPECT above the first, INVALID above the second."""
+"""Decrease in accuracy, from this attack to another attack of the run: SUSPECT above the first, INVALID above the
+second."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the attack tables: which images withstood, and whether that can be believed.
+    """One line of the attack tables: the images that withstood, and the trust mark.
 
-    ``crafted`` is the choice that the images were crafted for; None for those of every choice.
+    ``crafted`` is the choice of λ that the images were crafted for; None for the worst case over all choices.
     """
 
     duel: Duel
@@ -52,11 +53,11 @@ class Row:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that withstood."""
+        """Share of the images that withstood, in [0, 1]."""
         return float(self.right.mean())
 
     def fields(self) -> dict[str, object]:
-        """The columns of ``cells.csv`` and ``policy``."""
+        """Return the columns of ``cells.csv`` and ``policy``."""
         cells = self.duel.cells
         crafted = self.shown if self.crafted is None else self.crafted
         cell = cells[cells["key"] == self.duel.keys[crafted, self.shown]].iloc[0]
@@ -75,9 +76,9 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Attacks:
-    """What the attacks of a run come to: :func:`tabulate_rows`, ``worst_case`` and :func:`transfer_matrix`.
+    """The results of a run's attacks: :func:`tabulate_rows`, ``worst_case`` and :func:`transfer_matrix`.
 
-    ``survivors`` are the images behind ``worst``, line by line.
+    ``survivors`` are the images behind ``worst``, one entry per line.
     """
 
     rows: pd.DataFrame
@@ -87,12 +88,12 @@ class Attacks:
 
     @property
     def has_lam(self) -> bool:
-        """Whether a model that was attacked has a λ."""
+        """True if an attacked model has a λ."""
         return bool(self.rows["lam"].notna().any())
 
     @property
     def is_believed(self) -> bool:
-        """Whether no number carries a mark other than OK."""
+        """True if every mark is OK."""
         return all((table["trust"] == OK).all() for table in (self.rows, self.worst, self.transfers))
 
     @classmethod
@@ -107,7 +108,7 @@ class Attacks:
 
 
 def list_rows(duels: Sequence[Duel]) -> list[Row]:
-    """A row for every model, attack, budget, threat model and λ."""
+    """List a row for every model, attack, budget, threat model and λ."""
     rows = [row for duel in duels for row in _rows_of(duel)]
     alike: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -116,16 +117,16 @@ def list_rows(duels: Sequence[Duel]) -> list[Row]:
 
 
 def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
-    """The rows with intervals, marks and paired differences.
+    """Tabulate the rows with intervals, marks and paired differences.
 
     Returns:
         The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
         intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
-        gain_trust`` (minus the accuracy at the λ of training under the same threat model; under ``transfer``, whose
-        images were crafted there, under ``whitebox``) and ``versus, …`` (minus that of the baseline model; empty under
-        ``transfer``, which the baseline has none of); between them ``attack_power`` with its interval, the share of
-        planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`); empty where nothing
-        was planted, as where nothing withstood.
+        gain_trust`` (minus the accuracy at the training λ under the same threat model, or under ``whitebox`` for
+        ``transfer``, whose images were crafted there) and ``versus, …`` (minus the accuracy of the baseline model;
+        empty under ``transfer``, which a baseline does not have); between them ``attack_power`` with its interval, the
+        share of planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`), empty if
+        nothing was planted, for example because nothing withstood.
     """
     trained = {(row.duel.target, row.threat): row for row in rows if row.shown == row.duel.trained}
     fields = [
@@ -140,13 +141,13 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
 
 
 def _power(row: Row) -> dict[str, object]:
-    """The share of planted adversarial examples that the attack behind a row finds; empty for the worst of several."""
+    """Return the share of planted adversarial examples found by the attack behind a row; empty for a worst case."""
     found, planted = row.duel.power(row.crafted) if row.crafted is not None else (0, 0)
     return dict(zip(_POWER, (found / planted, *wilson_interval(found, planted)), strict=True)) if planted else {}
 
 
 def _find_trained(row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:
-    """The row at the λ of training that ``row`` is compared with; None for that row itself and where there is none."""
+    """Return the row at the training λ to compare ``row`` with; None for that row itself and if there is none."""
     threat = "whitebox" if row.threat == "transfer" else row.threat
     if row.duel.trained.value is None or row.shown == row.duel.trained:
         return None
@@ -154,9 +155,9 @@ def _find_trained(row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | 
 
 
 def _find_baseline(baseline: str | None, row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:
-    """The baseline model's row under the same attack: its worst case for a worst case, if it has a λ, too.
+    """Return the baseline model's row under the same attack: for a worst case its worst case, if it also has a λ.
 
-    Images that were crafted elsewhere are easier than those of a white-box attack on the baseline: no comparison.
+    Transferred images are easier than the images of a white-box attack on the baseline, so they are not compared.
     """
     if baseline is None or row.duel.model == baseline or row.threat == "transfer":
         return None
@@ -172,11 +173,12 @@ def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object
 
 
 def _compare_with_others(row: Row, rows: Sequence[Row]) -> Row:
-    """``row`` with what other numbers of the run say of its accuracy.
+    """Return ``row`` with the marks that other numbers of the run give its accuracy.
 
     Args:
-        row: of one attack at one ε.
-        rows: of the same model, norm, threat model and λ: any attack, any ε. Images of a smaller ε lie within a larger.
+        row: the row of one attack at one ε.
+        rows: the rows of the same model, norm, threat model and λ, at any attack and ε. The images of a smaller ε also
+            lie within a larger one.
     """
     duel = row.duel
     within = [other for other in rows if other.duel.eps <= duel.eps]
@@ -216,9 +218,10 @@ def _rows_of(duel: Duel) -> list[Row]:
 
 
 def _judge_pair(duel: Duel, crafted: WhichLam, shown: WhichLam) -> Verdict:
-    """What marks the white-box attacks at both λs, and whether other images fool the model more often than these.
+    """Judge the white-box attacks at both λs, and compare them with other images that fool the model more often.
 
-    Others are, for a white-box attack, those of every other λ, and otherwise those that were crafted for ``shown``.
+    The other images are, for a white-box attack, the images of every other λ; otherwise the images crafted for
+    ``shown``.
     """
     others = duel.crafted_elsewhere(shown)
     if crafted != shown:
@@ -229,7 +232,7 @@ def _judge_pair(duel: Duel, crafted: WhichLam, shown: WhichLam) -> Verdict:
 
 
 def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
-    """Accuracy for every pair of λ: crafted for one, shown at the other.
+    """Tabulate the accuracy for every pair of λ: crafted for one, shown at the other.
 
     Returns:
         Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high, trust, trust_reason``;

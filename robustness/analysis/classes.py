@@ -1,4 +1,4 @@
-"""Accuracy class by class: which classes a corruption costs most."""
+"""Accuracy by class: shows which classes a corruption costs most."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from robustness.analysis.summary import Settings, average, find_main_mean, list_
 
 
 def tabulate_classes(run: Run, settings: Settings, summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per model (at the λ of :func:`~robustness.analysis.leaderboard.find_entries`) and class that has images.
+    """Tabulate one row per model (at the λ of :func:`~robustness.analysis.leaderboard.find_entries`) and class with
+    images.
 
     Returns:
         Columns ``model, lam, class, n``, ``clean`` and ``mean`` (over the corruptions), each with ``_low`` and
-        ``_high``, fractions; ``mean`` is NaN where cells are missing.
+        ``_high``, fractions; ``mean`` is NaN if cells are missing.
     """
     classes, labels = run.record["data"]["classes"], run.labels
     counts = np.bincount(labels, minlength=len(classes))
@@ -40,7 +41,7 @@ def tabulate_classes(run: Run, settings: Settings, summary: pd.DataFrame) -> pd.
 def _average_classes(
     values: NDArray[np.float64] | None, labels: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(C, 3) mean and interval of every class; NaN without values."""
+    """Return (C, 3) mean and interval of every class; NaN without values."""
     if values is None:
         return np.full((len(counts), 3), np.nan)
     sums, squares = (np.bincount(labels, weights=values**power, minlength=len(counts)) for power in (1, 2))

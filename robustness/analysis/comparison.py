@@ -1,4 +1,4 @@
-"""Two runs side by side on the same images: paired differences, or a refusal that names what differs."""
+"""Two runs compared on the same images: paired differences, or a refusal that names what differs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from robustness.policies import POLICIES, Validated
 
 
 def check_protocols(first: Run, second: Run) -> None:
-    """Make sure that both runs saw the same images.
+    """Check that both runs saw the same images.
 
     Raises:
         InputError: they differ in data, number of images, seed, source or parameters of the corruptions, official
@@ -47,14 +47,14 @@ def _protocol(run: Run) -> dict[str, Any]:
 
 
 def _find_other_archives(first: Run, second: Run) -> list[str]:
-    """The corruptions whose official images both runs have, and not the same ones."""
+    """List the corruptions whose official images differ between the two runs."""
     ours, theirs = (run.record["data"].get("archive", {}) for run in (first, second))
     levels = [level for level in ours if theirs.get(level, ours[level]) != ours[level]]
     return list(dict.fromkeys(level.rpartition(" ")[0] for level in levels))
 
 
 Models = tuple[str, str]
-"""A model of the first run, and the one of the second that it is held against."""
+"""A model of the first run and the model of the second run that it is compared with."""
 _OF_ANY_GRID = ("none", "fixed", "trained")
 
 
@@ -63,11 +63,11 @@ class Comparison:
     """Accuracy of the second run minus that of the first, paired image by image.
 
     Args:
-        table: one row per perturbation (mean over the severities that both have), mean over the corruptions (where both
-            have every cell of the same ones), model, policy and fixed λ that both have. Columns ``perturbation, model,
-            policy, lam, n, severities, first, second`` (accuracies), ``difference, low, high`` (95 % interval
+        table: one row per perturbation (mean over the severities that both have), mean over the corruptions (if both
+            have every cell of the same corruptions), model, policy and fixed λ that both have. Columns ``perturbation,
+            model, policy, lam, n, severities, first, second`` (accuracies), ``difference, low, high`` (95 % interval
             over the images); ``severities`` counts the cells that went into the mean.
-        left_out: policies that choose among different things in the two runs, and why, a sentence for each model.
+        left_out: policies whose choices differ between the two runs, and why, one sentence per model.
     """
 
     table: pd.DataFrame
@@ -80,7 +80,7 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
     Args:
         first: a run.
         second: another run on the same images.
-        models: the model of the first run and that of the second; None for every model that both have.
+        models: a model of the first run and a model of the second; None for every model that both have.
 
     Raises:
         InputError: the protocols differ, or there is nothing to compare.
@@ -116,7 +116,9 @@ def _check_models(models: Models, first: Run, second: Run) -> None:
 
 
 def _find_mismatch(first: Run, second: Run, models: Models) -> dict[str, str]:
-    """Why a policy cannot be paired, by its name: it chose from other λs, or on other training images, over there."""
+    """List by name the policies that cannot be paired, with the reason: other λs or other training images to choose
+    from.
+    """
     grids = [_grid(run, model) for run, model in zip((first, second), models)]
     if grids[0] != grids[1]:
         names = [policy.name for policy in POLICIES if policy.name not in _OF_ANY_GRID]
@@ -134,7 +136,7 @@ def _grid(run: Run, model: str) -> list[float]:
 
 
 def _selection(run: Run, model: str) -> str:
-    """The training images that a model's λ was chosen on, in words."""
+    """Describe the training images that a model's λ was chosen on."""
     cells = [c for c in run.record["cells"] if c["split"] != run.record["data"]["split"] and c["model"] == model]
     names = ", ".join(dict.fromkeys(cell["perturbation"] for cell in cells if cell["severity"]))
     return f"{names}, n = {cells[0]['n']}" if cells else ""

@@ -1,4 +1,4 @@
-"""Robust accuracy at every ε, from the smallest perturbation of each image, beside attacks at a fixed ε."""
+"""Robust accuracy at every ε, from the smallest perturbation of each image, next to attacks at a fixed ε."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NOTE = (
 
 
 def tabulate_curves(run: Run, attacks: Attacks) -> pd.DataFrame:
-    """Robust accuracy against ε for every model and λ that the attack ``minimum`` searched.
+    """Tabulate robust accuracy against ε for every model and λ that the attack ``minimum`` searched.
 
     Returns:
         ``model, lam, policy, attack, norm, eps, robust, ci_low, ci_high, n`` and ``fixed``, the accuracy under the
-        strongest attack at that ε alone (NaN where there is none). ε: evenly spaced up to the largest that counts,
-        and those of the fixed attacks. Shares in [0, 1] with Wilson's 95 % intervals. Empty without such an attack.
+        strongest attack at that ε alone (NaN if there is none). ε: evenly spaced up to the largest that counts, and
+        the ε of the fixed attacks. Shares in [0, 1] with Wilson's 95 % intervals. Empty without such an attack.
     """
     rows = []
     whitebox = attacks.rows[attacks.rows["threat"] == "whitebox"]
@@ -60,7 +60,7 @@ def tabulate_curves(run: Run, attacks: Attacks) -> pd.DataFrame:
 
 
 def _list_searches(run: Run) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """Cells of the search, and the smallest ε of each image: 0 if it is wrong anyway, ∞ if none was found."""
+    """List the cells of the search, and the smallest ε of each image: 0 if it is wrong anyway, ∞ if none was found."""
     for row in records(run.cells[run.cells["threat"] == "whitebox"]):
         outcome = run.outcome(str(row["key"]))
         if outcome["stages"].iloc[0].split(",")[0] == _STAGE:
@@ -79,7 +79,7 @@ def write_curves(run: Run, attacks: Attacks) -> None:
 
 
 def draw_curves(curves: pd.DataFrame) -> Figure:
-    """A panel per norm: a line for every model and λ, with its 95 % interval, and the attacks at a fixed ε."""
+    """Draw a panel per norm: a line for every model and λ with its 95 % interval, and the attacks at a fixed ε."""
     norms = list(dict.fromkeys(curves["norm"]))
     figure, axes = panel_grid(len(norms), x="ε", y="robust (%)", share_x=False, height=2.4)
     for axis, norm in zip(axes, norms):

@@ -1,4 +1,4 @@
-"""What every λ policy decides and how that turns out, from the stored answers: no model is run again."""
+"""The decisions of every λ policy and their outcome, from the stored answers: no model runs again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.analysis.metrics import expected_calibration_error, root_calibra
 from robustness.policies import POLICIES, Fixed, Policy, Trained, View
 
 _DECIMALS = 10
-"""The mean of equal λs is rounded to the λ itself."""
+"""Decimals to which mean λs are rounded, so that the mean of equal λs is the λ itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class Decision:
     """A model under one λ policy on the images of one perturbation and severity.
 
     Args:
-        model: its name.
+        model: name of the model.
         perturbation: ``clean`` or a corruption.
-        severity: its level; 0 for clean.
-        policy: ``none`` for a model without λ.
-        setting: tells the fixed λs apart: the λ of ``fixed``, NaN for every other policy.
+        severity: level of the corruption; 0 for clean.
+        policy: name of the policy; ``none`` for a model without λ.
+        setting: λ of the policy ``fixed``, to distinguish the fixed λs; NaN for every other policy.
         lam: mean of the chosen λs; NaN for a model without λ.
-        correct: (N,) right answers.
+        correct: (N,) correct predictions.
         nll: mean of −log p(label).
         ece: expected calibration error.
         calibration: :func:`~robustness.analysis.metrics.root_calibration_error`, with its interval.
@@ -55,10 +55,10 @@ class Decision:
 
 
 def decide(run: Run, policies: tuple[Policy, ...] = POLICIES) -> list[Decision]:
-    """Every policy, and every fixed λ, on every perturbation and severity.
+    """Decide every policy, and every fixed λ, on every perturbation and severity.
 
-    Where a λ of the grid is missing, only the fixed ones and that of training count: the others would choose from less.
-    A λ between two of the grid becomes the nearest of them, the smaller one of two equally near.
+    If a λ of the grid is missing, only the fixed λs and the training λ count: the other policies would choose from
+    fewer λs. A λ between two of the grid becomes the nearest of them; ties go to the smaller one.
     """
     return list(_decide(run, policies))
 
@@ -88,7 +88,7 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a model says about N images at L λs.
+    """The answers of a model to N images at L λs.
 
     lambdas: (L,), increasing. columns: (L, N) each, as :meth:`robustness.analysis.frames.Run.answers` has them.
     """
@@ -98,16 +98,16 @@ class _Answers:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """(L, N) right answers."""
+        """(L, N) correct predictions."""
         return self.columns["correct"]
 
     def get(self, name: str) -> np.ndarray:
-        """A column (L, N); NaN everywhere if there is none."""
+        """Return a column (L, N); NaN everywhere if there is none."""
         return self.columns[name] if name in self.columns else np.full(self.correct.shape, np.nan)
 
     @cached_property
     def _means(self) -> dict[str, np.ndarray]:
-        """Of every λ, (L,): what a decision for one λ comes to."""
+        """(L,) means at every λ that enter a decision."""
         means = {name: self.get(name).mean(axis=1) for name in ("nll", "residual", "sparsity")}
         return {**means, "ece": expected_calibration_error(self.columns["confidence"], self.correct)}
 
@@ -117,7 +117,7 @@ class _Answers:
         return root_calibration_error(self.columns["confidence"], self.correct)
 
     def pick(self, rows: NDArray[np.intp] | np.intp | int, **fields: Any) -> Decision:
-        """The decision for the λ at the position ``rows`` for all images, or (N,) for each."""
+        """Return the decision for the λ at position ``rows``, one for all images or (N,) one for each."""
         fields = {"setting": math.nan, **fields}
         if np.ndim(rows) == 0:
             fields |= {name: float(values[rows]) for name, values in self._means.items()}
@@ -136,13 +136,13 @@ class _Answers:
 
 
 def _select(run: Run, model: str, lambdas: NDArray[np.float64]) -> dict[str, np.ndarray]:
-    """Accuracy on training images at each of ``lambdas``, by perturbation; only where every one of them is there."""
+    """Return the accuracy on training images at each of ``lambdas``, by perturbation; only if every one is there."""
     accuracy = run.selection_accuracy.get(model, pd.DataFrame()).reindex(columns=lambdas).dropna()
     return {str(name): row.to_numpy() for name, row in accuracy.iterrows()}
 
 
 def _look(run: Run, cells: pd.DataFrame, answers: _Answers, selection: dict[str, np.ndarray]) -> View:
-    """What a policy may see of the cells of one model, perturbation and severity, at every λ."""
+    """Build the view that a policy gets of the cells of one model, perturbation and severity, at every λ."""
     first = cells.iloc[0]
     law = run.laws.get(first["model"])
     return View(

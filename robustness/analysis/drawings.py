@@ -1,4 +1,4 @@
-"""Every figure of a run by its name, drawn only when it is asked for."""
+"""Every figure of a run by its name, drawn only when requested."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Drawing:
     """A figure that can be drawn.
 
     Args:
-        name: names its files.
-        note: what its numbers stand for.
-        draw: draws it; to be called within :func:`sdnet_core.style.figure_style`.
+        name: name of its files.
+        note: description of the data behind its numbers.
+        draw: draws the figure; call it within :func:`sdnet_core.style.figure_style`.
     """
 
     name: str

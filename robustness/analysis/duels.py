@@ -1,4 +1,4 @@
-"""One model under one attack at one budget: what it answered to every set of adversarial images at every λ."""
+"""One model under one attack at one budget: its answers to every set of adversarial images at every λ."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Duel:
 
     Args:
         run: the run.
-        model: its name.
-        attack: what tables call the attack.
-        norm: of the budget.
-        eps: the budget.
-        cells: the rows of ``run.cells`` for it.
-        planned: the choices that images were to be crafted for, by the choice that they were to be shown at.
-        clean_keys: cell of the clean images, by the choice that they were shown at.
+        model: name of the model.
+        attack: name of the attack in tables.
+        norm: norm of the budget.
+        eps: budget ε.
+        cells: the rows of ``run.cells`` for this duel.
+        planned: the planned choices of λ to craft images for, by the choice to show them at.
+        clean_keys: key of the cell of the clean images, by the choice that they were shown at.
     """
 
     run: Run
@@ -49,14 +49,14 @@ class Duel:
 
     @cached_property
     def keys(self) -> dict[tuple[WhichLam, WhichLam], str]:
-        """Cell of (crafted for, shown at)."""
+        """Key of the cell, by (crafted for, shown at)."""
         fields = ["crafted_lam", "crafted_policy", "lam", "policy", "key"]
         rows = self.cells[fields].to_dict("records")
         return {(WhichLam.from_row(row, "crafted_"), WhichLam.from_row(row)): row["key"] for row in rows}
 
     @cached_property
     def clean(self) -> dict[WhichLam, np.ndarray]:
-        """(N,) right on the clean images, by the λ they are shown at."""
+        """(N,) correct predictions on the clean images, by the λ that they are shown at."""
         return {choice: self.run.correct([key])[0] for choice, key in self.clean_keys.items()}
 
     @property
@@ -66,36 +66,36 @@ class Duel:
 
     @property
     def trained(self) -> WhichLam:
-        """λ of training."""
+        """Training λ."""
         return WhichLam.from_row({"lam": float(self.cells["trained_lam"].iloc[0]), "policy": ""})
 
     def right(self, crafted: WhichLam, shown: WhichLam) -> np.ndarray:
-        """(N,) right on the clean image and on the one crafted for ``crafted``, both shown at ``shown``."""
+        """Return (N,) right on the clean image and on the image crafted for ``crafted``, both shown at ``shown``."""
         key = self.keys[crafted, shown]
         right: np.ndarray = self.run.correct([key])[0] & self.clean[shown]
-        if crafted == shown:  # an image that fooled the model during the attack is not robust, whatever came after
+        if crafted == shown:  # an image that fooled the model during the attack is not robust, whatever happened later
             right = right & (self._attacked(key)["broken_by"] == "").to_numpy()
         return right
 
     def is_complete(self, shown: WhichLam) -> bool:
-        """Whether everything that was planned against ``shown`` is finished: only then is there a worst case."""
+        """Check that everything planned against ``shown`` is finished: only then is there a worst case."""
         return self.planned.get(shown, set()) == {crafted for crafted, at in self.keys if at == shown}
 
     def crafted_elsewhere(self, shown: WhichLam) -> dict[WhichLam, np.ndarray]:
-        """Right answers to the images crafted for every other choice."""
+        """Return the correct predictions on the images crafted for every other choice."""
         return {crafted: self.right(crafted, at) for crafted, at in self.keys if at == shown and crafted != shown}
 
     @cached_property
     def verdicts(self) -> dict[WhichLam, Verdict]:
-        """What was measured beside every attack on its own, by the λ that it was crafted for."""
+        """Verdict on every attack on its own, by the λ that it was crafted for."""
         return {crafted: self.own_verdict(crafted) for crafted, shown in self.keys if crafted == shown}
 
     def own_verdict(self, choice: WhichLam, others: Iterable[np.ndarray] = ()) -> Verdict:
-        """What speaks for and against the attack on ``choice``, one of several attempts if ``others`` are given.
+        """Judge the attack on ``choice``, as one of several attempts if ``others`` are given.
 
         Args:
             choice: λ that the images were crafted for and are shown at.
-            others: (N,) right answers to the images of every other attempt.
+            others: (N,) correct predictions on the images of every other attempt.
         """
         frame = self._attacked(self.keys[choice, choice])
         standing = np.logical_and.reduce([np.ones(len(frame), bool), *others])
@@ -105,7 +105,7 @@ class Duel:
         return unite([of_attack, *([of_model] if of_model is not None else [])])
 
     def power(self, crafted: WhichLam) -> tuple[int, int]:
-        """How many planted adversarial examples the attack on ``crafted`` found, and of how many."""
+        """Return how many planted adversarial examples the attack on ``crafted`` found, and how many were planted."""
         return attack_power(self._attacked(self.keys[crafted, crafted])) if (crafted, crafted) in self.keys else (0, 0)
 
     def _attacked(self, key: str) -> pd.DataFrame:
@@ -116,7 +116,7 @@ class Duel:
 
 
 def list_duels(run: Run) -> list[Duel]:
-    """Every model × attack × budget of a run, in the order asked."""
+    """List every model × attack × budget of a run, in the requested order."""
     planned, clean = plan_of(run), _clean_keys(run)
     cells = run.cells[run.cells["norm"].notna()]
     duels = []
@@ -128,7 +128,9 @@ def list_duels(run: Run) -> list[Duel]:
 
 
 def plan_of(run: Run) -> dict[Target, dict[WhichLam, set[WhichLam]]]:
-    """What a run was to attack, finished or not: the choices to craft images for, by the choice to show them at."""
+    """Return the attacks that a run planned, finished or not: choices to craft images for, by the choice to show them
+    at.
+    """
     planned: dict[Target, dict[WhichLam, set[WhichLam]]] = {}
     for cell in run.record["cells"]:
         if cell.get("norm") is not None:
@@ -139,7 +141,7 @@ def plan_of(run: Run) -> dict[Target, dict[WhichLam, set[WhichLam]]]:
 
 
 def _clean_keys(run: Run) -> dict[str, dict[WhichLam, str]]:
-    """Cells of the clean images, by model and the choice that they were shown at."""
+    """Return the cells of the clean images, by model and by the choice that they were shown at."""
     cells = run.cells[run.cells["perturbation"] == "clean"]
     keys: dict[str, dict[WhichLam, str]] = {}
     for row in cells[["model", "lam", "policy", "key"]].to_dict("records"):

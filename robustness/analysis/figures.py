@@ -1,4 +1,4 @@
-"""The figures of a run: accuracy against λ, accuracy against severity, images beside their reconstructions."""
+"""The figures of a run: accuracy against λ, accuracy against severity, images next to their reconstructions."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from sdnet_core.style import (
 )
 
 MOST_MODELS = 8
-"""Of more models the first ones are compared in one figure, and none has figures of its own."""
+"""Largest number of models in one figure; with more models, the first are compared and none has its own figures."""
 _MOST_LINES = 5
 _MOST_IMAGES = 5
 _CHARACTERS = 100
-"""Of a line of the legend."""
+"""Characters per line of the legend."""
 
 
 def write_figures(findings: Findings) -> None:
@@ -97,9 +97,10 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
 
 
 def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
-    """A panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal lines.
+    """Draw a panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal
+    lines.
 
-    Of more than :data:`MOST_MODELS` the first ones.
+    Draws the first :data:`MOST_MODELS` models.
     """
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
     figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)", share_y=False)
@@ -127,7 +128,7 @@ def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, look: Look) -> None:
 
 
 def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
-    """A panel per corruption: accuracy of ``model`` against severity at some λs; other models without λ dashed."""
+    """Draw a panel per corruption: accuracy of ``model`` against severity at some λs; other models without λ dashed."""
     cells = run.corrupted[run.corrupted["severity"] > 0]
     figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)", share_y=False)
     looks = model_looks(run.models)
@@ -148,7 +149,7 @@ def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
 
 
 def draw_models_by_severity(findings: Findings) -> Figure:
-    """A panel per corruption: accuracy of every model, without λ or at its λ of training, against severity.
+    """Draw a panel per corruption: accuracy of every model, without λ or at its training λ, against severity.
 
     Of more than :data:`MOST_MODELS` those that rank first.
     """

@@ -1,4 +1,4 @@
-"""Everything that the tables, the figures and the report say about a run, computed once."""
+"""The results of a run that tables, figures and report show, computed once."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from robustness.analysis.summary import Settings, group_settings, summarise, tab
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """A run and what follows from it.
+    """A run and its results.
 
     Args:
-        run: the run directory that was read.
+        run: the run directory.
         settings: the decisions of every model under every λ policy.
         policies: :func:`~robustness.analysis.summary.tabulate_policies`.
         summary: :func:`~robustness.analysis.summary.summarise`.
         scores: :func:`~robustness.analysis.scores.score`.
-        attacks: what the attacks come to; None if there are none.
+        attacks: the results of the attacks; None if there are none.
     """
 
     run: Run
@@ -48,7 +48,7 @@ class Findings:
 
     @cached_property
     def board(self) -> Leaderboard:
-        """The models in one table: :func:`~robustness.analysis.leaderboard.rank_models`."""
+        """Leaderboard of the models: :func:`~robustness.analysis.leaderboard.rank_models`."""
         return rank_models(self.run, self.settings, self.summary, self.scores, self.attacks)
 
     @cached_property

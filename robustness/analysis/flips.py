@@ -1,4 +1,4 @@
-"""How steady a model's answers are along a sequence of frames, as in ImageNet-P and CIFAR-10-P.
+"""Stability of a model's predictions along a sequence of frames, as in ImageNet-P and CIFAR-10-P.
 
 A sequence begins with an image and changes it a little from frame to frame. In a sequence of noise the frames are drawn
 independently of one another, and each is compared with the first, which is clean; in every other sequence each frame is
@@ -21,10 +21,10 @@ TOP = 5
 
 
 def flips_of_sequences(predictions: NDArray[np.integer], *, noise: bool, step: int = 1) -> NDArray[np.float64]:
-    """Share of the compared frames of each sequence whose predicted class is another: (N,), from 0 to 1.
+    """Compute the share of compared frames whose predicted class differs, for each sequence: (N,), from 0 to 1.
 
-    predictions: class of every frame, (N, frames). noise: compare with the first frame. step: 1, or what the paper
-        calls difficulty: from how many frames before; of no effect on noise.
+    predictions: class of every frame, (N, frames). noise: compare with the first frame. step: number of frames between
+        compared frames, which the paper calls difficulty; it has no effect on noise.
     Raises: InputError for another shape, and for fewer frames than can be compared.
     """
     earlier, later = _pairs(predictions, 2, noise, step)
@@ -32,18 +32,18 @@ def flips_of_sequences(predictions: NDArray[np.integer], *, noise: bool, step: i
 
 
 def flip_probability(predictions: NDArray[np.integer], *, noise: bool, step: int = 1) -> float:
-    """FP: mean of :func:`flips_of_sequences` over the sequences. Raises: as it does."""
+    """Compute FP: the mean of :func:`flips_of_sequences` over the sequences. Raises the same errors."""
     return float(flips_of_sequences(predictions, noise=noise, step=step).mean())
 
 
 def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) -> NDArray[np.float64]:
-    """Mean distance between the top-5 lists of the compared frames of each sequence: (N,), from 0 to 15.
+    """Compute the mean distance between the top-5 lists of compared frames, for each sequence: (N,), from 0 to 15.
 
     With σ(i) the rank in the later frame of the class that is ranked i in the earlier one, it is
     Σ_{i=1}^{5} |min(i, 6) − min(σ(i), 6)|: 0 for the same list, and 5 + 4 + 3 + 2 + 1 for one without a common class.
 
-    scores: of every class for every frame, (N, frames, classes), at least 5 classes; of equal ones the first is ahead.
-    Others: as of :func:`flips_of_sequences`.
+    scores: score of every class for every frame, (N, frames, classes), at least 5 classes; ties go to the first class.
+    noise, step: as for :func:`flips_of_sequences`.
     """
     if scores.ndim == 3 and scores.shape[2] < TOP:
         raise InputError(f"expected scores of at least {TOP} classes for a top-{TOP} distance, got {scores.shape[2]}")
@@ -57,19 +57,20 @@ def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) 
 
 
 def mean_flip_probability(probabilities: Mapping[str, float]) -> float:
-    """mFP: mean over the perturbations. Raises: InputError without any."""
+    """Compute mFP: the mean of FP over the perturbations. Raises InputError without any perturbation."""
     if not probabilities:
         raise InputError("expected the flip probability of at least one perturbation, got none")
     return float(np.mean(list(probabilities.values())))
 
 
 def mean_flip_rate(probabilities: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """mFR: mean over the perturbations of FP over that of a reference model, AlexNet in the paper; 1 is as unsteady.
+    """Compute mFR: the mean over the perturbations of FP divided by the FP of a reference model, AlexNet in the paper;
+    1 is as unsteady.
 
     The same quotient of top-5 distances is the paper's mT5D.
 
-    reference: of the same perturbations, each above 0.
-    Raises: InputError where they are not the same, where there are none, and for a reference of 0.
+    reference: FP of the reference model under the same perturbations, each above 0.
+    Raises: InputError if the perturbations differ or are missing, and for a reference of 0.
     """
     if different := probabilities.keys() ^ reference.keys():
         names = ", ".join(sorted(different))
@@ -82,7 +83,7 @@ def mean_flip_rate(probabilities: Mapping[str, float], reference: Mapping[str, f
 def _pairs(
     frames: NDArray[np.integer], ndim: int, noise: bool, step: int
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The earlier and the later frame of every comparison, (N, comparisons, …)."""
+    """Return the earlier and the later frame of every comparison, (N, comparisons, …)."""
     if step < 1:
         raise InputError(f"expected a step of at least 1 frame, got {step}")
     least = 2 if noise else step + 1

@@ -29,26 +29,27 @@ CELL_COLUMNS = [
 """Columns of ``cells.csv``; those of attacks are empty for corruptions."""
 _ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "top5")
 _KEPT_BYTES = 1 << 29
-"""Of answers; those of further cells are read a second time when λ policies are decided."""
+"""Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that was read: its record, and the outcomes of its finished cells."""
+    """A run directory in memory: its record and the outcomes of its finished cells."""
 
     directory: RunDirectory
     record: dict[str, Any]
 
     @classmethod
     def open(cls, directory: RunDirectory) -> Run:
-        """Read a run directory; raises PrerequisiteError or InputError if it is none."""
+        """Read a run directory; raise PrerequisiteError or InputError if it is not one."""
         return cls(directory, directory.read_record())
 
     @cached_property
     def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, tuple[Columns, int]], Counter[str]]:
-        """The finished cells, their right answers, and of as many as are kept the answers: columns, and a row there.
+        """Finished cells, their correct predictions, and as many answers as are kept (columns, and the row of each
+        cell).
 
-        At last, what they were measured on, as JSON, and how many cells on each.
+        The last item counts the cells by environment, as JSON.
         """
         asked: dict[str, dict[str, Any]] = {cell["key"]: cell for cell in self.record["cells"]}
         cells: list[dict[str, Any]] = []
@@ -98,14 +99,14 @@ class Run:
 
     @cached_property
     def soundness(self) -> dict[tuple[str, float | None], Verdict]:
-        """What asking the models before the grid says of their numbers, by model and λ; runs of old have nothing."""
+        """Results of the checks before the grid, by model and λ; empty for runs of older versions."""
         return {(found["model"], found["lam"]): judge_soundness(found) for found in self.record.get("soundness", ())}
 
     @cached_property
     def environments(self) -> list[tuple[dict[str, Any], int]]:
-        """What the finished cells were measured on, and how many on each, most first.
+        """Environments of the finished cells with the number of cells on each, the most frequent first.
 
-        Cells of old do not say; they are taken for those of the first session that the record knows.
+        Cells of older versions do not name theirs; they count for the first session of the record.
         """
         sessions = self.record.get("sessions") or [self.record]
         texts: Counter[str] = Counter()
@@ -116,12 +117,12 @@ class Run:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether the answers of a model depend on more than the image, so that every row of it is marked."""
+        """Check whether the answers of a model depend on more than the image, so that every row of it is marked."""
         return any(verdict.mark != OK for verdict in self.soundness.values())
 
     @cached_property
     def missing(self) -> dict[str, str]:
-        """Why there is no outcome, by the key of every cell that was asked for and has none."""
+        """Reasons why requested cells have no outcome, by key."""
         why = {
             "missing": "not measured yet",
             "elsewhere": "in another shard",
@@ -137,22 +138,22 @@ class Run:
     def cells(self) -> pd.DataFrame:
         """One row per finished cell: :data:`CELL_COLUMNS`, ``key`` and ``trained_lam``; accuracies are fractions.
 
-        The cells of the selection, which are of training images, are in :attr:`selection`.
+        The cells of the selection, which show training images, are in :attr:`selection`.
         """
         measured = self._measured[0]
         return pd.DataFrame(measured[measured["split"] == self.record["data"]["split"]]).reset_index(drop=True)
 
     @cached_property
     def selection(self) -> pd.DataFrame:
-        """Cells of training images, which λ may be chosen on; columns as in :attr:`cells`."""
+        """Cells of the training images that λ may be chosen on; columns as in :attr:`cells`."""
         measured = self._measured[0]
         return pd.DataFrame(measured[measured["split"] != self.record["data"]["split"]])
 
     @cached_property
     def selection_accuracy(self) -> dict[str, pd.DataFrame]:
-        """Per model, accuracy on training images: a row per perturbation (mean over the severities), a column per λ.
+        """Accuracy on training images by model: a row per perturbation (mean over the severities), a column per λ.
 
-        NaN where a severity that was asked for is missing.
+        NaN if a requested severity is missing.
         """
         fields = ["key", "model", "perturbation", "severity", "lam"]
         asked = [cell for cell in self.record["cells"] if cell["split"] != self.record["data"]["split"]]
@@ -169,9 +170,9 @@ class Run:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The model that the others are compared with: the suite's, or the first one without λ; None if all have λ.
+        """The model that the others are compared with: the suite's, or the first model without λ; None if all have λ.
 
-        One that is no better than chance on clean images is no baseline: it was not trained, or on other classes.
+        A model at chance level on clean images is not a baseline: it was not trained, or trained on other classes.
         """
         if named := self.record["suite"].get("baseline"):
             return str(named)
@@ -182,7 +183,7 @@ class Run:
 
     @cached_property
     def corrupted(self) -> pd.DataFrame:
-        """The rows of :attr:`cells` that are of clean and corrupted images at the λs of :attr:`grids`."""
+        """The rows of :attr:`cells` for clean and corrupted images at the λs of :attr:`grids`."""
         others = self.cells[["threat", "shift", "sequence"]].notna().any(axis=1)
         rows = self.cells[~others]
         asked = {(model, lam) for model, grid in self.grids.items() for lam in grid.tolist()}
@@ -190,20 +191,20 @@ class Run:
 
     @property
     def shifted(self) -> pd.DataFrame:
-        """The rows of :attr:`cells` that are of natural shifts, and of the clean images of the classes of some."""
+        """The rows of :attr:`cells` for natural shifts and for the clean images of their classes."""
         return self.cells[self.cells["shift"].notna()]
 
     @property
     def sequences(self) -> pd.DataFrame:
-        """The rows of :attr:`cells` that are of perturbation sequences; accuracies are of the first frames."""
+        """The rows of :attr:`cells` for perturbation sequences; accuracies refer to the first frames."""
         return self.cells[self.cells["sequence"].notna()]
 
     @cached_property
     def grids(self) -> dict[str, NDArray[np.float64]]:
-        """The λs that were asked for, increasing, by model, finished or not; NaN for a model without λ.
+        """The requested λs, increasing, by model, finished or not; NaN for a model without λ.
 
-        Clean images that are attacked are answered at the λ of training, too; where it is not of the suite's grid, it
-        serves the attacks only.
+        Attacked clean images are also evaluated at the training λ; if it is not in the suite's grid, it serves the
+        attacks only.
         """
         named = {None, *self.record["suite"].get("lambdas", [])}
         grids: dict[str, set[float]] = {}
@@ -216,22 +217,22 @@ class Run:
 
     @property
     def models(self) -> list[str]:
-        """Names of the models, in the order asked."""
+        """Names of the models, in the requested order."""
         return [model["name"] for model in self.record["models"]]
 
     @property
     def corruptions(self) -> list[str]:
-        """Names of the corruptions, in the order asked."""
+        """Names of the corruptions, in the requested order."""
         return list(self.record["suite"]["corruptions"])
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) the right class of every image."""
+        """(N,) true class of every image."""
         return self.outcome(str(self.cells["key"].iloc[0]))["label"].to_numpy(dtype=np.int64)
 
     @cached_property
     def file_names(self) -> dict[str, str]:
-        """A name for the files of every model, also where upper and lower case are one."""
+        """Name for the files of every model, distinct even if case is ignored."""
         names = {model: as_file_name(model) for model in self.models}
         taken = Counter(name.casefold() for name in names.values())
         return {
@@ -239,20 +240,20 @@ class Run:
         }
 
     def correct(self, keys: list[str]) -> np.ndarray:
-        """Right answers of several cells, bool (len(keys), n), images in the same order in every row."""
+        """Return correct predictions of several cells, bool (len(keys), n), images in the same order in every row."""
         return np.stack([self._measured[1][key] for key in keys])
 
     def answers(self, keys: list[str]) -> Columns:
-        """What tells λ policies apart, of several cells: columns (len(keys), n), images in the same order in every row.
+        """Return the columns that λ policies compare, (len(keys), n) each, images in the same order in every row.
 
-        ``predicted, confidence, nll, correct`` and, where all of the cells have them, ``residual, sparsity, top5``.
+        ``predicted, confidence, nll, correct`` and, if all of the cells have them, ``residual, sparsity, top5``.
         """
         cells = [self._find_answers(key) for key in keys]
         names = [name for name in cells[0][0] if all(name in columns for columns, _ in cells)]
         return {name: np.stack([columns[name][row] for columns, row in cells]) for name in names}
 
     def outcome(self, key: str) -> pd.DataFrame:
-        """Rows per image of one cell, with every column."""
+        """Return one cell's rows per image, with every column."""
         if key not in self._frames:
             self._frames[key] = pd.DataFrame(self._read_again(key))
         return self._frames[key]
@@ -262,14 +263,14 @@ class Run:
         return {}
 
     def _find_answers(self, key: str) -> tuple[Columns, int]:
-        """Columns with the answers of a cell, and its row in them."""
+        """Return columns with the answers of a cell, and its row in them."""
         if key in self._measured[2]:
             return self._measured[2][key]
         again = self._read_again(key)
         return {name: again[name][None] for name in _ANSWERS if name in again}, 0
 
     def _read_again(self, key: str) -> Columns:
-        """Columns of a cell that was whole a moment ago; raises InputError if it is not any more."""
+        """Read the columns of a cell again; raise InputError if it is not whole any more."""
         found = self.directory.read_columns(key, n=len(self._measured[1][key]))
         if found is None:
             raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")

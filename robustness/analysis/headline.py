@@ -1,4 +1,4 @@
-"""A run in a sentence or two: nothing that its intervals do not show, and nothing chosen by how it turned out."""
+"""A run in a sentence or two: nothing that its intervals do not support, nothing selected by its result."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from robustness.attack import NORMS, format_eps
 _NBSP = "\N{NO-BREAK SPACE}"
 _AGAINST = ("more than", "less than", "no measurable difference to")
 _FEW = 4
-"""Models that are named; of more their number is said."""
+"""Largest number of models that are named; more are only counted."""
 
 
 def write_headline(run: Run, summary: pd.DataFrame, attacks: Attacks | None, board: Leaderboard) -> str:
-    """The headline of a run.
+    """Write the headline of a run.
 
-    Of a run with λ it speaks of the first model that has one, at its λ of training, and of the first λ policy in a
-    fixed order: never of ``oracle`` nor of the λ that came out best. Of several models without λ, and of sequences and
-    natural shifts, it names the one that leads and those that cannot be told apart from it. Of attacks it gives the
+    For a run with λ it reports the first model that has one, at its training λ, and the first λ policy in a fixed
+    order, never ``oracle`` or the λ that came out best. For several models without λ, for sequences and for natural
+    shifts, it names the leading model and the models that cannot be told apart from it. For attacks it reports the
     worst case at the suite's largest ε.
     """
     has_lam = bool((summary["policy"] == "trained").any())
@@ -37,7 +37,7 @@ def write_headline(run: Run, summary: pd.DataFrame, attacks: Attacks | None, boa
 
 
 def _say_corruptions(run: Run, summary: pd.DataFrame) -> str | None:
-    """The first model at its λ of training, against the baseline, and one λ policy that needs no test label."""
+    """Compare the first model at its training λ with the baseline, and add one λ policy that needs no test label."""
     title, names = find_main_mean(run)
     means = summary[summary["perturbation"] == title]
     trained = means[means["policy"] == "trained"]
@@ -59,20 +59,20 @@ def _say_corruptions(run: Run, summary: pd.DataFrame) -> str | None:
 
 
 def _own_up(run: Run, model: str, policy: str, names: Sequence[str]) -> str:
-    """What a policy learnt from the very kinds of corruption that it is judged on; empty for nothing."""
+    """Name the corruptions under test that a policy also learnt from; empty if there are none."""
     learnt = set(find_learnt(run, model)) & set(names) if policy == "residual" else set()
     return f" (by a law fitted on training images under {len(learnt)} of these {len(names)})" if learnt else ""
 
 
 def find_learnt(run: Run, model: str) -> list[str]:
-    """The corruptions of the run that the residual law of a model was fitted on."""
+    """Return the corruptions of the run that the residual law of a model was fitted on."""
     points = run.laws[model].points if model in run.laws else ()
     fitted = {point.noise for point in points if point.fitted}
     return [name for name in run.corruptions if name in fitted]
 
 
 def _say_leader(run: Run, board: Leaderboard) -> str | None:
-    """The only model, or the one that leads and the others that cannot be told apart from it."""
+    """Name the only model, or the leading model and the models that cannot be told apart from it."""
     ranked = board.table[board.table[board.measure].notna()]
     if not len(ranked):
         return None
@@ -106,9 +106,9 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
 
 
 def _say_attacks(run: Run, attacks: Attacks) -> str | None:
-    """The worst case of the first model that is attacked, at its λ of training and the largest ε of the first norm.
+    """Report the worst case of the first attacked model, at its training λ and the largest ε of the first norm.
 
-    And whether another λ is better, tested for all of them together. Nothing with a mark is compared with.
+    Says also if another λ is better, tested for all of them together. Marked numbers are not compared.
     """
     asked = [cell for cell in run.record["cells"] if cell.get("norm") is not None]
     if not asked:
@@ -149,7 +149,7 @@ def _accuracy(row: pd.Series, name: str = "accuracy") -> str:
 
 
 def _differ(name: str, row: pd.Series, more: str, less: str, neither: str) -> str:
-    """A paired difference in words, with its interval in the direction that is said."""
+    """Put a paired difference into words, with its interval in the stated direction."""
     direction = find_direction(row, name)
     if not direction:
         return neither

@@ -45,7 +45,7 @@ _WIDE = 72
 
 
 def escape(text: object) -> str:
-    """Text for LaTeX, in ASCII; a letter without an entry loses its accents, or becomes a question mark."""
+    """Escape text for LaTeX, in ASCII; a letter without an entry loses its accents, or becomes a question mark."""
     return "".join(_ESCAPES.get(character) or _to_ascii(character) for character in str(text))
 
 
@@ -64,14 +64,15 @@ def to_latex(
     heads: list[tuple[str, str]] | None = None,
     bold: pd.DataFrame | None = None,
 ) -> str:
-    """A booktabs table: a ``longtable`` if it has more rows than a page, shrunk to the line if it is wider than one.
+    """Write a booktabs table: a ``longtable`` if it has more rows than a page, shrunk to the line if it is wider than
+    one.
 
     Args:
-        texts: the cells as texts; the name of the index heads the first column.
-        caption: what stands below.
-        name: of the file; ``\\label`` is made of it.
-        heads: for every column the group that it belongs to, and its own title; None for the names of the columns.
-        bold: the cells that are set in bold; None for none.
+        texts: the cells as text; the name of the index heads the first column.
+        caption: caption of the table.
+        name: name of the file, from which ``\\label`` is made.
+        heads: group and own title of every column; None uses the column names.
+        bold: the cells to set in bold; None for none.
     """
     heads = heads or [("", str(column)) for column in texts.columns]
     titles = [[escape(texts.index.name), *(escape(title) for _, title in heads)]]
@@ -100,7 +101,7 @@ def to_latex(
 
 
 def _count_characters(texts: pd.DataFrame, heads: list[tuple[str, str]]) -> int:
-    """Of the widest cell of every column, and two between columns."""
+    """Count the characters of the widest cell of every column, and two between columns."""
     columns = [[str(texts.index.name), *map(str, texts.index)]]
     columns += [[title, *map(str, texts.iloc[:, place])] for place, (_, title) in enumerate(heads)]
     return sum(max(map(len, column)) + 2 for column in columns) - 2
@@ -111,7 +112,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _head_groups(groups: list[str]) -> list[str]:
-    """The line above the titles: every group over its columns, with a rule below it."""
+    """Write the line above the titles: every group over its columns, with a rule below it."""
     if not any(groups):
         return []
     cells, rules, start = [""], [], 0

@@ -1,4 +1,4 @@
-"""The models of a run in one table, and which of them its images can tell apart."""
+"""A leaderboard of a run's models that shows which of them its images can tell apart."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SCORES = ("mce", "relative_mce", "mce_alexnet")
 _TOP5 = ("clean_top5", "mean_top5")
 _MEANS = ("clean", "mean", "shifts", "steady", *_TOP5)
 _OF_NONE = ("none", "trained", "fixed")
-"""Policies that a leaderboard may show, the first that a model has."""
+"""Policies that a leaderboard may show; a model gets the first that it has."""
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Every model once: without λ, or at its λ of training (if that was not measured, at the nearest that was).
+    """Every model once: without λ, or at its training λ (if that was not measured, at the nearest measured λ).
 
     Args:
         table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the
@@ -39,7 +39,7 @@ class Leaderboard:
             ``; ``; ``clean``, ``mean`` (over the corruptions), ``shifts`` (over all shifted images), ``steady``
             (1 − mFP), ``clean_top5``, ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every one of
             ``threats``, each with ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
-        measure: the column that ranks.
+        measure: the column that models are ranked by.
         threats: norm and ε in words, by column.
     """
 
@@ -49,24 +49,25 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
-        """What ranks, in words."""
+        """Title of the ranking measure."""
         titles = {"mean": "corrupted", "shifts": "natural shifts", "steady": "frames of the same class"}
         return {**titles, **self.threats}.get(self.measure, self.measure)
 
     @property
     def is_contest(self) -> bool:
-        """Whether there are several models to rank."""
+        """True if there are several models to rank."""
         return bool(self.table["rank_from"].notna().sum() > 1)
 
 
 def rank_models(
     run: Run, settings: Settings, summary: pd.DataFrame, scores: pd.DataFrame, attacks: Attacks | None
 ) -> Leaderboard:
-    """Rank the models by their mean over the corruptions; else by their worst case, sequences, shifts, or clean.
+    """Rank the models by their mean over the corruptions; without one by worst case, sequences, shifts, or clean
+    accuracy.
 
-    Two models are told apart where a paired test over the images does so (McNemar's for single answers, otherwise that
+    Two models are told apart if a paired test over the images does so (McNemar's for single answers, otherwise the test
     of :func:`~robustness.analysis.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case
-    is that of the first norm at its largest ε; one that is marked INVALID is not ranked.
+    is taken in the first norm at its largest ε; a worst case marked INVALID is not ranked.
     """
     title, names = find_main_mean(run)
     planned = list_planned(run, names or ["clean"])
@@ -117,7 +118,7 @@ def rank_models(
 
 
 def find_shifted(run: Run, model: str, lam: float) -> NDArray[np.float64] | None:
-    """(N,) right answers of a model to the images of all shifts; None where those of one are missing, or all."""
+    """Return (N,) correct predictions of a model on the images of all shifts; None if any shift is missing."""
     rows, asked = run.shifted, {cell["shift"] for cell in run.record["cells"] if "shift" in cell}
     own = rows[rows["perturbation"].isin(SHIFTS) & (rows["model"] == model) & ((rows["lam"] == lam) | math.isnan(lam))]
     if not asked or {*own["shift"]} != asked:
@@ -126,19 +127,19 @@ def find_shifted(run: Run, model: str, lam: float) -> NDArray[np.float64] | None
 
 
 def name_threat(norm: str, eps: float) -> str:
-    """Column of the worst case within a budget: ``robust_linf_0.0314``."""
+    """Name the column of the worst case within a budget: ``robust_linf_0.0314``."""
     return f"robust_{norm}_{eps:.4g}"
 
 
 def max_threat(budgets: Iterable[tuple[str, float]]) -> str | None:
-    """The column of the largest ε in the norm that comes first."""
+    """Return the column of the largest ε in the first norm."""
     listed = list(budgets)
     of_first = [(norm, eps) for norm, eps in listed if norm == listed[0][0]]
     return name_threat(*max(of_first, key=lambda budget: budget[1])) if of_first else None
 
 
 def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, Any]]:
-    """``rank_from, rank_to, alike`` of every model, from (N,) values of its images; larger is better."""
+    """Compute ``rank_from, rank_to, alike`` of every model, from (N,) values of its images; larger is better."""
     models = list(values)
     pairs, found = [], []
     for place, first in enumerate(models[:-1]):
@@ -167,7 +168,7 @@ def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str
 
 
 def find_entries(run: Run, summary: pd.DataFrame) -> dict[str, tuple[str, float]]:
-    """Policy and λ that every model is shown at where each stands once: without λ, at that of training, or near it."""
+    """Choose policy and λ at which each model appears once: without λ, at the training λ, or near it."""
     entries = {}
     trained = {model["name"]: model["lam"] for model in run.record["models"]}
     for model in run.models:
@@ -181,7 +182,7 @@ def find_entries(run: Run, summary: pd.DataFrame) -> dict[str, tuple[str, float]
 
 
 def _count_top5(run: Run, model: str, lam: float, planned: list[tuple[str, int]]) -> dict[str, float]:
-    """How often the label is among the five likeliest classes, where that was stored."""
+    """Return the share of images whose label is among the five likeliest classes, if that was stored."""
     own = run.corrupted[(run.corrupted["model"] == model) & ((run.corrupted["lam"] == lam) | math.isnan(lam))]
     keys = {(name, level): key for name, level, key in zip(own["perturbation"], own["severity"], own["key"])}
     row: dict[str, float] = {}
@@ -195,7 +196,7 @@ def _count_top5(run: Run, model: str, lam: float, planned: list[tuple[str, int]]
 
 
 def _is_of(frame: pd.DataFrame, model: str, policy: str, lam: float) -> pd.Series:
-    """The rows of one model under one policy; of ``fixed`` those at ``lam``."""
+    """Select the rows of one model under one policy; for ``fixed`` the rows at ``lam``."""
     own = (frame["model"] == model) & (frame["policy"] == policy)
     return own & (frame["lam"] == lam) if policy == "fixed" else own
 

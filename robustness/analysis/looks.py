@@ -1,4 +1,4 @@
-"""Colours and markers by name, the same in the figures and in the report, whatever else is drawn beside them."""
+"""Colours and markers by name, the same in the figures and in the report, whatever else is drawn next to them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS
 
 @dataclass(frozen=True)
 class Look:
-    """How something is drawn.
+    """Colour and marker of a curve.
 
     Args:
         colour: ``#rrggbb``.
-        marker: of Matplotlib.
+        marker: marker of Matplotlib.
     """
 
     colour: str
@@ -39,17 +39,18 @@ _OTHERS = (Look(MODEL_COLOURS[4], MODEL_MARKERS[4]), Look(MODEL_COLOURS[5], "X")
 
 
 def policy_look(name: str) -> Look:
-    """Of a λ policy; one that is not the project's has one of two others, by its name."""
+    """Choose the look of a λ policy; a policy from elsewhere has one of two others, by its name."""
     return _POLICIES.get(name, _other(name))
 
 
 def family_look(name: str) -> Look:
-    """Of a noise family of the residual law."""
+    """Choose the look of a noise family of the residual law."""
     return _FAMILIES.get(name, _other(name))
 
 
 def model_looks(names: Iterable[str]) -> dict[str, Look]:
-    """Of models: a colour by the name, whatever place it has; where two names want one colour, the later gets the next.
+    """Choose the looks of models: a colour by name, independent of position; if two names want one colour, the later
+    gets the next.
 
     More than seven models share colours and differ in the marker.
     """

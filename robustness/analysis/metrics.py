@@ -31,12 +31,12 @@ Source: Hendrycks & Dietterich, ICLR 2019, and the evaluation code of AugMix (He
 
 
 def mean_corruption_error(errors: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
-    """mCE = 100/C · Σ_c CE_c, CE_c = Σ_s E_{s,c} / Σ_s E⁰_{s,c}: in percent of the errors of a baseline.
+    """Compute mCE = 100/C · Σ_c CE_c, CE_c = Σ_s E_{s,c} / Σ_s E⁰_{s,c}: in percent of a baseline's errors.
 
     Args:
-        errors: (..., C, S) or, of means over the severities, (..., C, 1) errors of the model.
-        baseline: the same of the baseline. Both must be of the same severities; a baseline without any error under a
-            corruption gives no finite number.
+        errors: (..., C, S) errors of the model, or (..., C, 1) means over the severities.
+        baseline: errors of the baseline in the same shape. Both must cover the same severities; a baseline without any
+            error under a corruption gives an infinite or undefined number.
 
     Returns:
         (...) mCE.
@@ -49,13 +49,13 @@ def mean_corruption_error(errors: ArrayLike, baseline: ArrayLike) -> NDArray[np.
 def relative_corruption_error(
     errors: ArrayLike, clean: ArrayLike, baseline: ArrayLike, baseline_clean: ArrayLike
 ) -> NDArray[np.float64]:
-    """Relative mCE = 100/C · Σ_c Σ_s (E_{s,c} − E_clean) / Σ_s (E⁰_{s,c} − E⁰_clean): the added errors.
+    """Compute relative mCE = 100/C · Σ_c Σ_s (E_{s,c} − E_clean) / Σ_s (E⁰_{s,c} − E⁰_clean): the added errors.
 
     Args:
         errors: (..., C, S) errors of the model.
-        clean: (...) its error on clean images.
+        clean: (...) error of the model on clean images.
         baseline: (..., C, S) errors of the baseline.
-        baseline_clean: (...) its error on clean images.
+        baseline_clean: (...) error of the baseline on clean images.
 
     Returns:
         (...) relative mCE.
@@ -75,12 +75,13 @@ def _mean_ratio(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> N
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> NDArray[np.float64]:
-    """ECE = Σ_b |B_b|/n · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` bins of equal width, ((b−1)/M, b/M].
+    """Compute ECE = Σ_b |B_b|/n · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` bins of equal width, ((b−1)/M,
+    b/M].
 
     Args:
         confidence: (..., n) softmax probability of the predicted class, in [0, 1].
-        correct: (..., n) right answers.
-        bins: M.
+        correct: (..., n) correct predictions.
+        bins: number of bins M.
 
     Returns:
         (...) ECE.
@@ -96,7 +97,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bin
 
 
 def root_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> NDArray[np.float64]:
-    """Root mean square calibration error without the part that chance makes, and its 95 % interval.
+    """Estimate the root mean square calibration error, corrected for chance, and its 95 % interval.
 
     √max(0, T), T = Σ_b w_b (g_b² − v_b) over bins of as many images each (15 of them, fewer below 150 images), w_b the
     share of the images, g_b = accuracy − mean confidence, v_b the variance of g_b: T has no bias, where the expected
@@ -105,10 +106,10 @@ def root_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> NDArray
 
     Args:
         confidence: (..., n) softmax probability of the predicted class, in [0, 1].
-        correct: (..., n) right answers.
+        correct: (..., n) correct predictions.
 
     Returns:
-        (..., 3) the error, its lower and upper end, in [0, 1].
+        (..., 3) the error and the lower and upper end of its interval, in [0, 1].
 
     Source: Kumar, Liang & Ma, NeurIPS 2019, definition 4.1 (v_b there of the answers alone).
     """

@@ -20,24 +20,24 @@ from sdnet_core.style import TEXT_WIDTH
 
 _NO_CHOICE = ("none", "fixed")
 _MOST_ROWS = 8
-"""λs whose codes are drawn: of a finer grid as many, evenly apart."""
+"""Largest number of λs whose codes are drawn; a finer grid is thinned evenly."""
 
 
 def has_comparison(summary: pd.DataFrame, model: str) -> bool:
-    """Whether :func:`draw_against_baseline` has something to show of ``model``."""
+    """Check whether :func:`draw_against_baseline` has anything to show for ``model``."""
     return len(_compared(summary, model)) > 0
 
 
 def _compared(summary: pd.DataFrame, model: str) -> pd.DataFrame:
-    """The rows of ``model`` with a difference from the baseline model, without fixed λs and upper bounds."""
+    """Select the rows of ``model`` with a difference from the baseline model, without fixed λs and upper bounds."""
     own = summary[(summary["model"] == model) & summary["versus"].notna() & (summary["perturbation"] != "clean")]
     return own[[name not in _NO_CHOICE and not is_upper_bound(name) for name in own["policy"]]]
 
 
 def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure:
-    """The paired difference of ``model`` to the baseline model, in points: per corruption and in the mean.
+    """Draw the paired difference of ``model`` from the baseline model, in points: per corruption and in the mean.
 
-    Under the λ of training and every policy that uses no test labels.
+    Shows the training λ and every policy that uses no test labels.
     """
     own = _compared(summary, model)
     policies = list(own["policy"].unique())
@@ -63,7 +63,9 @@ def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure
 
 
 def draw_law(fitted: FittedLaw, model: str) -> Figure:
-    """Best λ of every noise level, ± its standard error, against its mean residual; the clipped law; family lines."""
+    """Draw every noise level's best λ ± its standard error against its mean residual, the clipped law, and family
+    lines.
+    """
     figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
     axis = figure.subplots()
     law = fitted.law
@@ -99,14 +101,14 @@ def draw_law(fitted: FittedLaw, model: str) -> Figure:
 
 
 def describe_line(line: ResidualLaw | Family, r_squared: float | None) -> str:
-    """``λ = 0.00034 r − 0.37, R² = 0.24``."""
+    """Write the equation of a line: ``λ = 0.00034 r − 0.37, R² = 0.24``."""
     quality = "" if r_squared is None else f", R² = {r_squared:.2f}"
     sign = "−" if line.intercept < 0 else "+"
     return f"λ = {line.slope:.2g} r {sign} {abs(line.intercept):.2g}{quality}".replace("-", "−")
 
 
 def draw_dictionary(samples: dict[str, np.ndarray]) -> Figure:
-    """Atoms of the input layer, each stretched to its own range, and the code of one image at up to eight of the λs."""
+    """Draw the atoms of the input layer, each stretched to its own range, and one image's code at up to eight λs."""
     rows = np.unique(np.linspace(0, len(samples["lambdas"]) - 1, _MOST_ROWS).round().astype(int))
     lambdas, numbers = samples["lambdas"][rows], samples["code_atoms"]
     codes, reconstructed = samples["codes"][rows].astype(np.float32), samples["reconstructed"][0, 0, rows]

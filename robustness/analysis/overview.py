@@ -1,4 +1,4 @@
-"""Several suites of one command: one leaderboard over all of them, and a page that leads to the report of each."""
+"""Several suites of one command: one leaderboard over all of them, and a page that links to each report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from robustness.analysis.tables import RANK_NOTE, SYMBOLS, describe, format_rank
 from robustness.run_directory import RunDirectory
 
 LIST = "suites.json"
-"""Names the run directories of the suites, in the folder that holds them."""
+"""File that lists the run directories of the suites, in the folder that holds them."""
 ORDER_NOTE = "Ordered by the mean of the middles of their ranks, every suite counting alike."
 _OWN = (LIST, "report.html", "leaderboard.csv", "leaderboard.md")
 _KEPT = ("model", "lam", "n", "rank_from", "rank_to")
@@ -32,7 +32,7 @@ class Overview:
 
     Args:
         path: the folder of their run directories.
-        findings: what each says, by the name of the suite; those without a finished cell are not shown.
+        findings: results of each suite, by its name; those without a finished cell are not shown.
     """
 
     path: Path
@@ -40,10 +40,10 @@ class Overview:
 
     @classmethod
     def open(cls, path: Path) -> Overview:
-        """Read the suites of a folder, those that were begun.
+        """Read the suites of a folder that have been started.
 
         Raises:
-            InputError: the list of suites, or the record of one, is damaged.
+            InputError: the list of suites or a record is damaged.
         """
         return cls(path, {name: Findings.of(Run.open(directory)) for name, directory in list_begun(path).items()})
 
@@ -56,7 +56,7 @@ class Overview:
         """One row per suite and model, in the order of :attr:`models`.
 
         Columns ``suite, measure, model, lam, n, rank_from, rank_to, value, low, high, trust``: the number that the
-        suite ranks by, a share with its 95 % interval, and where that puts the model among the others.
+        suite ranks by, a share with its 95 % interval, and the resulting rank of the model.
         """
         parts = []
         for name, findings in self.findings.items():
@@ -72,7 +72,7 @@ class Overview:
 
     @property
     def models(self) -> list[str]:
-        """The models of all suites, by the mean of the middles of their ranks."""
+        """The models of all suites, ordered by the mean of the midpoints of their ranks."""
         return list(dict.fromkeys(self.board["model"]))
 
     def write(self) -> None:
@@ -82,7 +82,7 @@ class Overview:
         write_text(self.path / "report.html", self._fill_page())
 
     def lay_out(self) -> pd.DataFrame:
-        """The leaderboard as texts: a row per model, and for every suite the number that it ranks by and the rank."""
+        """Format the leaderboard as text: a row per model; per suite the number that it ranks by and the rank."""
         rows: dict[str, dict[str, str]] = {model: {} for model in self.models}
         titles: dict[str, str] = {}
         heads = {name: f"{name}: {findings.board.title}" for name, findings in self.findings.items()}
@@ -134,7 +134,7 @@ def _format(value: float, low: float, high: float) -> str:
 
 
 def is_parent(path: Path) -> bool:
-    """Whether a folder holds the run directories of several suites."""
+    """Check whether a folder holds the run directories of several suites."""
     return (path / LIST).is_file()
 
 
@@ -147,13 +147,13 @@ def check_parent(path: Path) -> None:
 
 
 def write_list(path: Path, names: Sequence[str]) -> None:
-    """Name the suites whose run directories a folder holds, in their order."""
+    """List the suites whose run directories a folder holds, in their order."""
     path.mkdir(parents=True, exist_ok=True)
     write_text(path / LIST, json.dumps({"suites": list(names)}, indent=1) + "\n")
 
 
 def list_begun(path: Path) -> dict[str, RunDirectory]:
-    """The run directories of the suites of a folder that were begun; raises InputError for a damaged list."""
+    """List the run directories of a folder's suites that have been started; raise InputError for a damaged list."""
     try:
         names = json.loads((path / LIST).read_text(encoding="utf-8"))["suites"]
         if not isinstance(names, list) or any(

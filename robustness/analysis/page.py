@@ -1,4 +1,4 @@
-"""``report.html``: everything a run says, in one file that needs no network."""
+"""The report ``report.html``: all results of a run in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from robustness.analysis.tables import describe
 _DECIMALS = 4
 _NBSP = "\N{NO-BREAK SPACE}"
 _SCRIPTS = ("tools", "charts", "contest", "law", "attacks", "tables", "page")
-"""Of the folder ``template``, in this order."""
+"""Files of the folder ``template``, in the order in which the page runs them."""
 
 
 def write_page(findings: Findings, path: Path | None = None) -> None:
-    """Write the page to ``path``; by default as ``report.html`` into the run directory."""
+    """Write the page to ``path``; by default to ``report.html`` in the run directory."""
     folder = files("robustness") / "analysis" / "template"
     run, shown = findings.run, list_shown(findings)
     has_lam = bool(run.corrupted["lam"].notna().any())
@@ -60,7 +60,7 @@ def _link_up(folder: Path, path: Path | None) -> str:
 
 
 def to_embedded_json(values: Any) -> str:
-    """JSON that may stand inside a ``<script>`` element whatever it holds: no ``<``, NaN as null."""
+    """Write JSON that is safe inside a ``<script>`` element whatever it holds: no ``<``, NaN as null."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):

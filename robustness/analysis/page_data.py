@@ -1,4 +1,4 @@
-"""What the report shows, as JSON values: accuracies and differences in percent, sample images as data URIs."""
+"""The report's data as JSON values: accuracies and differences in percent, sample images as data URIs."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from robustness.options import rerun_words
 from robustness.policies import is_upper_bound
 
 _LARGE_SIDE = 64
-"""Sample images of more pixels a side are shrunk and stored as JPEG."""
+"""Pixels per side above which sample images are shrunk and stored as JPEG."""
 _MOST_ROWS = 8_000
-"""Of the table of all measurements: 0.55 kB each in the page, with what the charts show of them."""
+"""Largest number of rows in the table of all measurements; a row takes 0.55 kB of the page, charts included."""
 _TITLE = "How robust is an image classifier, really? A harness across the test-time sparsity of SDNet"
 _CITATION = f"""@misc{{sdnet-robustness,
   author = {{{{The authors of sdnet-robustness}}}},
   title = {{{_TITLE}}},
   note = {{OWN}}
 }}"""
-"""As ``CITATION.cff`` has it, which names no year and no address."""
+"""Citation as in ``CITATION.cff``, without a year or an address."""
 _SDNET = """
 
 @inproceedings{dai2022sdnet,
@@ -53,13 +53,13 @@ _SDNET = """
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2022}
 }"""
-"""What a run with a λ rests on."""
+"""Citation of the method behind every run with a λ."""
 
 
 def list_shown(findings: Findings) -> list[str]:
-    """The models that the page shows: the baseline model and as many of the others as :data:`_MOST_ROWS` has room for.
+    """List the models that the page shows: the baseline and as many of the others as :data:`_MOST_ROWS` has room for.
 
-    A model takes a row for every perturbation, severity and λ policy; one is shown however many that are.
+    A model takes a row for every perturbation, severity and λ policy; one model is shown however many rows it takes.
     """
     run, rows = findings.run, findings.policies["model"].value_counts()
     ordered = sorted(run.models, key=lambda model: model != run.baseline)
@@ -69,7 +69,7 @@ def list_shown(findings: Findings) -> list[str]:
 
 
 def collect(findings: Findings) -> dict[str, Any]:
-    """Everything that the page shows, as JSON values; accuracies and differences in percent."""
+    """Collect everything that the page shows as JSON values; accuracies and differences in percent."""
     run, models = findings.run, list_shown(findings)
     summary, policies, scores = (
         frame[frame["model"].isin(models)] for frame in (findings.summary, findings.policies, findings.scores)
@@ -115,7 +115,7 @@ def collect(findings: Findings) -> dict[str, Any]:
 
 
 def _adjust(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
-    """p of the corruptions under one model and λ policy adjusted for all of them; that of a mean stays."""
+    """Adjust p of the corruptions under one model and λ policy for all of them; p of a mean stays."""
     adjusted = summary.copy()
     alone = summary["perturbation"].isin(["clean", *group_corruptions(run)])
     setting = [summary["model"], summary["policy"], summary["lam"].where(summary["policy"] == "fixed", -1.0)]
@@ -126,7 +126,7 @@ def _adjust(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
-    """The leaderboard: its rows in percent, and the columns of threats with their titles."""
+    """Collect the leaderboard: its rows in percent, and the columns of threats with their titles."""
     board = findings.board
     table = board.table[board.table["model"].isin(models)]
     names = ["clean", "mean", "shifts", "steady", "clean_top5", "mean_top5", *board.threats]
@@ -139,7 +139,7 @@ def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
 
 
 def _classes(findings: Findings, models: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy class by class in percent, by model; of as many models as there is room for."""
+    """Collect accuracy by class in percent, by model, for as many models as there is room for."""
     table = findings.classes[findings.classes["model"].isin(models)]
     ends = [f"{name}{end}" for name in ("clean", "mean") for end in ("", "_low", "_high")]
     table = table.assign(**{name: 100 * table[name] for name in ends if name in table})
@@ -149,7 +149,7 @@ def _classes(findings: Findings, models: list[str]) -> dict[str, list[dict[str, 
 
 
 def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, Any]]:
-    """Robust accuracy in percent at every λ: the worst case over everything that was tried."""
+    """Collect robust accuracy in percent at every λ: the worst case over everything that was tried."""
     if attacks is None or not len(attacks.worst):
         return []
     worst = attacks.worst[attacks.worst["model"].isin(models) & (attacks.worst["policy"] == "")]
@@ -162,7 +162,7 @@ def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, An
 
 
 def _shift_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
-    """Natural shifts in percent."""
+    """Collect natural shifts in percent."""
     shares = [f"{kind}{name}" for kind in ("", "clean_") for name in ("accuracy", "ci_low", "ci_high")]
     shares.append("effective_robustness")
     rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
@@ -170,7 +170,7 @@ def _shift_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
 
 
 def _sequence_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
-    """Flips of perturbation sequences in percent."""
+    """Collect flips of perturbation sequences in percent."""
     shares = ["flips", "flips_low", "flips_high"]
     rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
@@ -212,7 +212,7 @@ def _of_grid(frame: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def _by_lam(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, list[dict[str, float] | None]]:
-    """For every perturbation the values at every λ, null where one is missing; a model without λ has one value."""
+    """Collect for every perturbation the values at every λ, null if one is missing; a model without λ has one value."""
     table: dict[str, list[dict[str, float] | None]] = {}
     for name, rows in _of_grid(frame, model).groupby("perturbation", sort=False):
         found = dict(zip(rows["lam"], _values(rows)))
@@ -221,7 +221,7 @@ def _by_lam(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, 
 
 
 def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, Any]:
-    """For every corruption its severities, and the values at every λ and severity."""
+    """Collect for every corruption its severities, and the values at every λ and severity."""
     own = _of_grid(frame, model)
     table = {}
     for name, rows in own[own["severity"] > 0].groupby("perturbation", sort=False):
@@ -234,7 +234,7 @@ def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[
 
 
 def _policy_rows(scores: pd.DataFrame, summary: pd.DataFrame, title: str | None) -> list[dict[str, Any]]:
-    """The scores of every model and policy beside its mean over the corruptions."""
+    """Collect the scores of every model and policy, and the mean over the corruptions."""
     means = summary[summary["perturbation"] == title].drop(columns="n")
     rows = scores.merge(means, how="left", on=["model", "policy", "lam"])
     clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
@@ -271,7 +271,7 @@ def _law(run: Run, model: str) -> dict[str, Any]:
 
 
 def _family(family: Family) -> dict[str, Any]:
-    """A noise of the law: its points, its look, and the ends and the equation of its own line."""
+    """Collect a noise of the law: its points, its look, and the ends and the equation of its own line."""
     look, has_line = family_look(family.noise), math.isfinite(family.slope)
     return {
         "noise": family.noise,
@@ -306,7 +306,7 @@ def _samples(run: Run) -> dict[str, Any] | None:
 
 
 def to_sprite(images: np.ndarray) -> str:
-    """Images uint8 (K, H, W, 3) side by side as one data URI: PNG, or a smaller JPEG of large ones."""
+    """Join images uint8 (K, H, W, 3) side by side into one data URI: PNG, or a smaller JPEG for large images."""
     picture = Image.fromarray(np.concatenate(list(images), axis=1))
     large = images.shape[1] > _LARGE_SIDE
     if large:
@@ -334,7 +334,7 @@ def _record(run: Run) -> list[tuple[str, str]]:
 
 
 def _describe_environment(run: Run, environment: dict[str, Any], count: int) -> Iterator[tuple[str, str]]:
-    """Hardware, versions and revision; where cells are of several, with how many of them are of this one."""
+    """Describe hardware, versions and revision; with several environments, count this one's cells."""
     of = f" of {count} cell{'s' * (count != 1)}" if len(run.environments) > 1 else ""
     yield f"hardware{of}", ", ".join(f"{name} {value}" for name, value in environment["hardware"].items())
     yield f"versions{of}", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
@@ -343,7 +343,7 @@ def _describe_environment(run: Run, environment: dict[str, Any], count: int) -> 
 
 
 def _duration(run: Run) -> str:
-    """The time that all cells took, in whatever sessions and on however many machines they were measured."""
+    """Add up the time of all cells, over all sessions and machines."""
     seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
     minutes = round(seconds / 60)
     return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
@@ -359,7 +359,7 @@ def _describe_agreement(agreement: dict[str, Any]) -> str:
 
 
 def _rerun(run: Run) -> str:
-    """The command that makes the run again, and the one that makes this page again."""
+    """Return the command that repeats the run, and the command that rebuilds this page."""
     words = rerun_words(run.record)
     again = shlex.join(["python", *(",".join(map(_to_relative, text.split(","))) for text in words)]) if words else ""
     return again + (
@@ -369,7 +369,7 @@ def _rerun(run: Run) -> str:
 
 
 def _to_relative(text: str) -> str:
-    """An argument without the folders of this machine: of an absolute path the last name."""
+    """Remove the folders of this machine from an argument: an absolute path becomes its last name."""
     option, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
     return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 

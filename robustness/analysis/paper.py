@@ -1,4 +1,4 @@
-"""The paper's table: per corruption and severity the baseline, SDNet at its λ of training and adaptive SDNet."""
+"""The paper's table: baseline, SDNet at its training λ and adaptive SDNet, by corruption and severity."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TEST_IMAGES, _WIDTH = {"cifar10": 10_000, "imagenet": 50_000}, 64
 
 
 def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
-    """Accuracies in percent of the baseline, of ``model`` at its λ of training and under the policy ``residual``.
+    """Tabulate accuracy in percent of the baseline, of ``model`` at its training λ and under the policy ``residual``.
 
     Returns:
         One row for the clean images (severity 0), one per corruption and severity, and one for their mean (``mean``).
         Columns ``corruption, severity, baseline, trained, adaptive``; ``best``: the column that is better than both
         others significantly (:func:`~robustness.analysis.summary.find_direction`, after Holm's adjustment of the larger
         p for all rows), empty if there is none; and, on the rows of clean images and of means, ``published_baseline,
-        published_trained, published_tuned`` where the protocol is comparable (:func:`differences` says what differs).
+        published_trained, published_tuned`` where the protocol is comparable (:func:`differences` lists what differs).
     """
     run = findings.run
     places: dict[str, dict[str, dict[str, _Row]]] = {}
@@ -58,14 +58,14 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
 
 
 def _find_column(row: _Row, model: str) -> str | None:
-    """The column that a row of a table belongs in, if any: of the model's own, or else of the baseline's."""
+    """Return the column that a table row belongs to, if any: the model's own, otherwise the baseline's."""
     if row["model"] != model:
         return "baseline" if row["policy"] in ("none", "trained") else None
     return {"trained": "trained", "residual": "adaptive"}.get(row["policy"])
 
 
 def _compare(candidates: dict[str, _Row]) -> dict[str, Any]:
-    """The accuracies of one row by column, which of them is significantly best, and the largest p of that."""
+    """Return the accuracies of one row by column, the significantly best column, and the largest p behind it."""
     accuracies = {name: 100 * candidates[name]["accuracy"] for name in COLUMNS if name in candidates}
     beaten: dict[str, list[float]] = {name: [] for name in accuracies}
     for winner, loser, title in (
@@ -88,10 +88,10 @@ def _read_published(name: str) -> pd.DataFrame:
 
 
 def find_published(run: Run, model: str) -> pd.DataFrame:
-    """The published accuracies that a run may be held against, perturbation × (baseline, trained, tuned), or none.
+    """Return the published accuracies comparable with a run, perturbation × (baseline, trained, tuned), or none.
 
-    Comparable: the same data set and architectures; under corruptions the parameters of the -C archives and all five
-    severities, too. On clean images there is no ``tuned``.
+    Comparable means the same data set and architectures and, under corruptions, also the parameters of the -C archives
+    and all five severities. Clean images have no ``tuned``.
     """
     if run.baseline is None:
         return pd.DataFrame()
@@ -125,14 +125,14 @@ def _find_corrupted(run: Run, model: str) -> pd.DataFrame:
 
 
 def _arch(run: Run, model: str) -> str:
-    """What the published tables call the network of a model."""
+    """Return the name of a model's network in the published tables."""
     network = next(m for m in run.record["models"] if m["name"] == model)
     is_plain = network["arch"].endswith("_all") and not network.get("shortcut", True)
     return f"{network['arch']} without shortcut" if is_plain else str(network["arch"])
 
 
 def differences(run: Run, model: str) -> list[str]:
-    """What separates our protocol from that of the published figures, one clause each."""
+    """List the differences between this protocol and the protocol of the published figures, one clause each."""
     data = run.record["data"]
     width = {m["name"]: m.get("width") for m in run.record["models"]}[model]
     clauses = []

@@ -1,4 +1,4 @@
-"""One row per model and λ policy: clean accuracy, mean error, and mCE where its protocol is met."""
+"""Scores by model and λ policy: clean accuracy, mean error, and mCE if its protocol is met."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def score(run: Run, settings: Settings) -> pd.DataFrame:
     Returns:
         Columns ``model, policy, lam, baseline, n, corruptions``; ``clean_accuracy`` and ``mean_error`` (fractions,
         intervals over the images); ``mce`` and ``relative_mce`` against the baseline model, and ``mce_alexnet``
-        (percent, bootstrap intervals); each with ``_low`` and ``_high``; and ``refused``: why an mCE is empty. ``lam``
-        is the mean of the chosen λs over the corruptions; over the clean images if cells of corruptions are missing.
+        (percent, bootstrap intervals); each with ``_low`` and ``_high``; and ``refused``: the reason for an empty mCE.
+        ``lam`` is the mean of the chosen λs over the corruptions; over the clean images if cells of corruptions are
+        missing.
     """
     names = group_corruptions(run).get(MEAN, [])
     planned = list_planned(run, names)
@@ -56,7 +57,7 @@ def score(run: Run, settings: Settings) -> pd.DataFrame:
 
 
 def _refuse(places: Places) -> str:
-    """Why there is no mCE at all; empty if every cell of the standard protocol is there."""
+    """Give the reason why there is no mCE; empty if every cell of the standard protocol is there."""
     names = corruption_names("standard")
     needed = [("clean", 0), *((name, level) for name in names for level in range(1, _SEVERITIES + 1))]
     missing = [place for place in needed if place not in places]
@@ -76,7 +77,7 @@ def _refuse_alexnet(run: Run) -> str:
 
 
 def _errors(places: Places) -> NDArray[np.float64]:
-    """(N, 15) errors of every image, mean over the severities of every standard corruption."""
+    """Return (N, 15) errors of every image, averaged over the severities of every standard corruption."""
     names = corruption_names("standard")
     levels = range(1, _SEVERITIES + 1)
     return np.stack([1 - np.mean([places[name, level].correct for level in levels], axis=0) for name in names], axis=1)

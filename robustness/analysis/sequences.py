@@ -1,4 +1,4 @@
-"""Perturbation sequences in tables: flip probability, top-5 distance, and both beside the baseline model's."""
+"""Tables of perturbation sequences: flip probability and top-5 distance, also relative to the baseline model."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SEQUENCE_NOTE = (
     "quotients; where the baseline is AlexNet they are the paper's mFR and mT5D. 95 % intervals over the images."
 )
 _MEASURES = {"flips": ("flips", "flip_rate", 1), "distance": ("top5_distance", "distance_rate", 15)}
-"""Columns of a table: the column of outcomes, that of its quotient, and the largest value."""
+"""Columns of a table: the column of outcomes, the column of its quotient, and the largest value."""
 Setting = tuple[str, float]
 """A model and its λ, −1 for none."""
 
 
 def tabulate_sequences(run: Run) -> pd.DataFrame:
-    """Lay out how steady models are along every sequence, and along all.
+    """Tabulate the stability of models along every sequence, and along all.
 
     Returns:
-        A row per sequence, model and λ, and one for their mean where none is missing: ``sequence, difficulty, model,
+        A row per sequence, model and λ, and one for their mean if none is missing: ``sequence, difficulty, model,
         lam, n``; ``flips`` (a share) and ``distance`` (0 to 15), ``flip_rate`` and ``distance_rate`` (percent of the
-        baseline model's; NaN without one, and where its value may be 0), each with ``_low`` and ``_high``.
+        baseline model's; NaN without a baseline, and if its value may be 0), each with ``_low`` and ``_high``.
     """
     asked = _list_asked(run)
     found = {name: read_sequences(run, column) for name, (column, *_) in _MEASURES.items()}
@@ -55,7 +55,7 @@ def tabulate_sequences(run: Run) -> pd.DataFrame:
 
 
 def read_sequences(run: Run, column: str = "flips") -> dict[Setting, dict[str, NDArray[np.float64]]]:
-    """A column of the outcomes, (N,) by model and λ and by sequence; empty where it was not measured."""
+    """Read a column of the outcomes, (N,) by model and λ and by sequence; empty if it was not measured."""
     found: dict[Setting, dict[str, NDArray[np.float64]]] = {}
     for row in run.sequences.to_dict("records"):
         outcome = run.outcome(row["key"])
@@ -66,7 +66,7 @@ def read_sequences(run: Run, column: str = "flips") -> dict[Setting, dict[str, N
 
 
 def find_steady(run: Run) -> dict[Setting, NDArray[np.float64]]:
-    """(N,) 1 − mFP of every image, of the models that were asked along every sequence."""
+    """Return (N,) 1 − mFP of every image, for the models that were measured along every sequence."""
     asked, found = _list_asked(run), read_sequences(run)
     return {at: 1 - np.mean(list(own.values()), axis=0) for at, own in found.items() if list(own) == asked}
 
@@ -76,7 +76,7 @@ def _list_asked(run: Run) -> list[str]:
 
 
 def _compare(own: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
-    """Compare (N, P) values: the mean of the quotients in percent, with its bootstrap interval; NaN by a possible 0."""
+    """Compare (N, P) values: mean quotient in percent with its bootstrap interval; NaN if a divisor may be 0."""
     both = np.concatenate([own, reference], axis=1)
 
     def divide(means: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Natural shifts: accuracy beside that on the clean images of the same classes, and effective robustness."""
+"""Natural shifts: accuracy compared with accuracy on clean images of the same classes, and effective robustness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robustness.grids import format_lam
 from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, TEXT_WIDTH
 
 FEWEST = 3
-"""Models that a line needs: two always lie on one."""
+"""Fewest models that a line is fitted to: two always lie on one."""
 _VALUES = ("n", "accuracy", "ci_low", "ci_high")
 SHIFT_NOTE = (
     "Accuracy under every shift and on the clean images of the same classes, each as its paper asks. Effective "
@@ -27,7 +27,7 @@ SHIFT_NOTE = (
 
 
 def tabulate_shifts(run: Run) -> pd.DataFrame:
-    """Lay out accuracy under every shift beside that on the clean images of its classes.
+    """Tabulate accuracy under every shift next to accuracy on the clean images of its classes.
 
     Returns:
         A row per shift, model and λ: ``shift`` (title), ``protocol``, ``model, lam, n, accuracy, ci_low, ci_high``, the
@@ -52,7 +52,7 @@ def tabulate_shifts(run: Run) -> pd.DataFrame:
 
 
 def logit(accuracy: ArrayLike, n: ArrayLike) -> NDArray[np.float64]:
-    """log(p / (1 − p)), with p kept half an image away from 0 and 1 of ``n``."""
+    """Compute log(p / (1 − p)), with p kept half an image away from 0 and 1 of ``n``."""
     margin = 0.5 / np.asarray(n, float)
     p = np.clip(np.asarray(accuracy, float), margin, 1 - margin)
     return np.asarray(np.log(p / (1 - p)))
@@ -62,10 +62,10 @@ def fit_line(rows: pd.DataFrame) -> tuple[float, float] | None:
     """Fit logit(accuracy under shift) = slope · logit(clean accuracy) + intercept to the rows of one shift.
 
     Least squares, as in Taori et al., "Measuring Robustness to Natural Distribution Shifts in Image Classification",
-    NeurIPS 2020. Deviation: their line is of 80 standard models, this one of the models that were measured.
+    NeurIPS 2020. Deviation: their line is fitted to 80 standard models, this line to the measured models.
 
     Returns:
-        Slope and intercept; None for fewer than three models, or clean accuracies that are all the same.
+        Slope and intercept; None for fewer than three models, or if all clean accuracies are equal.
     """
     clean = logit(rows["clean_accuracy"], rows["clean_n"])
     if rows["model"].nunique() < FEWEST or np.ptp(clean) < 1e-9:
@@ -77,9 +77,9 @@ def fit_line(rows: pd.DataFrame) -> tuple[float, float] | None:
 def add_effective_robustness(table: pd.DataFrame) -> pd.DataFrame:
     """Add ``expected`` and ``effective_robustness`` to a table of shifts.
 
-    ``expected`` is the accuracy under shift that the line of the *other* models gives a model, so that no model draws
-    the line towards itself; ``effective_robustness`` is what it has above that, in shares. NaN where the others make no
-    line.
+    ``expected`` is the accuracy under shift that the line of the *other* models predicts for a model, so that no model
+    draws the line towards itself; ``effective_robustness`` is accuracy minus expected accuracy, in shares. NaN if the
+    others do not give a line.
     """
     expected = np.full(len(table), np.nan)
     for place, (_, row) in enumerate(table.iterrows()):
@@ -128,7 +128,7 @@ def list_shift_figures(table: pd.DataFrame) -> Iterator[Drawing]:
 
 
 def format_shifts(table: pd.DataFrame) -> str:
-    """Lay the table out in Markdown: percent, with 95 % intervals, and how each set asks."""
+    """Format the table as Markdown: percent, with 95 % intervals and the protocol of each set."""
     lines = ["| set | model | under shift | n | clean, same classes | n | effective robustness |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for _, row in table.iterrows():

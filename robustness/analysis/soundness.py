@@ -1,4 +1,4 @@
-"""Marks of a model itself, of every row of it: answers that depend on chance, on the past, or on the batch."""
+"""Marks of a model itself, on every row of it: its answers depend on chance, on earlier calls, or on the batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from robustness.analysis.trust import INVALID, OK, SUSPECT, Verdict
 
 CLASSES = 0.1
-"""Share of the images whose class depends on the past or the batch, above which a number is INVALID."""
+"""Share of the images whose class depends on earlier calls or the batch, above which a number is INVALID."""
 _REASONS = {
     "chance": "answers change by chance: measure it several times, or switch the chance off",
     "history": "answers depend on what was asked before: the number holds for this order only, switch the memory off",
@@ -20,10 +20,11 @@ NO_WEIGHTS = "no weights that torch knows of: the model is told from others by i
 
 
 def judge_soundness(found: Mapping[str, Any]) -> Verdict:
-    """What an entry of ``soundness`` of a record says of the model's numbers at its λ.
+    """Judge a model's numbers at its λ by an entry of the record's ``soundness``.
 
-    Answers that change make a number SUSPECT; INVALID where more than 10 % of the images change their class with the
-    batch or the past. Chance leaves a number that is right on average, another instance one that is right of this one.
+    Changing answers make a number SUSPECT, and INVALID if more than 10 % of the images change their class with the
+    batch or with earlier calls. A random model's number is still right on average, and a number that another instance
+    would change is still right for this one.
     """
     if found["error"]:
         return Verdict(SUSPECT, (f"not checked before the grid: {found['error']}",))

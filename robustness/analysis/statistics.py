@@ -15,17 +15,17 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
 _DRAWS = 2000
 _DRAWN_AT_ONCE = 1 << 22
-"""Counts that are drawn at once, to bound the memory."""
+"""Number of counts drawn at once, which bounds the memory."""
 _FEW_IMAGES = 4096
-"""Resamples of up to so many images share their draws."""
+"""Largest number of images whose resamples share their draws."""
 _FEW_DIFFERENT, _ROUNDING = 10, 1e-9
 
 
 def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, float]:
-    """Wilson score interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
+    """Compute Wilson's interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
     Args:
-        correct: successes, 0 to ``n``; a sum of shares, such as 2.5 of 5, counts like so many.
+        correct: successes, 0 to ``n``; a sum of shares, such as 2.5 of 5, may be fractional.
         n: trials, at least 1.
         z: normal quantile; 95 % by default.
 
@@ -42,14 +42,14 @@ def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, f
 
 
 def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """Mean accuracy or error and its 95 % interval, in [0, 1].
+    """Compute the mean accuracy or error and its 95 % interval, in [0, 1].
 
     Wilson's interval of the mean m for n/d images: d = s²/(m(1 − m)) ≤ 1 is the variance of the images' means over that
     of single answers, estimated with two images more, one that counts 0 and one that counts 1. Where every image counts
     0 or 1, as in a single cell, d = 1.
 
     Args:
-        values: (n,) one per image, its mean over what it was seen under, in [0, 1].
+        values: (n,) one value per image: its mean over all of its perturbations, in [0, 1].
 
     Returns:
         Mean, lower and upper end.
@@ -64,12 +64,12 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
 
 
 def accuracy_intervals(n: ArrayLike, sums: ArrayLike, squares: ArrayLike) -> NDArray[np.float64]:
-    """:func:`accuracy_interval` of many groups of images.
+    """Compute :func:`accuracy_interval` for many groups of images.
 
     Args:
-        n: (...) images.
+        n: (...) numbers of images.
         sums: (...) sums of their values.
-        squares: (...) sums of the squares.
+        squares: (...) sums of the squared values.
 
     Returns:
         (..., 3) means, lower and upper ends.
@@ -86,7 +86,7 @@ def accuracy_intervals(n: ArrayLike, sums: ArrayLike, squares: ArrayLike) -> NDA
 
 
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
-    """Bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
+    """Draw the bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
 
     Whole rows are drawn, so that columns stay paired. For up to 4,096 images all calls share their draws. Of more
     images, equal rows are drawn together, from a multinomial distribution over the distinct ones: the same
@@ -94,8 +94,8 @@ def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> 
 
     Args:
         values: (n,) or (n, k), a row per image.
-        draws: resamples.
-        seed: of the resampling; the same seed gives the same intervals.
+        draws: number of resamples.
+        seed: seed of the resampling; the same seed gives the same intervals.
 
     Returns:
         (draws,) or (draws, k) means.
@@ -111,13 +111,13 @@ def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> 
 
 @lru_cache(maxsize=2)
 def _draw_counts(n: int, draws: int, seed: int) -> NDArray[np.uint8]:
-    """(draws, n) how often every image is in each resample: drawn once for all intervals of as many images."""
+    """Draw (draws, n) counts of every image in each resample, once for all intervals of as many images."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.multinomial(n, np.full(n, 1 / n)).astype(np.uint8) for _ in range(draws)])
 
 
 def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:
-    """Means of ``draws`` resamples of distinct ``rows``, each there ``counts`` times."""
+    """Compute the means of ``draws`` resamples of distinct ``rows``, each there ``counts`` times."""
     n = int(counts.sum())
     rng = np.random.default_rng(seed)
     at_once = max(1, _DRAWN_AT_ONCE // len(rows))
@@ -129,7 +129,7 @@ def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, 
 
 
 def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
-    """The 2.5 % and 97.5 % quantiles of a bootstrap distribution, (draws,): the 95 % percentile interval.
+    """Compute the 95 % percentile interval of a bootstrap distribution (draws,): its 2.5 % and 97.5 % quantiles.
 
     Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3.
     """
@@ -138,12 +138,12 @@ def percentile_interval(samples: ArrayLike) -> tuple[float, float]:
 
 
 def paired_differences(differences: ArrayLike) -> NDArray[np.float64]:
-    """Means of paired differences, their 95 % intervals over the images, and p of no difference.
+    """Compute means of paired differences, their 95 % intervals over the images, and p of no difference.
 
     m ± t √(v/(n + 2)), m and v the mean and variance of the n differences and two more, +a and −a, where a is the
     largest |d| that was seen (1 if none differs), t the quantile of n − 1 degrees of freedom: of single answers, where
-    a = 1, Bonett and Price's interval. p is that of :func:`sign_flip` where at most ten images differ, and otherwise
-    that of the same t.
+    a = 1, Bonett and Price's interval. p comes from :func:`sign_flip` if at most ten images differ, and otherwise
+    from the same t.
 
     Args:
         differences: (n, k), a row per image, in [−1, 1]: a right answer counts 1, and an image that was seen at several
@@ -173,7 +173,7 @@ def paired_differences(differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def paired_interval(differences: ArrayLike) -> tuple[float, float, float]:
-    """The mean and interval of :func:`paired_differences` for one quantity, (n,)."""
+    """Compute the mean and interval of :func:`paired_differences` for one quantity, (n,)."""
     mean, low, high, _ = paired_differences(np.asarray(differences, dtype=np.float64)[:, None])[0].tolist()
     return mean, low, high
 
@@ -184,7 +184,8 @@ def _quantile(n: int) -> float:
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """Exact two-sided p of the sign-flip test, where few images differ: the share of all signs with as large a sum.
+    """Compute the exact two-sided p of the sign-flip test, for few differing images: the share of all signs with as
+    large a sum.
 
     p = #{s ∈ {±1}^m : |Σ sᵢ dᵢ| ≥ |Σ dᵢ|} / 2^m over the m images with a difference d ≠ 0. Of single answers it is
     :func:`mcnemar`.
@@ -193,7 +194,7 @@ def sign_flip(differences: ArrayLike) -> float:
         differences: (n,) one per image.
 
     Returns:
-        p; NaN where more than ten images differ, which is too many for all signs and enough for a bootstrap interval.
+        p; NaN if more than ten images differ: too many to try all signs, and enough for a bootstrap interval.
 
     Source: Fisher, The Design of Experiments, 1935, section 21.
     """
@@ -207,14 +208,14 @@ def sign_flip(differences: ArrayLike) -> float:
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
-    """Exact two-sided p of McNemar's test: the images that only one of the two got right, against a fair coin.
+    """Compute the exact two-sided p of McNemar's test: images that only one of the two got right, against a fair coin.
 
     p = min(1, 2 P(B ≤ min(b, c))), B ~ Binomial(b + c, ½), b and c the counts of images that only the first and only
     the second got right; 1 where there is none.
 
     Args:
-        first: (n,) right answers.
-        second: (n,) right answers on the same images.
+        first: (n,) correct predictions.
+        second: (n,) correct predictions on the same images.
 
     Source: McNemar, Psychometrika 12(2), 1947; exact form: Liddell, J. Epidemiology & Community Health 37(1), 1983.
     """
@@ -223,7 +224,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def paired_answers(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float, float]:
-    """:func:`paired_interval` of ``first`` − ``second``, (n,) right answers, and their :func:`mcnemar`, from counts."""
+    """Compute :func:`paired_interval` of ``first`` − ``second``, (n,) correct predictions, and :func:`mcnemar`, from
+    counts.
+    """
     gained, lost = _count_discordant(first, second)
     return _compare_counts(gained, lost, np.size(first))
 
@@ -237,9 +240,9 @@ def _compare_counts(gained: int, lost: int, n: int) -> tuple[float, float, float
 
 
 def adjust_for_many(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's adjusted p of a family of comparisons: below 0.05, the chance of one false find among all is below 5 %.
+    """Adjust p of a family of comparisons after Holm: below 0.05, the chance of one false find among all is below 5 %.
 
-    p̃₍ᵢ₎ = max_{j ≤ i} min(1, (m − j + 1) p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎; a NaN is no member of the family and stays one.
+    p̃₍ᵢ₎ = max_{j ≤ i} min(1, (m − j + 1) p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎; a NaN is not a member of the family and stays NaN.
 
     Args:
         p_values: (m,) p of every comparison, however they depend on one another.
@@ -259,7 +262,7 @@ def adjust_for_many(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _count_discordant(first: ArrayLike, second: ArrayLike) -> tuple[int, int]:
-    """How many images only ``first``, and only ``second``, got right."""
+    """Count the images that only ``first``, and only ``second``, got right."""
     one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     both = int(np.count_nonzero(one & other))
     return int(np.count_nonzero(one)) - both, int(np.count_nonzero(other)) - both

@@ -1,4 +1,4 @@
-"""Tidy tables of what every model reaches under every λ policy, with intervals and paired differences."""
+"""Tidy tables of the accuracy of every model under every λ policy, with intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA = "mean of corruptions", "mean of C-bar", "mea
 Places = dict[tuple[str, int], Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
 Settings = dict[tuple[str, str, str], Places]
-"""By model, policy and, for ``fixed``, the λ as text."""
+"""Decisions by model, policy and, for ``fixed``, the λ as text."""
 _Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
 """A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
 Means = NDArray[np.float64]
 _NO_SETTING = str(math.nan)
 _NO_DIFFERENCE = (0.0, 0.0, 0.0, 1.0)
-"""The same answers, because of the same λ: no other images would tell them apart."""
+"""Difference between identical answers at one λ: no other images would tell them apart."""
 
 
 def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
-    """One row per model, policy, perturbation and severity.
+    """Tabulate one row per model, policy, perturbation and severity.
 
     Returns:
         Columns ``perturbation, severity, model, policy, lam, n, accuracy, ci_low, ci_high`` (Wilson); ``gain, gain_low,
-        gain_high, gain_p``: accuracy minus that at the λ of training, paired image by image, with Bonett and Price's
+        gain_high, gain_p``: accuracy minus accuracy at the training λ, paired by image, with Bonett and Price's
         interval and McNemar's exact p; ``versus, versus_low, versus_high, versus_p``: the same against the baseline
         model; and ``nll, ece``, ``calibration, calibration_low, calibration_high``
         (:func:`~robustness.analysis.metrics.root_calibration_error`), ``residual, sparsity``.
@@ -64,17 +64,17 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
 
 
 def summarise(run: Run, settings: Settings) -> pd.DataFrame:
-    """Mean accuracy over the severities of every corruption, and over the corruptions, for every model and λ policy.
+    """Average accuracy over the severities of every corruption, and over the corruptions, for every model and λ policy.
 
     Every image counts once, with its mean: the images are the independent units of the intervals
     (:func:`~robustness.analysis.statistics.accuracy_interval`, for differences
-    :func:`~robustness.analysis.statistics.paired_differences`). A mean over corruptions is given only where none of
-    their cells is missing; the extra corruptions have one of their own.
+    :func:`~robustness.analysis.statistics.paired_differences`). A mean over corruptions is given only if none of
+    their cells is missing; the extra corruptions have a mean of their own.
 
     Returns:
         Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``, ``gain, gain_low,
-        gain_high`` (minus the accuracy at the λ of training) and ``versus, versus_low, versus_high`` (minus that of the
-        baseline model), both paired image by image; ``gain_p, versus_p``: McNemar's exact p where the mean is of one
+        gain_high`` (minus the accuracy at the training λ) and ``versus, versus_low, versus_high`` (minus the accuracy
+        of the baseline model), both paired by image; ``gain_p, versus_p``: McNemar's exact p where the mean is of one
         cell only, that of the sign-flip test where at most ten images differ, and else of the t of the interval.
         ``lam`` is the mean of the λs that the policy chose.
     """
@@ -107,11 +107,11 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
 
 
 def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
-    """+1 or −1 where the difference ``name`` (``gain`` or ``versus``) of a row is significant, otherwise 0.
+    """Return +1 or −1 if the difference ``name`` (``gain`` or ``versus``) of a row is significant, otherwise 0.
 
-    Its interval must exclude zero and p be below 0.05: McNemar's in a single cell, in a mean that of
-    :func:`~robustness.analysis.statistics.paired_differences`. This is for one comparison that was chosen beforehand;
-    of a whole table see :func:`find_directions`.
+    Its interval must exclude zero and p be below 0.05: McNemar's p in a single cell, in a mean the p of
+    :func:`~robustness.analysis.statistics.paired_differences`. This is for one comparison chosen beforehand; for a
+    whole table see :func:`find_directions`.
     """
     if row[f"{name}_p"] >= _LEVEL:
         return 0
@@ -119,16 +119,16 @@ def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
 
 
 def find_directions(table: pd.DataFrame, name: str) -> pd.Series:
-    """:func:`find_direction` for every row of a table, with p adjusted for as many comparisons as it has (Holm)."""
+    """Apply :func:`find_direction` to every row of a table, with p adjusted for all of its rows (Holm)."""
     adjusted = table.assign(**{f"{name}_p": adjust_for_many(table[f"{name}_p"])})
     return pd.Series([find_direction(row, name) for row in adjusted.to_dict("records")], index=table.index, dtype=int)
 
 
 def group_corruptions(run: Run) -> dict[str, list[str]]:
-    """The corruptions that are averaged together, by the title of their mean, in the order given.
+    """Group the corruptions that are averaged together, by the title of their mean, in the order given.
 
     The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart, and
-    so do those of C-bar beside others. The noise sweep has a list of its own: all of it is one group.
+    so do those of C-bar beside others. The noise sweep has a list of its own, which is one group.
     """
     extra = () if run.record["suite"]["profile"] == "sweep" else corruption_names("extra")
     bar = corruption_names("cbar") if not set(run.corruptions) <= set(corruption_names("cbar")) else ()
@@ -141,19 +141,19 @@ def group_corruptions(run: Run) -> dict[str, list[str]]:
 
 
 def find_main_mean(run: Run) -> tuple[str | None, list[str]]:
-    """The mean that a run is summed up by, and its corruptions: of the extra ones only where there are no others."""
+    """Return the mean that sums a run up, and its corruptions: the extra ones only if there are no others."""
     return next(iter(group_corruptions(run).items()), (None, []))
 
 
 def list_planned(run: Run, names: list[str]) -> list[tuple[str, int]]:
-    """Perturbation and severity of every cell that was asked for, finished or not."""
+    """List perturbation and severity of every requested cell, finished or not."""
     split = run.record["data"]["split"]
     asked = [cell for cell in run.record["cells"] if cell["split"] == split and not cell.get("threat")]
     return list(dict.fromkeys((c["perturbation"], c["severity"]) for c in asked if c["perturbation"] in names))
 
 
 def group_settings(decisions: list[Decision]) -> Settings:
-    """The decisions by model, policy and fixed λ."""
+    """Group the decisions by model, policy and fixed λ."""
     settings: Settings = {}
     for decision in decisions:
         setting = (decision.model, decision.policy, str(float(decision.setting)))
@@ -162,24 +162,24 @@ def group_settings(decisions: list[Decision]) -> Settings:
 
 
 def find_baseline(run: Run, settings: Settings) -> Places:
-    """The decisions of the baseline model, at its λ of training if it has one; empty if there is none."""
+    """Return the decisions of the baseline model, at its training λ if it has one; empty if there is none."""
     baseline = str(run.baseline)
     return settings.get((baseline, "none", _NO_SETTING)) or settings.get((baseline, "trained", _NO_SETTING), {})
 
 
 def _references(run: Run, settings: Settings, model: str) -> dict[str, Places]:
-    """What a model is compared with: itself at the λ of training (``gain``), the baseline model (``versus``)."""
+    """Return the references of a model: itself at the training λ (``gain``), the baseline model (``versus``)."""
     trained = settings.get((model, "trained", _NO_SETTING), {})
     return {"gain": trained, "versus": find_baseline(run, settings) if model != run.baseline else {}}
 
 
 def average(places: Places, measured: list[tuple[str, int]]) -> NDArray[np.float64]:
-    """(N,) mean over the severities of every corruption, then over the corruptions."""
+    """Compute (N,) means over the severities of every corruption, then over the corruptions."""
     return average_rows([places[place].correct for place in measured], measured)
 
 
 def average_rows(rows: Sequence[NDArray[np.bool_]] | NDArray[np.bool_], measured: list[tuple[str, int]]) -> Means:
-    """(N,) mean of ``rows`` (P, N), one for each of ``measured``, over the severities, then over the corruptions."""
+    """Compute (N,) means of ``rows`` (P, N), one for each of ``measured``, over severities, then over corruptions."""
     names = [name for name, _ in measured]
     counts = Counter(names)
     weights = np.array([1 / (counts[name] * len(counts)) for name in names])
@@ -187,14 +187,14 @@ def average_rows(rows: Sequence[NDArray[np.bool_]] | NDArray[np.bool_], measured
 
 
 def is_same(decision: Decision, reference: Decision) -> bool:
-    """Whether both are one model at the same λs, and not two that happen to be right on the same images."""
+    """Check that both are one model at the same λs, and not two that happen to be right on the same images."""
     is_one_lam = decision.lam == reference.lam or (math.isnan(decision.lam) and math.isnan(reference.lam))
     is_right_alike = decision.nll == reference.nll and np.array_equal(decision.correct, reference.correct)
     return is_one_lam and is_right_alike
 
 
 def _compare_answers(name: str, decision: Decision, reference: Decision) -> dict[str, float]:
-    """The difference ``name`` to another decision on the same images, its interval and McNemar's p."""
+    """Compute the difference ``name`` from another decision on the same images, its interval and McNemar's p."""
     if is_same(decision, reference):
         return _name_values(name, _NO_DIFFERENCE)
     return _name_values(name, paired_answers(decision.correct, reference.correct))
@@ -205,7 +205,7 @@ def _name_values(name: str, values: Sequence[float]) -> dict[str, float]:
 
 
 def _fill_in(differences: list[_Difference]) -> None:
-    """Give rows the means of their differences, the intervals and p."""
+    """Fill rows with the means of their differences, the intervals and p."""
     if not differences:
         return
     found = paired_differences(np.stack([values for _, _, values in differences], axis=1)).tolist()

@@ -1,4 +1,4 @@
-"""The tables of a run as files and texts: CSV, parquet, Markdown, LaTeX and the terminal."""
+"""The tables of a run as files and text: CSV, parquet, Markdown, LaTeX and the terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from robustness.grids import format_lam, thin_out
 from robustness.policies import is_upper_bound
 
 Column = tuple[str, str, float]
-"""Model, policy, and λ of ``fixed``."""
+"""Model, policy, and the λ of ``fixed``."""
 SYMBOLS = {OK: "", SUSPECT: " ?", INVALID: " ✗"}
 BOLD_NOTE = (
     "Bold: better than every other column of its row (paired over the images, p < 0.05 after Holm's adjustment for all "
@@ -74,7 +74,7 @@ def write_tables(findings: Findings) -> None:
 
 
 def format_sequences(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of sequences as texts: flips in percent, rates in percent of the baseline model's."""
+    """Format the table of sequences as text: flips in percent, rates in percent of the baseline model's."""
     titles = {"flips": "flips (%)", "distance": "top-5 distance", "flip_rate": "flip rate (%)"}
     titles |= {"distance_rate": "distance rate (%)"}
     rows = []
@@ -111,7 +111,7 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
 
 
 def own_up(run: Run, model: str) -> str:
-    """A sentence for captions where the law of ``model`` was fitted on corruptions of the run; empty otherwise."""
+    """Write a sentence for captions if the law of ``model`` was fitted on corruptions of the run; empty otherwise."""
     learnt = find_learnt(run, model)
     names = ", ".join(name.replace("_", " ") for name in learnt)
     return f" The law of residual was fitted on training images under {names}, which are judged here." if learnt else ""
@@ -124,7 +124,9 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def lay_out_severities(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The paper's table as texts, one row per corruption and severity; and which cell is the undoubted best."""
+    """Format the paper's table as text, one row per corruption and severity, with the significantly best cell of each
+    row.
+    """
     names = [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]
     title = table["corruption"].where(table["severity"] == "0", table["corruption"] + " " + table["severity"])
     index = pd.Index(title, name="accuracy (%)")
@@ -135,15 +137,15 @@ def lay_out_severities(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]
 
 
 def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.DataFrame:
-    """One row per perturbation and for the means over the corruptions; a column per model, λ and policy, in percent.
+    """Lay out one row per perturbation and per mean over corruptions; a column per model, λ and policy, in percent.
 
-    Policies that use test labels are left out: they are no results. The extra corruptions come after the mean of the
+    Policies that use test labels are left out: they are not results. The extra corruptions come after the mean of the
     others.
 
     Args:
         summary: what :func:`~robustness.analysis.summary.summarise` returned.
-        run: gives the order of rows and columns.
-        most: keep at most this many λs per model, evenly spread over the grid and with λ of training among them.
+        run: determines the order of rows and columns.
+        most: keep at most this many λs per model, evenly spread over the grid and including the training λ.
     """
     columns = {title: 100 * rows["accuracy"] for title, (_, rows) in list_columns(summary, run, most=most).items()}
     wide = pd.DataFrame(columns).reindex(_order_rows(run))
@@ -152,7 +154,7 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
 
 
 def list_columns(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> dict[str, tuple[Column, pd.DataFrame]]:
-    """The columns of :func:`widen` by their titles: model, policy and λ of ``fixed``, and rows by perturbation."""
+    """List the columns of :func:`widen` by title (model, policy and λ of ``fixed``), and the rows by perturbation."""
     columns: dict[str, tuple[Column, pd.DataFrame]] = {}
     for model in run.models:
         rows = summary[summary["model"] == model].set_index("perturbation")
@@ -179,11 +181,11 @@ def _order_rows(run: Run) -> list[str]:
 
 
 def write_texts(findings: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table of :func:`widen` with intervals, as texts; and which cell is significantly the best of its row.
+    """Format the table of :func:`widen` with intervals, as text, and find the significantly best cell of each row.
 
     The best is better than each of the k others by :func:`~robustness.analysis.statistics.paired_differences`: the
-    largest p, times k + 1 since it was picked, is below 0.05 after Holm's adjustment for all rows. None is told to be
-    in a table of more than :data:`_MOST_COMPARED` columns.
+    largest p, times k + 1 since it was picked, is below 0.05 after Holm's adjustment for all rows. A table of more
+    than :data:`_MOST_COMPARED` columns has no best cells.
     """
     run, columns = findings.run, list_columns(findings.summary, findings.run)
     order = _order_rows(run)
@@ -210,7 +212,7 @@ def write_texts(findings: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def write_leaderboard(findings: Findings) -> pd.DataFrame:
-    """The leaderboard as texts: a row per model, best first, with its ranks, and the intervals of every number."""
+    """Format the leaderboard as text: a row per model, best first, with its ranks and every number's interval."""
     board = findings.board
     titles = {"clean": "clean", "mean": "corrupted", "clean_top5": "clean, top 5", "mean_top5": "corrupted, top 5"}
     titles |= {
@@ -236,12 +238,12 @@ def write_leaderboard(findings: Findings) -> pd.DataFrame:
 
 
 def format_rank(first: float, last: float) -> str:
-    """``1``, ``2–4`` or a dash."""
+    """Format a range of ranks: ``1``, ``2–4`` or a dash."""
     return "–" if math.isnan(first) else f"{first:.0f}" if first == last else f"{first:.0f}–{last:.0f}"
 
 
 def name_setting(row: dict[str, Any]) -> str:
-    """``model``, ``model λ=0.1`` or ``model residual``."""
+    """Name a setting: ``model``, ``model λ=0.1`` or ``model residual``."""
     policy, lam = row["policy"], row["lam"]
     if isinstance(policy, str) and policy:
         return f"{row['model']} {policy}"
@@ -249,7 +251,7 @@ def name_setting(row: dict[str, Any]) -> str:
 
 
 def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
-    """Columns called ``group title``, of the groups given, as (group, title): short titles below a common head."""
+    """Split columns called ``group title`` into (group, title): short titles below a common head."""
     heads = []
     for column in columns:
         own = max((group for group in groups if column.startswith(f"{group} ")), key=len, default="")
@@ -258,7 +260,7 @@ def split_heads(columns: list[str], groups: list[str]) -> list[tuple[str, str]]:
 
 
 def list_missing(run: Run) -> dict[str, list[str]]:
-    """What has no outcome, by the reason: a line for every model and perturbation, with the severities or budgets."""
+    """List missing outcomes with the reason: a line for every model and perturbation, with severities or budgets."""
     places: dict[str, dict[str, list[str]]] = {}
     for cell in run.record["cells"]:
         if cell["key"] in run.missing:
@@ -273,18 +275,18 @@ def list_missing(run: Run) -> dict[str, list[str]]:
 
 
 def name_budget(norm: str, eps: object) -> str:
-    """``L∞ 8/255``."""
+    """Name a budget: ``L∞ 8/255``."""
     return f"{NORMS[norm]} {format_eps(float(str(eps)), norm)}"
 
 
 def _name_parameters(run: Run) -> str:
-    """Whose parameters the generated corruptions have, in words."""
+    """Name the source of the generated corruptions' parameters."""
     published = {"cifar": "CIFAR-10-C", "imagenet": "ImageNet-C"}.get(run.record["suite"]["profile"])
     return f" with the parameters of {published}" if published else ""
 
 
 def describe(run: Run) -> str:
-    """What the numbers stand for: data, images, source of the corruptions, and what is missing."""
+    """Describe the basis of the numbers: data, images, source of the corruptions, and what is missing."""
     data = run.record["data"]
     sources = {
         "official": "official -C archive",
@@ -299,7 +301,7 @@ def describe(run: Run) -> str:
 
 
 def to_markdown(wide: pd.DataFrame) -> str:
-    """A Markdown table with one decimal; a missing value is a dash."""
+    """Write a Markdown table with one decimal; a missing value is a dash."""
     header = [str(wide.index.name), *map(str, wide.columns)]
     lines = [header, ["---", *["---:"] * len(wide.columns)]]
     lines += [[str(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
@@ -307,7 +309,7 @@ def to_markdown(wide: pd.DataFrame) -> str:
 
 
 def to_terminal(wide: pd.DataFrame, width: int) -> str:
-    """The table in aligned columns: a legend of short column names first where it would be wider than ``width``."""
+    """Align the table in columns; if it would exceed ``width``, a legend of short column names comes first."""
     body = [[str(name), *map(_format, row)] for name, row in zip(wide.index, wide.to_numpy())]
     header = [str(wide.index.name), *map(str, wide.columns)]
     legend: list[str] = []
