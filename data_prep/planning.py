@@ -18,7 +18,7 @@ from data_prep.progress import make_bar
 from data_prep.trees import Member, TreeFile, walk_members, walk_tree
 
 LARGE_SIDE, LARGE_GEOMETRY = 224, Geometry(resize=256, crop=224)
-"""Median short side in pixels from which pictures of several sizes are prepared like ImageNet's, and that preparation."""
+"""Median short side in pixels from which pictures of several sizes are prepared like ImageNet's; that preparation."""
 SMALLEST_SIDE = 32
 """Smallest side in pixels that the corruptions accept."""
 

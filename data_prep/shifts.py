@@ -25,7 +25,7 @@ from data_prep.subsets import ClassSubset, imagenet_subset, objectnet_groups, re
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
 OBJECTNET_BORDER = 2
-"""Width in pixels of the border around every image of ObjectNet: a red frame of one pixel and the edge of its resize."""
+"""Width in pixels of the border around ObjectNet's images: a red frame of one pixel and the edge of its resize."""
 ALL_CLASSES = "all classes count"
 SUBSET = "the largest of the logits of its {count} classes counts, as in the paper's evaluation"
 OBJECTNET = (

@@ -1,4 +1,4 @@
-"""The models: sparse-coding layers, SDNet and ResNet, checkpoints and training."""
+"""Models: sparse-coding layers, SDNet and ResNet, checkpoints and training."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ from sdnet_core.shadows import check_neighbours
 
 check_neighbours("data_prep")
 
-from data_prep.lazy import attach  # noqa: E402 - ours, as was just made sure
+from data_prep.lazy import attach  # noqa: E402 - our own, as just checked
 
 if TYPE_CHECKING:
     from sdnet_core.catalogue import shipped_models

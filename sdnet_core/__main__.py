@@ -25,7 +25,7 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
 
     Raises:
         PrerequisiteError: no such file.
-        InputError: not a checkpoint, one that wants to execute code, or weights that do not fit ``arch``.
+        InputError: a file that is not a checkpoint or would execute code, or weights that do not fit ``arch``.
     """
     import torch
 
@@ -52,7 +52,7 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
 
 
 def _check_not_packed(path: Path) -> None:
-    """Raise InputError for a checkpoint that would unpack to more than it is: torch stores what it writes as it is."""
+    """Raise InputError for a compressed checkpoint: torch never compresses, and unpacking could exhaust memory."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(member.file_size > max(member.compress_size, 1 << 20) for member in archive.infolist()):
@@ -60,10 +60,10 @@ def _check_not_packed(path: Path) -> None:
 
 
 def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
-    """Write an untrained model, to time or try out the way that images go; its card says that it is untrained.
+    """Write an untrained model, for timing and for trying out commands; its card says that it is untrained.
 
     Raises:
-        InputError: a width or seed out of range, or an ``out`` that is something else.
+        InputError: a width or seed out of range, or an ``out`` that cannot be written.
     """
     import torch
 
@@ -83,7 +83,7 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     parser = CommandParser(prog="python -m sdnet_core", description=__doc__)
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

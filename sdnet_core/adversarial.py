@@ -1,4 +1,4 @@
-"""Adversarial training: every batch is replaced by images that the current model gets wrong most."""
+"""Adversarial training: every batch is replaced by adversarial images against the current model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sdnet_core.networks import Network
 def random_start(
     images: Float[Tensor, "n 3 h w"], *, eps: float, generator: torch.Generator
 ) -> Float[Tensor, "n 3 h w"]:
-    """``images`` moved uniformly within the L∞ ball of radius ``eps``, and back into [0, 1]."""
+    """Move ``images`` to uniform points of the L∞ ball of radius ``eps``, clipped to [0, 1]."""
     return (images + torch.empty_like(images).uniform_(-eps, eps, generator=generator)).clamp(0, 1)
 
 
@@ -30,14 +30,14 @@ def craft_batch(
     steps: int,
     step_size: float,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Projected gradient ascent on the cross-entropy in the L∞ ball: x ← Π(x + α sign ∇ₓ loss).
+    """Raise the cross-entropy by projected gradient ascent in the L∞ ball: x ← Π(x + α sign ∇ₓ loss).
 
     Args:
-        model: the network in training. It is frozen for the time of the attack, so that its batch statistics are those
-            of the training step alone.
+        model: the network in training. It is frozen during the attack, so that only the training step changes its
+            batch statistics.
         images: clean images in [0, 1].
         labels: their classes.
-        start: where the ascent begins, in the ball around ``images`` (:func:`random_start`).
+        start: first point of the ascent, in the ball around ``images`` (:func:`random_start`).
         eps: ε, radius of the ball, in [0, 1] pixel units.
         steps: number of gradient steps, at least 1.
         step_size: α, in [0, 1] pixel units.
@@ -60,7 +60,7 @@ def craft_batch(
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for weights within the block; both are restored after it."""
+    """Switch to eval mode and turn off weight gradients within a ``with`` block; restore both after it."""
     was_training = network.training
     flags = [parameter.requires_grad for parameter in network.parameters()]
     network.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Random crop and flip of a whole batch on the device that holds it."""
+"""Conversion, resizing, random crop and flip of a whole batch on its device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 
 def to_images(pixels: UInt8[Tensor, "n h w c"] | Float[Tensor, "n h w c"]) -> Float[Tensor, "n c h w"]:
-    """uint8 pixels, or floats in [0, 1], (N, H, W, C) to float32 images (N, C, H, W) in [0, 1], channels-last."""
+    """Convert (N, H, W, C), uint8 or floats in [0, 1], to float32 (N, C, H, W) in [0, 1], channels last in memory."""
     if pixels.is_floating_point():
         return pixels.permute(0, 3, 1, 2)
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255.0)
@@ -25,7 +25,7 @@ def resize(images: Float[Tensor, "n c h w"], side: int | None) -> Float[Tensor, 
 def crop_and_flip(
     pixels: UInt8[Tensor, "n h w c"], *, padding: int, flip: bool, generator: torch.Generator
 ) -> UInt8[Tensor, "n h w c"]:
-    """Each image padded by ``padding`` black pixels, cropped back at a uniform offset, mirrored with probability ½."""
+    """Pad each image by ``padding`` black pixels, crop it back at a uniform offset, mirror it with probability ½."""
     n, height, width, _ = pixels.shape
     device = pixels.device
     top, left = torch.randint(0, 2 * padding + 1, (2, n, 1), generator=generator, device=device)

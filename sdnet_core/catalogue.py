@@ -1,4 +1,4 @@
-"""What comes with the package, by name, without torch: models and how they can be run."""
+"""The shipped models and the forms in which models run, by name, without importing torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 SUFFIX = ".safetensors"
 SPEEDS = ("exact", "fast")
-"""Forms of a network for evaluation: :mod:`sdnet_core.speed`."""
+"""Forms of a network for evaluation; see :mod:`sdnet_core.speed`."""
 
 
 def shipped_models() -> dict[str, Path]:
-    """Names and paths of the models that come with the package."""
+    """List the names and paths of the models that come with the package."""
     folder = Path(str(files("sdnet_core") / "weights"))
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors that carry what they are, and the official SDNet checkpoints. Nothing is unpickled."""
+"""Weights on disk: safetensors with a model card, and the official SDNet checkpoints. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Record(TypedDict, total=False):
 
 
 class _Parts(TypedDict, total=False):
-    """The parts of a card, with those of their keys that more is done with than to show them."""
+    """The parts of a card, with the types of the keys that code reads; other keys are only shown."""
 
     recipe: _Recipe
     accuracy: _Accuracy
@@ -54,11 +54,11 @@ class _Parts(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a checkpoint says of itself.
+    """The description of a model, stored in its checkpoint.
 
     Args:
-        name: what tables call the model.
-        config: what builds the network.
+        name: the model's name in tables.
+        config: the configuration that builds the network.
         recipe: the resolved training recipe; empty for imported weights.
         accuracy: ``correct``, ``n``, ``data`` (title) and ``fingerprint`` of the test set; empty when unknown.
         record: seconds, epochs, seed, hardware and versions of the training.
@@ -71,12 +71,12 @@ class ModelCard:
     record: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The card as canonical JSON."""
+        """Convert the card to canonical JSON."""
         return json.dumps({"format": _FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
-        """Read a card back; raises InputError for another format or for values that build no network."""
+        """Read a card; raises InputError for another format and for values that cannot build a network."""
         where = "the checkpoint's model card"
         try:
             fields = json.loads(text)
@@ -98,7 +98,7 @@ class ModelCard:
 
 
 def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
-    """A new, untrained network; ``options`` are the fields of :class:`NetworkConfig`, ``converge`` as in ``Network``.
+    """Build an untrained network; ``options`` are fields of :class:`NetworkConfig`, ``converge`` is as in ``Network``.
 
     Raises:
         InputError: unknown architecture or option, or a value out of range.
@@ -113,10 +113,10 @@ def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256 (hex) over names, shapes and float32 values of the state dict; it does not depend on the device.
+    """Compute the SHA-256 (hex) of names, shapes and float32 values of the state dict, independent of the device.
 
-    BatchNorm's counts of batches, which training raises and no checkpoint keeps, are taken for 0. Of quantised weights
-    the integers and their scales count, and of a module's extra state what it consists of.
+    BatchNorm's counts of batches, which training raises and checkpoints drop, count as 0. Quantised weights enter with
+    their integers and scales, and a module's extra state with its items.
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -127,7 +127,7 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 
 def _update(digest: hashlib._Hash, name: str, value: Any) -> None:
-    """Feed one entry of a state dict to ``digest``: tensors by their values, what holds others item by item."""
+    """Feed one entry of a state dict to ``digest``: tensors by their values, containers item by item."""
     if isinstance(value, Tensor) and value.is_quantized:
         value = (value.int_repr(), value.dequantize())
     if isinstance(value, Tensor):
@@ -142,16 +142,16 @@ def _update(digest: hashlib._Hash, name: str, value: Any) -> None:
             _update(digest, f"{name}.{index}", item)
     elif isinstance(value, str | bytes | int | float | complex | torch.dtype | type(None)):
         digest.update(f"{name}={value!r}".encode())
-    else:  # an object of somebody's: its text may hold an address in memory
+    else:  # an object of another type, whose text may hold a memory address
         digest.update(f"{name}:{type(value).__qualname__}".encode())
 
 
 def check_target(path: Path) -> None:
-    """Make sure that a checkpoint can be written to ``path``: a new file, or one that replaces a checkpoint.
+    """Check that a checkpoint can be written to ``path``, as a new file or in place of a checkpoint.
 
     Raises:
-        InputError: another suffix, a folder, a device or anything else that is no plain file, an overlong name, or a
-            place where nothing can be written.
+        InputError: another suffix, a folder, a device or anything else that is not a plain file, an overlong name, or a
+            folder that cannot be written.
     """
     try:
         is_free = path.suffix == SUFFIX and (path.is_file() or not (path.exists() or path.is_symlink()))
@@ -166,7 +166,7 @@ def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = Fals
     """Write the weights and the card to ``path`` (safetensors), atomically; ``half`` stores float16.
 
     Raises:
-        InputError: ``path`` is something else (:func:`check_target`).
+        InputError: ``path`` cannot be written (:func:`check_target`).
     """
     check_target(path)
     state = {
@@ -181,7 +181,7 @@ def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = Fals
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Path of a shipped model's name or of a file.
+    """Find the path of a shipped model by name, or of a checkpoint file.
 
     Raises:
         PrerequisiteError: neither a shipped name nor an existing file.
@@ -206,7 +206,7 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
 
 def read_card(name_or_path: str | Path) -> ModelCard:
-    """The model card of a checkpoint, without loading its weights."""
+    """Read the model card of a checkpoint without loading its weights."""
     path = find_checkpoint(name_or_path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -227,7 +227,7 @@ def read_card(name_or_path: str | Path) -> ModelCard:
 def load_model(name_or_path: str | Path) -> Network:
     """Load a shipped model by name (``"sdnet18-cifar10"``) or a checkpoint by path, in eval mode on the CPU.
 
-    Atoms are normalised and the step sizes converged, so that the step always belongs to the dictionary.
+    Atoms are normalised and step sizes are converged, so that the step always fits the dictionary.
 
     Raises:
         PrerequisiteError: no such model.
@@ -267,11 +267,11 @@ def import_official(
     std: tuple[float, ...] = CIFAR_STD,
     **options: Any,
 ) -> Network:
-    """A network with the weights of an official SDNet checkpoint (or of its ResNet baseline), in eval mode.
+    """Build a network with the weights of an official SDNet checkpoint (or of its ResNet baseline), in eval mode.
 
-    Accepts the bare state dict of ``model_best.pth.tar`` and the whole of ``checkpoint.pth.tar``, with and without the
-    prefix ``module.``, with ``step_size`` or with the older ``running_c_loss`` (both only informative: atoms are
-    normalised and s = 0.9/L is computed anew). Whether an -all network has shortcuts is read off the keys.
+    The bare state dict of ``model_best.pth.tar`` and the whole of ``checkpoint.pth.tar`` are accepted, with or without
+    the prefix ``module.``, with ``step_size`` or the older ``running_c_loss`` (both are ignored: atoms are normalised
+    and s = 0.9/L is computed anew). The keys show if an -all network has shortcuts.
 
     Raises:
         InputError: keys or shapes that do not belong to ``arch``, each named.
@@ -298,7 +298,7 @@ def import_official(
 
 
 def _check_size(config: NetworkConfig, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Compare the largest weights with what the card promises before a network of that size takes memory."""
+    """Compare the largest weights with the card before a network of the card's size takes memory."""
     last = 8 * config.width
     for name, shape in (("linear.weight", (config.num_classes, last)), ("layer4.1.conv2.weight", (last, last, 3, 3))):
         if name not in state or state[name].shape != shape:

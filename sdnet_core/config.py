@@ -1,4 +1,4 @@
-"""What builds a network: its configuration, the architectures by name, channel statistics. Nothing here needs torch."""
+"""The configuration of a network, the architectures by name and channel statistics, without importing torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from data_prep.errors import InputError
 
 LARGEST = {"width": 1024, "n_dict": 64, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
-"""What a card may ask for: a network is built before its weights are read."""
+"""Largest values that a card may contain, because a network is built before its weights are read."""
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 """Channel statistics of the paper's CIFAR recipe; these standard deviations are part of its checkpoints."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -16,7 +16,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What a name stands for: blocks per stage, and which convolutions are sparse-coding layers."""
+    """A named architecture: its blocks per stage, and its convolutions that are sparse-coding layers."""
 
     blocks: tuple[int, int, int, int]
     sparse_input: bool
@@ -33,23 +33,23 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Everything that builds a network; stored with its weights.
+    """The complete configuration of a network, stored with its weights.
 
     Args:
         arch: a key of :data:`ARCHITECTURES`.
-        num_classes: outputs.
+        num_classes: number of outputs.
         image_size: H = W in pixels; up to 64 the CIFAR stem (3×3), above it the ImageNet stem (7×7/2).
-        width: channels of the first stage; the later ones have 2, 4 and 8 times as many.
-        n_dict: the sparse input layer has ``n_dict · width`` atoms, which the first block takes in.
+        width: channels of the first stage; the later stages have 2, 4 and 8 times as many.
+        n_dict: number of atoms of the sparse input layer, in multiples of ``width``; the first block takes them all.
         mean: channel means of images in [0, 1].
         std: channel standard deviations of images in [0, 1].
-        lam: λ of training, for every sparse-coding layer.
-        mu: μ ≥ 0.
-        n_steps: K ≥ 1 FISTA steps.
-        robust: data term ½‖x − Az‖₂.
-        shortcut: residual connections; only the -all variants can do without.
-        lam_layers: ``"input"``: λ of a call acts on the input layer only, as in the paper; ``"all"``: on every
-            sparse-coding layer.
+        lam: training λ of every sparse-coding layer.
+        mu: μ ≥ 0, weight of the squared ℓ2 term.
+        n_steps: number K ≥ 1 of FISTA steps.
+        robust: use the data term ½‖x − Az‖₂.
+        shortcut: use residual connections; only the -all variants work without them.
+        lam_layers: the layers on which a call's λ acts: ``"input"``, the input layer only, as in the paper; or
+            ``"all"``, every sparse-coding layer.
     """
 
     arch: str
@@ -84,7 +84,7 @@ class NetworkConfig:
 
 
 def check_options(*, lam: float, mu: float, n_steps: int) -> None:
-    """Make sure that λ and μ of a layer are finite numbers ≥ 0 and K ≥ 1; otherwise raise InputError."""
+    """Check that λ and μ of a layer are finite numbers ≥ 0 and K ≥ 1; otherwise raise InputError."""
     if not (math.isfinite(lam) and lam >= 0):
         raise InputError(f"λ must be a finite number ≥ 0; got {lam}")
     if not (math.isfinite(mu) and mu >= 0):

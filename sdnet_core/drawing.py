@@ -1,4 +1,4 @@
-"""How dictionaries, codes and reconstructions are drawn."""
+"""Figures of dictionaries, codes and reconstructions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MOST_MAPS = 8
 
 
 def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
-    """The first 64 atoms (D, k, k, 3), each stretched to its own range, 16 in a row, with their numbers.
+    """Draw the first 64 atoms, each stretched to its own range, 16 in a row, with their numbers.
 
     Args:
-        figure: a figure or a part of one, still empty.
-        atoms: the dictionary of an input layer.
+        figure: an empty figure or subfigure.
+        atoms: the dictionary of an input layer, (D, k, k, 3).
     """
     shown = stretch(atoms[:_MOST_ATOMS], axes=(1, 2, 3))
     columns = min(len(shown), 16)
@@ -34,11 +34,11 @@ def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
 
 
 def draw_codes(codes: Mapping[str, np.ndarray], title: str) -> Figure:
-    """The code of one image: a row per layer with its eight maps of the most energy Σ z².
+    """Draw the code of one image: for each layer a row of the eight maps with the most energy Σ z².
 
     Args:
-        codes: of each layer by its name, (D, H, W), non-negative.
-        title: of the image.
+        codes: the code of each layer by its name, (D, H, W), non-negative.
+        title: title of the image.
     """
     figure = Figure(figsize=(_MOST_MAPS + 0.8, len(codes) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=9)
@@ -56,13 +56,13 @@ def draw_codes(codes: Mapping[str, np.ndarray], title: str) -> Figure:
 
 
 def draw_reconstructions(images: np.ndarray, inverted: Mapping[str, np.ndarray], titles: Sequence[str]) -> Figure:
-    """A row per image: the image (H, W, 3) in [0, 1], then what each layer's code leads back to.
+    """Draw a row per image: the image, then its reconstruction from each layer's code.
 
     Args:
-        images: (N, H, W, 3).
-        inverted: (N, H, W, 3) of each layer by its name, shown with every channel stretched to its own range: deep
-            layers change brightness and contrast at will.
-        titles: of the images.
+        images: (N, H, W, 3) in [0, 1].
+        inverted: the reconstructions (N, H, W, 3) of each layer by its name, shown with every channel stretched to its
+            own range, because deep layers change brightness and contrast.
+        titles: titles of the images.
     """
     pictures = {"image": images, **{name: stretch(x, axes=(1, 2)) for name, x in inverted.items()}}
     figure = Figure(figsize=(1.05 * len(pictures) + 0.5, 1.05 * len(images) + 0.6), layout="constrained")
@@ -78,10 +78,10 @@ def draw_reconstructions(images: np.ndarray, inverted: Mapping[str, np.ndarray],
 
 
 def draw_layers(table: pd.DataFrame) -> Figure:
-    """By layer: sparsity of the code, what the layer leaves out of its input, and the reconstruction's correlation.
+    """Draw sparsity, unexplained part of the input and correlation of the reconstruction, by layer.
 
     Args:
-        table: as ``layers.csv``; a point is one image, the line their mean.
+        table: the table in ``layers.csv``. Each point is one image; the line is the mean.
     """
     panels = {
         "sparsity": "zeros in the code (%)",
@@ -104,14 +104,14 @@ def draw_layers(table: pd.DataFrame) -> Figure:
 
 
 def stretch(pictures: np.ndarray, *, axes: tuple[int, ...]) -> np.ndarray:
-    """``pictures`` mapped linearly so that 0 and 1 are their extremes over ``axes``; constant ones become 0."""
+    """Map ``pictures`` linearly so that their extremes over ``axes`` become 0 and 1; constant ones become 0."""
     low, high = pictures.min(axis=axes, keepdims=True), pictures.max(axis=axes, keepdims=True)
     stretched: np.ndarray = (pictures - low) / np.where(high > low, high - low, 1.0)
     return stretched
 
 
 def hide_axis(axis: Axes) -> None:
-    """No ticks, grid or frame: for pictures."""
+    """Remove ticks, grid and frame, for pictures."""
     axis.set(xticks=[], yticks=[])
     axis.grid(visible=False)
     axis.spines[:].set_visible(False)

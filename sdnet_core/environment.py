@@ -1,4 +1,4 @@
-"""What a measurement ran on: hardware, versions, revision. It goes into every record."""
+"""The environment of a measurement, stored in every record: hardware, versions, revision."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "pillow", "sc
 
 
 def select_device(name: str | None) -> torch.device:
-    """The device called ``name``; None takes CUDA where it works and the CPU elsewhere.
+    """Select the device called ``name``; None selects CUDA if it works, otherwise the CPU.
 
     Raises:
-        InputError: another name than ``cpu``, ``cuda`` and ``cuda:NUMBER``.
-        PrerequisiteError: CUDA was asked for and is not there.
+        InputError: a name other than ``cpu``, ``cuda`` and ``cuda:NUMBER``.
+        PrerequisiteError: CUDA was requested and is not available.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,7 +37,7 @@ def select_device(name: str | None) -> torch.device:
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Hardware, operating system, Python, package versions and git revision, as plain JSON values."""
+    """Collect hardware, operating system, Python, package versions and git revision as plain JSON values."""
     hardware: dict[str, Any] = {"device": str(device), "processor": _processor(), "cpu_cores": os.cpu_count()}
     hardware["threads"] = torch.get_num_threads()
     if device.type == "cuda":
@@ -62,7 +62,7 @@ def _processor() -> str:
 
 
 def _revision() -> dict[str, Any]:
-    """Commit and dirty flag of the source tree; empty for an installed package."""
+    """Read commit and dirty flag of the source tree; empty for an installed package."""
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent

@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 MOST_CHANNELS = 4
-"""With more, the transposed convolution of PyTorch is faster; with 3 it leaves most of its vector lanes empty."""
+"""Largest number of channels; with more, PyTorch's transposed convolution is faster. (With 3, its vectors are mostly
+empty.)"""
 
 
 def suits(code: Tensor, channels: int) -> bool:
-    """Whether :func:`synthesise_by_planes` is the faster form here: on the CPU, for images, where no graph is built."""
-    exact = code.dtype in (torch.float32, torch.float64)  # others are summed in float32 by the convolution only
+    """Tell whether :func:`synthesise_by_planes` is faster: for images on the CPU, without an autograd graph."""
+    exact = code.dtype in (torch.float32, torch.float64)  # the convolution sums other types in float32
     return channels <= MOST_CHANNELS and code.device.type == "cpu" and exact and not torch.is_grad_enabled()
 
 
@@ -24,7 +25,7 @@ def synthesise_by_planes(
     stride: int,
     padding: int,
 ) -> Float[Tensor, "n c h w"]:
-    """conv_transpose2d(code, weight) in the height, width and memory layout of ``like``.
+    """Compute conv_transpose2d(code, weight) in the height, width and memory layout of ``like``.
 
     Every tap (c, i, j) of the atoms gives a plane Σ_d W[d, c, i, j] z[d]; all planes are one matrix product, and each
     is added at its offset (i, j).

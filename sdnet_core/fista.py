@@ -14,17 +14,17 @@ Scalar = float | Tensor
 
 @runtime_checkable
 class LinearOperator(Protocol):
-    """A dictionary A with its adjoint; sizes are fixed by the tensors given."""
+    """A dictionary A with its adjoint; sizes follow from the given tensors."""
 
     def analysis(self, x: Tensor) -> Tensor:
-        """Aᵀx."""
+        """Compute Aᵀx."""
 
     def synthesis(self, code: Tensor, like: Tensor) -> Tensor:
-        """A z, in the shape of ``like``."""
+        """Compute A z in the shape of ``like``."""
 
 
 def prox(u: Tensor, *, step: Scalar, lam: Scalar, mu: float = 0.0, non_negative: bool = True) -> Tensor:
-    """Proximal operator of step · (λ‖z‖₁ + μ/2‖z‖² [+ indicator of z ≥ 0]).
+    """Apply the proximal operator of step · (λ‖z‖₁ + μ/2‖z‖² [+ indicator of z ≥ 0]).
 
     P(u) = relu(σu − σλs) with σ = 1/(1 + μs) when ``non_negative``, otherwise the soft threshold
     sign(σu) · max(|σu| − σλs, 0).
@@ -34,7 +34,7 @@ def prox(u: Tensor, *, step: Scalar, lam: Scalar, mu: float = 0.0, non_negative:
         step: s > 0.
         lam: λ ≥ 0, broadcastable against ``u``.
         mu: μ ≥ 0, weight of the squared ℓ2 term.
-        non_negative: codes are restricted to z ≥ 0.
+        non_negative: restrict codes to z ≥ 0.
 
     Source: Beck & Teboulle, SIAM J. Imaging Sciences 2(1), 2009, section 1; with μ > 0 by completing the square.
     """
@@ -66,18 +66,18 @@ def fista(
         step: s ≤ 1/‖A‖²; the objective then never rises in the first two steps.
         lam: λ ≥ 0, a number or broadcastable against the codes.
         mu: μ ≥ 0.
-        n_steps: K ≥ 1.
-        non_negative: codes are restricted to z ≥ 0.
-        robust: the data term is ½‖x − Az‖₂ instead of ½‖x − Az‖²: from the second step on the gradient is
-            ½ Aᵀ(r/‖r‖₂), the norm per image and without gradient.
-        correlation: Aᵀx where it is known already: it does not depend on λ.
+        n_steps: number K ≥ 1 of steps.
+        non_negative: restrict codes to z ≥ 0.
+        robust: use the data term ½‖x − Az‖₂ instead of ½‖x − Az‖²: from the second step on the gradient is
+            ½ Aᵀ(r/‖r‖₂), with the norm per image and detached from autograd.
+        correlation: Aᵀx if it is already known; it does not depend on λ.
 
     Returns:
         Codes z_K, in the shape of Aᵀx.
 
     Source: Beck & Teboulle 2009, eq. 4.1–4.3; Dai et al., NeurIPS 2022, section 3.
-    Deviation: the reference implementation of SDNet takes the gradient at zₖ instead of yₖ. Both agree for K ≤ 2,
-        the K of the paper.
+    Deviation: the reference implementation of SDNet takes the gradient at zₖ instead of yₖ. Both agree for K ≤ 2;
+        the paper uses K = 2.
     """
     correlation = dictionary.analysis(x) if correlation is None else correlation
     code = prox(step * correlation, step=step, lam=lam, mu=mu, non_negative=non_negative)
@@ -96,7 +96,7 @@ def fista(
 
 
 def objective(x: Tensor, code: Tensor, dictionary: LinearOperator, *, lam: Scalar, mu: float = 0.0) -> Tensor:
-    """½‖x − Az‖² + λ‖z‖₁ + μ/2‖z‖² per image, shape (N,)."""
+    """Compute ½‖x − Az‖² + λ‖z‖₁ + μ/2‖z‖² per image, shape (N,)."""
     misfit = (x - dictionary.synthesis(code, x)).flatten(1)
     penalty = (lam * code.abs()).flatten(1).sum(1) + 0.5 * mu * code.flatten(1).square().sum(1)
     return 0.5 * misfit.square().sum(1) + penalty

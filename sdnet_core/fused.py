@@ -1,4 +1,4 @@
-"""FISTA as one autograd node: the element-wise work of a step in one pass, and a backward pass of its own."""
+"""FISTA as one autograd node: the element-wise work of a step in one pass, and a custom backward pass."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sdnet_core.fista import Scalar
 from sdnet_core.shrinkage import Shrinkage, differentiate_shrinkage
 
 STORED_STEPS = 2
-"""Up to this K the backward pass finds codes and misfits stored; beyond it they are computed again from the input, so
-that the memory of a layer does not grow with K."""
+"""Largest K for which codes and misfits are stored for the backward pass; beyond it they are computed again from the
+input, so that the memory of a layer does not grow with K."""
 
 
 @runtime_checkable
 class Dictionary(Protocol):
-    """A dictionary A whose atoms are given with each call, so that gradients for them can be taken."""
+    """A dictionary A whose atoms are an argument of each call, so that they can have gradients."""
 
     @property
     def weight(self) -> Tensor:
         """W, atoms first."""
 
     def correlate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Aᵀx, plus one bias for each atom."""
+        """Compute Aᵀx, plus one bias for each atom."""
 
     def synthesise(self, code: Tensor, weight: Tensor, like: Tensor) -> Tensor:
-        """A z, in the shape of ``like``."""
+        """Compute A z in the shape of ``like``."""
 
     def weight_gradient(self, x: Tensor, code: Tensor) -> Tensor:
-        """∂⟨Aᵀx, z⟩/∂W, in the shape of the weight."""
+        """Compute ∂⟨Aᵀx, z⟩/∂W in the shape of the weight."""
 
 
 def fused_fista(
@@ -48,21 +48,21 @@ def fused_fista(
     robust: bool = False,
     correlation: Tensor | None = None,
 ) -> Tensor:
-    """What :func:`sdnet_core.fista.fista` returns, to rounding, with first-order gradients for x, W and λ.
+    """Compute :func:`sdnet_core.fista.fista` up to rounding, with first-order gradients for x, W and λ.
 
-    The step is multiplied into the dictionary once, so that each step of FISTA is a synthesis, a correlation and one
-    pass over the code. Under autocast both run in its type, and so does the misfit between them.
+    The step size is multiplied into the dictionary once, so that each step of FISTA is a synthesis, a correlation and
+    one pass over the code. Under autocast, synthesis, misfit and correlation have its type.
 
     Args:
         x: signals (N, ...).
         dictionary: A; its ``weight`` gets a gradient.
-        step: s, a tensor without axes, without gradient.
+        step: s, a scalar tensor without gradient.
         lam: λ ≥ 0, a number or one value per image, shape (N, 1, ...).
         mu: μ ≥ 0.
-        n_steps: K ≥ 1.
-        non_negative: codes are restricted to z ≥ 0.
-        robust: data term ½‖x − Az‖₂.
-        correlation: Aᵀx where it is known already; for calls that need no gradient.
+        n_steps: number K ≥ 1 of steps.
+        non_negative: restrict codes to z ≥ 0.
+        robust: use the data term ½‖x − Az‖₂.
+        correlation: Aᵀx if it is already known; only for calls without gradients.
 
     Returns:
         Codes z_K, in the shape of Aᵀx.
@@ -73,7 +73,7 @@ def fused_fista(
 
 
 class _Step(NamedTuple):
-    """zₖ = P(yₖ₋₁ + s Aᵀd): the code, its direction d (x, or the misfit), and the norm that d was divided by."""
+    """One step zₖ = P(yₖ₋₁ + s Aᵀd): the code, its direction d (x, or the misfit), and the norm that divided d."""
 
     code: Tensor
     direction: Tensor
@@ -82,7 +82,7 @@ class _Step(NamedTuple):
 
 @dataclass(frozen=True)
 class _Solver:
-    """One call of :func:`fused_fista`, without the tensors that gradients are taken for."""
+    """The arguments of one call of :func:`fused_fista`, except for the tensors that get gradients."""
 
     dictionary: Dictionary
     step: Tensor
@@ -93,7 +93,7 @@ class _Solver:
     correlation: Tensor | None
 
     def momenta(self) -> list[float]:
-        """βₖ of the points yₖ = zₖ + βₖ (zₖ − zₖ₋₁) at which gradients are taken, k = 1 … K − 1; β₁ = 0."""
+        """List βₖ of the gradient points yₖ = zₖ + βₖ (zₖ − zₖ₋₁), k = 1 … K − 1; β₁ = 0."""
         momenta, t = [0.0], 1.0
         while len(momenta) < self.n_steps - 1:
             following = (1.0 + math.sqrt(1.0 + 4.0 * t * t)) / 2.0
@@ -102,7 +102,7 @@ class _Solver:
         return momenta[: self.n_steps - 1]
 
     def iterate(self, x: Tensor, weight: Tensor, lam: Scalar) -> Iterator[_Step]:
-        """Steps 1 … K in the type of ``x``."""
+        """Yield steps 1 … K in the type of ``x``."""
         scaled, weight = (self.step * weight).to(x.dtype), weight.to(x.dtype)
         shrinkage = Shrinkage(lam, self.step, self.mu, self.non_negative)
         bias = shrinkage.bias(x, len(weight))
@@ -119,7 +119,7 @@ class _Solver:
             yield _Step(code, direction, norm)
 
     def misfit(self, x: Tensor, point: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | None]:
-        """x − A y; with the robust data term divided by 2‖x − A y‖₂, which comes second."""
+        """Compute x − A y; with the robust data term it is divided by 2‖x − A y‖₂, which is returned second."""
         synthesis = self.dictionary.synthesise(point, weight, x)
         misfit = torch.sub(x, synthesis, out=synthesis)
         if not self.robust:
@@ -160,11 +160,11 @@ class _Fista(torch.autograd.Function):
 def _differentiate(
     solver: _Solver, steps: list[_Step], weight: Tensor, lam: Scalar, gradient: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients for x, W and λ from the gradient for z_K, step by step backwards.
+    """Compute the gradients for x, W and λ from the gradient for z_K, step by step backwards.
 
-    Step k is z = P(u), u = y + s Aᵀd, and d = x − A y from the second on (d = x and y = 0 in the first). With g the
-    gradient for z: g_u = P′(u) g; g_λ −= s Σ g_u sign z; g_W += s ∂⟨Aᵀd, g_u⟩/∂W; g_d = s A g_u; g_x += g_d;
-    g_W −= ∂⟨Aᵀg_d, y⟩/∂W; g_y = g_u − Aᵀg_d, of which zₖ₋₁ gets (1 + β) and zₖ₋₂ gets −β.
+    Step k is z = P(u), u = y + s Aᵀd, with d = x − A y (in the first step d = x and y = 0). With g the gradient for z:
+    g_u = P′(u) g; g_λ −= s Σ g_u sign z; g_W += s ∂⟨Aᵀd, g_u⟩/∂W; g_d = s A g_u; g_x += g_d; g_W −= ∂⟨Aᵀg_d, y⟩/∂W;
+    g_y = g_u − Aᵀg_d, which reaches zₖ₋₁ with the factor 1 + β and zₖ₋₂ with the factor −β.
     """
     needs_x, needs_weight, needs_lam, _ = needed
     dictionary, dtype, like = solver.dictionary, steps[0].direction.dtype, steps[0].direction

@@ -1,4 +1,4 @@
-"""Feature inversion: the images that the codes of a layer stand for, layer by layer back through the network."""
+"""Feature inversion: images reconstructed from the codes of a layer, back through the network layer by layer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sdnet_core.sparse_coding import CSCConv2d, Lambda
 
 @dataclass(frozen=True)
 class LayerCode:
-    """What went into a sparse-coding layer and what came out.
+    """The input and output of a sparse-coding layer.
 
     Args:
-        name: of the layer in the network, ``"layer1.0.conv2"``.
+        name: name of the layer in the network, ``"layer1.0.conv2"``.
         layer: the layer itself.
         signal: its input x (N, C, H, W).
         code: its output z (N, D, H', W').
@@ -34,17 +34,17 @@ class LayerCode:
     code: Float[Tensor, "n d oh ow"]
 
     def sparsity(self) -> Float[Tensor, " n"]:
-        """Fraction of zeros in the code of each image."""
+        """Compute the fraction of zeros in the code of each image."""
         return (self.code == 0).flatten(1).float().mean(1)
 
     @torch.no_grad()
     def misfit(self) -> Float[Tensor, " n"]:
-        """‖x − Az‖²/‖x‖² of each image: the part of its own input that the layer leaves out."""
+        """Compute ‖x − Az‖²/‖x‖² of each image: the part of its input that the layer does not explain."""
         return self.layer.residual(self.signal, self.code) / self.signal.flatten(1).square().sum(1)
 
 
 def named_sparse_layers(model: Network) -> dict[str, CSCConv2d]:
-    """The sparse-coding layers by name, from input to output.
+    """List the sparse-coding layers by name, from input to output.
 
     Raises:
         InputError: the network has none.
@@ -56,13 +56,13 @@ def named_sparse_layers(model: Network) -> dict[str, CSCConv2d]:
 
 
 def invertible_layers(model: Network) -> list[str]:
-    """The layers whose codes lead back to an image: those up to the first sum, ReLU or pooling of the network."""
+    """List the layers whose codes can be inverted to an image: all before the network's first sum, ReLU or pooling."""
     names = list(named_sparse_layers(model))
     return [name for name in names if not name.startswith("layer") or name.startswith("layer1.0.") or _is_chain(model)]
 
 
 def explain_limit(model: Network) -> str | None:
-    """Why not every layer leads back to an image, as a sentence; None where all do."""
+    """Explain in a sentence why some layers cannot be inverted to an image; None if all can."""
     if _is_chain(model):
         return None
     last = invertible_layers(model)[-1]
@@ -75,12 +75,12 @@ def explain_limit(model: Network) -> str | None:
 
 @torch.no_grad()
 def record_codes(model: Network, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> list[LayerCode]:
-    """Input and code of every sparse-coding layer in one forward pass of ``model`` (in eval mode).
+    """Record input and code of every sparse-coding layer in one forward pass of ``model`` (in eval mode).
 
     Args:
         model: an SDNet.
-        images: in [0, 1].
-        lam: λ of the call, as in :meth:`Network.forward`; None is the λ of training.
+        images: images in [0, 1].
+        lam: λ of the call, as in :meth:`Network.forward`; None is the training λ.
 
     Raises:
         InputError: a network without sparse code, a λ out of range.
@@ -94,23 +94,23 @@ def record_codes(model: Network, images: Float[Tensor, "n 3 h w"], lam: Lambda |
 
 
 def _keep(records: list[LayerCode], name: str, layer: CSCConv2d, inputs: tuple[Any, ...], code: Tensor) -> None:
-    """Forward hook of one layer."""
+    """Record one layer's call, as a forward hook."""
     records.append(LayerCode(name, layer, inputs[0], code))
 
 
 @torch.no_grad()
 def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, "n 3 h w"]:
-    """The images that the code of the last of ``records`` stands for, in [0, 1] units and not clipped.
+    """Reconstruct the images from the code of the last of ``records``, in [0, 1] units, not clipped.
 
     With the layers z₁ = csc₁(x) and zₗ = cscₗ(BNₗ₋₁(zₗ₋₁)): ẑₗ₋₁ = BNₗ₋₁⁻¹(Aₗ ẑₗ) from ẑ = z of the last layer down to
     x̂ = A₁ ẑ₁, then the normalisation undone.
 
     Args:
         model: the network of the records.
-        records: those of :func:`record_codes` from the input layer to the one to invert.
+        records: records of :func:`record_codes` from the input layer to the layer to invert.
 
     Raises:
-        InputError: the last layer is none of :func:`invertible_layers`.
+        InputError: the last layer is not in :func:`invertible_layers`.
 
     Source: Dai et al., NeurIPS 2022, the visualisation of learnt features; the ε of BatchNorm is part of the inverse.
     """
@@ -126,7 +126,7 @@ def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, 
 
 
 def invert_norm(norm: nn.BatchNorm2d, y: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The x with BN(x) = y in eval mode: x = (y − β)·√(σ² + ε)/γ + m; a channel with γ = 0 returns its mean m."""
+    """Solve BN(x) = y in eval mode: x = (y − β)·√(σ² + ε)/γ + m; a channel with γ = 0 returns its mean m."""
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None
     assert variance is not None
@@ -139,7 +139,7 @@ def _is_chain(model: Network) -> bool:
 
 
 def _norm_after(model: Network, name: str) -> nn.BatchNorm2d | None:
-    """The BatchNorm that follows a layer; the second layer of the ImageNet stem has none."""
+    """Find the BatchNorm that follows a layer; the second layer of the ImageNet stem has none."""
     if name == "second_layer":
         return None
     norm = model.get_submodule("input_norm" if name == "input_layer" else name.replace(".conv", ".bn"))

@@ -8,27 +8,28 @@ import torch
 from torch import Tensor
 
 _LONGEST = 400
-"""Products after which the estimate is taken as it is; 3 × 3 atoms on 56 × 56 pixels need about 150."""
+"""Largest number of products, after which the estimate is final; 3 × 3 atoms on 56 × 56 pixels need about 150."""
 _LOOK_EVERY = 4
 _RESIDUAL = 1e-6
-"""‖Mx − θx‖/θ at which θ counts as converged; at 1e-4 a small dictionary had its second largest eigenvalue returned."""
+"""Residual ‖Mx − θx‖/θ at which θ has converged; 1e-4 returned a small dictionary's second largest eigenvalue."""
 
 
 @torch.no_grad()
 def find_largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor) -> tuple[float, Tensor]:
     """Find the largest eigenvalue θ of a symmetric positive semi-definite map M and its unit eigenvector x.
 
-    Lanczos' three-term recurrence, β vₖ₊₁ = M vₖ − α vₖ − β' vₖ₋₁, without reorthogonalisation: rounding then brings
-    copies of the largest eigenvalue, which do no harm, and a step costs its product only. θ is the largest eigenvalue
-    of the tridiagonal matrix T of all α and β, which are summed in float64: in float32 a sum of 200,000 terms is off by
-    more than θ may be. With its eigenvector s, x = V s and ‖Mx − θx‖ = β|s_k|. V is kept in half precision.
+    Lanczos' three-term recurrence, β vₖ₊₁ = M vₖ − α vₖ − β' vₖ₋₁, without reorthogonalisation: rounding then adds
+    copies of the largest eigenvalue, which are harmless, and a step costs only its product. θ is the largest eigenvalue
+    of the tridiagonal matrix T of all α and β, which are summed in float64: in float32 the error of a sum of 200,000
+    terms exceeds the tolerance of θ. With its eigenvector s, x = V s and ‖Mx − θx‖ = β|s_k|. V is kept in half
+    precision.
 
     Args:
         multiply: x ↦ Mx, in the shape of x.
-        start: where to begin, any shape, not orthogonal to the eigenvector.
+        start: start vector of any shape, not orthogonal to the eigenvector.
 
     Returns:
-        θ, to about 1e-6 of it, and x in the shape of ``start``, to about 1e-3.
+        θ, with a relative error of about 1e-6, and x in the shape of ``start``, with an error of about 1e-3.
 
     Source: Paige, Journal of the Institute of Mathematics and its Applications 18, 1976; Golub & Van Loan, *Matrix
         Computations*, 4th edition, section 10.3.

@@ -31,7 +31,7 @@ _LARGEST_CIFAR_STEM = 64
 
 
 class Normalise(nn.Module):
-    """(x − mean)/std per channel: the first module of every network, so that inputs are images in [0, 1]."""
+    """The map (x − mean)/std per channel, the first module of every network, whose inputs are images in [0, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -42,11 +42,11 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Images in [0, 1] to zero mean and unit variance."""
+        """Normalise images in [0, 1] to zero mean and unit variance."""
         return (images - self.mean) / self.std
 
     def inverse(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Normalised pixels back to [0, 1] units."""
+        """Convert normalised pixels back to [0, 1] units."""
         return x * self.std + self.mean
 
 
@@ -78,7 +78,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor, lam: Lambda | None) -> Tensor:
-        """(N, C, H, W) to (N, C', H/stride, W/stride); ``lam`` reaches the sparse layers, None keeps their own λ."""
+        """Map (N, C, H, W) to (N, C', H/stride, W/stride); ``lam`` is for sparse layers, None keeps their own λ."""
         if self.sparse:
             out = self.bn2(self.conv2(self.bn1(self.conv1(x, lam)), lam))
         else:
@@ -89,14 +89,14 @@ class Block(nn.Module):
 class Network(nn.Module):
     """An image classifier whose first layer, and in the -all variants every layer, may be a sparse-coding layer.
 
-    ``model(images, lam=0.3)``: images float (N, 3, H, W) in [0, 1] to logits (N, num_classes). Without ``lam`` the λ of
-    training is used. The call is ``classify(encode(images, lam))``: the two halves share the code of the input, which
-    :meth:`residual` and :meth:`reconstruct` look at.
+    ``model(images, lam=0.3)`` maps images, float (N, 3, H, W) in [0, 1], to logits (N, num_classes). Without ``lam`` it
+    uses the training λ. The call is ``classify(encode(images, lam))``: the two halves share the code of the input,
+    which :meth:`residual` and :meth:`reconstruct` also use.
 
     Args:
-        config: what to build.
-        converge: whether to converge the step sizes of the random dictionaries, which takes seconds in an -all network;
-            otherwise :meth:`refresh` has to follow before the first call.
+        config: configuration of the network.
+        converge: converge the step sizes of the random dictionaries, which takes seconds in an -all network; otherwise
+            call :meth:`refresh` before the first call.
 
     Source: He et al., CVPR 2016, for the ResNets; Dai et al., NeurIPS 2022, section 4, for SDNet.
     """
@@ -142,28 +142,28 @@ class Network(nn.Module):
 
     @property
     def has_lam(self) -> bool:
-        """Whether the network has a λ to choose at test time."""
+        """True for a network with a λ to choose at test time."""
         return isinstance(self.input_layer, CSCConv2d)
 
     @property
     def has_code(self) -> bool:
-        """Whether there is a sparse code of the input to look at."""
+        """True for a network with a sparse code of the input."""
         return self.has_lam
 
     @property
     def num_classes(self) -> int:
-        """Number of outputs."""
+        """Number of classes, one output each."""
         return self.config.num_classes
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the images that it was made for; others are taken, too."""
+        """Height and width, in pixels, of the images that it was made for; other sizes are also accepted."""
         return self.config.image_size, self.config.image_size
 
     def describe(self) -> dict[str, Any]:
-        """What decides the answers beside the weights; JSON values.
+        """Return, as JSON values, everything besides the weights that determines predictions.
 
-        Options newer than the first outcomes are in it only where they are not at their defaults: keys stay the same.
+        Options newer than the first stored results are left out at their defaults, so that old keys stay valid.
         """
         described = dataclasses.asdict(self.config)
         if self.config.n_dict == 1:
@@ -172,15 +172,15 @@ class Network(nn.Module):
 
     @property
     def lam(self) -> float | None:
-        """λ of training; None for a network without λ."""
+        """Training λ; None for a network without λ."""
         return self.config.lam if self.has_lam else None
 
     def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
-        """Logits of images in [0, 1] at λ = ``lam`` (a number or a tensor (N,)); None is the λ of training."""
+        """Compute logits of images in [0, 1] at λ = ``lam`` (a number or a tensor (N,)); None is the training λ."""
         return self.classify(self.encode(images, lam), lam)
 
     def correlate(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d oh ow"] | None:
-        """Aᵀx of the normalised images, which every λ shares; None for a network without λ."""
+        """Compute Aᵀx of the normalised images, which does not depend on λ; None for a network without λ."""
         x = self.normalise(images)
         return self.input_layer.analysis(x) if isinstance(self.input_layer, CSCConv2d) else None
 
@@ -190,12 +190,12 @@ class Network(nn.Module):
         lam: Lambda | None = None,
         correlation: Float[Tensor, "n d oh ow"] | None = None,
     ) -> Float[Tensor, "n d oh ow"]:
-        """Output of the input layer: for SDNet the sparse code of the normalised images.
+        """Compute the output of the input layer, which in an SDNet is the sparse code of the normalised images.
 
         Args:
-            images: in [0, 1].
-            lam: λ, a number or a tensor (N,); None is that of training.
-            correlation: what :meth:`correlate` returns for the same images; saves time where several λs follow.
+            images: images in [0, 1].
+            lam: λ, a number or a tensor (N,); None is the training λ.
+            correlation: result of :meth:`correlate` for the same images, which saves time with several λs.
 
         Raises:
             InputError: λ was given to a network without λ, or is negative or not finite.
@@ -208,7 +208,7 @@ class Network(nn.Module):
         return self.input_layer(x)  # type: ignore[no-any-return]
 
     def classify(self, code: Float[Tensor, "n d oh ow"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
-        """Logits from the output of :meth:`encode`. ``lam`` acts here only where ``lam_layers`` is "all"."""
+        """Compute logits from the output of :meth:`encode`. ``lam`` has an effect only if ``lam_layers`` is "all"."""
         lam = lam if self.config.lam_layers == "all" else None
         x = self.input_norm(code)
         if not self.has_lam:
@@ -222,35 +222,35 @@ class Network(nn.Module):
         return logits
 
     def residual(self, images: Float[Tensor, "n 3 h w"], code: Float[Tensor, "n d oh ow"]) -> Float[Tensor, " n"]:
-        """‖x − Az‖² per image, x the normalised image: summed squares in normalised-pixel units."""
+        """Compute ‖x − Az‖² per image, with x the normalised image: summed squares in units of normalised pixels."""
         return self._sparse_input().residual(self.normalise(images), code)
 
     def reconstruct(
         self, images: Float[Tensor, "n 3 h w"], code: Float[Tensor, "n d oh ow"]
     ) -> Float[Tensor, "n 3 h w"]:
-        """A z as an image in [0, 1] units (not clipped), in the shape of ``images``."""
+        """Compute A z as an image in [0, 1] units (not clipped), in the shape of ``images``."""
         reconstruction: Tensor = self.normalise.inverse(self._sparse_input().synthesis(code, images))
         return reconstruction
 
     def blocks(self) -> Iterator[Block]:
-        """The residual blocks from input to output."""
+        """Yield the residual blocks from input to output."""
         for index in range(4):
             for block in self.get_submodule(f"layer{index + 1}").children():
                 assert isinstance(block, Block)
                 yield block
 
     def sparse_layers(self) -> Iterator[SparseCoding]:
-        """All sparse-coding layers from input to output."""
+        """Yield all sparse-coding layers from input to output."""
         return (module for module in self.modules() if isinstance(module, SparseCoding))
 
     def refresh(self) -> None:
-        """After weights were set from outside: atoms to unit norm and every step size converged."""
+        """Scale atoms to unit norm and converge every step size, after weights were set from outside."""
         for layer in self.sparse_layers():
             assert isinstance(layer, CSCConv2d)
             layer.refresh()
 
     def project(self) -> None:
-        """After an optimiser step: atoms to unit norm and every step size followed by one power iteration."""
+        """Scale atoms to unit norm and update every step size by one power iteration, after an optimiser step."""
         project(self.sparse_layers())
 
     def _sparse_input(self) -> CSCConv2d:

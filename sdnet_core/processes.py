@@ -1,7 +1,7 @@
-"""Training by several processes, each with its share of every batch: ``torchrun --nproc-per-node N``.
+"""Training in several processes, each with its share of every batch: ``torchrun --nproc-per-node N``.
 
-Every process holds the same model and draws the same batches. Gradients are averaged, BatchNorm sees the statistics of
-the whole batch, and so one process with the same batch takes the same steps, to rounding.
+Every process holds the same model and draws the same batches. Gradients are averaged and BatchNorm uses the statistics
+of the whole batch, so the steps equal the steps of a single process with the same batch, up to rounding.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from data_prep.errors import InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of one training, as one of them sees them.
+    """The group of processes of one training, seen from one of them.
 
     Args:
-        rank: number of this one; 0 writes files and progress.
-        size: how many there are.
+        rank: number of this process; process 0 writes files and progress.
+        size: number of processes.
     """
 
     rank: int = 0
@@ -35,14 +35,14 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes."""
+        """True for the process that writes files and progress."""
         return self.rank == 0
 
     def share(self, batch: Tensor) -> Tensor:
-        """The rows of this process in ``batch`` (N, ...): N/size in a row.
+        """Return this process's N/size consecutive rows of ``batch`` (N, ...).
 
         Raises:
-            InputError: N is no multiple of the number of processes.
+            InputError: N is not a multiple of the number of processes.
         """
         if len(batch) % self.size:
             raise InputError(
@@ -52,21 +52,21 @@ class Processes:
         return batch.tensor_split(self.size)[self.rank]
 
     def add(self, value: Tensor) -> Tensor:
-        """The sum of ``value`` over all processes."""
+        """Sum ``value`` over all processes."""
         return _add(value) if self.size > 1 else value
 
     def send(self, value: Any) -> Any:
-        """``value`` of the first process, in every process."""
+        """Return the first process's ``value`` in every process."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box)
         return box[0]
 
     def parallelise(self, model: nn.Module) -> nn.Module:
-        """``model`` to train with: calls average gradients and first copy the buffers of the first process to all.
+        """Wrap ``model`` so that each call first copies the first process's buffers to all, and gradients are averaged.
 
-        Its BatchNorm layers are replaced in place by synchronised ones. ``model`` itself can still be called, where
-        nothing is to be synchronised.
+        Its BatchNorm layers are replaced in place by synchronised ones. ``model`` itself can still be called when
+        nothing needs to be synchronised.
         """
         if self.size == 1:
             return model
@@ -75,12 +75,12 @@ class Processes:
 
 
 ALONE = Processes()
-"""The only process."""
+"""Group of a single process."""
 
 
 @contextmanager
 def join_processes(device: torch.device) -> Iterator[Processes]:
-    """The processes that torchrun started, talking to each other (NCCL on GPUs, Gloo on CPUs); or this one alone."""
+    """Connect the processes that torchrun started (NCCL on GPUs, Gloo on CPUs); without torchrun, this one alone."""
     if not dist.is_torchelastic_launched():
         yield Processes()
         return
@@ -94,7 +94,7 @@ def join_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process among those of its machine; the CPU as it is."""
+    """Select this process's GPU on its machine; the CPU is returned unchanged."""
     if device.type == "cuda" and device.index is None and dist.is_torchelastic_launched():
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
@@ -103,12 +103,12 @@ def own_device(device: torch.device) -> torch.device:
 class GlobalBatchNorm(nn.BatchNorm2d):
     """BatchNorm with the mean and variance of the batches of all processes, which must be equal in size.
 
-    For CPUs, where torch's ``nn.SyncBatchNorm`` refuses to work. Two exchanges, the mean and then the variance around
-    it, so that nothing cancels.
+    It is for CPUs, which torch's ``nn.SyncBatchNorm`` does not support. Two exchanges, the mean and then the variance
+    around it, avoid cancellation.
     """
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """γ (x − m)/√(v + ε) + β; outside training m and v are the running ones."""
+        """Compute γ (x − m)/√(v + ε) + β; in eval mode m and v are the running statistics."""
         if not self.training:
             return super().forward(x)
         assert self.running_mean is not None

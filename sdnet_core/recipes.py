@@ -1,4 +1,4 @@
-"""Training recipes: one TOML file each, read into one frozen object; unknown keys are refused."""
+"""Training recipes: one TOML file each, read into a frozen object; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -41,36 +41,36 @@ _LARGEST = {name: LARGEST[name] for name in ("width", "n_dict", "n_steps")}
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a model is trained.
+    """The recipe for training a model.
 
     Args:
         name: the file's name without ``.toml``.
         description: one sentence for the list of recipes.
-        data: data set; its ``train`` split is trained on, its ``test`` split only measured.
+        data: data set; training uses its ``train`` split, and its ``test`` split is only measured.
         model: fields of :class:`sdnet_core.NetworkConfig` other than ``num_classes`` and ``image_size``.
-        epochs: passes over the training images.
-        batch_size: images per step.
+        epochs: number of passes over the training images.
+        batch_size: number of images per step.
         lr: peak learning rate of SGD.
         min_lr: learning rate at the end of the cosine.
-        warmup_epochs: linear rise from 0 to ``lr``.
-        momentum: of SGD, in [0, 1).
-        nesterov: whether the momentum is Nesterov's, which must then be above 0.
-        weight_decay: on all parameters.
-        label_smoothing: in [0, 1).
-        crop_padding: pixels of padding before the random crop; 0 is no crop.
-        flip: horizontal mirror with probability ½.
+        warmup_epochs: epochs of the linear rise from 0 to ``lr``.
+        momentum: momentum of SGD, in [0, 1).
+        nesterov: use Nesterov's momentum, which must then be above 0.
+        weight_decay: weight decay of all parameters.
+        label_smoothing: probability mass spread over all classes, in [0, 1).
+        crop_padding: pixels of padding before the random crop; 0 turns the crop off.
+        flip: mirror images horizontally with probability ½.
         image_sizes: progressive resizing (Howard 2018, fast.ai's DAWNBench entry): sides in pixels to which training
-            images are scaled after the crop, bilinear with antialiasing, each for an equal share of the epochs. Empty:
-            the size of the data set throughout. Tests are always at the size of the data set.
+            images are scaled after the crop, bilinear with antialiasing, each for an equal share of the epochs. If
+            empty, training uses the size of the data set. Tests always use the size of the data set.
         ema_decay: d of the exponential moving average of weights and BatchNorm statistics, θ̄ ← d θ̄ + (1 − d) θ after
-            every step, which is the model in the end (Polyak & Juditsky 1992). 0: the last weights are the model.
+            every step; the average is the final model (Polyak & Juditsky 1992). With 0 the last weights are the model.
         adversarial: ``"pgd"`` trains on adversarial images instead of clean ones (:mod:`sdnet_core.adversarial`).
         adversarial_eps: radius ε of their L∞ ball, in [0, 1] pixel units.
-        adversarial_steps: gradient steps for each of them.
-        adversarial_step_size: α of a step, in [0, 1] pixel units.
+        adversarial_steps: number of gradient steps for each of them.
+        adversarial_step_size: step size α, in [0, 1] pixel units.
 
     Raises:
-        InputError: a value out of range, a model that cannot be built.
+        InputError: a value out of range, or a model that cannot be built.
     """
 
     name: str
@@ -117,13 +117,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _check_model(self.model, f"the model of recipe {self.name}")
 
     def image_size(self, epoch: int) -> int | None:
-        """Side in pixels to which the images of ``epoch``, counted from 0, are scaled; None for the data set's own."""
+        """Return the side in pixels to which images of ``epoch`` (from 0) are scaled; None for the data set's size."""
         return self.image_sizes[epoch * len(self.image_sizes) // self.epochs] if self.image_sizes else None
 
     def describe(self) -> dict[str, Any]:
-        """Every key and its value, as JSON values: what model cards store and resumed trainings compare.
+        """Return every key and its value as JSON values, which model cards store and resumed trainings compare.
 
-        Keys newer than the first trainings are left out at their defaults, so that those can still be resumed.
+        Keys newer than the first trainings are left out at their defaults, so that old trainings can still be resumed.
         """
         described = msgspec.structs.asdict(self) | {"image_sizes": list(self.image_sizes)}
         for name, default in (("image_sizes", []), ("ema_decay", 0.0)):
@@ -132,7 +132,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return described
 
     def learning_rate(self, progress: float) -> float:
-        """Learning rate after ``progress`` epochs: linear warm-up, then half a cosine from ``lr`` to ``min_lr``."""
+        """Return the learning rate after ``progress`` epochs: linear warm-up, then half a cosine to ``min_lr``."""
         if progress < self.warmup_epochs:
             return self.lr * progress / self.warmup_epochs
         phase = (progress - self.warmup_epochs) / max(self.epochs - self.warmup_epochs, 1e-9)
@@ -140,7 +140,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def _check_model(model: dict[str, Any], where: str) -> None:
-    """Make sure that ``model``, called ``where``, makes a NetworkConfig once the data set has given its sizes."""
+    """Check that ``model``, called ``where`` in messages, is a valid NetworkConfig once the data set adds its sizes."""
     choices = [f.name for f in dataclasses.fields(NetworkConfig) if f.name not in _OF_THE_DATA]
     if unknown := sorted(repr(name) for name in model if name not in choices):
         raise InputError(
@@ -157,16 +157,16 @@ def _check_model(model: dict[str, Any], where: str) -> None:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Names and paths of the recipes that come with the package."""
+    """List the names and paths of the recipes that come with the package."""
     folder = Path(str(files("sdnet_core") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
-    """The recipe called ``name_or_path``, with ``key=value`` overrides such as ``epochs=3`` or ``model.width=16``.
+    """Read a recipe by name or path, with ``key=value`` overrides such as ``epochs=3`` or ``model.width=16``.
 
     Raises:
-        InputError: unknown recipe or key, a value of the wrong type or out of range, text that is not TOML.
+        InputError: an unknown recipe or key, a value of the wrong type or out of range, or text that is not TOML.
     """
     path = shipped_recipes().get(name_or_path, Path(name_or_path))
     if not path.is_file():
@@ -195,7 +195,7 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
 
 
 def _parse_value(text: str) -> Any:
-    """A TOML value; a bare word counts as a string."""
+    """Parse a TOML value; a bare word counts as a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Another package of the same name before ours on the path: a sentence instead of a puzzling traceback."""
+"""A clear message when another package of the same name comes before ours on the path."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def check_neighbours(*names: str) -> None:
-    """Make sure that the packages called ``names`` are those beside this one.
+    """Check that the packages called ``names`` are in the same folder as this one.
 
     Raises:
-        ImportError: another one comes first on the path. A command (``python -m``) ends with the sentence and exit
+        ImportError: another package comes first on the path. A command (``python -m``) ends with the sentence and exit
             code 2.
     """
     for name in names:
@@ -33,7 +33,7 @@ def check_neighbours(*names: str) -> None:
 
 
 def start() -> int:
-    """Run the console script ``sdnet``: the commands of the package robustness beside this one."""
+    """Run the console script ``sdnet``: the commands of the neighbouring package robustness."""
     try:
         check_neighbours("data_prep", "robustness")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The element-wise work of a FISTA step: one Triton kernel on a GPU, operations in place elsewhere."""
+"""The element-wise work of a FISTA step: one Triton kernel on a GPU, in-place operations elsewhere."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _KERNEL_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """Proximal operator of s · (λ‖z‖₁ + μ/2‖z‖²), then the momentum: see :func:`sdnet_core.fista.prox`.
+    """The proximal operator of s · (λ‖z‖₁ + μ/2‖z‖²), then the momentum: see :func:`sdnet_core.fista.prox`.
 
     Args:
-        lam: λ ≥ 0, a number or one that broadcasts against the codes.
-        step: s.
-        mu: μ ≥ 0.
-        non_negative: codes are restricted to z ≥ 0.
+        lam: λ ≥ 0, a number or a tensor that broadcasts against the codes.
+        step: s, the step size.
+        mu: μ ≥ 0, weight of the squared ℓ2 term.
+        non_negative: restrict codes to z ≥ 0.
     """
 
     lam: Scalar
@@ -34,7 +34,7 @@ class Shrinkage:
     non_negative: bool
 
     def bias(self, x: Tensor, n_atoms: int) -> Tensor | None:
-        """−λs for every atom, where a convolution that adds it saves a pass: off the GPU, with one λ for all codes."""
+        """Return −λs for every atom if adding it in the convolution saves a pass: off the GPU, with one λ for all."""
         if runs_kernels(x) or not self.non_negative or isinstance(self.lam, Tensor):
             return None
         return (-self.lam * self.step).to(x.dtype).expand(n_atoms)
@@ -48,14 +48,14 @@ class Shrinkage:
         momentum: float = 0.0,
         folded: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """z = P(base + correlation) and z + momentum · (z − previous).
+        """Compute z = P(base + correlation) and z + momentum · (z − previous).
 
         Args:
             correlation: s Aᵀd, overwritten.
             base: the point yₖ₋₁; None is 0.
-            previous: zₖ₋₁; needed with a momentum.
+            previous: zₖ₋₁; required with a momentum.
             momentum: β.
-            folded: the bias −λs is in ``correlation`` already.
+            folded: ``correlation`` already contains the bias −λs.
         """
         if runs_kernels(correlation):
             return triton_kernels.shrink(
@@ -82,7 +82,7 @@ class Shrinkage:
 
 
 def differentiate_shrinkage(gradient: Tensor, code: Tensor, *, step: Tensor, mu: float, non_negative: bool) -> Tensor:
-    """P′(u) · gradient, with P′(u) = 1/(1 + μs) where the code z = P(u) is not zero, and 0 where it is."""
+    """Compute P′(u) · gradient; P′(u) is 1/(1 + μs) where the code z = P(u) is nonzero, and 0 elsewhere."""
     if runs_kernels(code):
         return triton_kernels.differentiate(gradient, code, step, mu)
     if non_negative:
@@ -93,5 +93,5 @@ def differentiate_shrinkage(gradient: Tensor, code: Tensor, *, step: Tensor, mu:
 
 
 def runs_kernels(tensor: Tensor) -> bool:
-    """Whether the Triton kernels work on this tensor."""
+    """Tell whether the Triton kernels support this tensor."""
     return triton_kernels is not None and tensor.is_cuda and tensor.dtype in _KERNEL_TYPES

@@ -24,13 +24,13 @@ STEP_SAFETY = 0.9
 _TINY = torch.finfo(torch.float32).tiny
 
 Lambda = float | Float[Tensor, ""] | Float[Tensor, " n"]
-"""λ of one call: a number for all images, also as a tensor that takes a gradient, or one value per image."""
+"""λ of one call: a number for all images, possibly as a tensor with a gradient, or one value per image."""
 
 
 def check_lam(lam: Lambda, n_images: int) -> Lambda:
-    """Return ``lam`` if it is a finite number ≥ 0, or as a tensor (N,) of such; otherwise raise InputError.
+    """Return ``lam`` if it is a finite number ≥ 0 or a tensor (N,) of such numbers; otherwise raise InputError.
 
-    One tensor for all images becomes (N,), so that it gets its gradient. Values on a GPU are not looked at: the host
+    A scalar tensor is expanded to (N,), so that it gets its gradient. Values on a GPU are not checked, because the host
     would wait for them in every forward pass.
     """
     if isinstance(lam, Tensor):
@@ -56,9 +56,9 @@ class SparseCoding(nn.Module, ABC):
 
     Args:
         weight_shape: shape of the dictionary, atoms first.
-        lam: λ ≥ 0 when the call names none.
+        lam: default λ ≥ 0 of a call.
         mu: μ ≥ 0, weight of the squared ℓ2 term.
-        n_steps: K ≥ 1 unrolled FISTA steps.
+        n_steps: number K ≥ 1 of unrolled FISTA steps.
         non_negative: restrict the code to z ≥ 0.
         robust: use the data term ½‖x − Az‖₂ (see :func:`sdnet_core.fista.fista`).
 
@@ -84,33 +84,33 @@ class SparseCoding(nn.Module, ABC):
 
     @abstractmethod
     def correlate(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Aᵀx for the atoms ``weight``, plus one bias for each atom."""
+        """Compute Aᵀx for the atoms ``weight``, plus one bias for each atom."""
 
     @abstractmethod
     def synthesise(self, code: Tensor, weight: Tensor, like: Tensor) -> Tensor:
-        """A z for the atoms ``weight``, in the shape of ``like``."""
+        """Compute A z for the atoms ``weight``, in the shape of ``like``."""
 
     @abstractmethod
     def weight_gradient(self, x: Tensor, code: Tensor) -> Tensor:
-        """∂⟨Aᵀx, z⟩/∂W, in the shape of the weight."""
+        """Compute ∂⟨Aᵀx, z⟩/∂W in the shape of the weight."""
 
     @property
     def geometry(self) -> tuple[int, ...]:
-        """What decides the products beside the shapes of weight and input."""
+        """Parameters of the products besides the shapes of weight and input."""
         return ()
 
     def analysis(self, x: Tensor) -> Tensor:
-        """Aᵀx: correlation of the input with every atom."""
+        """Compute Aᵀx, the correlation of the input with every atom."""
         return self.correlate(x, self.weight)
 
     def synthesis(self, code: Tensor, like: Tensor) -> Tensor:
-        """A z: sum of the atoms weighted by the code, in the shape of ``like``."""
+        """Compute A z, the sum of the atoms weighted by the code, in the shape of ``like``."""
         return self.synthesise(code, self.weight, like)
 
     def forward(self, x: Tensor, lam: Lambda | None = None, correlation: Tensor | None = None) -> Tensor:
-        """Code z of ``x`` (N, ...) at λ = ``lam``: a number, a tensor (N,), or None for the layer's own λ.
+        """Compute the code z of ``x`` (N, ...) at λ = ``lam``: a number, a tensor (N,), or None for the layer's own λ.
 
-        ``correlation`` is Aᵀx where it is known already: it is the same for every λ.
+        ``correlation`` is Aᵀx if it is already known; it is the same for every λ.
         """
         lam = check_lam(self.lam if lam is None else lam, x.shape[0])
         if isinstance(lam, Tensor):
@@ -130,21 +130,21 @@ class SparseCoding(nn.Module, ABC):
         )
 
     def gram(self, weight: Tensor, x: Tensor) -> Tensor:
-        """A Aᵀx for the atoms ``weight``, in the shape of ``x``."""
+        """Compute A Aᵀx for the atoms ``weight``, in the shape of ``x``."""
         return self.synthesise(self.correlate(x, weight), weight, x)
 
     def residual(self, x: Tensor, code: Tensor) -> Float[Tensor, " n"]:
-        """‖x − Az‖² per image, shape (N,), summed over all other axes, in the squared units of ``x``."""
+        """Compute ‖x − Az‖² per image, shape (N,), summed over all other axes, in the squared units of ``x``."""
         return (x - self.synthesis(code, x)).flatten(1).square().sum(1)
 
     @torch.no_grad()
     def normalise_atoms(self) -> None:
-        """Scale every atom to unit ℓ2 norm, in place; one that has it to rounding stays as it is.
+        """Scale every atom to unit ℓ2 norm, in place; atoms with unit norm up to rounding are not changed.
 
-        A stored dictionary is then loaded as it was stored, whatever order a version of PyTorch sums in.
+        A stored dictionary is therefore loaded exactly, whatever the order of summation in a version of PyTorch.
 
         Raises:
-            InputError: no atom has a norm above 0, or one has none that is finite.
+            InputError: the norms of all atoms are 0, or a norm is not finite.
         """
         norms = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
         if not (norms.isfinite().all() and norms.any()):
@@ -157,16 +157,16 @@ class SparseCoding(nn.Module, ABC):
         self.weight.div_(torch.where((norms - 1).abs() <= rounding, 1.0, norms.clamp_min(_TINY)))
 
     def project(self, power_iterations: int = 1) -> None:
-        """After an optimiser step: atoms to unit norm, and L followed by a few warm power iterations; no host sync."""
+        """Scale atoms to unit norm and update L by warm power iterations, after an optimiser step; no host sync."""
         project([self], power_iterations)
 
     @torch.no_grad()
     def _refresh(self, signal_shape: tuple[int, ...]) -> None:
-        """Atoms to unit norm and s = 0.9/L, with L converged from a seeded start on signals of ``signal_shape``.
+        """Scale atoms to unit norm and set s = 0.9/L, with L converged from a seeded start on ``signal_shape``.
 
-        L is the largest eigenvalue of A Aᵀ, which it shares with AᵀA but which acts on signals, the smaller space.
-        Lanczos needs some hundred products where power iteration needs many more: the largest eigenvalues of a
-        convolution lie close together.
+        L is the largest eigenvalue of A Aᵀ and of AᵀA; A Aᵀ acts on signals, the smaller space. Lanczos' method needs
+        some hundred products. Power iteration needs many more, because the largest eigenvalues of a convolution lie
+        close together.
         """
         self.normalise_atoms()
         start = torch.randn(math.prod(signal_shape), generator=torch.Generator().manual_seed(0)).to(self.weight)
@@ -177,13 +177,13 @@ class SparseCoding(nn.Module, ABC):
 
     @property
     def lipschitz(self) -> float:
-        """L = ‖A‖², the largest eigenvalue of AᵀA, as last converged or followed."""
+        """L = ‖A‖², the largest eigenvalue of AᵀA, as last converged or updated."""
         return STEP_SAFETY / float(self.step)
 
 
 @torch.no_grad()
 def project(layers: Iterable[SparseCoding], power_iterations: int = 1) -> None:
-    """:meth:`SparseCoding.project` for many layers; those alike in shape share their products. No host sync.
+    """Apply :meth:`SparseCoding.project` to many layers; layers of equal shape share their products. No host sync.
 
     One power iteration on A Aᵀ from the last direction v: v ← A Aᵀv/‖A Aᵀv‖, L = ‖A Aᵀv‖.
     """
@@ -215,13 +215,13 @@ class CSCConv2d(SparseCoding):
         kernel_size: k, side of the square atoms (C, k, k).
         stride: step of the correlation.
         padding: zero padding on each side.
-        lam: λ ≥ 0 when the call names none.
-        mu: μ ≥ 0.
-        n_steps: K ≥ 1.
+        lam: default λ ≥ 0 of a call.
+        mu: μ ≥ 0, weight of the squared ℓ2 term.
+        n_steps: number K ≥ 1 of FISTA steps.
         non_negative: restrict the code to z ≥ 0.
-        robust: data term ½‖x − Az‖₂.
+        robust: use the data term ½‖x − Az‖₂.
         image_size: H = W of the input for which L = ‖A‖² is converged. Other sizes work with the same step.
-        converge: whether to do so now; otherwise :meth:`refresh` has to follow before the first call.
+        converge: converge L now; otherwise call :meth:`refresh` before the first call.
 
     Raises:
         InputError: see :class:`SparseCoding`.
@@ -261,19 +261,19 @@ class CSCConv2d(SparseCoding):
 
     @property
     def geometry(self) -> tuple[int, ...]:
-        """Stride and padding."""
+        """Stride and padding, in pixels."""
         return self.stride, self.padding
 
     def correlate(
         self, x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c k k"], bias: Float[Tensor, " d"] | None = None
     ) -> Float[Tensor, "n d oh ow"]:
-        """Aᵀx = conv2d(x, W)."""
+        """Compute Aᵀx = conv2d(x, W)."""
         return functional.conv2d(x, weight, bias, stride=self.stride, padding=self.padding)
 
     def synthesise(
         self, code: Float[Tensor, "n d oh ow"], weight: Float[Tensor, "d c k k"], like: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n c h w"]:
-        """A z = conv_transpose2d(z, W), padded on the far side to the height and width of ``like``."""
+        """Compute A z = conv_transpose2d(z, W), padded on the far side to the height and width of ``like``."""
         if few_channels.suits(code, weight.shape[1]):
             return few_channels.synthesise_by_planes(code, weight, like, stride=self.stride, padding=self.padding)
         kernel = weight.shape[-1]
@@ -288,12 +288,12 @@ class CSCConv2d(SparseCoding):
     def weight_gradient(
         self, x: Float[Tensor, "n c h w"], code: Float[Tensor, "n d oh ow"]
     ) -> Float[Tensor, "d c k k"]:
-        """Correlation of the input with the code: the gradient of a convolution for its weight."""
+        """Correlate the input with the code, which gives the gradient of a convolution for its weight."""
         gradient: Tensor = conv2d_weight(x, self.weight.shape, code, stride=self.stride, padding=self.padding)  # type: ignore[no-untyped-call]
         return gradient
 
     def refresh(self, image_size: int | None = None) -> None:
-        """After the dictionary was set from outside: atoms to unit norm, L converged for ``image_size``, s = 0.9/L."""
+        """Scale atoms to unit norm, converge L for ``image_size`` and set s = 0.9/L, after a change of dictionary."""
         self.image_size = image_size or self.image_size
         self._refresh((self.weight.shape[1], self.image_size, self.image_size))
 
@@ -312,11 +312,11 @@ class CSCLinear(SparseCoding):
     Args:
         in_features: d.
         out_features: D, the number of atoms.
-        lam: λ ≥ 0 when the call names none.
-        mu: μ ≥ 0.
-        n_steps: K ≥ 1.
+        lam: default λ ≥ 0 of a call.
+        mu: μ ≥ 0, weight of the squared ℓ2 term.
+        n_steps: number K ≥ 1 of FISTA steps.
         non_negative: restrict the code to z ≥ 0.
-        robust: data term ½‖x − Az‖₂.
+        robust: use the data term ½‖x − Az‖₂.
 
     Raises:
         InputError: see :class:`SparseCoding`.
@@ -341,7 +341,7 @@ class CSCLinear(SparseCoding):
     def correlate(
         self, x: Float[Tensor, "n *t d"], weight: Float[Tensor, "atoms d"], bias: Float[Tensor, " atoms"] | None = None
     ) -> Float[Tensor, "n *t atoms"]:
-        """Aᵀx = x Wᵀ."""
+        """Compute Aᵀx = x Wᵀ."""
         return functional.linear(x, weight, bias)
 
     def synthesise(
@@ -350,15 +350,15 @@ class CSCLinear(SparseCoding):
         weight: Float[Tensor, "atoms d"],
         like: Float[Tensor, "n *t d"],  # noqa: ARG002
     ) -> Float[Tensor, "n *t d"]:
-        """A z = z W."""
+        """Compute A z = z W."""
         return code @ weight
 
     def weight_gradient(
         self, x: Float[Tensor, "n *t d"], code: Float[Tensor, "n *t atoms"]
     ) -> Float[Tensor, "atoms d"]:
-        """zᵀx, summed over images and tokens."""
+        """Compute zᵀx, summed over images and tokens."""
         return code.flatten(0, -2).T @ x.flatten(0, -2)
 
     def refresh(self) -> None:
-        """After the dictionary was set from outside: atoms to unit norm, L converged, s = 0.9/L."""
+        """Scale atoms to unit norm, converge L and set s = 0.9/L, after the dictionary was changed."""
         self._refresh((self.weight.shape[1],))

@@ -1,4 +1,4 @@
-"""Faster forms of a trained network for evaluation: the same function in fewer passes over memory, or compiled."""
+"""Faster forms of a trained network for evaluation, with fewer passes over memory, or compiled."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sdnet_core.sparse_coding import Lambda
 
 
 def accelerate(network: Network, speed: str, device: torch.device) -> Network:
-    """A copy of ``network`` on ``device`` for evaluation.
+    """Make a faster copy of ``network`` on ``device`` for evaluation.
 
-    ``"exact"``: float32 without TF32, BatchNorm folded into the convolutions before it, channels last. The logits are
-    those of the network to rounding.
-    ``"fast"``: the same, and everything behind the sparse code compiled, in bfloat16 on GPUs and on CPUs that have
-    instructions for it, on a GPU as CUDA graphs. Predictions may change: measure how many.
+    ``"exact"``: float32 without TF32, BatchNorm folded into the convolutions before it, channels last. The logits equal
+    the logits of the network up to rounding.
+    ``"fast"``: the same, and everything after the sparse code is compiled, in bfloat16 on GPUs and on CPUs with
+    instructions for it, and as CUDA graphs on GPUs. Predictions may change: measure how many.
 
     Raises:
         PrerequisiteError: ``"fast"`` on the CPU without a C++ compiler.
@@ -37,10 +37,10 @@ def accelerate(network: Network, speed: str, device: torch.device) -> Network:
 
 
 def fold_batch_norms(network: Network) -> None:
-    """Multiply every BatchNorm that follows a plain convolution into it, in place; in eval mode the function stays.
+    """Fold every BatchNorm after a plain convolution into the convolution, in place, without changing the function.
 
-    W ← W γ/√(σ² + ε) and b = β − μ γ/√(σ² + ε). Behind a sparse-coding layer stands the shrinkage, so that its
-    BatchNorm stays.
+    W ← W γ/√(σ² + ε) and b = β − μ γ/√(σ² + ε), in eval mode. A sparse-coding layer ends with its shrinkage, so its
+    BatchNorm cannot be folded.
     """
     if isinstance(network.input_layer, nn.Conv2d):
         network.input_layer = fuse_conv_bn_eval(network.input_layer, network.input_norm)
@@ -60,7 +60,7 @@ def _fold_block(block: Block) -> None:
 
 
 def _compile(network: Network, device: torch.device) -> None:
-    """Replace ``network.classify`` by its compiled form; the sparse code before it stays as it is, for λ to be free."""
+    """Replace ``network.classify`` by its compiled form; the sparse code is not compiled, so that λ can vary."""
     if device.type == "cuda":
         compiled = torch.compile(network.classify, mode="reduce-overhead")
     else:
@@ -81,8 +81,8 @@ def _compile(network: Network, device: torch.device) -> None:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products in bfloat16; CPUs without them are slower in it."""
+    """Tell whether the device has instructions for bfloat16 products; bfloat16 is slower on CPUs without them."""
     if device.type == "cuda":
         return True
-    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch has no public name for them yet
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # torch does not have public names for these yet
     return any(getattr(torch.cpu, name, lambda: False)() for name in known)

@@ -40,28 +40,29 @@ _STYLE: Any = {
     "ytick.labelsize": 7,
 }
 TEXT_WIDTH = 5.5
-"""Inches that a page has for text: a figure of this width is printed at its own size, its letters at least 7 points."""
+"""Width of a page's text in inches: a figure of this width is printed at its own size, with letters of 7 points or
+more."""
 _DPI = 200
-"""Of PNG files."""
+"""Resolution of PNG files in dots per inch."""
 _CHARACTERS = 19
-"""Of a note, per inch."""
+"""Characters per inch of note text."""
 
 
 def lam_colour(index: int, count: int) -> tuple[float, float, float, float]:
-    """Colour of the λ at position ``index`` of ``count``: a sequential map without its lightest end."""
+    """Return the colour of the λ at position ``index`` of ``count`` in a sequential map without its lightest end."""
     position = 0.15 + 0.75 * (index / max(count - 1, 1))
     return mpl.colormaps["viridis_r"](position)
 
 
 def figure_style() -> AbstractContextManager[None]:
-    """The look, for the time of a ``with`` block: nothing global stays changed."""
+    """Apply the style within a ``with`` block; global settings are restored after it."""
     return mpl.rc_context(_STYLE)
 
 
 def panel_grid(
     count: int, *, x: str, y: str, share_x: bool = True, share_y: bool = True, height: float = 1.25
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, :data:`TEXT_WIDTH` wide, labelled ``x`` and ``y`` on the outer ones."""
+    """Make a figure of ``count`` panels, :data:`TEXT_WIDTH` wide, with labels ``x`` and ``y`` on the outer panels."""
     columns = count if count <= 3 else min(4, 5, key=lambda columns: -count % columns)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(TEXT_WIDTH, max(height * rows, 1.6) + 0.7), layout="constrained")
@@ -77,14 +78,14 @@ def panel_grid(
 
 
 def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
-    """Write ``name.png`` and ``name.pdf`` with ``note`` (what the numbers stand for) below the panels.
+    """Write ``name.png`` and ``name.pdf`` with ``note`` (the meaning of the numbers) below the panels.
 
-    Each is drawn once, by its canvas: ``Figure.savefig`` draws a figure that has a layout twice.
+    Each is drawn once, by its canvas, because ``Figure.savefig`` draws a figure with a layout twice.
     """
     figure.supxlabel(fill(note, int(_CHARACTERS * figure.get_figwidth())), fontsize=7, color="0.35")
     figure.set_dpi(_DPI)
     with replacing(folder / f"{as_file_name(name)}.png") as temporary:
         FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
-    figure.set_layout_engine("none")  # laid out once: both files look the same
+    figure.set_layout_engine("none")  # keep one layout, so that both files look the same
     with replacing(folder / f"{as_file_name(name)}.pdf") as temporary:
         FigureCanvasPdf(figure).print_pdf(temporary, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]

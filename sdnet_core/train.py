@@ -13,7 +13,7 @@ from sdnet_core.recipes import read_recipe, shipped_recipes
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line of ``python -m sdnet_core.train``."""
+    """Build the parser of ``python -m sdnet_core.train``."""
     listed = "\n".join(f"  {name:24} {read_recipe(name).description}" for name in shipped_recipes())
     parser = CommandParser(
         prog="python -m sdnet_core.train",
@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     arguments = make_parser().parse_args(argv)
     check_seed(arguments.seed)
     adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []

@@ -1,9 +1,9 @@
 """Train a model by a recipe; :mod:`sdnet_core.train` is the command line.
 
-A run directory holds ``state.pt`` (to go on after a kill), ``log.csv``, ``curves.png`` and ``model.safetensors``.
+A run directory holds ``state.pt`` (to resume after a kill), ``log.csv``, ``curves.png`` and ``model.safetensors``.
 Every epoch draws its shuffling and augmentation from (seed, epoch) and starts from converged step sizes, so that a
-resumed run continues as the uninterrupted one would have. The model is the one of the last epoch: no image of the test
-split chooses anything. Under torchrun each process takes its share of every batch (:mod:`sdnet_core.processes`).
+resumed run gives the same result as an uninterrupted run. The final model is from the last epoch: test images do not
+choose it. Under torchrun each process takes its share of every batch (:mod:`sdnet_core.processes`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MOST_THREADS = 1024
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training: what to train, on what, where to."""
+    """One training: its recipe, device, seed and run directory."""
 
     recipe: Recipe
     seed: int
@@ -53,7 +53,7 @@ class TrainingRun:
     fresh: bool = False
 
     def identity(self, init_weights: str | None, train_set: ImageSet, test_set: ImageSet) -> str:
-        """What must not change between the start of a run and its resumption; ``init_weights`` is a fingerprint."""
+        """Return what must not change before a run is resumed, as JSON text; ``init_weights`` is a fingerprint."""
         images = [train_set.fingerprint, test_set.fingerprint]
         return json.dumps([self.recipe.describe(), self.seed, self.precision, init_weights, images], sort_keys=True)
 
@@ -61,7 +61,7 @@ class TrainingRun:
 def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCard:
     """Train to the last epoch, resuming from ``state.pt`` if the run directory has one, and write the model.
 
-    A ``fresh`` run deletes ``state.pt`` when everything else has been accepted.
+    A ``fresh`` run deletes ``state.pt``, but only after all other checks have passed.
 
     Raises:
         InputError: the run directory belongs to another recipe, seed, precision or start, or to other images, or its
@@ -77,7 +77,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     torch.manual_seed(run.seed)
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
     sizes = {"num_classes": len(train_set.classes), "image_size": train_set.pixels.shape[1]}
-    model = build_model(converge=False, **sizes, **options)  # every epoch converges its step sizes
+    model = build_model(converge=False, **sizes, **options)  # each epoch converges its step sizes first
     init_weights = _start_from(model, load_model(run.init)) if run.init else None
     model = model.to(memory_format=memory_layout(run.device, model.config.width)).to(run.device)
     optimiser = torch.optim.SGD(
@@ -105,7 +105,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             started = time.perf_counter()
             loss = _train_epoch(run, model, parallel, optimiser, average, pixels, labels, epoch, progress)
             tested = _finish(average.model) if average is not None else model
-            # in the precision of training; the accuracy on the card is that in float32
+            # in the precision of training; the accuracy on the card is measured in float32
             with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
                 correct = count_correct(tested, test_set, run.device, run.processes)
             log.append(
@@ -161,10 +161,10 @@ def _train_epoch(
     epoch: int,
     progress: tqdm[Any],
 ) -> float:
-    """One pass over the shuffled training images; returns the mean loss, the only value the host waits for.
+    """Train for one pass over the shuffled images and return the mean loss, the only value the host waits for.
 
-    Whole batches are drawn, whatever the number of processes, and then shared out. ``parallel`` is the model as it is
-    trained by all processes; ``average`` follows it.
+    Whole batches are drawn, whatever the number of processes, and then divided. ``parallel`` is the model wrapped for
+    all processes; ``average`` follows it.
     """
     recipe, share = run.recipe, run.processes.share
     generator = torch.Generator(run.device).manual_seed(((run.seed << 20) + epoch) % 2**64)
@@ -220,9 +220,9 @@ def count_correct(
     device: torch.device,
     processes: Processes = ALONE,
 ) -> int:
-    """Number of right predictions over ``images`` at the λ of training; the model's mode is restored.
+    """Count the correct predictions on ``images`` at the training λ; the model's mode is restored.
 
-    Each of ``processes`` answers its share of the batches; the sum is returned by all.
+    Each of ``processes`` predicts its share of the batches; all return the sum.
     """
     was_training = model.training
     model.eval()
@@ -237,10 +237,10 @@ def count_correct(
 
 
 def memory_layout(device: torch.device, width: int) -> torch.memory_format:
-    """Channels last, which trains 1.6 times as fast on the CPU, too; contiguous there below 16 channels.
+    """Choose channels last, which also trains 1.6 times as fast on the CPU; there contiguous below 16 channels.
 
-    The gradient for the weight of a 1 × 1 convolution with stride 2, as in the shortcuts, corrupts the heap if fewer
-    than 16 channels lie last and more than one thread works on it ("double free or corruption"; seen with torch 2.14.1,
+    The gradient for the weight of a 1 × 1 convolution with stride 2, as in the shortcuts, corrupts the heap with fewer
+    than 16 channels in last place and more than one thread ("double free or corruption"; seen with torch 2.14.1,
     oneDNN on AVX-512, at 4, 8 and 12 channels, never in 60 calls each at 16, 20, 24, 32, 48 and 64).
     """
     return torch.channels_last if device.type == "cuda" or width >= 16 else torch.contiguous_format
@@ -249,7 +249,7 @@ def memory_layout(device: torch.device, width: int) -> torch.memory_format:
 class MovingAverage:
     """Exponential moving average of a model, θ̄ ← d θ̄ + (1 − d) θ, BatchNorm statistics included.
 
-    torch's ``AveragedModel`` would also average the step sizes, whose buffers change shape while a model is prepared.
+    torch's ``AveragedModel`` would also average the step sizes, whose buffers change shape when a model is prepared.
 
     Args:
         model: the model to follow; the average begins as a copy of it.
@@ -261,7 +261,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: Network) -> None:
-        """Follow ``model`` by one step; whole numbers (counts of batches) are copied."""
+        """Update the average with ``model``; whole numbers (counts of batches) are copied."""
         for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - self.decay)
@@ -270,7 +270,7 @@ class MovingAverage:
 
 
 def _finish(model: Network) -> Network:
-    """``model`` with atoms of unit norm and converged step sizes, as it is evaluated and stored."""
+    """Normalise the atoms of ``model`` and converge its step sizes, for evaluation and storage."""
     model.refresh()
     return model
 
@@ -294,7 +294,7 @@ def _resume(
     optimiser: torch.optim.Optimizer,
     average: MovingAverage | None,
 ) -> list[dict[str, float]]:
-    """Restore ``state.pt`` where there is one and return the rows of the finished epochs; the first process reads."""
+    """Restore ``state.pt`` if it exists and return the rows of the finished epochs; only the first process reads it."""
     path = run.out / "state.pt"
     if run.fresh and run.processes.is_first:
         path.unlink(missing_ok=True)
@@ -315,7 +315,7 @@ def _resume(
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """What :func:`_write_state` wrote; torch does not look at the checksums of the archive, so that is done here.
+    """Read a state written by :func:`_write_state`, and check the archive's checksums, which torch does not do.
 
     Raises:
         InputError: the file is damaged.
@@ -347,7 +347,7 @@ def _write_state(
 
 
 def _write_log(out: Path, log: list[dict[str, float]]) -> None:
-    """``log.csv`` and ``curves.png``: loss and test accuracy by epoch."""
+    """Write ``log.csv`` and ``curves.png``: loss and test accuracy by epoch."""
     from matplotlib.figure import Figure
 
     frame = pd.DataFrame(log)
@@ -362,10 +362,10 @@ def _write_log(out: Path, log: list[dict[str, float]]) -> None:
 
 
 def check_threads(threads: int) -> int:
-    """Return a number of CPU threads that can be started.
+    """Return ``threads`` if so many CPU threads can be started.
 
     Raises:
-        InputError: it cannot.
+        InputError: they cannot be started.
     """
     if not 1 <= threads <= _MOST_THREADS:
         raise InputError(f"--threads must be a whole number from 1 to {_MOST_THREADS}; got {threads}")
@@ -384,16 +384,16 @@ def train_recipe(
     init: str | None = None,
     fresh: bool = False,
 ) -> ModelCard:
-    """Train ``recipe`` on its data set and say what came out; under torchrun with the other processes.
+    """Train ``recipe`` on its data set and print the result; under torchrun together with the other processes.
 
     Args:
-        recipe: how to train.
+        recipe: the training recipe.
         out: run directory.
-        seed: initial weights, order and augmentation.
-        precision: of the forward pass, ``float32`` or ``bf16``.
-        threads: CPU threads; None for all cores.
+        seed: seed of initial weights, order and augmentation.
+        precision: precision of the forward pass, ``float32`` or ``bf16``.
+        threads: number of CPU threads; None for all cores.
         data_dir: folder of the data sets.
-        device: ``cpu`` or ``cuda``; None for CUDA where it works.
+        device: ``cpu`` or ``cuda``; None for CUDA if it works.
         init: start from the weights of this model.
         fresh: start again instead of resuming.
 

@@ -1,4 +1,4 @@
-"""Triton kernels of the element-wise work; every value is read once and written once, sums are left to PyTorch."""
+"""Triton kernels of the element-wise work: every value is read once and written once; PyTorch computes the sums."""
 
 # mypy: disable-error-code="untyped-decorator, no-untyped-def, no-untyped-call"
 
@@ -36,7 +36,7 @@ def shrink_kernel(
     non_negative: tl.constexpr,
     block: tl.constexpr,
 ):
-    """z = P(base + correlation) and z + momentum · (z − previous): every value read once and written once."""
+    """Compute z = P(base + correlation) and z + momentum · (z − previous), reading and writing every value once."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < n_values
     s = tl.load(step).to(tl.float32)
@@ -59,7 +59,7 @@ def shrink_kernel(
 @triton.jit
 @no_type_check  # a checked function is a wrapper in another module, in which Triton finds no names of this one
 def differentiate_kernel(gradient, code, step, out, mu, n_values, block: tl.constexpr):
-    """P′(u) · gradient from the code z = P(u)."""
+    """Compute P′(u) · gradient from the code z = P(u)."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < n_values
     s = tl.load(step).to(tl.float32)
@@ -80,7 +80,7 @@ def shrink(
     momentum: float,
     non_negative: bool,
 ) -> tuple[Tensor, Tensor]:
-    """z = P(base + correlation), written over ``correlation``, and z + momentum · (z − previous)."""
+    """Compute z = P(base + correlation), written over ``correlation``, and z + momentum · (z − previous)."""
     code = _dense(correlation)
     point = torch.empty_like(code) if momentum else code
     n_values = code.numel()
@@ -111,7 +111,7 @@ def shrink(
 
 
 def differentiate(gradient: Tensor, code: Tensor, step: Tensor, mu: float) -> Tensor:
-    """P′(u) · gradient from the code z = P(u)."""
+    """Compute P′(u) · gradient from the code z = P(u)."""
     out = torch.empty_like(code)
     n_values = code.numel()
     if not n_values:
@@ -123,11 +123,11 @@ def differentiate(gradient: Tensor, code: Tensor, step: Tensor, mu: float) -> Te
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """Without gaps in memory, images outermost."""
+    """Return the tensor without gaps in memory, images outermost."""
     dense = tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
     return tensor if dense else tensor.contiguous()
 
 
 def _like(tensor: Tensor, other: Tensor) -> Tensor:
-    """In the memory layout of ``other``."""
+    """Return the tensor in the memory layout of ``other``."""
     return tensor if tensor.stride() == other.stride() else torch.empty_like(other).copy_(tensor)

@@ -1,7 +1,7 @@
 """Look into an SDNet; :mod:`sdnet_core.visualize` is the command line.
 
-Reconstructions of the images from the codes of each layer (feature inversion), the atoms of the input layer, the codes,
-and how sparse they are. The folder gets figures (PNG and PDF), ``layers.csv`` and ``reconstructions.npz``.
+The figures (PNG and PDF) show the images reconstructed from the codes of each layer (feature inversion), the atoms of
+the input layer, the codes and their sparsity. The numbers are in ``layers.csv`` and ``reconstructions.npz``.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def visualize(
     layers: Sequence[str] = (),
     lam: float | None = None,
 ) -> str | None:
-    """Write figures and numbers of how ``model`` sees ``pictures`` into ``out``.
+    """Write figures and numbers on the codes of ``pictures`` in ``model`` to ``out``.
 
     Args:
         model: an SDNet in eval mode.
-        name: what figures call it.
+        name: the model's name in figures.
         pictures: 1 to 16 images of one size.
-        out: a folder, made if need be.
-        layers: names of the layers to draw; none: the input layer and the last layer of every block. The numbers are
-            those of every layer.
-        lam: λ of the call; None is that of training.
+        out: output folder, created if it is missing.
+        layers: names of the layers to draw; if empty, the input layer and the last layer of every block. The numbers
+            cover every layer.
+        lam: λ of the call; None is the training λ.
 
     Returns:
-        Why not every layer has a reconstruction, as a sentence; None where each has.
+        A sentence that explains why some layers have no reconstruction; None if all have one.
 
     Raises:
         InputError: a network without sparse code, an unknown layer, more than 16 images, a λ out of range.
@@ -101,13 +101,13 @@ def tabulate_layers(
     inverted: Mapping[str, Tensor],
     titles: Sequence[str],
 ) -> pd.DataFrame:
-    """A row per image and layer.
+    """Tabulate sparsity, misfit and reconstruction, one row per image and layer.
 
     Returns:
         Columns ``image`` (its title), ``layer``, ``atoms``, ``height`` and ``width`` of the code; ``sparsity``, the
         fraction of zeros in it; ``misfit``, ‖x − Az‖²/‖x‖² of the layer's own input; ``error``, ‖x̂ − x‖²/‖x‖² of the
         image reconstructed from it, in normalised pixels; ``correlation`` of the two, each channel around its mean. The
-        last two are empty where no image is reconstructed.
+        last two are empty for layers without a reconstruction.
     """
     x = model.normalise(images)
     rows = []

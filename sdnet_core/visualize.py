@@ -1,7 +1,7 @@
 """Look into an SDNet: ``python -m sdnet_core.visualize MODEL --images ... --out DIR``.
 
-Reconstructions of the images from the codes of each layer (feature inversion), the atoms of the input layer, the codes,
-and how sparse they are. The folder gets figures (PNG and PDF), ``layers.csv`` and ``reconstructions.npz``.
+The figures (PNG and PDF) show the images reconstructed from the codes of each layer (feature inversion), the atoms of
+the input layer, the codes and their sparsity. The numbers are in ``layers.csv`` and ``reconstructions.npz``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data_prep.version import add_version
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line of ``python -m sdnet_core.visualize``."""
+    """Build the parser of ``python -m sdnet_core.visualize``."""
     parser = CommandParser(
         prog="python -m sdnet_core.visualize",
         description=__doc__,
@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     arguments = make_parser().parse_args(argv)
     from data_prep.disk import check_folder
     from data_prep.pictures import pick_pictures

@@ -1,4 +1,4 @@
-"""The shipped models: their list, their cards as text, and the half-size form that they are shipped in."""
+"""The shipped models: their list, their cards as text, and their half-size form."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sdnet_core.networks import Network
 from sdnet_core.training import count_correct
 
 MOST_LOST = 5e-4
-"""Share of the test images by which the accuracy of the half-size form may differ."""
+"""Largest difference between the accuracies of the original and the half-size form, as a share of the test images."""
 
 
 def list_models() -> str:
-    """Name, architecture, steps K, width, parameters, seed, epochs and accuracy of every shipped model, a line each."""
+    """List name, architecture, steps K, width, parameters, seed, epochs and accuracy, one shipped model per line."""
     sizes = f"{'K':>2} {'width':>5} {'parameters':>10}"
     lines = [f"{'name':24} {'architecture':12} {sizes} {'seed':>4} {'epochs':>6}  accuracy (95 %)"]
     for name in shipped_models():
@@ -41,11 +41,11 @@ def list_models() -> str:
 
 
 def describe_model(name_or_path: str) -> str:
-    """The model card of a shipped name or a file as Markdown: what it is, how it was trained, what it is worth.
+    """Format the model card of a shipped name or a file as Markdown: configuration, training and accuracy.
 
     Raises:
         PrerequisiteError: no such model.
-        InputError: a damaged file, or one without a card.
+        InputError: a file that is damaged or has no card.
     """
     card = read_card(name_or_path)
     record, recipe = dict(card.record), dict(card.recipe)
@@ -68,22 +68,22 @@ def describe_model(name_or_path: str) -> str:
 
 
 def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> ModelCard:
-    """Write a trained model in float16 to ``out``, with the accuracy of what was written measured anew.
+    """Write a trained model in float16 to ``out``, and measure the accuracy of the rounded weights.
 
     Args:
         path: a checkpoint that this project trained.
         out: the .safetensors file to write.
-        data_dir: where data sets are.
-        device: that measures.
+        data_dir: folder of the data sets.
+        device: device for the measurement.
 
     Returns:
-        The card of the written file: its accuracy and fingerprint are those of the rounded weights; those before are
-        kept as ``record["before_halving"]``.
+        The card of the written file, with accuracy and fingerprint of the rounded weights; the original values are kept
+        as ``record["before_halving"]``.
 
     Raises:
-        PrerequisiteError: no such model, or no data to measure it on.
-        InputError: a model without a recipe; other test images than those of its card; an accuracy that changes by more
-            than 0.05 points. ``out`` is not there then.
+        PrerequisiteError: the model or the data to measure it on is missing.
+        InputError: a model without a recipe; test images that differ from its card's; an accuracy that changes by more
+            than 0.05 points. ``out`` is then not written.
     """
     check_target(out)
     card, model = read_card(path), load_model(path)

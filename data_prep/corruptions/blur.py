@@ -1,4 +1,4 @@
-"""The blurs. Parameters in pixels; the arithmetic is in ``filters``, ``motion``, ``zoom`` and ``glass``."""
+"""The blurs. Parameters are in pixels; the arithmetic is in ``filters``, ``motion``, ``zoom`` and ``glass``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from data_prep.corruptions.zoom import mean_zoom
 
 
 def gaussian_blur(pixels: Pixels, sigma: float) -> Pixels:
-    """Gaussian of standard deviation ``sigma``, cut off at 4 sigma; the border pixel is repeated."""
+    """Blur with a Gaussian of standard deviation ``sigma``, cut off at 4 sigma; the border pixel is repeated."""
     return truncate_planes(filters.gaussian(planes(pixels, filters.exact_dtype(pixels.device)), sigma))
 
 
 def glass_blur(pixels: Pixels, strength: tuple[float, int, int], streams: Streams) -> Pixels:
-    """Gaussian blur, local shuffle, Gaussian blur; ``strength`` is (sigma, reach, passes)."""
+    """Blur with a Gaussian, shuffle locally, blur with a Gaussian; ``strength`` is (sigma, reach, passes)."""
     sigma, reach, passes = strength
     count, height, width, _ = pixels.shape
     blurred = gaussian_blur(pixels, sigma)
@@ -35,7 +35,7 @@ def glass_blur(pixels: Pixels, strength: tuple[float, int, int], streams: Stream
 
 
 def defocus_blur(pixels: Pixels, lens: tuple[float, float]) -> Pixels:
-    """Mean over a disk; ``lens`` is (radius, sigma of the Gaussian that softens its rim)."""
+    """Average over a disk; ``lens`` is (radius, sigma of the Gaussian that softens its rim)."""
     kernel = _disk(*lens, pixels.device)
     levels = planes(pixels, filters.exact_dtype(pixels.device))
     return truncate_planes(filters.correlate(levels, kernel).div_(filters.WEIGHT_ONE))
@@ -44,7 +44,7 @@ def defocus_blur(pixels: Pixels, lens: tuple[float, float]) -> Pixels:
 def motion_blur(pixels: Pixels, camera: tuple[int, float], streams: Streams) -> Pixels:
     """Blur along a line at an angle uniform in [−45°, 45°); ``camera`` is (radius, sigma).
 
-    ImageMagick, which made the official files, drops the fraction too.
+    The fraction of the result is dropped, as in ImageMagick, which made the official files.
     """
     degrees = streams.uniform(low=-45.0, high=45.0)
     levels = planes(pixels, filters.exact_dtype(pixels.device))
@@ -52,7 +52,7 @@ def motion_blur(pixels: Pixels, camera: tuple[int, float], streams: Streams) -> 
 
 
 def zoom_blur(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
-    """Mean of the image and its centre enlarged by 1, 1 + step, …; ``factors`` is (stop, step), stop not included."""
+    """Average the image and its centre enlarged by 1, 1 + step, …; ``factors`` is (stop, step), without stop itself."""
     count, height, width, _ = pixels.shape
     columns, weights, starts = mean_zoom(height, width, *factors, pixels.device)
     table = pixels.permute(1, 2, 0, 3).reshape(height * width, count * 3).to(weights.dtype)
@@ -62,7 +62,7 @@ def zoom_blur(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
 
 @lru_cache(maxsize=32)
 def _disk(radius: float, rim: float, device: torch.device) -> Int[Tensor, "k k"]:
-    """The kernel of ``defocus_blur`` in fixed point: a disk on a grid of at least 17 × 17, blurred by a small Gaussian.
+    """Make the fixed-point kernel of ``defocus_blur``: a disk on a grid of at least 17 × 17, under a small Gaussian.
 
     The Gaussian has 3 taps, 5 for radii above 8, and mirrors at the centre of the grid's border pixels.
     """

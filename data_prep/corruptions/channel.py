@@ -1,4 +1,4 @@
-"""Noise that acts on every value of an image by itself, as a discrete memoryless channel.
+"""Noise that acts on every value of an image independently, as a discrete memoryless channel.
 
 An 8-bit value v ∈ {0, …, 255} becomes the 8-bit value w with a probability P[v, w] that has a closed form, so nothing
 continuous has to be sampled: 32 random bits and one look-up in an alias table draw w. This is integer arithmetic: a CPU
@@ -26,21 +26,21 @@ def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
     """Turn P[v, w], (256, 256) with rows that sum to 1, into packed alias entries, int32 (65536,).
 
     Entry 256 v + column holds a threshold in its upper 24 bits, as a signed number, and an alias in its lower 8. A draw
-    picks one of the 256 columns of row v; it gives the column itself where 24 random bits are below the threshold, and
+    picks one of the 256 columns of row v; it returns the column itself if 24 random bits are below the threshold, and
     the alias otherwise. Every column errs by at most 2⁻³³.
     """
     rows = np.arange(LEVELS)
     load = channel * LEVELS
     threshold = np.ones_like(load)
     alias = np.tile(rows, (LEVELS, 1))
-    for _ in range(LEVELS - 1):  # the emptiest open column of each row is filled up from the fullest, and closed
+    for _ in range(LEVELS - 1):  # fill up the emptiest open column of each row from the fullest, and close it
         emptiest, fullest = np.nanargmin(load, axis=1), np.nanargmax(load, axis=1)
         need = 1.0 - load[rows, emptiest]
         threshold[rows, emptiest], alias[rows, emptiest] = 1.0 - need, fullest
         load[rows, fullest] -= need
         load[rows, emptiest] = np.nan
     steps = np.rint(threshold * FRACTION_ONE).astype(np.int64).clip(0, FRACTION_ONE)
-    alias = np.where(steps == FRACTION_ONE, rows, alias)  # a full column gives itself either way
+    alias = np.where(steps == FRACTION_ONE, rows, alias)  # a full column returns itself either way
     signed = np.minimum(steps, FRACTION_ONE - 1) - FRACTION_ONE // 2
     return torch.from_numpy((signed * LEVELS + alias).astype(np.int32).reshape(-1))
 
@@ -48,7 +48,8 @@ def alias_table(channel: NDArray[np.float64]) -> Int[Tensor, " 65536"]:
 def transmit(pixels: Pixels, table: Int[Tensor, " 65536"], streams: Streams) -> Pixels:
     """Send every value through the channel of ``table``, on the device of ``pixels``.
 
-    Of the 32 bits of a draw the lower 8 are the column; the entry's threshold, without the alias, is compared with all.
+    The lower 8 of the 32 bits of a draw are the column; all 32 are compared with the entry's threshold, without the
+    alias.
     """
     bits = streams.bits(*pixels.shape[1:])
     places = pixels.to(torch.int32).mul_(LEVELS).add_(bits & (LEVELS - 1))

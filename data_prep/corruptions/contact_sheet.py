@@ -18,13 +18,13 @@ from data_prep.parser import CommandParser
 
 LABEL_WIDTH, GAP, BACKGROUND, INK = 230, 2, 255, 0
 CELL = 128
-"""Pixels that the longer side of an image has in the sheet."""
+"""Longer side of an image in the sheet, in pixels."""
 
 
 def draw_sheet(image: NDArray[np.uint8], profile: str, seed: int = 0) -> Image.Image:
     """Draw one row per corruption of ``profile``: its name, the clean image and all severities.
 
-    Small images are enlarged by a whole factor, large ones shrunk after they were corrupted.
+    Small images are enlarged by a whole factor; large images are shrunk after corruption.
 
     image: uint8 (H, W, 3), H and W at least 32.
     """
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sheet = draw_sheet(image, profile, arguments.seed)
     try:
         sheet.save(arguments.out)
-    except ValueError as error:  # a suffix that names no format
+    except ValueError as error:  # a suffix without a format
         raise InputError(f"expected --out to end in .png or .jpg, got {arguments.out}") from error
     print(f"{arguments.picture}, corrupted by the profile {profile}, in {arguments.out}")
     return EXIT_DONE

@@ -1,4 +1,4 @@
-"""Where the pixels of an image are, and what it shows between them."""
+"""Coordinates of the pixels of an image, and interpolation between them."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Scalar = Float[Tensor, "n 1 1"]
 
 
 def pixel_grid(pixels: Pixels) -> tuple[Float[Tensor, "h 1"], Float[Tensor, " w"]]:
-    """Rows and columns of the pixels, from 0, float64."""
+    """Return the rows and columns of the pixels, from 0, float64."""
     rows, columns = (torch.arange(size, dtype=torch.float64, device=pixels.device) for size in pixels.shape[1:3])
     return rows[:, None], columns
 
 
 def shorter_side(pixels: Pixels) -> int:
-    """Number of pixels that lengths are relative to."""
+    """Return the shorter side in pixels, the unit of relative lengths."""
     return min(pixels.shape[1:3])
 
 
 def draw(streams: Streams, low: float = 0.0, high: float = 1.0) -> Scalar:
-    """One number for each image, uniform in [low, high), float64, ready to be combined with fields."""
+    """Draw one number per image, uniform in [low, high), float64, in a shape that broadcasts with fields."""
     return streams.uniform(1, 1).to(torch.float64).mul_(high - low).add_(low)
 
 
 def warp(pixels: Pixels, rows: Field, columns: Field) -> Pixels:
-    """Show at every pixel what is at (rows, columns), linearly interpolated; black beyond the border pixels."""
+    """Move the content at (rows, columns) to every pixel, linearly interpolated; black beyond the border pixels."""
     return truncate_planes(sample_black(planes(pixels, torch.float64), rows, columns))
 
 
 def sample_black(values: Float[Tensor, "n c h w"], rows: Field, columns: Field) -> Float[Tensor, "n c h w"]:
-    """Interpolate linearly at (rows, columns), in pixels; beyond the border pixels is 0."""
+    """Interpolate linearly at (rows, columns), in pixels; values beyond the border pixels are 0."""
     height, width = values.shape[-2:]
     grid = torch.stack((columns * (2 / (width - 1)) - 1, rows * (2 / (height - 1)) - 1), dim=-1)
     return functional.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=True)

@@ -16,11 +16,11 @@ from data_prep.corruptions.levels import Pixels, truncate
 
 COEFFICIENT_BITS = 22
 SMALL_IMAGE = 3 * 64 * 64
-"""Values of an image up to which its JPEG takes longer to ask for than to make: threads would wait for one another."""
+"""Number of values of an image up to which calling the JPEG encoder costs more than its work: threads do not help."""
 
 
 def contrast(pixels: Pixels, factor: float) -> Pixels:
-    """factor (x − mean) + mean, with the mean of each colour of each image."""
+    """Scale contrast: factor (x − mean) + mean, with the mean of each colour of each image."""
     values = pixels.to(torch.float64)
     means = values.mean(dim=(1, 2), keepdim=True)
     return truncate(values.sub_(means).mul_(factor).add_(means))
@@ -29,8 +29,8 @@ def contrast(pixels: Pixels, factor: float) -> Pixels:
 def brightness(pixels: Pixels, shift: float) -> Pixels:
     """Add ``shift`` to V in HSV, with V clipped to [0, 1].
 
-    With hue and saturation kept, every colour is V′ (1 − (V − x) / V), where V is the largest of the three; black,
-    which has no hue, becomes the grey V′.
+    Hue and saturation stay the same, so every colour becomes V′ (1 − (V − x) / V), where V is the largest of the three;
+    black, which has no hue, becomes the grey V′.
     """
     values = pixels.to(torch.float64).div_(255.0)
     peak = values.amax(dim=-1, keepdim=True)
@@ -39,10 +39,10 @@ def brightness(pixels: Pixels, shift: float) -> Pixels:
 
 
 def saturate(pixels: Pixels, line: tuple[float, float]) -> Pixels:
-    """S of HSV becomes a S + b, clipped to [0, 1]; ``line`` is (a, b).
+    """Change S of HSV to a S + b, clipped to [0, 1]; ``line`` is (a, b).
 
-    With hue and V kept, every colour is V (1 − S′ (V − x) / (V − min)), where V is the largest of the three. Greys
-    have no hue: as usual they are taken for red.
+    Hue and V stay the same, so every colour becomes V (1 − S′ (V − x) / (V − min)), where V is the largest of three.
+    Greys have no hue and, as usual, are treated as red.
     """
     slope, offset = line
     values = pixels.to(torch.float64).div_(255.0)
@@ -55,7 +55,7 @@ def saturate(pixels: Pixels, line: tuple[float, float]) -> Pixels:
 
 
 def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
-    """Through a JPEG file of this quality (Pillow's 1 to 95) and back, each image by itself, on the CPU."""
+    """Encode each image as a JPEG of this quality (Pillow's 1 to 95) and decode it again, on the CPU."""
     images = pixels.cpu().numpy()
     results = np.empty_like(images)
 
@@ -75,9 +75,9 @@ def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
 def pixelate(pixels: Pixels, fraction: float) -> Pixels:
     """Shrink both sides to int(fraction × side) by a box filter and enlarge them again by repeating pixels.
 
-    To the letter what Pillow does with its box filter both ways, as the original generators use it.
+    The result is exactly Pillow's with its box filter both ways, as in the original generators.
     """
-    for dim in (2, 1):  # Pillow's order, which its rounding to 8 bits in between makes visible
+    for dim in (2, 1):  # Pillow's order, which matters because it rounds to 8 bits in between
         size = pixels.shape[dim]
         small = int(size * fraction)
         pixels = _shrink(pixels, dim, *_box_taps(size, small, pixels.device))
@@ -90,7 +90,7 @@ def pixelate(pixels: Pixels, fraction: float) -> Pixels:
 def _shrink(
     pixels: UInt8[Tensor, "n a b 3"], dim: int, taps: Int[Tensor, "t s"], weights: Int[Tensor, "t s"]
 ) -> Tensor:
-    """Weighted sums along ``dim`` in fixed point, rounded to 8 bits."""
+    """Compute weighted sums along ``dim`` in fixed point, rounded to 8 bits."""
     shape = [-1 if axis == dim else 1 for axis in range(pixels.ndim)]
     terms = (
         pixels.index_select(dim, tap).to(torch.int32).mul_(weight.view(shape))
@@ -102,7 +102,7 @@ def _shrink(
 
 @lru_cache(maxsize=32)
 def _box_taps(size: int, small: int, device: torch.device) -> tuple[Int[Tensor, "t s"], Int[Tensor, "t s"]]:
-    """Positions and 22-bit weights, (taps, small), of Pillow's box filter from ``size`` to ``small`` pixels.
+    """Compute positions and 22-bit weights, (taps, small), of Pillow's box filter from ``size`` to ``small`` pixels.
 
     Output i averages the pixels whose centres lie in its cell ((i, i + 1] · size / small).
     """
@@ -119,5 +119,5 @@ def _box_taps(size: int, small: int, device: torch.device) -> tuple[Int[Tensor, 
 
 @lru_cache(maxsize=32)
 def _repeats(size: int, small: int, device: torch.device) -> Int[Tensor, " size"]:
-    """Which of ``small`` pixels each of ``size`` pixels shows: the one that its centre falls into."""
+    """Find the one of ``small`` pixels that contains the centre of each of ``size`` pixels."""
     return torch.from_numpy(((np.arange(size) + 0.5) * (small / size)).astype(np.int64)).to(device)

@@ -1,4 +1,4 @@
-"""Edges of 8-bit pictures and the distance to them, batched, to the letter as OpenCV defines them."""
+"""Edges of 8-bit pictures and the distance to them, batched, exactly as OpenCV defines them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KNIGHT, DIAGONAL = 2.1969, 1.4  # lengths of the steps (2, 1) and (1, 1) of the 
 
 
 def canny(picture: UInt8[Tensor, "n h w"], low: int, high: int) -> Bool[Tensor, "n h w"]:
-    """Edges by Canny's method, with 3 × 3 Sobel derivatives and |dx| + |dy| as their strength.
+    """Detect edges by Canny's method, with strength |dx| + |dy| from 3 × 3 Sobel derivatives.
 
-    An edge is a pixel stronger than ``low`` that its two neighbours across the edge do not exceed, provided that a
-    chain of such pixels joins it to one stronger than ``high``.
+    A pixel is on an edge if it is stronger than ``low``, its two neighbours across the edge are not stronger, and a
+    chain of such pixels connects it to a pixel stronger than ``high``.
 
     Source: Canny, "A Computational Approach to Edge Detection", PAMI 1986.
     """
@@ -32,7 +32,7 @@ def canny(picture: UInt8[Tensor, "n h w"], low: int, high: int) -> Bool[Tensor, 
 
 
 def distance_to(edges: Bool[Tensor, "n h w"], limit: int) -> Float[Tensor, "n h w"]:
-    """Distance of each pixel to the nearest edge in the 5 × 5 chamfer metric, float32, no more than ``limit``.
+    """Compute each pixel's distance to the nearest edge in the 5 × 5 chamfer metric, float32, at most ``limit``.
 
     Source: Borgefors, "Distance Transformations in Digital Images", CVGIP 1986.
     """
@@ -53,7 +53,7 @@ def distance_to(edges: Bool[Tensor, "n h w"], limit: int) -> Float[Tensor, "n h 
 
 @lru_cache(maxsize=8)
 def _chamfer(limit: int, device: torch.device) -> Float[Tensor, "rows columns"]:
-    """Length of (rows, columns), each from 0 to limit + 1: the norm whose unit ball is a hexadecagon; at most limit."""
+    """Compute the chamfer norm of (rows, columns), 0 to limit + 1 each, cut off at limit; its ball is a hexadecagon."""
     side = np.arange(limit + 2.0)
     short, long = np.minimum(side[:, None], side), np.maximum(side[:, None], side)
     flat = long + (KNIGHT - 2) * short
@@ -62,7 +62,7 @@ def _chamfer(limit: int, device: torch.device) -> Float[Tensor, "rows columns"]:
 
 
 def _sobel(picture: UInt8[Tensor, "n h w"]) -> tuple[Tensor, Tensor]:
-    """Derivatives to the right and down, int32; the border pixel is repeated."""
+    """Compute the derivatives to the right and down, int32; the border pixel is repeated."""
     padded = functional.pad(picture[:, None].to(torch.float32), (1, 1, 1, 1), mode="replicate")[:, 0].to(torch.int32)
     smooth_down = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth_across = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]
@@ -70,7 +70,7 @@ def _sobel(picture: UInt8[Tensor, "n h w"]) -> tuple[Tensor, Tensor]:
 
 
 def _is_ridge(strength: Tensor, across: Tensor, down: Tensor) -> Bool[Tensor, "n h w"]:
-    """Whether a pixel is at least as strong as its two neighbours across the edge; on one side of it, stronger."""
+    """Find pixels stronger than one neighbour across the edge and at least as strong as the other neighbour."""
     height, width = strength.shape[1:]
     padded = functional.pad(strength, (1, 1, 1, 1))
 

@@ -18,22 +18,22 @@ from data_prep.corruptions.random import Streams
 Field = Float[Tensor, "n h w"]
 
 NOISE_SCALE = 256.0
-"""What the noise is multiplied with while it is filtered, to use the range of ``gaussian``."""
+"""Factor of the noise while it is filtered, to use the range of ``gaussian``."""
 TRUNCATE = 3.0
 """Standard deviations at which the Gaussian of the random field is cut off."""
 SMOOTH_STEPS = 1 << 16
-"""Steps to the unit of the filtered noise under a wide Gaussian: coarser than the rounding of its sums."""
+"""Steps per unit of the noise under a wide Gaussian: coarser than the rounding of its sums."""
 
 
 def elastic_transform(pixels: Pixels, rubber: tuple[float, float, float], streams: Streams) -> Pixels:
-    """A random affine map, then a shift of every pixel by a smooth random field.
+    """Apply a random affine map, then shift every pixel by a smooth random field.
 
-    The affine map takes three points around the centre to where each is after a shift uniform in [−jitter, jitter)².
-    The field is white noise, uniform in [−amplitude, amplitude), under a Gaussian of standard deviation sigma that is
-    cut off at 3 sigma. Each of the two interpolates linearly.
+    The affine map shifts each of three points around the centre by a vector uniform in [−jitter, jitter)². The field is
+    white noise, uniform in [−amplitude, amplitude), under a Gaussian of standard deviation sigma that is cut off at
+    3 sigma. Both steps interpolate linearly.
 
-    rubber: (amplitude, sigma, jitter) as fractions of a side of the image: of the height for the amplitude, of the side
-        along each axis for sigma, of the shorter side for the jitter.
+    rubber: (amplitude, sigma, jitter) as fractions of a side of the image: the height for the amplitude, the side along
+        each axis for sigma, the shorter side for the jitter.
     """
     amplitude, sigma, jitter = rubber
     values = planes(pixels, torch.float32)
@@ -45,7 +45,7 @@ def elastic_transform(pixels: Pixels, rubber: tuple[float, float, float], stream
 
 
 def _affine_map(pixels: Pixels, jitter: float, streams: Streams) -> tuple[Field, Field]:
-    """Where each pixel comes from, (rows, columns), under the map from the jittered points back to the points."""
+    """Compute each pixel's source (rows, columns) under the map from the jittered points back to the points."""
     height, width = pixels.shape[1:3]
     middle, third = torch.tensor([height // 2, width // 2]), min(height, width) // 3
     corners = middle + third * torch.tensor([[1, 1], [-1, 1], [-1, -1]])
@@ -59,7 +59,7 @@ def _affine_map(pixels: Pixels, jitter: float, streams: Streams) -> tuple[Field,
 
 
 def _displacement(pixels: Pixels, amplitude: float, sigma: float, streams: Streams) -> tuple[Field, Field]:
-    """Where each pixel comes from, (rows, columns), under the smooth random field."""
+    """Compute each pixel's source (rows, columns) under the smooth random field."""
     height, width = pixels.shape[1:3]
     noise = streams.uniform(2, height, width, low=-NOISE_SCALE, high=NOISE_SCALE).to(exact_dtype(pixels.device))
     if TRUNCATE * sigma > 1:
@@ -74,7 +74,7 @@ def _displacement(pixels: Pixels, amplitude: float, sigma: float, streams: Strea
 
 @lru_cache(maxsize=8)
 def _wide_gaussian(size: int, sigma: float, device: torch.device) -> Float[Tensor, "size size"]:
-    """A Gaussian that reaches beyond the side of an image as a matrix, float64: mirrored there again and again."""
+    """Make the matrix, float64, of a Gaussian wider than the image, which is mirrored repeatedly at its border."""
     reach = int(TRUNCATE * sigma + 0.5)
     offsets = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
@@ -99,8 +99,8 @@ def _sample(
     *,
     mirror: Literal["centre", "edge"],
 ) -> Float[Tensor, "n c oh ow"]:
-    """Interpolate linearly at (rows, columns), in pixels; outside, the image is mirrored at its border pixels."""
-    at_centre = mirror == "centre"  # of the border pixels, as in "2 1 0 1 2", or at their outer edge, "1 0 0 1"
+    """Interpolate linearly at (rows, columns), in pixels; the image is mirrored at its border pixels."""
+    at_centre = mirror == "centre"  # centre of the border pixels, "2 1 0 1 2", or their outer edge, "1 0 0 1"
     height, width = values.shape[-2:]
     if at_centre:
         places = [rows * (2 / (height - 1)) - 1, columns * (2 / (width - 1)) - 1]

@@ -21,7 +21,7 @@ from data_prep.errors import InputError
 SMALLEST_SIDE = 32
 LARGEST_SIDE_OF_CIFAR = 64
 CHUNK_VALUES = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Values of the images worked on at once: enough to keep the device busy, few enough to stay in its fast memory."""
+"""Number of image values per chunk: enough to keep the device busy, few enough for its fast memory."""
 
 Images = TypeVar("Images", NDArray[np.uint8], Tensor)
 
@@ -37,20 +37,20 @@ def corrupt(
 ) -> Images:
     """Corrupt every image of a batch.
 
-    The result for an image depends on (seed, name, severity, its index, its pixels) and the profile's parameters only:
-    not on the batch that it comes in, nor, but for rounding, on the device.
+    The result for an image depends only on (seed, name, severity, its index, its pixels) and the profile's parameters.
+    It does not depend on the batch nor, except for rounding, on the device.
 
     pixels: uint8 (N, H, W, 3), RGB, H and W at least 32; a NumPy array or a tensor on any device. It is not changed.
     name: one of ``corruption_names("all")``.
     severity: from 1 to 5 (in the profile "sweep" to 10, or 6).
-    profile: "cifar", "imagenet" or "sweep"; which parameters a severity stands for. Left out, it goes by the size:
-        "cifar" for images of at most 64 × 64, "imagenet" for larger ones. Images of "imagenet" went through a JPEG file
-        of quality 85 after the corruption, as all images of ImageNet-C did.
+    profile: "cifar", "imagenet" or "sweep", the table with the parameters of each severity. By default it depends on
+        the size: "cifar" up to 64 × 64, "imagenet" for larger images. With "imagenet", images are stored as JPEG of
+        quality 85 after the corruption and read again, like all images of ImageNet-C.
     seed: any integer.
-    indices: int64 (N,), the identity of each image, by custom its position in the full split; 0 to N − 1 if left out.
+    indices: int64 (N,), the identity of each image, usually its position in the full split; 0 to N − 1 if left out.
 
     Returns: uint8 (N, H, W, 3), an array for an array, a tensor on the same device for a tensor.
-    Raises: InputError for arguments other than these; PrerequisiteError where "frost" lacks its pictures.
+    Raises: InputError for arguments other than these; PrerequisiteError if the pictures of "frost" are missing.
     """
     severity, seed = _whole(severity, "severity"), _whole(seed, "seed")
     check_pixels(pixels)
@@ -78,12 +78,12 @@ def corrupt(
 
 
 def profile_of(height: int, width: int) -> str:
-    """Name the profile that images of this size are made for: "cifar" up to 64 × 64, "imagenet" beyond."""
+    """Return the default profile for images of this size: "cifar" up to 64 × 64, "imagenet" for larger images."""
     return "cifar" if max(height, width) <= LARGEST_SIDE_OF_CIFAR else "imagenet"
 
 
 def _chunk(pixels: NDArray[np.uint8] | Tensor, start: int, stop: int) -> Pixels:
-    """Some of the images as a contiguous tensor; of an array, which may be a read-only memory map, a copy."""
+    """Return some of the images as a contiguous tensor; arrays, which may be read-only memory maps, are copied."""
     part = pixels[start:stop]
     return torch.from_numpy(np.array(part, order="C")) if isinstance(part, np.ndarray) else part.contiguous()
 
@@ -95,7 +95,7 @@ def _whole(value: object, what: str) -> int:
 
 
 def check_pixels(pixels: object) -> None:
-    """Raise InputError for what is not uint8 (N, H, W, 3) of at least 32 × 32."""
+    """Raise InputError unless ``pixels`` is uint8 (N, H, W, 3) of at least 32 × 32."""
     if not isinstance(pixels, np.ndarray | Tensor):
         raise InputError(f"expected images as a NumPy array or a tensor, got {type(pixels).__name__}")
     if pixels.dtype not in (np.uint8, torch.uint8) or pixels.ndim != 4 or pixels.shape[-1] != 3:
@@ -110,7 +110,7 @@ def check_pixels(pixels: object) -> None:
 
 
 def identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count: int) -> Tensor:
-    """The indices of ``corrupt`` as int64 (N,). Raises: InputError for other ones."""
+    """Convert the indices of ``corrupt`` to int64 (N,). Raises: InputError if that is not possible."""
     if indices is None:
         return torch.arange(count)
     try:

@@ -1,7 +1,7 @@
 """Linear filters on planes, without rounding errors.
 
-Values and weights are integers in fixed point, chosen so that every sum stays below 2²⁴: float32 then adds exactly, in
-any order, and a result depends neither on the batch nor on the device.
+Values and weights are integers in fixed point, chosen so that every sum stays below 2²⁴. float32 then adds exactly, in
+any order, and the result depends neither on the batch nor on the device.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 WEIGHT_ONE = 1 << 15
-"""The sum of the weights of a kernel for 8-bit levels, in fixed point."""
+"""Sum of the weights of a kernel for 8-bit levels, in fixed point."""
 GAUSSIAN_ONE = 1 << 12
-"""The sum of the weights of a Gaussian, in fixed point."""
+"""Sum of the weights of a Gaussian, in fixed point."""
 GAUSSIAN_STEPS = 16
-"""Steps to the level that a Gaussian works with."""
+"""Steps per grey level in the input of a Gaussian."""
 
 Border = Literal["nearest", "reflect"]
 
@@ -33,13 +33,13 @@ def gaussian(
     border: Border = "nearest",
     truncate: float = 4.0,
 ) -> Float[Tensor, "n c h w"]:
-    """Gaussian blur, rows first: weights ∝ exp(−k² / (2 σ²)) for |k| ≤ int(truncate σ + 0.5).
+    """Blur with a Gaussian, rows first: weights ∝ exp(−k² / (2 σ²)) for |k| ≤ int(truncate σ + 0.5).
 
     Deviation: values are rounded to 1/16 before each of the two passes and weights to 2⁻¹², so that sums are exact; the
     result is off by about 0.02 on average.
 
     values: at most 256 in magnitude, of ``exact_dtype``.
-    sigma: in pixels, for both axes or as (height, width); 0 leaves an axis alone.
+    sigma: in pixels, for both axes or as (height, width); 0 leaves an axis unchanged.
     border: "nearest" repeats the border pixel, "reflect" mirrors at its outer edge (… 1 0 | 0 1 …).
     """
     for axis, spread in zip((2, 3), sigma if isinstance(sigma, tuple) else (sigma, sigma), strict=True):
@@ -65,9 +65,9 @@ def extend(values: Float[Tensor, "n c h w"], axis: int, reach: int, border: Bord
 def fixed_point(
     weights: NDArray[np.float64], one: int = WEIGHT_ONE, group: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Round weights to multiples of 1 / one, given as integers that keep the sum: the largest remainders go up.
+    """Round weights to integers in units of 1 / one that keep the sum, by rounding up the largest remainders.
 
-    group: for each weight, the number of the sum that it belongs to; all belong to one if left out.
+    group: for each weight, the number of the sum that it belongs to; one sum for all weights if left out.
     """
     scaled = weights.ravel() * one
     group = np.zeros(len(scaled), dtype=np.int64) if group is None else group
@@ -83,13 +83,13 @@ def fixed_point(
 def correlate(levels: Float[Tensor, "n c h w"], kernel: Int[Tensor, "k k"]) -> Float[Tensor, "n c h w"]:
     """Correlate 8-bit levels with a fixed-point kernel of odd side; the border is mirrored at the centre of its pixels.
 
-    Exact: every result is an integer, in units of 2⁻¹⁵ levels.
+    The result is exact: an integer in units of 2⁻¹⁵ levels.
     """
     return _depthwise(mirror_pad(levels, kernel.shape[-1] // 2), kernel.to(levels.dtype))
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """The type for sums of integers below 2²⁴: float32, or float64 on a GPU, which may shorten float32 to TF32."""
+    """Choose the type for exact sums below 2²⁴: float32, or float64 on a GPU, which may shorten float32 to TF32."""
     return torch.float64 if device.type == "cuda" else torch.float32
 
 
@@ -105,7 +105,7 @@ def trim(kernel: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _depthwise(padded: Float[Tensor, "n c y x"], kernel: Float[Tensor, "i j"]) -> Float[Tensor, "n c h w"]:
-    """Correlate every plane with one kernel, no padding; all planes as channels of one image, which is fastest."""
+    """Correlate every plane with one kernel, without padding. All planes become channels of one image: fastest."""
     count, channels, height, width = padded.shape
     planes = padded.reshape(1, count * channels, height, width)
     weights = kernel.expand(count * channels, 1, -1, -1).contiguous()
@@ -115,6 +115,6 @@ def _depthwise(padded: Float[Tensor, "n c y x"], kernel: Float[Tensor, "i j"]) -
 
 @lru_cache(maxsize=64)
 def _bell(sigma: float, radius: int, device: torch.device) -> Float[Tensor, " k"]:
-    """The weights of a Gaussian in fixed point, float64."""
+    """Compute the weights of a Gaussian in fixed point, float64."""
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     return torch.from_numpy(fixed_point(weights / weights.sum(), GAUSSIAN_ONE).astype(np.float64)).to(device)

@@ -22,12 +22,12 @@ from data_prep.errors import PrerequisiteError
 PACKAGE = "imagecorruptions"
 FILES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 MARGIN = 1.1
-"""How much larger than the image every picture is at least, so that there is something to crop."""
+"""Smallest size of a picture relative to the image, so that there is room to crop."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """All pictures, at a size to crop from.
+    """The scaled pictures to crop from.
 
     canvas: uint8 (5, Y, X, 3), each picture in the top left corner. room: int64 (5, 2), its (height, width).
     """
@@ -36,7 +36,7 @@ class Pictures:
     room: Int[Tensor, "5 2"]
 
     def crop(self, height: int, width: int, streams: Streams) -> Pixels:
-        """A random part of a random picture per image."""
+        """Crop a random part of a random picture for each image."""
         which = streams.integers(low=0, high=len(self.canvas))
         slack = self.room[which] - torch.tensor([height, width], device=which.device)
         top, left = streams.integers(2, low=0, high=slack).unbind(1)
@@ -46,10 +46,11 @@ class Pictures:
 
 @lru_cache(maxsize=8)
 def frost_pictures(height: int, width: int, scale: float, device: torch.device) -> Pictures:
-    """Load the pictures and scale them by ``scale``, or by more where the image would not fit in.
+    """Load the pictures and scale them by ``scale``, or by more if they would be too small for the image.
 
-    Below 1 by linear interpolation between the nearest pixels, from 1 on by cubic (a = −¾), rounded to 8 bits.
-    Raises: PrerequisiteError where the package that holds them is not installed.
+    Factors below 1 interpolate linearly between the nearest pixels, larger factors cubically (a = −¾). Results are
+    rounded to 8 bits.
+    Raises: PrerequisiteError if the package with the pictures is not installed.
     """
     scaled = [_scale(_load(name), height, width, scale) for name in FILES]
     room = torch.tensor([picture.shape[:2] for picture in scaled])
@@ -60,7 +61,7 @@ def frost_pictures(height: int, width: int, scale: float, device: torch.device) 
 
 
 def _load(name: str) -> UInt8[Tensor, "y x 3"]:
-    """Read one picture without importing the package, which fails beside a current NumPy."""
+    """Read one picture without importing the package, which fails with a current NumPy."""
     spec = importlib.util.find_spec(PACKAGE)
     folders = spec.submodule_search_locations if spec is not None else None
     path = Path(folders[0]) / "frost" / name if folders else None

@@ -1,9 +1,9 @@
 """The local shuffle of glass blur: a sequential process, solved for all pixels at once.
 
-The generator walks over the pixels p from the bottom right to the top left and lets each take the colour of a random
-neighbour s(p). (It means to swap the two, but the two NumPy views that it swaps share their memory, so the neighbour
-keeps its colour.) A pixel thus shows the original colour of s(p), unless s(p) was visited before p, when it shows what
-s(p) shows: a forest whose chains pointer doubling resolves in a few steps.
+The original generator walks over the pixels p from the bottom right to the top left and gives each the colour of a
+random neighbour s(p). (It is meant to swap the two, but its two NumPy views share their memory, so the neighbour keeps
+its colour.) A pixel thus gets the original colour of s(p), or, if s(p) was visited before p, the new colour of s(p).
+These links form a forest, whose chains pointer doubling resolves in a few steps.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from data_prep.corruptions.random import Streams
 
 
 def shuffle_sources(height: int, width: int, reach: int, passes: int, streams: Streams) -> Int[Tensor, "n p"]:
-    """Where the colour of each of the p = h w pixels comes from, (N, p), after ``passes`` walks.
+    """Compute the source of the colour of each of the p = h w pixels, (N, p), after ``passes`` walks.
 
-    Visited are the rows and columns from side − reach down to reach + 1; a neighbour lies −reach to reach − 1 away.
+    A walk visits the rows and columns from side − reach down to reach + 1; a neighbour is −reach to reach − 1 away.
     """
     everywhere = torch.arange(height * width, device=streams.device).expand(len(streams), -1)
     sources = everywhere
@@ -29,7 +29,7 @@ def shuffle_sources(height: int, width: int, reach: int, passes: int, streams: S
 
 
 def _one_pass(height: int, width: int, reach: int, streams: Streams) -> Int[Tensor, "n p"]:
-    """Where each pixel's colour comes from after one walk."""
+    """Compute the source of each pixel's colour after one walk."""
     device = streams.device
     rows = torch.arange(reach + 1, height - reach + 1, device=device)[:, None]
     columns = torch.arange(reach + 1, width - reach + 1, device=device)

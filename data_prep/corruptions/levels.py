@@ -1,4 +1,4 @@
-"""Between 8-bit images and the arithmetic on them."""
+"""Conversion between 8-bit images and the arithmetic on them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 Pixels = UInt8[Tensor, "n h w 3"]
 
 NUDGE = 2.0**-12
-"""Grey levels added before truncation where sums are taken in another order than in the reference: what is a whole
-level but for rounding stays that level, on every device and at every batch size."""
+"""Grey levels added before truncation if sums are taken in a different order than in the reference: a value that is a
+whole level except for rounding keeps that level, on every device and at every batch size."""
 
 
 def truncate(values: Float[Tensor, "*shape"], nudge: float = 0.0) -> UInt8[Tensor, "*shape"]:
@@ -21,10 +21,10 @@ def truncate(values: Float[Tensor, "*shape"], nudge: float = 0.0) -> UInt8[Tenso
 
 
 def planes(pixels: Pixels, dtype: torch.dtype) -> Float[Tensor, "n 3 h w"]:
-    """Colour planes, contiguous, in grey levels 0 to 255."""
+    """Convert pixels to contiguous colour planes, in grey levels 0 to 255."""
     return pixels.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
 
 
 def truncate_planes(values: Float[Tensor, "n 3 h w"]) -> Pixels:
-    """``truncate`` with the nudge, from planes back to pixels."""
+    """Convert planes back to pixels by ``truncate`` with the nudge."""
     return truncate(values, NUDGE).permute(0, 2, 3, 1)

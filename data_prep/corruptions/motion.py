@@ -1,4 +1,4 @@
-"""Motion blur as ImageMagick does it: a one-sided Gaussian along a line, one pixel per step, at an angle per image."""
+"""Motion blur like ImageMagick's: a one-sided Gaussian along a line, one pixel per step, at an angle per image."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def motion_blur_levels(
 
 
 def _paths(degrees: Float[Tensor, " n"], steps: int) -> Int[Tensor, "n steps 2"]:
-    """Offsets (down, right) of every step, rounded half down: ⌈i sin θ − ½⌉ and ⌈i cos θ − ½⌉."""
+    """Compute the offset (down, right) of every step, rounded half down: ⌈i sin θ − ½⌉ and ⌈i cos θ − ½⌉."""
     angle = degrees.to(torch.float64)[:, None] * (math.pi / 180)
     step = torch.arange(steps, dtype=torch.float64, device=degrees.device)
     return torch.stack((step * angle.sin(), step * angle.cos()), dim=-1).sub_(0.5).ceil_().to(torch.int64)

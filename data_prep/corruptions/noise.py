@@ -1,6 +1,6 @@
 """The noises: every value x of an image, in [0, 1], changes independently of all others.
 
-The result is clipped to [0, 1], multiplied by 255 and truncated. Each noise is given by its channel (see ``channel``).
+The result is clipped to [0, 1], multiplied by 255 and truncated. A noise is defined by its channel (see ``channel``).
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ Channel = Callable[[float], NDArray[np.float64]]
 
 
 def gaussian_noise(pixels: Pixels, sigma: float, streams: Streams) -> Pixels:
-    """x + n with n ~ N(0, sigma²)."""
+    """Add Gaussian noise: x + n with n ~ N(0, sigma²)."""
     return transmit(pixels, _table(gaussian_channel, sigma, pixels.device), streams)
 
 
 def speckle_noise(pixels: Pixels, sigma: float, streams: Streams) -> Pixels:
-    """x + x n with n ~ N(0, sigma²)."""
+    """Add Gaussian noise in proportion to the value: x + x n with n ~ N(0, sigma²)."""
     return transmit(pixels, _table(speckle_channel, sigma, pixels.device), streams)
 
 
 def shot_noise(pixels: Pixels, photons: float, streams: Streams) -> Pixels:
-    """k / photons with k ~ Poisson(x photons)."""
+    """Count photons: k / photons with k ~ Poisson(x photons)."""
     return transmit(pixels, _table(shot_channel, photons, pixels.device), streams)
 
 
 def impulse_noise(pixels: Pixels, amount: float, streams: Streams) -> Pixels:
-    """Salt and pepper: with probability ``amount`` the value is lost, and is then 0 or 1 with even odds."""
+    """Add salt and pepper: with probability ``amount`` a value is replaced by 0 or 1 with even odds."""
     return transmit(pixels, _table(impulse_channel, amount, pixels.device), streams)
 
 
 def gaussian_channel(sigma: float) -> NDArray[np.float64]:
-    """P[v, w] of ``gaussian_noise``."""
+    """Compute P[v, w] of ``gaussian_noise``."""
     return _normal_channel(np.full(LEVELS, 255 * sigma, dtype=np.float64))
 
 
 def speckle_channel(sigma: float) -> NDArray[np.float64]:
-    """P[v, w] of ``speckle_noise``."""
+    """Compute P[v, w] of ``speckle_noise``."""
     return _normal_channel(np.arange(LEVELS, dtype=np.float64) * sigma)
 
 
 def shot_channel(photons: float) -> NDArray[np.float64]:
-    """P[v, w] of ``shot_noise``: as the image is clipped, photons beyond x = 1 all end in w = 255."""
+    """Compute P[v, w] of ``shot_noise``; the image is clipped, so all counts beyond x = 1 give w = 255."""
     counts = np.arange(int(np.ceil(photons)) + 1)
     below = special.pdtr(counts[:-1], (np.arange(LEVELS) / 255.0 * photons)[:, None])  # P(k ≤ count)
     probability = np.diff(below, axis=1, prepend=0.0, append=1.0)
@@ -65,16 +65,16 @@ def shot_channel(photons: float) -> NDArray[np.float64]:
 
 
 def impulse_channel(amount: float) -> NDArray[np.float64]:
-    """P[v, w] of ``impulse_noise``."""
+    """Compute P[v, w] of ``impulse_noise``."""
     channel = np.eye(LEVELS) * (1.0 - amount)
     channel[:, [0, LEVELS - 1]] += amount / 2
     return channel
 
 
 def _normal_channel(spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P[v, w] = P(w ≤ v + spread[v] n < w + 1) for n ~ N(0, 1), the two end values taking the tails."""
+    """Compute P[v, w] = P(w ≤ v + spread[v] n < w + 1) for n ~ N(0, 1); the two end values take the tails."""
     levels = np.arange(LEVELS)
-    with np.errstate(divide="ignore"):  # no spread: the edges are at ±∞ standard deviations, which is right
+    with np.errstate(divide="ignore"):  # without spread the edges are at ±∞ standard deviations, as they should be
         edges = (np.arange(1, LEVELS) - levels[:, None] - np.where(spread == 0, 0.5, 0)[:, None]) / spread[:, None]
     return np.diff(special.ndtr(edges), axis=1, prepend=0.0, append=1.0)
 

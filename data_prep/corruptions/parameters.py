@@ -1,11 +1,11 @@
 """The strength of every corruption at every severity, by profile: the only tables of numbers in this package.
 
-A row holds one entry per severity, from 1 up; what the entries mean is told by the function of the same name.
+A row holds one entry per severity, from 1 up; the function of the same name documents the entries.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
 2019, and the generators in their repository: "cifar" is CIFAR-10-C, for 32 × 32; "imagenet" is ImageNet-C, for
-224 × 224. Their corruptions of C-bar: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in
-Natural Corruption Robustness", NeurIPS 2021, and the generator in its repository, whose own levels the entries are.
+224 × 224. The corruptions of C-bar: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in
+Natural Corruption Robustness", NeurIPS 2021, and the generator in its repository; the entries are its levels.
 "sweep" is the synthetic noise of the evaluation of SDNet (Dai et al., NeurIPS 2022).
 """
 
@@ -81,7 +81,7 @@ IMAGENET: Mapping[str, Row] = {
     "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     "jpeg_compression": (25, 18, 15, 10, 7),
     "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
-    "elastic_transform": (  # in pixels of 224, of which the official generator takes 244 for a side
+    "elastic_transform": (  # pixels over 224; the official generator uses 244 for the side
         (488 / 224, 170.8 / 224, 24.4 / 224),
         (488 / 224, 19.52 / 224, 48.8 / 224),
         (12.2 / 224, 2.44 / 224, 4.88 / 224),
@@ -124,7 +124,7 @@ SWEEP: Mapping[str, Row] = {
 }
 
 STORED_QUALITY: Mapping[str, int] = {"imagenet": 85}
-"""Of the profiles whose official images went through a JPEG file after the corruption: its quality."""
+"""JPEG quality of the official images, for the profiles whose images were stored as JPEG after the corruption."""
 
 PROFILES: Mapping[str, Mapping[str, Row]] = {
     "cifar": {**CIFAR, **CIFAR_BAR},

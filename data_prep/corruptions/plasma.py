@@ -12,10 +12,10 @@ WIBBLE = 100.0
 
 
 def plasma(size: int, decay: float, streams: Streams) -> Float[Tensor, "n size size"]:
-    """One height map per image, float32, scaled to [0, 1].
+    """Draw one height map per image, float32, scaled to [0, 1].
 
-    Going from coarse to fine, every new point is the mean of its four neighbours plus w² U(−1, 1), and w, at first 100,
-    falls by the factor ``decay`` from one scale to the next.
+    From coarse to fine, every new point is the mean of its four neighbours plus w² U(−1, 1); w is 100 at first and is
+    divided by ``decay`` from one scale to the next.
 
     size: a power of two. decay: at least 1; the higher, the smoother.
     Source: Fournier, Fussell & Carpenter, "Computer Rendering of Stochastic Models", CACM 1982.

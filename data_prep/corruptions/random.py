@@ -1,12 +1,12 @@
-"""Random numbers by address: what is drawn depends on the key, the image and the position, never on what ran before.
+"""Random numbers by address: a draw depends on the key, the image and the position, never on earlier draws.
 
 Every image owns a stream of 64-bit words, SplitMix64 in its counter form,
 
     word(j) = mix(start + (j + 1) γ),   start = mix(mix(a + γ index) ⊕ b),   γ = 0x9E3779B97F4A7C15   (mod 2⁶⁴)
 
 where a and b are words of the SHA-256 of the key. All of it is wrapping integer arithmetic on int64 tensors, so a CPU
-and a GPU give the same words. Streams are windows of one cycle of 2⁶⁴ words: that any two of a million images of
-224 × 224 share a piece of it has a probability below 1 %.
+and a GPU give the same words. Streams are windows of one cycle of 2⁶⁴ words; the probability that any two of a
+million images of 224 × 224 share a part of it is below 1 %.
 
 Source: Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (SplitMix64, known by its
 finaliser's two multipliers).
@@ -32,7 +32,7 @@ SHIFTS = (30, 27, 31)
 class Streams:
     """One stream of random numbers per image; every call takes the next numbers of every stream.
 
-    key: what the streams are for, any text; equal keys give equal streams.
+    key: any text that names the purpose of the streams; equal keys give equal streams.
     indices: int64 (N,), the identity of each image.
     """
 
@@ -44,7 +44,7 @@ class Streams:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are drawn."""
+        """Device on which the numbers are drawn."""
         return self._start.device
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Streams:
     def normal(self, *shape: int, mean: float = 0.0, std: float = 1.0) -> Float[Tensor, "n ..."]:
         """Draw float32 (N, *shape) from N(mean, std²), by inversion at 2¹⁶ equally likely points.
 
-        A look-up and no logarithm, so all devices agree to the bit. The variance is exact, the tails end at 4.3 std.
+        A look-up replaces the logarithm, so all devices agree to the bit. The variance is exact; tails end at 4.3 std.
         """
         count = math.prod(shape)
         halves = self.bits((count + 1) // 2).view(torch.int16)[:, :count].to(torch.int32)
@@ -83,7 +83,7 @@ class Streams:
 
 
 def mix(words: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Scramble 64-bit words one to one: the finaliser of SplitMix64. ``words`` stays as it is."""
+    """Scramble 64-bit words one to one by the finaliser of SplitMix64. ``words`` is not changed."""
     words = words ^ _shift_right(words, SHIFTS[0])
     words *= _signed(MULTIPLIERS[0])
     words ^= _shift_right(words, SHIFTS[1])
@@ -98,12 +98,12 @@ def _shift_right(words: Int[Tensor, "*shape"], places: int) -> Int[Tensor, "*sha
 
 
 def _signed(word: int) -> int:
-    """The int64 of the same 64 bits."""
+    """Convert a word to the int64 with the same 64 bits."""
     return word - (1 << 64) if word >> 63 else word
 
 
 @lru_cache(maxsize=8)
 def _normal_points(device: torch.device) -> Float[Tensor, " 65536"]:
-    """Quantiles of N(0, 1) at (k + ½) 2⁻¹⁶, scaled to variance 1, float32."""
+    """Compute the quantiles of N(0, 1) at (k + ½) 2⁻¹⁶, scaled to variance 1, float32."""
     points = special.ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
     return torch.from_numpy((points / points.std()).astype(np.float32)).to(device)

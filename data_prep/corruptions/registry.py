@@ -1,4 +1,4 @@
-"""Which corruptions there are, in which groups, at which severities and with which parameters."""
+"""The corruptions with their groups, severities and parameters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from data_prep.corruptions.levels import Pixels
 
 CBAR = "cbar"
-"""The group of the corruptions of CIFAR-10-C-bar and ImageNet-C-bar, ten each."""
+"""Group of the corruptions of CIFAR-10-C-bar and ImageNet-C-bar, ten each."""
 
 N_SEVERITIES = 5
-"""Of every corruption in the published test sets."""
+"""Number of severities of every corruption in the published test sets."""
 
 
 SEQUENCES = (
@@ -38,7 +38,7 @@ SEQUENCES = (
 
 
 def check_severity(severity: int) -> None:
-    """Raise InputError for a severity that the published test sets do not have."""
+    """Raise InputError unless the published test sets have this severity."""
     if severity not in range(1, N_SEVERITIES + 1):
         raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
 
@@ -47,10 +47,10 @@ def check_severity(severity: int) -> None:
 class Corruption:
     """A corruption: its name, its group and the module with the function that applies it.
 
-    name: what it is called in files and on the command line, and the function in its module.
-    group: its kind. module: of this package; imported when the function is first wanted, since torch takes seconds.
-    random: whether the function draws. extra: whether it is one of the 4 kept for choosing λ.
-    revision: of the arithmetic; raised by every change that can alter an image, so that no stored result outlives it.
+    name: its name in files and on the command line, and the name of the function in its module.
+    group: its kind. module: module of this package, imported on first use, since importing torch takes seconds.
+    random: whether the function draws random numbers. extra: whether it is one of the 4 reserved for choosing λ.
+    revision: version of the arithmetic, raised by every change that can alter an image, so that stored results expire.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Corruption:
 
     @cached_property
     def function(self) -> Callable[..., Pixels]:
-        """(pixels, parameters) or, for a random corruption, (pixels, parameters, streams) to pixels."""
+        """The function from (pixels, parameters), or (pixels, parameters, streams) if random, to pixels."""
         function: Callable[..., Pixels] = getattr(import_module(f"data_prep.corruptions.{self.module}"), self.name)
         return function
 
@@ -106,17 +106,17 @@ CORRUPTIONS = {
         Corruption("single_frequency_greyscale", CBAR, "waves"),
     )
 }
-"""Those of -C in the order of the official tables, then those of C-bar."""
+"""The corruptions of -C in the order of the official tables, then the corruptions of C-bar."""
 
 GROUPS = ("all", "standard", "extra", "noise", "blur", "weather", "digital", CBAR)
 
 
 def corruption_names(group: str = "standard", profile: str | None = None) -> tuple[str, ...]:
-    """Names in the order of the official tables.
+    """List the names of a group in the order of the official tables.
 
-    group: "standard" (the 15 that robustness is reported on), "extra" (the 4 kept for choosing λ), "all" (the 19), the
-        standard ones of one kind: "noise", "blur", "weather", "digital"; or "cbar": the 15 of both sets of C-bar.
-    profile: of "cbar", only the 10 of this profile.
+    group: "standard" (the 15 on which robustness is reported), "extra" (the 4 reserved for choosing λ), "all" (the 19),
+        the standard ones of one kind: "noise", "blur", "weather", "digital"; or "cbar": the 15 of both sets of C-bar.
+    profile: restrict "cbar" to the 10 of this profile.
     Raises: InputError for any other group.
     """
     _expect(group, GROUPS, "corruption group")
@@ -130,11 +130,11 @@ def corruption_names(group: str = "standard", profile: str | None = None) -> tup
 
 
 def expand_names(names: Sequence[str], profile: str | None = None) -> tuple[str, ...]:
-    """Replace every group among ``names`` by its corruptions; in the given order, each once.
+    """Replace every group in ``names`` by its corruptions, in the given order and without repetitions.
 
-    names: groups and corruptions; with a minus before it, one that is left out: ``("standard", "-frost")``.
-    profile: as of ``corruption_names``.
-    Raises: InputError for what is neither a group nor a corruption, and where everything is left out.
+    names: groups and corruptions; a leading minus excludes one: ``("standard", "-frost")``.
+    profile: as in ``corruption_names``.
+    Raises: InputError for a name that is neither a group nor a corruption, and if nothing is left.
     """
     chosen: list[str] = []
     excluded: list[str] = []
@@ -150,12 +150,12 @@ def expand_names(names: Sequence[str], profile: str | None = None) -> tuple[str,
 
 
 def profiles() -> tuple[str, ...]:
-    """Names of the tables of parameters: "cifar", "imagenet" and "sweep"."""
+    """List the names of the parameter tables: "cifar", "imagenet" and "sweep"."""
     return tuple(PROFILES)
 
 
 def severities(name: str, profile: str = "cifar") -> tuple[int, ...]:
-    """Severities at which ``profile`` defines the corruption, from 1 up; empty where it does not define it at all.
+    """List the severities at which ``profile`` defines the corruption, from 1 up; empty if it lacks the corruption.
 
     Raises: InputError for an unknown corruption or profile.
     """
@@ -165,7 +165,7 @@ def severities(name: str, profile: str = "cifar") -> tuple[int, ...]:
 
 
 def parameters(name: str, severity: int, profile: str = "cifar") -> dict[str, object]:
-    """Everything besides seed, index and pixels that decides a corrupted image, ready for JSON.
+    """Return everything besides seed, index and pixels that determines a corrupted image, ready for JSON.
 
     Raises: InputError for an unknown corruption or profile and for a severity that the profile does not define.
     """
@@ -177,19 +177,19 @@ def parameters(name: str, severity: int, profile: str = "cifar") -> dict[str, ob
 
 
 def level_folder(name: str, severity: int) -> str:
-    """Name the folder of a severity in the official ImageNet-C and ImageNet-C-bar, which goes by levels of its own."""
+    """Name the folder of a severity in the official ImageNet-C and ImageNet-C-bar (the latter uses its own levels)."""
     levels = PROFILES["imagenet"].get(name, ()) if name in CORRUPTIONS and CORRUPTIONS[name].group == CBAR else ()
     return f"{levels[severity - 1]:.2f}" if levels else str(severity)
 
 
 def find(name: str) -> Corruption:
-    """The corruption of this name. Raises: InputError for an unknown one."""
+    """Return the corruption with this name. Raises: InputError for an unknown name."""
     _expect(name, CORRUPTIONS, "corruption")
     return CORRUPTIONS[name]
 
 
 def look_up(name: str, severity: int, profile: str) -> Parameters:
-    """The table entry. Raises: as ``parameters``."""
+    """Look up the table entry. Raises: as ``parameters``."""
     available = severities(name, profile)
     if not available:
         known = ", ".join(PROFILES[profile])

@@ -1,7 +1,7 @@
 """The perturbation sequences of CIFAR-10-P: an image that changes a little from frame to frame.
 
-ImageNet-P is not made here: its frames are cut out of larger pictures, of which clean images keep the centre only, and
-went through a video file.
+ImageNet-P is not generated here: its frames were cut from larger pictures, while clean images keep only the centre, and
+were stored as video.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR
 2019, and the generator in their repository (``make_cifar_p.py``).
@@ -38,7 +38,7 @@ NOISES = {
     "gaussian_noise": (gaussian_channel, (0.02, 0.04, 0.06)),
     "shot_noise": (shot_channel, (700, 400, 200)),
 }
-"""Their channels, and the parameter of each difficulty."""
+"""Channels of the noises, and the parameter of each difficulty."""
 FRAMES = 31
 
 
@@ -52,13 +52,13 @@ def perturb(
 ) -> NDArray[np.uint8]:
     """Make the sequence of every image.
 
-    The result for an image depends on (seed, name, difficulty, its index, its pixels) only.
+    The result for an image depends only on (seed, name, difficulty, its index, its pixels).
 
     pixels: uint8 (N, H, W, 3), RGB, H and W at least 32. name: one of ``SEQUENCES``.
-    difficulty: 1 to 3, the strength of a noise; 1 for all others, of which more difficult comparisons skip frames.
-    seed, indices: as of ``corrupt``.
-    Returns: uint8 (N, frames, H, W, 3): 31 frames, 21 of motion_blur, 16 of translate. The first one of a noise and of
-        zoom_blur is the image itself.
+    difficulty: 1 to 3, the strength of a noise; 1 for all others, whose harder comparisons skip frames instead.
+    seed, indices: as in ``corrupt``.
+    Returns: uint8 (N, frames, H, W, 3): 31 frames, but 21 for motion_blur and 16 for translate. The first frame of a
+        noise and of zoom_blur is the image itself.
     Raises: InputError for arguments other than these.
     """
     if name not in SEQUENCES:
@@ -79,14 +79,14 @@ def perturb(
 
 
 def _motion_blur(pixels: Pixels) -> Frames:
-    """The angle goes from −180° to 0° in steps of 9°."""
+    """Blur at angles from −180° to 0° in steps of 9°."""
     levels = planes(pixels, exact_dtype(pixels.device))
     angles = (torch.full((len(pixels),), 9.0 * (frame - 20)) for frame in range(21))
     return [truncate_planes(motion_blur_levels(levels, 6, 1.8, angle)) for angle in angles]
 
 
 def _zoom_blur(pixels: Pixels) -> Frames:
-    """The mean of the image and its zooms by 1.004, 1.008, … up to this frame."""
+    """Average the image and its zooms by 1.004, 1.008, … up to this frame."""
     total, frames = pixels.to(torch.int64), [pixels]
     for frame in range(1, FRAMES):
         total = total + _turn(pixels, scale=1 + 0.004 * frame)
@@ -95,7 +95,7 @@ def _zoom_blur(pixels: Pixels) -> Frames:
 
 
 def _snow(pixels: Pixels, streams: Streams) -> Frames:
-    """The same flakes, blurred at angles from −150° to −30° in steps of 4°."""
+    """Blur the same flakes at angles from −150° to −30° in steps of 4°."""
     layer = draw_flakes((pixels.shape[1], pixels.shape[2]), (0.05, 0.3, 2.0, 0.5), streams)
     ground = whiten(pixels, 0.85)
     angles = (torch.full((len(pixels),), 4.0 * frame - 150) for frame in range(FRAMES))
@@ -107,7 +107,7 @@ def _brightness(pixels: Pixels) -> Frames:
 
 
 def _translate(pixels: Pixels) -> Frames:
-    """From 7 pixels to the left to 8 to the right; black comes in."""
+    """Shift from 7 pixels to the left to 8 to the right, filled with black."""
     frames = []
     for right in range(-7, 9):
         moved = pixels.roll(right, dims=2)
@@ -125,9 +125,9 @@ def _scale(pixels: Pixels) -> Frames:
 
 
 def _tilt(pixels: Pixels) -> Frames:
-    """The image turned in space about its two axes by ¾° per frame, seen from the length of its diagonal.
+    """Turn the image in space about its two axes by ¾° per frame, seen from a distance of one diagonal.
 
-    It lies one pixel behind the plane that it is projected to, and so is a little smaller even where it is not turned.
+    It is one pixel behind the plane of projection, and so appears slightly smaller even when it is not turned.
     """
     values = planes(pixels, torch.float64)
     rows, columns = pixel_grid(pixels)
@@ -142,7 +142,7 @@ def _tilt(pixels: Pixels) -> Frames:
 
 
 def _tilted(height: int, width: int, angle: float) -> NDArray[np.float64]:
-    """The homography of (column, row, 1) of an image that is turned by ``angle`` about both of its axes."""
+    """Compute the homography of (column, row, 1) for an image turned by ``angle`` about both of its axes."""
     focus, cosine, sine = math.hypot(width, height), math.cos(angle), math.sin(angle)
     about_x = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     about_y = np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
@@ -152,9 +152,9 @@ def _tilted(height: int, width: int, angle: float) -> NDArray[np.float64]:
 
 
 def _turn(pixels: Pixels, degrees: float = 0.0, scale: float = 1.0) -> UInt8[Tensor, "n h w 3"]:
-    """Turn clockwise and enlarge about the middle by Pillow, linearly interpolated; black comes in.
+    """Turn clockwise and enlarge about the middle with Pillow, linearly interpolated, filled with black.
 
-    The middle is (side / 2 + ½), as it was in the torchvision of the time.
+    The middle is (side / 2 + ½), as in torchvision when CIFAR-10-P was made.
     """
     height, width = pixels.shape[1:3]
     middle = width * 0.5 + 0.5, height * 0.5 + 0.5
@@ -179,4 +179,4 @@ FIXED: dict[str, Callable[[Pixels], Frames]] = {
     "tilt": _tilt,
     "scale": _scale,
 }
-"""Sequences without chance."""
+"""Sequences without random numbers."""

@@ -1,7 +1,7 @@
-"""What C-bar lays over an image: sparkles, the squares of a chessboard, lines.
+"""The corruptions of C-bar that draw over an image: sparkles, the squares of a chessboard, lines.
 
-``level`` is the strength by which the generator of C-bar goes; it is not the severity. Lengths are relative to the
-shorter side.
+``level`` is the strength that the generator of C-bar uses; it is not the severity. Lengths are relative to the shorter
+side.
 
 Source: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
 NeurIPS 2021.
@@ -21,13 +21,13 @@ from data_prep.corruptions.random import Streams
 SPARKLES = 5
 MOST_RAYS = 200
 SPREAD = 0.25
-"""Standard deviation of the length of a ray over its mean."""
+"""Standard deviation of the length of a ray, relative to its mean."""
 GREY = 128
 SQUARES = 64
 
 
 def sparkles(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """Five white stars, their rays on average level / 100 of a side long, at least one pixel."""
+    """Draw five white stars with rays of level / 100 of a side on average, at least one pixel."""
     side, (height, width) = shorter_side(pixels), pixels.shape[1:3]
     dark = 255.0 - pixels.to(torch.float64)
     for _ in range(SPARKLES):
@@ -38,7 +38,7 @@ def sparkles(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def inverse_sparkles(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """White, but for one star whose rays are on average a quarter of a side long."""
+    """Whiten the image except for one star with rays of a quarter of a side on average."""
     side, (height, width) = shorter_side(pixels), pixels.shape[1:3]
     row, column = draw(streams, 0.25, 0.75) * height, draw(streams, 0.25, 0.75) * width
     lengths = _ray_lengths(streams, side / 4)
@@ -47,7 +47,7 @@ def inverse_sparkles(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def checkerboard_cutout(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """Grey squares of a turned chessboard: of its black ones, each with probability level / 10."""
+    """Draw black squares of a turned chessboard in grey, each with probability level / 10."""
     rows, columns = pixel_grid(pixels)
     angle = draw(streams, 0.0, 2 * math.pi)
     scale = (draw(streams, 0.1, 0.25) * shorter_side(pixels)).clamp_(min=1.0)
@@ -61,7 +61,7 @@ def checkerboard_cutout(pixels: Pixels, level: float, streams: Streams) -> Pixel
 
 
 def lines(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """Grey lines, level / 10 of them per pixel of a side, twice a side long, two pixels wide at their feet."""
+    """Draw level / 10 grey lines per pixel of a side, twice a side long and two pixels wide at the base."""
     rows, columns = pixel_grid(pixels)
     side, (height, width) = shorter_side(pixels), pixels.shape[1:3]
     mean, spread = draw(streams, 0.0, 2 * math.pi), draw(streams, 0.1, 1.0)
@@ -77,15 +77,15 @@ def lines(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def _ray_lengths(streams: Streams, mean: float) -> Tensor:
-    """(N, 200) lengths of rays, normal."""
+    """Draw (N, 200) normally distributed lengths of rays."""
     return streams.normal(MOST_RAYS).to(torch.float64).mul_(SPREAD * mean).add_(mean)
 
 
 def _glow(pixels: Pixels, row: Scalar, column: Scalar, lengths: Tensor, power: float, streams: Streams) -> Field:
-    """How bright a star of 50 to 199 rays is at each pixel, from 0 to 1.
+    """Compute the brightness of a star with 50 to 199 rays at each pixel, from 0 to 1.
 
-    (1 − (f − ½)²) (length² / distance²)^power, where f is how far a pixel is from one ray to the next, and its length
-    is between theirs.
+    It is (1 − (f − ½)²) (length² / distance²)^power, where f is the position of a pixel between its two nearest rays,
+    and the length is interpolated between theirs.
     """
     rows, columns = pixel_grid(pixels)
     count = streams.integers(1, 1, low=50, high=MOST_RAYS)
@@ -100,7 +100,7 @@ def _glow(pixels: Pixels, row: Scalar, column: Scalar, lengths: Tensor, power: f
 
 
 def _coverage(rows: Tensor, columns: Tensor, ends_down: list[Tensor], ends_right: list[Tensor]) -> Field:
-    """One less the distance to a line, 0 from one pixel on and beyond the ends of the line along its main axis."""
+    """Compute 1 − distance to a line, 0 from one pixel away and beyond the ends of the line along its main axis."""
     (top, bottom), (left, right) = ends_down, ends_right
     tall, wide = bottom - top, right - left
     length = torch.hypot(tall, wide).clamp_(min=1.0)

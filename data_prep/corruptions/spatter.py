@@ -19,17 +19,17 @@ FARTHEST = 20
 EMBOSS = ((-2, -1, 0), (-1, 1, 1), (0, 1, 2))
 MUD_THRESHOLD = 0.8
 NOISE_SCALE = 100.0
-"""What the noise is multiplied with while it is filtered, to use the range of ``gaussian``."""
+"""Factor of the noise while it is filtered, to use the range of ``gaussian``."""
 
 
 def spatter(pixels: Pixels, liquid: tuple[float, float, float, float, float, int], streams: Streams) -> Pixels:
-    """Normal noise under a Gaussian, where it exceeds a threshold, is liquid.
+    """Cover an image with liquid wherever normal noise under a Gaussian exceeds a threshold.
 
-    Mud: x (1 − m) + m colour, with m the blurred mask of the liquid, 0 where below 0.8.
-    Water: x + m colour, with m = strength · relief · liquid / max, where the relief is made from the distance to the
-    edges of the liquid: equalised, embossed and smoothed.
+    Mud: x (1 − m) + m colour, with m the blurred mask of the liquid, set to 0 below 0.8.
+    Water: x + m colour, with m = strength · relief · liquid / max, where the relief is the distance to the edges of the
+    liquid, equalised, embossed and smoothed.
 
-    Deviation: an image without any water stays as it is; the original divides by the maximum 0 and blackens it.
+    Deviation: an image without water is not changed; the original divides by the maximum 0 and blackens it.
 
     liquid: (mean and std of the noise, sigma of the Gaussian, threshold, strength of the water or sigma of the mud's
         own Gaussian, 0 for water or 1 for mud).
@@ -52,7 +52,7 @@ def spatter(pixels: Pixels, liquid: tuple[float, float, float, float, float, int
 
 
 def _relief(depth: UInt8[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """The play of light on water of this depth, in whole grey levels, float32."""
+    """Compute the relief of light on water of this depth, in whole grey levels, float32."""
     distance = distance_to(canny(depth, *CANNY_LIMITS), FARTHEST)
     levels = (_box_sum(distance) / 9).floor_().to(torch.int64)
     equalised = _equalise(levels, FARTHEST + 1).to(torch.float32)
@@ -62,16 +62,16 @@ def _relief(depth: UInt8[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
 
 
 def _box_sum(values: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """Sum over 3 × 3 pixels; the border is mirrored at the centre of its pixels."""
+    """Sum over 3 × 3 pixels; the image is mirrored at the centre of its border pixels."""
     padded = mirror_pad(values[:, None], 1)[:, 0]
     tall = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
     return tall[..., :-2] + tall[..., 1:-1] + tall[..., 2:]
 
 
 def _equalise(levels: Int[Tensor, "n h w"], count: int) -> Int[Tensor, "n h w"]:
-    """Histogram equalisation to 0 … 255 of levels below ``count``: (pixels up to the level but above the lowest) / all.
+    """Equalise the histogram of levels below ``count`` to 0 … 255: (pixels up to the level but above the lowest) / all.
 
-    A picture of one level stays as it is.
+    A picture with only one level is not changed.
     """
     flat = levels.flatten(1)
     histogram = torch.zeros(len(flat), count, dtype=torch.int64, device=levels.device)

@@ -1,7 +1,7 @@
-"""What C-bar does to the places of pixels: refraction, ripples, twirls, turns and colours that do not meet.
+"""The corruptions of C-bar that move pixels: refraction, ripples, twirls, turns and colours that are out of register.
 
-``level`` is the strength by which the generator of C-bar goes; it is not the severity. Lengths are relative to the
-shorter side.
+``level`` is the strength that the generator of C-bar uses; it is not the severity. Lengths are relative to the shorter
+side.
 
 Source: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
 NeurIPS 2021.
@@ -29,11 +29,11 @@ SQUARES_PER_SIDE = 3
 CUBIC_TAPS = 4
 REFRACTION = 4.0
 STRAIGHT = 1 - 1e-3
-"""Cosine of the tilt of water from which on light goes straight through."""
+"""Cosine of the water's tilt above which light passes straight through."""
 
 
 def ripple(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """Rows and columns sway by level / 400 of a side, in waves of 0.1 to 0.3 sides."""
+    """Shift rows and columns by level / 400 of a side, in waves of 0.1 to 0.3 sides."""
     side = shorter_side(pixels)
     wavelengths = [draw(streams, 0.1, 0.3) * side for _ in range(2)]
     phases = [draw(streams, 0.0, 2 * math.pi) for _ in range(2)]
@@ -46,10 +46,10 @@ def ripple(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """In circles that fill the squares of a grid, three along the shorter side, the image is pinched and twirled.
+    """Pinch and twirl the image in the circles that fill the squares of a grid, three along the shorter side.
 
-    A point at the share d of the radius is looked for at d sin(π d / 2)^−(0.04 level + 0.1), turned by the angle
-    ±(1 − d)² level π / 20; the sign is left to chance, circle by circle.
+    A point at the fraction d of the radius takes its colour from d sin(π d / 2)^−(0.04 level + 0.1), turned by the
+    angle ±(1 − d)² level π / 20; the sign is random for each circle.
     """
     cell = shorter_side(pixels) // SQUARES_PER_SIDE
     rows, columns = pixel_grid(pixels)
@@ -67,16 +67,16 @@ def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def _rest(pixels: Pixels, shape: list[int], cell: int) -> tuple[int, int, int, int]:
-    """Padding that brings squares to the size of the image."""
+    """Compute the padding from the squares to the size of the image."""
     height, width = pixels.shape[1:3]
     return 0, width - shape[1] * cell, 0, height - shape[0] * cell
 
 
 def caustic_refraction(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """The image seen, and lit, through water whose surface is a pattern of caustics.
+    """Show the image through water, and lit by it; the water's surface is a pattern of caustics.
 
-    Light falls in vertically and is refracted by the slope of the pattern, index 4; where it comes out is looked for
-    level / 20 sides deep. The sum of the two slopes, times 0.2 level, is added as light.
+    Vertical light is refracted at the slope of the pattern, with index 4, and shows the image level / 20 sides below.
+    The sum of the two slopes, times 0.2 level, is added as light.
     """
     water = functional.pad(_caustics(pixels, streams), (1, 1, 1, 1))
     down = water[:, 2:, 1:-1] - water[:, :-2, 1:-1]
@@ -93,7 +93,7 @@ def caustic_refraction(pixels: Pixels, level: float, streams: Streams) -> Pixels
 
 
 def _caustics(pixels: Pixels, streams: Streams) -> Field:
-    """A pattern of light on the floor of a pool, from 0 to 1, under a Gaussian of one pixel."""
+    """Draw a pattern like light on the floor of a pool, from 0 to 1, under a Gaussian of one pixel."""
     time, size = draw(streams, 0.5, 2.0), draw(streams, 0.75, 1.25) * shorter_side(pixels)
     x, y = ((place / size) % 1 * 6.28318530718 - 250 for place in pixel_grid(pixels))
     u, v, brightness = x, y, torch.ones_like(x * y)
@@ -108,14 +108,14 @@ def _caustics(pixels: Pixels, streams: Streams) -> Field:
 
 @lru_cache(maxsize=8)
 def _soft(size: int, device: torch.device) -> Float[Tensor, "size size"]:
-    """A Gaussian of one pixel, cut off at 4 and mirrored at the edge, as a matrix, float64."""
+    """Make the matrix, float64, of a Gaussian of one pixel, cut off at 4 and mirrored at the edge."""
     return torch.from_numpy(ndimage.gaussian_filter1d(np.eye(size), 1.0, axis=0)).to(device)
 
 
 def transverse_chromatic_abberation(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """One colour at its size, one enlarged by 1 + level / 40, one by 1 + level / 20; which is left to chance.
+    """Enlarge the colours by 1, 1 + level / 40 and 1 + level / 20, in random order.
 
-    All three are smoothed by the cubic B-spline that they are interpolated with, and rounded.
+    All three are smoothed by the cubic B-spline that interpolates them, and rounded.
     """
     values = planes(pixels, torch.float64)
     order = streams.uniform(3).argsort(dim=1)
@@ -127,7 +127,7 @@ def transverse_chromatic_abberation(pixels: Pixels, level: float, streams: Strea
 
 
 def circular_motion_blur(pixels: Pixels, level: float) -> Pixels:
-    """Mean of 21 turns of the image by up to ±1.5 level degrees, weighted exp(−2 s²) at the share s of the largest."""
+    """Average 21 turns of the image by up to ±1.5 level degrees, with weight exp(−2 s²) at s times the largest."""
     values = planes(pixels, torch.float64)
     count, channels, height, width = values.shape
     filters = [torch.from_numpy(_spline_filter(size)).to(values.device) for size in (height, width)]
@@ -138,12 +138,12 @@ def circular_motion_blur(pixels: Pixels, level: float) -> Pixels:
 
 
 def _spline_filter(size: int) -> NDArray[np.float64]:
-    """The matrix from values to the coefficients of the cubic spline through them."""
+    """Make the matrix from values to the coefficients of the cubic spline through them."""
     return np.asarray(ndimage.spline_filter1d(np.eye(size), order=3, axis=0, mode="mirror"))
 
 
 def _cubic(places: NDArray[np.floating], size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Which coefficients a cubic spline takes at ``places``, and their weights, (*, 4); it is mirrored at its ends."""
+    """Find the coefficients of a cubic spline at ``places`` and their weights, (*, 4); it is mirrored at its ends."""
     first = np.floor(places).astype(np.int64) - 1
     taps = first[..., None] + np.arange(CUBIC_TAPS)
     away = np.abs(places[..., None] - taps)
@@ -154,7 +154,7 @@ def _cubic(places: NDArray[np.floating], size: int) -> tuple[NDArray[np.int64], 
 
 @lru_cache(maxsize=32)
 def _spline_zoom(size: int, factor: float, device: torch.device) -> Float[Tensor, "size size"]:
-    """Enlarge an axis, first pixel onto first and last onto last, and cut out the middle; float64."""
+    """Make the matrix, float64, that enlarges an axis, end pixels onto end pixels, and cuts out the middle."""
     enlarged = round(size * factor)
     places = ((enlarged - size) // 2 + np.arange(size)) * ((size - 1) / (enlarged - 1))
     taps, weights = _cubic(places, size)
@@ -165,9 +165,9 @@ def _spline_zoom(size: int, factor: float, device: torch.device) -> Float[Tensor
 
 @lru_cache(maxsize=8)
 def _mean_turn(height: int, width: int, degrees: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The weighted mean of the turns as one sparse matrix from coefficients to values; black comes in.
+    """Make the sparse matrix from coefficients to the weighted mean of the turns, filled with black.
 
-    Returns: (sources, weights, starts), as of ``mean_zoom``; the weights are float64.
+    Returns: (sources, weights, starts), as in ``mean_zoom``; the weights are float64.
     """
     rows, columns = (axis.ravel() for axis in np.indices((height, width)))
     middle = (height - 1) / 2, (width - 1) / 2

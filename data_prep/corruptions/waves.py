@@ -1,7 +1,7 @@
 """Noises of C-bar with long-range structure: waves, plasma, Perlin noise and noises of a given spectrum.
 
-All of them are sampled on the pixel grid in float64. ``level`` is the strength by which the generator of C-bar goes; it
-is not the severity. Lengths are relative to the shorter side.
+All of them are sampled on the pixel grid in float64. ``level`` is the strength that the generator of C-bar uses; it is
+not the severity. Lengths are relative to the shorter side.
 
 Source: Mintun, Kirillov & Xie, "On Interaction Between Augmentations and Corruptions in Natural Corruption Robustness",
 NeurIPS 2021.
@@ -23,13 +23,13 @@ from data_prep.corruptions.random import Streams
 PERLIN_PERIOD = 256
 PERLIN_OCTAVES = (1, 2, 4, 8, 16)
 PERLIN_CELLS = 7
-"""Cells of the coarsest octave of Perlin noise along a side."""
+"""Number of cells along a side in the coarsest octave of Perlin noise."""
 
 
 def single_frequency_greyscale(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """x + 19.6 level sin(u · (column, row) + φ) on levels.
+    """Add a plane wave: x + 19.6 level sin(u · (column, row) + φ) on levels.
 
-    One component of u is uniform in [−π, π), the other below it in magnitude; which is which is left to chance.
+    One component of u is uniform in [−π, π), the other is smaller in magnitude; their order is random.
     """
     rows, columns = pixel_grid(pixels)
     major = draw(streams, -math.pi, math.pi)
@@ -41,9 +41,10 @@ def single_frequency_greyscale(pixels: Pixels, level: float, streams: Streams) -
 
 
 def cocentric_sine_waves(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """x + 12.8 level (frac(ρ / width) − ½) on levels, with ρ = distance to a centre + amplitude sin(frequency · angle).
+    """Add wavy rings around a centre: x + 12.8 level (frac(ρ / width) − ½) on levels.
 
-    The centre is uniform in the image, the frequency in [0, 10), width and amplitude in [0, a tenth of a side).
+    Here ρ = distance to the centre + amplitude sin(frequency · angle). The centre is uniform in the image, the
+    frequency in [0, 10), width and amplitude in [0, a tenth of a side).
     """
     rows, columns = pixel_grid(pixels)
     side, (height, width) = shorter_side(pixels), pixels.shape[1:3]
@@ -55,7 +56,7 @@ def cocentric_sine_waves(pixels: Pixels, level: float, streams: Streams) -> Pixe
 
 
 def plasma_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """(1 − s) x + 255 s plasma on levels, s = 6.4 level / 255: a colour for each place, folded 4 to 6 times."""
+    """Mix in plasma: (1 − s) x + 255 s plasma on levels, s = 6.4 level / 255, in local colours, folded 4 to 6 times."""
     rows, columns = pixel_grid(pixels)
     time = draw(streams, 0.0, 6 * math.pi)
     folds = streams.integers(1, 1, low=4, high=7)
@@ -75,7 +76,9 @@ def plasma_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def perlin_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """(1 − α) x + 255 α (½ + ½ Σ |noise(f place)| / f), α = level / 20, f = 1, 2, 4, 8, 16, the sum cut off at 1.
+    """Mix in Perlin noise: (1 − α) x + 255 α (½ + ½ Σ |noise(f place)| / f), with α = level / 20.
+
+    The sum is over f = 1, 2, 4, 8, 16 and is cut off at 1.
 
     Source of the noise: Perlin, "An Image Synthesizer", SIGGRAPH 1985.
     """
@@ -90,14 +93,14 @@ def perlin_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
 
 
 def blue_noise_sample(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """Black where noise is at most 0.3 level − 2.5 standard deviations; its amplitude is that of its frequency."""
+    """Blacken pixels whose noise, with amplitude ∝ frequency, is at most 0.3 level − 2.5 standard deviations."""
     height, width = pixels.shape[1:3]
     noise = _spectral_noise(_distance(height, width, pixels.device), 1, streams)[:, 0]
     return pixels * (noise > 0.3 * level - 2.5)[..., None]
 
 
 def brownish_noise(pixels: Pixels, level: float, streams: Streams) -> Pixels:
-    """x + 6.4 level noise on levels, each colour of its own; its amplitude falls with frequency² + 1."""
+    """Add noise of its own to each colour: x + 6.4 level noise on levels, with amplitude ∝ 1 / (frequency² + 1)."""
     height, width = pixels.shape[1:3]
     spectrum = 1 / (_distance(height, width, pixels.device) ** 2 + 1)
     return _add(pixels, _spectral_noise(spectrum, 3, streams).mul_(6.4 * level).permute(0, 2, 3, 1))
@@ -108,7 +111,7 @@ def _add(pixels: Pixels, noise: Float[Tensor, "n h w c"]) -> Pixels:
 
 
 def _lattice_noise(order: Tensor, slopes: Tensor, rows: Float[Tensor, " h"], columns: Float[Tensor, " w"]) -> Field:
-    """Gradient noise at (rows, columns), in cells: 1.5 times the smooth blend of the slopes at the four corners."""
+    """Compute gradient noise at (rows, columns), in cells: 1.5 times the smooth blend of the four corners' slopes."""
     (top, down), (left, right) = ((axis.floor().to(torch.int64), axis % 1) for axis in (rows, columns))
     blend_rows, blend_columns = (part**2 * (3 - 2 * part) for part in (down, right))
 
@@ -126,15 +129,15 @@ def _lattice_noise(order: Tensor, slopes: Tensor, rows: Float[Tensor, " h"], col
 
 @lru_cache(maxsize=8)
 def _distance(height: int, width: int, device: torch.device) -> Float[Tensor, "h w"]:
-    """Frequency of every point of a centred spectrum, in cycles along its side, float64."""
+    """Compute the frequency of every point of a centred spectrum, in cycles along its side, float64."""
     rows, columns = (torch.arange(size, dtype=torch.float64) - size / 2 for size in (height, width))
     return torch.hypot(rows[:, None], columns).to(device)
 
 
 def _spectral_noise(spectrum: Float[Tensor, "h w"], channels: int, streams: Streams) -> Float[Tensor, "n c h w"]:
-    """Real part of the transform of ``spectrum`` with random phases, scaled to standard deviation 1.
+    """Compute the real part of the transform of ``spectrum`` with random phases, scaled to standard deviation 1.
 
-    The phases of the right half are those of the left one, turned by 180°.
+    The phases of the right half are the phases of the left half, turned by 180°.
     """
     height, width = spectrum.shape
     left = streams.uniform(channels, height, (width + 1) // 2, high=2 * math.pi).to(torch.float64)

@@ -18,7 +18,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def fog(pixels: Pixels, weather: tuple[float, float], streams: Streams) -> Pixels:
-    """(x + c plasma) max(x) / (max(x) + c); ``weather`` is (c, decay of the plasma's roughness).
+    """Add fog: (x + c plasma) max(x) / (max(x) + c); ``weather`` is (c, decay of the plasma's roughness).
 
     The plasma is a fractal of the next power of two, cut to the size of the image.
     """
@@ -31,7 +31,7 @@ def fog(pixels: Pixels, weather: tuple[float, float], streams: Streams) -> Pixel
 
 
 def frost(pixels: Pixels, weather: tuple[float, float, float], streams: Streams) -> Pixels:
-    """a x + b picture; ``weather`` is (a, b, scale of the pictures of frost, of which a random part is taken)."""
+    """Add a random part of a picture of frost: a x + b picture; ``weather`` is (a, b, scale of the pictures)."""
     image_share, frost_share, scale = weather
     _, height, width, _ = pixels.shape
     crop = frost_pictures(height, width, scale, pixels.device).crop(height, width, streams)
@@ -41,9 +41,9 @@ def frost(pixels: Pixels, weather: tuple[float, float, float], streams: Streams)
 def snow(pixels: Pixels, weather: tuple[float, float, float, float, int, float, float], streams: Streams) -> Pixels:
     """Whiten the image and let flakes fall on it.
 
-    m x + (1 − m) max(x, 1.5 grey + ½) + flakes + flakes turned by 180°, where the flakes are normal noise, enlarged,
-    set to zero below a threshold and blurred along a line at an angle uniform in [−135°, −45°). They are 8-bit levels
-    before the blur and after it, their fractions dropped.
+    The result is m x + (1 − m) max(x, 1.5 grey + ½) + flakes + flakes turned by 180°. Flakes are normal noise,
+    enlarged, set to zero below a threshold and blurred along a line at an angle uniform in [−135°, −45°). They are
+    truncated to 8-bit levels before and after the blur.
 
     weather: (mean, std, enlargement, threshold, radius, sigma of the motion blur, m).
     """
@@ -55,7 +55,7 @@ def snow(pixels: Pixels, weather: tuple[float, float, float, float, int, float, 
 def draw_flakes(
     size: tuple[int, int], flakes: tuple[float, float, float, float], streams: Streams
 ) -> Float[Tensor, "n 1 h w"]:
-    """Flakes before they fall, in whole grey levels; ``flakes`` is (mean, std, enlargement, threshold)."""
+    """Draw flakes before their blur, in whole grey levels; ``flakes`` is (mean, std, enlargement, threshold)."""
     mean, std, factor, threshold = flakes
     (height, width), (down, across) = size, (crop_span(side, factor)[1] for side in size)
     noise = streams.normal(down, across, mean=mean, std=std)
@@ -68,7 +68,7 @@ def draw_flakes(
 
 
 def whiten(pixels: Pixels, keep: float) -> Float[Tensor, "n h w 3"]:
-    """m x + (1 − m) max(x, 1.5 grey + ½) with m = ``keep``, in grey levels, float32."""
+    """Whiten pixels: m x + (1 − m) max(x, 1.5 grey + ½) with m = ``keep``, in grey levels, float32."""
     values = pixels.to(torch.float32)
     whitened = torch.maximum(values, _grey(values).mul_(1.5).add_(127.5))
     return values.mul_(keep).add_(whitened.mul_(1.0 - keep))
@@ -81,12 +81,12 @@ def fall(
     sigma: float,
     degrees: Float[Tensor, " n"],
 ) -> Pixels:
-    """Blur the flakes along a line and add them to the ground, and once more turned by 180°."""
+    """Blur the flakes along a line, then add them to the ground twice, the second time turned by 180°."""
     flakes = motion_blur_levels(layer, radius, sigma, degrees)[:, 0, ..., None].add_(NUDGE).floor_()
     return truncate(ground + flakes + flakes.flip(1, 2))
 
 
 def _grey(values: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n h w 1"]:
-    """Luma: .299 R + .587 G + .114 B."""
+    """Compute the luma .299 R + .587 G + .114 B."""
     red, green, blue = (values[..., k : k + 1] * share for k, share in enumerate(LUMA))
     return red.add_(green).add_(blue)

@@ -1,4 +1,4 @@
-"""Enlarging the centre of an image with linear interpolation, and the mean of many such enlargements."""
+"""Enlargement of the centre of an image by linear interpolation, and the mean of many enlargements."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from data_prep.corruptions.filters import fixed_point
 
 
 def crop_span(size: int, factor: float) -> tuple[int, int]:
-    """Start and length of the centre that fills ``size`` pixels when enlarged by ``factor``."""
+    """Compute the start and length of the centre that fills ``size`` pixels when enlarged by ``factor``."""
     length = math.ceil(size / factor)
     return (size - length) // 2, length
 
 
 def zoom_matrix(length: int, factor: float) -> sparse.csr_array:
-    """Linear interpolation from ``length`` pixels to round(length × factor), first onto first and last onto last."""
+    """Make the linear interpolation from ``length`` pixels to round(length × factor), end pixels onto end pixels."""
     enlarged = round(length * factor)
     position = np.arange(enlarged) * ((length - 1) / max(enlarged - 1, 1))
     left = np.minimum(position.astype(np.int64), max(length - 2, 0))
@@ -34,7 +34,7 @@ def zoom_matrix(length: int, factor: float) -> sparse.csr_array:
 
 @lru_cache(maxsize=32)
 def dense_zoom(length: int, factor: float, device: torch.device) -> Float[Tensor, "enlarged length"]:
-    """``zoom_matrix`` as a dense tensor, float64."""
+    """Make ``zoom_matrix`` a dense tensor, float64."""
     return torch.from_numpy(zoom_matrix(length, factor).toarray()).to(device)
 
 
@@ -42,7 +42,7 @@ def dense_zoom(length: int, factor: float, device: torch.device) -> Float[Tensor
 def mean_zoom(
     height: int, width: int, stop: float, step: float, device: torch.device
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"], Int[Tensor, " p"]]:
-    """The mean of an image and its zooms by 1, 1 + step, … below ``stop``, as one sparse matrix on its p = h w pixels.
+    """Make the sparse matrix, on p = h w pixels, of the mean of an image and its zooms by 1, 1 + step, … < ``stop``.
 
     Returns: (columns, weights, starts): pixel i becomes Σ weights[k] x[columns[k]] over starts[i] ≤ k < starts[i + 1];
         the weights are in fixed point, float32.
