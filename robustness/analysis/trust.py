@@ -1,7 +1,7 @@
-"""Trust marks: whether an adversarial accuracy can be believed, and if not, why.
+"""Trust marks: can an adversarial accuracy be believed, and if not, why not?
 
-A defence that hides its gradients looks robust because the attack fails, not because no adversarial image exists. A
-large λ does just that: it silences every code and with them every gradient.
+A defence that hides its gradients looks robust because the attack fails, not because adversarial images do not exist. A
+large λ has this effect: it silences every code and with it every gradient.
 
 Source: Athalye, Carlini & Wagner, ICML 2018, section 3.1; Carlini et al., *On Evaluating Adversarial Robustness*, 2019,
 section 5; Croce & Hein, ICML 2020, section 6. The thresholds are this project's.
@@ -22,53 +22,56 @@ OK, SUSPECT, INVALID = "OK", "SUSPECT", "INVALID"
 _ORDER = (OK, SUSPECT, INVALID)
 
 ZERO_GRADIENT = (0.1, 0.5)
-"""Mean share of exact zeros in the input gradient, above which a number is doubted. INVALID needs a second witness: an
-attack that lacks power, or is beaten; a median filter has no gradient for most values, and hides nothing."""
+"""Mean share of exact zeros in the input gradient, above which a number is doubted. INVALID needs a second witness, an
+attack that lacks power or is beaten: a median filter has no gradient for most values, yet hides nothing."""
 SQUARE = (0.01, 0.1)
-"""Robust accuracy that Square, which needs no gradient, takes off what withstood the white-box attack."""
+"""Decrease in robust accuracy when Square, which needs no gradient, attacks the images that withstood the white-box
+attack."""
 LOSSES = (0.05, 0.2)
-"""Robust accuracy that APGD with other losses takes off what withstood the attack."""
+"""Decrease in robust accuracy when APGD with other losses attacks the images that withstood the attack."""
 TRANSFER = (0.02, 0.2)
-"""By how much images crafted elsewhere (at another λ, on other networks) lower the accuracy below the attack's."""
+"""Decrease in accuracy, below the attack's, caused by images crafted elsewhere (at another λ, on other networks)."""
 RISE = (0.01, 0.1)
-"""By how much the accuracy rises when ε grows."""
+"""Increase in accuracy when ε grows."""
 LARGER = (0.1, 0.5)
-"""Accuracy under PGD at eight times ε; SUSPECT once its interval lies above the first, or above chance if less."""
+"""Accuracy under PGD at eight times ε; SUSPECT once its interval lies above the first limit, or above chance if that is
+lower."""
 REBATCH = (0.01, 0.1)
-"""Share of images that are answered otherwise at another batch size, or by the attack and afterwards."""
+"""Share of images whose prediction changes at another batch size, or between the attack and afterwards."""
 FRESH = (0.01, 0.1)
-"""Accuracy that is gone when a fresh instance is asked about the images that withstood."""
+"""Decrease in accuracy when a fresh instance is shown the images that withstood."""
 DROPPED = (0.01, 0.1)
-"""Share of images that withstood an attack of which an attempt left the budget that it was given, and did not count."""
+"""Share of images that withstood an attack in which an attempt left its budget and did not count."""
 UNSTABLE = (0.01, 0.1)
-"""Share of images that give other logits the second time."""
+"""Share of images whose logits change when asked a second time."""
 DISTRIBUTION = (0.5, 1.0)
 """Share of images whose logits are a probability distribution."""
 SLOPE, SLOPE_INVALID = 2.0, 10.0
-"""Median factor between finite differences and the gradient, in either direction."""
+"""Median factor between finite differences and the gradient, in either direction: limits of SUSPECT and INVALID."""
 POWER, POWER_INVALID = 0.95, 0.5
 """Share of planted adversarial examples that an attack must find."""
 JUMP, JUMPING = 0.1, (0.1, 0.5)
-"""A jump is a change that the gradient does not explain and that is more than a tenth of all change on the way to where
-an attack left a survivor (honest networks: a hundredth); and the share of survivors on whose way there is one."""
+"""A jump is a change that the gradient does not explain and that exceeds this share of all change on the way to where
+an attack left a survivor (honest networks: a hundredth); JUMPING limits the share of survivors with a jump on their
+way."""
 MARGIN = 0.95
-"""Median share of its clean margin that a survivor has kept."""
+"""Median share of its clean margin that a survivor keeps."""
 STUCK = (0.25, 0.75)
-"""Share of the survivors that PGD left within half of the budget, or where there is no gradient."""
+"""Share of survivors that PGD left within half of the budget, or at a point without a gradient."""
 NOT_CHECKED = "not checked:"
-"""Begins what is said of a check that could not be made; a number that lacks one is SUSPECT."""
+"""Start of the reason for a check that could not be made; a number that lacks a check is SUSPECT."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A mark and what speaks against the number."""
+    """A trust mark and the evidence against the number."""
 
     mark: str
     reasons: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
-        """All reasons in one text."""
+        """All reasons as one text."""
         return "; ".join(self.reasons)
 
 
@@ -76,7 +79,7 @@ OKAY = Verdict(OK)
 
 
 def unite(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst mark and every reason, each once."""
+    """Combine the worst mark and every reason, each once."""
     verdicts = list(verdicts)
     mark = max((verdict.mark for verdict in verdicts), key=_ORDER.index, default=OK)
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
@@ -84,7 +87,7 @@ def unite(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def unite_attempts(verdicts: Iterable[Verdict]) -> Verdict:
-    """:func:`unite` for several attacks on the same images: what one of them checked is checked."""
+    """Combine several attacks on the same images as :func:`unite` does: a check of one of them is a check of all."""
     verdicts = list(verdicts)
     unchecked = [{reason for reason in verdict.reasons if reason.startswith(NOT_CHECKED)} for verdict in verdicts]
     by_all = unchecked[0].intersection(*unchecked) if unchecked else set()
@@ -96,22 +99,22 @@ def unite_attempts(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def grade(value: float, limits: tuple[float, float], reason: str) -> Verdict:
-    """OK up to the first limit, SUSPECT above it, INVALID above the second."""
+    """Return OK up to the first limit, SUSPECT above it, INVALID above the second."""
     if not value > limits[0]:
         return Verdict(OK)
     return Verdict(INVALID if value > limits[1] else SUSPECT, (reason,))
 
 
 def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.ndarray | None = None) -> Verdict:
-    """Judge a white-box cell by what was measured beside it.
+    """Judge a white-box cell by the measurements made alongside it.
 
-    Whether a further attack breaks more is asked of the images that nothing broke; whether the gradients, the budget
-    and the answers are sound, of all of them. Where nothing withstood there is nothing to doubt but the answers.
+    A further attack is judged on the images that nothing broke; gradients, budget and answers are judged on all images.
+    If nothing withstood, only the answers can be doubted.
 
     Args:
-        frame: its outcomes, with the columns of :meth:`robustness.measure.attacker.Attacker._verify`.
+        frame: outcomes of the cell, with the columns of :meth:`robustness.measure.attacker.Attacker._verify`.
         eps: budget of the attack.
-        num_classes: chance is one in so many.
+        num_classes: number of classes; chance is one over it.
         standing: (N,) the images that withstand everything else that counts for the number; None for all of them.
     """
     left = np.ones(len(frame), bool) if standing is None else standing
@@ -130,13 +133,13 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
 
 
 def attack_power(frame: pd.DataFrame) -> tuple[int, int]:
-    """How many planted adversarial examples the attack found, and how many were planted: the active test."""
+    """Return how many planted adversarial examples the attack found, and how many were planted: the active test."""
     planted = _tried(frame, "planted")
     return int((planted == 1).sum()), int((planted >= 0).sum())
 
 
 def _tried(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """What a probe says of each image, (N,), −1 where it was not tried; runs of older versions lack some probes."""
+    """Return a probe's result for each image, (N,), −1 if it was not tried; runs of older versions lack some probes."""
     if column not in frame:
         return np.full(len(frame), -1)
     values: np.ndarray = frame[column].to_numpy().astype(int)
@@ -144,7 +147,7 @@ def _tried(frame: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _judge_answers(frame: pd.DataFrame, left: np.ndarray, eps: float) -> Verdict:
-    """Whether the answers can be had again, are logits, and were given to images within the budget."""
+    """Judge whether the answers are reproducible, are logits, and were given to images within the budget."""
     n = len(frame)
     unstable, distribution = (_share(_tried(frame, name)) for name in ("unstable", "distribution"))
     dropped = float((frame["dropped"] & frame["correct"] & left).mean())
@@ -187,13 +190,13 @@ def _judge_answers(frame: pd.DataFrame, left: np.ndarray, eps: float) -> Verdict
 
 
 def _share(tried: np.ndarray) -> float:
-    """Of the images that a probe looked at, those of which it says 1."""
+    """Return the share of 1 among the images that a probe looked at."""
     looked = tried[tried >= 0]
     return float(looked.mean()) if len(looked) else 0.0
 
 
 def _judge_zeros(frame: pd.DataFrame, beaten: list[Verdict]) -> Verdict:
-    """A gradient of zeros, or of what is no number; a few zeros are told only where something else speaks, too."""
+    """Judge a gradient of zeros or non-numbers; a few zeros count only together with other evidence."""
     if undefined := _share(_tried(frame, "undefined")):
         return Verdict(INVALID, (f"the gradient of {undefined:.0%} of the images is not a number: mend the model",))
     zeros = float(frame["zero_gradient"].mean()) if frame["zero_gradient"].notna().any() else 0.0
@@ -204,7 +207,7 @@ def _judge_zeros(frame: pd.DataFrame, beaten: list[Verdict]) -> Verdict:
 
 
 def _judge_square(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
-    """Square in an ensemble counts after a white-box part; where it was tried apart, as any further attack."""
+    """Judge Square: in an ensemble it counts after a white-box part; tried apart, it counts like any further attack."""
     stages = str(frame["stages"].iloc[0]).split(",")
     verdicts = []
     if (_tried(frame, "square") >= 0).any():
@@ -219,7 +222,7 @@ def _judge_square(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
 def _judge_probe(
     frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str, advice: str
 ) -> Verdict:
-    """A further attack on some of the images that withstood; its success is scaled to all of them."""
+    """Judge a further attack on some of the images that withstood; its success is scaled to all of them."""
     stages = str(frame["stages"].iloc[0]).split(",")
     if column == "losses" and any(stage.startswith("apgd") for stage in stages):
         return Verdict(OK)
@@ -267,7 +270,7 @@ def _judge_power(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
 
 
 def _judge_slope(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
-    """Nothing is said of a gradient that is zero: that is told elsewhere."""
+    """Judge the slopes; a zero gradient is left to another check."""
     slopes = frame["slope"].dropna().to_numpy() if "slope" in frame else np.empty(0)
     if not len(slopes) or not withstood.any():
         return OKAY
@@ -284,7 +287,7 @@ def _judge_slope(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
 
 
 def _judge_survivors(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
-    """Where PGD left the images that withstood it."""
+    """Judge where PGD left the images that withstood it."""
     verdicts = []
     inside, flat = (_share(_tried(frame, name)) for name in ("inside", "flat"))
     more = "attack with scale-free steps and another loss"
@@ -310,11 +313,11 @@ def _judge_survivors(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
 
 
 def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:
-    """Whether images crafted at other λs fool a model more often than these.
+    """Judge whether images crafted at other λs fool a model more often than these.
 
     Args:
-        these: (N,) bool, right answers to the images of the row that is judged.
-        others: the same for images crafted at other λs, by the name of the λ.
+        these: (N,) bool, correct predictions on the images of the row that is judged.
+        others: (N,) correct predictions on images crafted at other λs, by the name of the λ.
     """
     own = float(these.mean())
     verdicts = [
@@ -329,11 +332,11 @@ def judge_transfer(these: np.ndarray, others: dict[str, np.ndarray]) -> Verdict:
 
 
 def judge_rise(accuracy: float, smaller: dict[str, float]) -> Verdict:
-    """Whether the accuracy is higher than at a smaller budget, whose images are allowed here, too.
+    """Judge whether the accuracy is higher than at a smaller budget, whose images are also allowed here.
 
     Args:
-        accuracy: at this budget.
-        smaller: accuracy at smaller budgets, by the name of the budget.
+        accuracy: accuracy at this budget, in [0, 1].
+        smaller: accuracies at smaller budgets, by the name of the budget.
     """
     return unite(
         grade(accuracy - value, RISE, f"{accuracy:.1%} is more than the {value:.1%} at ε = {name}")

@@ -1,4 +1,4 @@
-"""The robust accuracy: what withstands everything that was tried within a budget, image by image."""
+"""The robust accuracy: share of images that withstand everything tried within a budget, image by image."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Survivors:
 
     @property
     def norm(self) -> str:
-        """Of the budget."""
+        """Norm of the budget."""
         return self.within[0].norm
 
     @property
     def eps(self) -> float:
-        """The budget."""
+        """Budget ε."""
         return max(duel.eps for duel in self.within)
 
     @property
@@ -58,17 +58,17 @@ class Survivors:
         return self.shown.policy
 
     def name_values(self, name: str) -> dict[str, object]:
-        """Accuracy, interval and trust mark, in columns that begin with ``name``."""
+        """Return accuracy, interval and trust mark, in columns that begin with ``name``."""
         low, high = wilson_interval(int(self.right.sum()), len(self.right))
         values = (float(self.right.mean()), low, high, self.verdict.mark)
         return {f"{name}{end}": value for end, value in zip(("", "_low", "_high", "_trust"), values, strict=True)}
 
 
 def find_survivors(run: Run, duels: Sequence[Duel]) -> list[Survivors]:
-    """The images that withstand all attacks and threat models, for every model, norm, ε and λ.
+    """Find the images that withstand all attacks and threat models, for every model, norm, ε and λ.
 
-    An attack at a smaller ε in the same norm counts, too: its images lie within the budget. Only where everything that
-    was planned is finished.
+    An attack at a smaller ε in the same norm also counts: its images lie within the budget. Incomplete budgets are left
+    out.
     """
     return [
         _combine(within, shown)
@@ -79,12 +79,12 @@ def find_survivors(run: Run, duels: Sequence[Duel]) -> list[Survivors]:
 
 
 def worst_case(run: Run, survivors: Sequence[Survivors]) -> pd.DataFrame:
-    """Robust accuracy: the share of the images that withstand everything.
+    """Tabulate robust accuracy: the share of the images that withstand everything.
 
     Returns:
         Columns ``model, lam, policy, norm, eps, attacks, n, accuracy, ci_low, ci_high, trust, trust_reason``, and the
-        paired differences ``gain, gain_low, gain_high, gain_p, gain_trust`` (minus that at the λ of training) and
-        ``versus, …`` (minus that of the baseline model at its λ of training).
+        paired differences ``gain, gain_low, gain_high, gain_p, gain_trust`` (minus the accuracy at the training λ)
+        and ``versus, …`` (minus the accuracy of the baseline model at its training λ).
     """
     trained = {(one.model, one.norm, one.eps): one for one in survivors if one.shown == one.within[0].trained}
     lines = []
@@ -103,7 +103,7 @@ def _compare(title: str, one: Survivors, other: Survivors | None) -> dict[str, o
 
 
 def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
-    """For every model, norm and ε the attacks within it, from the smallest ε; only where none is missing."""
+    """List for every model, norm and ε the attacks within it, from the smallest ε; only complete ones."""
     planned: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for model, attack, norm, eps in plan_of(run):
         planned.setdefault((model, norm), []).append((attack, eps))
@@ -118,9 +118,10 @@ def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
 
 
 def _combine(within: Sequence[Duel], shown: WhichLam) -> Survivors:
-    """The images of a model, shown at one λ, that withstand all of ``within``.
+    """Intersect the images that survive every attack in ``within`` on a model shown at one λ.
 
-    Every attack is judged for the images that nothing else broke: what a stronger one took does not speak against them.
+    Every attack is judged on the images that nothing else broke: images lost to a stronger attack do not count against
+    it.
     """
     tried = {(duel, crafted): duel.right(crafted, at) for duel in within for crafted, at in duel.keys if at == shown}
     verdicts = []

@@ -1,4 +1,4 @@
-"""Everything that a run directory says in tables, figures and a report, rebuilt from its outcomes."""
+"""Tables, figures and report of a run directory, rebuilt from its outcomes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from robustness.run_directory import RunDirectory
 
 
 def write_analysis(directory: RunDirectory) -> Findings:
-    """Write the tables, the figures and the report of a run directory anew; returns what they say.
+    """Rebuild the tables, figures and report of a run directory; return the findings.
 
     Raises:
-        PrerequisiteError: no run directory.
+        PrerequisiteError: the folder is not a run directory.
         InputError: a damaged record.
     """
     findings = Findings.of(Run.open(directory))

@@ -1,1 +1,1 @@
-"""From a suite to outcomes: plan the cells, perturb the images once, evaluate every model at every λ, store."""
+"""Measurement: plan a suite's cells, perturb the images once, evaluate every model at every λ, store the outcomes."""

@@ -1,9 +1,9 @@
-"""Whether an attack finds an adversarial example that surely exists.
+"""The active test: can an attack find an adversarial example that is known to exist?
 
 The model gets a last layer for each image x: a linear readout of its logits that says 0 for x and for random images
-within η ε of it, and 1 for one image b on the border of the budget. So b is adversarial, and within ε. An attack that
-cannot find it, or another one, has no power against what is below the readout: that it failed on the model itself shows
-nothing.
+within η ε of it, and 1 for one image b on the border of the budget. So b is adversarial and within ε. An attack that
+finds neither b nor another such image has no power against the layers below the readout, so its failure on the model
+itself proves nothing.
 
 Source: Zimmermann, Brendel, Tramèr & Carlini, *Increasing Confidence in Adversarial Robustness Evaluations*, NeurIPS
 2022.
@@ -11,7 +11,7 @@ Source: Zimmermann, Brendel, Tramèr & Carlini, *Increasing Confidence in Advers
 Deviation: the readout is of the logits, which every model has, in place of the features before the last layer. It is
     the linear discriminant of ``INNER`` points and the border point, the one of ``BORDER`` candidates that lies
     farthest out, in place of a regression on about a thousand points: an eightieth of the passes. Two further classes
-    that never win let losses that need more than two be computed. The attack is left as soon as all images are found.
+    that never win serve losses that need more than two classes. The attack is left as soon as all images are found.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ INNER, BORDER = 16, 6
 INNER_SHARE = 0.75
 """η: inner points lie within this share of the budget."""
 HARDNESS = 0.8
-"""Where the threshold lies between the highest inner score (0) and that of the border point (1)."""
+"""Position of the threshold between the highest inner score (0) and the score of the border point (1)."""
 CLASSES = 4
 _RIDGE = 1e-2
 
 
 class Readout(nn.Module):
-    """The model with one readout per image; images are told apart by the clean image that they are nearest to.
+    """The model with one readout per image; an image gets the readout of the nearest clean image.
 
     Args:
         victim: images to logits.
         clean: the images (N, 3, H, W) that the readouts are made for.
-        weight: (N, K) of the readouts.
-        bias: (N,).
+        weight: (N, K) weights of the readouts.
+        bias: (N,) biases of the readouts.
     """
 
     def __init__(self, victim: nn.Module, clean: Tensor, weight: Tensor, bias: Tensor) -> None:
@@ -51,7 +51,7 @@ class Readout(nn.Module):
         self.clean, self.weight, self.bias = nn.Buffer(clean), nn.Buffer(weight), nn.Buffer(bias)
 
     def forward(self, images: Float[Tensor, "m 3 h w"]) -> Float[Tensor, "m c"]:
-        """Logits of the classes 0 and 1, and of two that never win."""
+        """Compute the logits of the classes 0 and 1, and of two classes that never win."""
         with torch.no_grad():
             own = torch.cdist(images.detach().flatten(1), self.clean.flatten(1), p=1).argmin(1)
         score = (self.victim(images) * self.weight[own]).sum(1) + self.bias[own]
@@ -63,7 +63,7 @@ class Readout(nn.Module):
 def make_readout(
     victim: nn.Module, images: Float[Tensor, "n 3 h w"], *, norm: str, eps: float, seed: int
 ) -> tuple[Readout, Tensor]:
-    """The readouts of ``images``, and for which of them (N,) bool a border point could be told from the inner ones."""
+    """Build the readouts of ``images``, and (N,) bool: which of them have a border point distinct from inner points."""
     n = len(images)
     generator = torch.Generator().manual_seed(seed)
     inner = torch.stack([_draw(images, norm, INNER_SHARE * eps, generator, border=False) for _ in range(INNER - 1)])
@@ -90,7 +90,9 @@ def make_readout(
 
 
 def _draw(images: Tensor, norm: str, eps: float, generator: torch.Generator, *, border: bool) -> Tensor:
-    """Random images within ``eps`` of ``images`` (L∞: in the cube; else in all directions), or just that far away."""
+    """Draw random images within ``eps`` of ``images`` (L∞: in the cube; else in all directions), or exactly that far
+    away.
+    """
     if norm == "linf":
         noise = 2 * torch.rand(images.shape, generator=generator) - 1
         delta = noise.sign() if border else noise
@@ -108,14 +110,15 @@ def find_planted(
     seed: int,
     device: torch.device,
 ) -> Int[Tensor, " n"]:
-    """Whether ``attack`` finds what was planted for each image: 1 it does, 0 it does not, −1 nothing could be planted.
+    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 nothing could be
+    planted.
 
     Args:
         victim: images to logits, frozen and in eval mode, on ``device``.
         attack: the attack of the row that is judged.
         images: clean images in [0, 1], on the CPU.
-        seed: of the points and of the attack.
-        device: where the victim is.
+        seed: seed of the points and of the attack.
+        device: device of the victim.
     """
     readout, is_separable = make_readout(victim, images.to(device), norm=attack.norm, eps=attack.eps, seed=seed)
     answer = torch.where(is_separable, 0, -1)

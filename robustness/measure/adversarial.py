@@ -18,7 +18,7 @@ from robustness.measure.craft import Crafted
 
 _LEVELS = 127
 _LARGEST_RATIO, _OVERHEAD = 6, 1 << 20
-"""Bytes of a set: at most a byte and an exact float32 for every value, and little else."""
+"""Size limit of a set in bytes: at most a byte and an exact float32 per value, plus a small overhead."""
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,20 @@ class AdversarialSet:
     """Adversarial versions of clean images, decoded batch by batch: ``adversarial[0:100]`` is float32 (N, H, W, 3).
 
     The perturbation δ of an image is stored as s·c/127 with whole c, those nearest to 127 δ / max|δ|, and with
-    s = max|δ|, or a little less where the Euclidean norm would grow by the rounding. So it uses the budget and never
-    leaves it: ‖decoded − x‖ ≤ ‖x′ − x‖. Where that changes whether the model is right, the image is stored exactly.
+    s = max|δ|, or slightly less if rounding would increase the Euclidean norm. So it uses the budget and never leaves
+    it: ‖decoded − x‖ ≤ ‖x′ − x‖. If that changes whether the model is right, the image is stored exactly.
 
     Args:
         clean: pixels uint8 (N, H, W, 3).
         codes: c, int8 (N, H, W, 3).
         scale: s, float32 (N,).
         exact: float32 (M, H, W, 3), the images stored exactly.
-        exact_index: (M,) their positions, rising.
+        exact_index: (M,) their positions, increasing.
         attacked: (N,) the model was right on the clean image.
-        broken_by: int16 (N,) index into ``stages`` of what fooled the model; −1 for nothing.
-        dropped: (N,) an attempt broke the budget that it was given, and did not count.
+        broken_by: int16 (N,) index into ``stages`` of the stage that fooled the model; −1 for none.
+        dropped: (N,) an attempt left the budget that it was given, and did not count.
         stages: names of the attack's stages.
-        seconds: that crafting took.
+        seconds: seconds that crafting took.
     """
 
     clean: NDArray[np.uint8]
@@ -72,7 +72,7 @@ class AdversarialSet:
 
     @classmethod
     def read(cls, path: Path, clean: NDArray[np.uint8]) -> AdversarialSet | None:
-        """Read a set of adversarial versions of ``clean``; None if it is absent, damaged or of other images."""
+        """Read a set of adversarial versions of ``clean``; None if it is absent, damaged or made for other images."""
         arrays = read_arrays(path, most=_LARGEST_RATIO * clean.nbytes + _OVERHEAD)
         about = _read_about(arrays.pop("about", None)) if arrays is not None else None
         if arrays is None or about is None or not _fit_together(arrays, clean, len(about["stages"])):
@@ -94,7 +94,7 @@ def _read_about(array: NDArray[Any] | None) -> _About | None:
 
 
 def _fit_together(arrays: dict[str, NDArray[Any]], clean: NDArray[np.uint8], n_stages: int) -> bool:
-    """Whether these are the arrays of a set of versions of ``clean``, as :func:`encode` makes them."""
+    """Check that these are the arrays of a set of versions of ``clean``, as :func:`encode` makes them."""
     n, index = len(clean), arrays.get("exact_index")
     if arrays.keys() != set(_ARRAYS) or index is None or index.ndim != 1:
         return False
@@ -128,16 +128,16 @@ def encode(
     batch_size: int,
     device: torch.device,
 ) -> AdversarialSet:
-    """Compress what an attack crafted; images whose decoded version is answered otherwise are kept exactly.
+    """Compress crafted images; an image is stored exactly if its decoded version is classified differently.
 
     Args:
         crafted: the attack's result.
         clean: the clean pixels uint8 (N, H, W, 3).
-        labels: (N,).
+        labels: (N,) classes of the images.
         victim: the model that was attacked, on ``device``.
         stages: names of the attack's stages.
-        batch_size: as in the attack.
-        device: where the victim is.
+        batch_size: batch size of the attack.
+        device: device of the victim.
     """
     adversarial = crafted.images.permute(0, 2, 3, 1).numpy()
     delta = (adversarial - clean.astype(np.float32) / 255).astype(np.float32)
@@ -165,7 +165,7 @@ def encode(
 
 
 def _round(delta: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """c and s of perturbations (N, H, W, 3)."""
+    """Compute c and s of perturbations (N, H, W, 3)."""
     flat = delta.reshape(len(delta), -1)
     largest = np.abs(flat).max(1)
     codes = np.rint(flat * np.divide(_LEVELS, largest, out=np.zeros_like(largest), where=largest > 0)[:, None])

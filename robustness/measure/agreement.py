@@ -1,4 +1,4 @@
-"""What the faster form of a network changes: its predictions beside those of the exact one, on the clean images."""
+"""The effect of a network's faster form: its predictions compared with the exact form's, on the clean images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
 
 _LEAST_AGREEMENT, _LARGEST_SHIFT = 0.998, 0.001
-"""Share of equal predictions, and difference in accuracy, between which the fast form stands for the exact one."""
+"""Least share of equal predictions, and largest difference in accuracy, for the fast form to replace the exact form."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Agreement:
     """Predictions of the fast and the exact form of one model at one λ.
 
     Args:
-        model: its name.
-        n: images compared.
-        same: how many of them both put into the same class.
-        correct_exact: how many the exact form gets right.
-        correct_fast: how many the fast form gets right.
+        model: name of the model.
+        n: number of images compared.
+        same: number of images that both forms put into the same class.
+        correct_exact: number of images that the exact form gets right.
+        correct_fast: number of images that the fast form gets right.
     """
 
     model: str
@@ -35,7 +35,7 @@ class Agreement:
 
     @property
     def is_close(self) -> bool:
-        """Whether at least 99.8 % of the predictions agree and the accuracies lie within 0.1 points."""
+        """True if at least 99.8 % of the predictions agree and the accuracies lie within 0.1 points."""
         shift = abs(self.correct_fast - self.correct_exact) / self.n
         return self.same / self.n >= _LEAST_AGREEMENT and shift <= _LARGEST_SHIFT
 
@@ -57,7 +57,7 @@ def measure_agreement(
     batch_size: int,
     lam: float | None = None,
 ) -> Agreement:
-    """Classify the images with both forms, at the λ of training if ``lam`` is None."""
+    """Classify the images with both forms, at the training λ if ``lam`` is None."""
     same = torch.zeros((), dtype=torch.int64, device=device)
     correct = torch.zeros(2, dtype=torch.int64, device=device)
     for start in range(0, len(images), batch_size):

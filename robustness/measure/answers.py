@@ -1,11 +1,11 @@
-"""A model known by what it answers: weights that torch does not know of, or another program, show in its logits.
+"""Identification of a model by its answers: hidden weights, or another program, show in its logits.
 
-A few images that nobody has to keep are shown to the model at a λ. Its logits, brought to the range 0 to 1, are summed
-up with fixed signs into 64 numbers, a sketch, which keeps distances between logits (Johnson & Lindenstrauss, 1984).
+A few reproducible images are shown to the model at a λ. Its logits, scaled to the range 0 to 1, are summed with fixed
+signs into 64 numbers, a sketch, which preserves distances between logits (Johnson & Lindenstrauss, 1984).
 
-- The sketch's *id*, a hash of some of it in coarse steps, is in the key of every cell of the model at that λ.
-- The sketch itself lies beside the outcomes, and they count as done only if it is close to the model's of today: what
-  is too small for the coarse steps is noticed as well. Another device rounds logits by less than :data:`TOLERANCE`.
+- The sketch's *id*, a hash of some of its numbers in coarse steps, is in the key of every cell of the model at that λ.
+- The sketch itself is stored with the outcomes, which count as done only if it is close to the model's current sketch:
+  this also reveals changes too small for the coarse steps. Another device rounds logits by less than :data:`TOLERANCE`.
 
 Where rounding moves a number over the edge of a step (about once in five hundred changes of the device) the id differs,
 and the cells are measured again.
@@ -26,16 +26,16 @@ from sdnet_core.sparse_coding import Lambda
 
 COUNT = 8
 TOLERANCE = 3e-4
-"""Of two sketches of one model: largest difference, in units of the range of its logits times √(8 K)."""
+"""Largest difference between two sketches of one model, in units of the range of its logits times √(8 K)."""
 _LENGTH, _COARSE, _STEP = 64, 16, 1 / 32
 NO_ANSWER = "none"
-"""The id of a model that fails, or answers nonsense, on these images."""
+"""The id of a model that fails, or returns invalid logits, on these images."""
 Sketch = tuple[float, ...]
 
 
 @lru_cache(maxsize=4)
 def draw_probe_images(height: int, width: int) -> torch.Tensor:
-    """Images float32 (8, 3, H, W) in [0, 1] out of a counter: four of noise and four of coarse squares."""
+    """Draw images float32 (8, 3, H, W) in [0, 1] from a counter: four of noise and four of coarse squares."""
     noise = np.random.Philox(key=0).random_raw(4 * 3 * height * width).astype(np.float64) / 2**64
     coarse = np.random.Philox(key=1).random_raw(4 * 3 * 8 * 8).astype(np.float64) / 2**64
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
@@ -47,12 +47,12 @@ def draw_probe_images(height: int, width: int) -> torch.Tensor:
 def sketch_answers(
     network: ForeignClassifier, lam: Lambda | None, size: tuple[int, int], device: torch.device
 ) -> Sketch:
-    """The sketch of a model at one λ, as it is before it is asked anything else; empty if it fails on the images."""
+    """Compute the sketch of a model at one λ, before it is asked anything else; empty if it fails on the images."""
     network.reset()
     try:
         with torch.no_grad():
             logits = network(draw_probe_images(*size).to(device), lam).cpu().numpy().astype(np.float64)
-    except Exception:  # the cells will fail, and say why
+    except Exception:  # the cells will fail and give the reason
         return ()
     finally:
         network.reset()
@@ -60,7 +60,9 @@ def sketch_answers(
 
 
 def sketch_logits(logits: NDArray[np.float64]) -> Sketch:
-    """64 sums of the values, brought to [0, 1] and divided by √(number of values), and the logarithm of their range."""
+    """Compute 64 sums of the values, scaled to [0, 1] and divided by √(number of values), and the logarithm of their
+    range.
+    """
     low, span = float(logits.min()), float(np.ptp(logits))
     values = (logits.ravel() - low) / (span or 1.0)
     signs = _draw_signs(len(values))
@@ -75,7 +77,7 @@ def _draw_signs(count: int) -> NDArray[np.float64]:
 
 
 def identify(sketch: Sketch) -> str:
-    """What a sketch is called in the key of a cell."""
+    """Return the id of a sketch in the key of a cell."""
     if not sketch:
         return NO_ANSWER
     steps = [round(number / _STEP) for number in (*sketch[:_COARSE], sketch[-1])]
@@ -83,5 +85,5 @@ def identify(sketch: Sketch) -> str:
 
 
 def is_close(sketch: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two sketches can be of one model."""
+    """Check whether two sketches can belong to one model."""
     return len(sketch) == len(other) and all(abs(a - b) <= TOLERANCE for a, b in zip(sketch, other))

@@ -41,14 +41,14 @@ _SAMPLES = 4
 
 @dataclass
 class Attacker:
-    """Crafts and evaluates adversarial images of one set of clean images.
+    """Crafts adversarial images for one set of clean images and evaluates them.
 
     Args:
         images: the clean images.
-        directory: where adversarial images and the state of a running attack are kept.
-        device: where the models are.
+        directory: run directory for adversarial images and the state of a running attack.
+        device: device of the models.
         batch_size: images per forward pass of the evaluation; the attack has its own.
-        seed: of the random starts.
+        seed: seed of the random starts.
     """
 
     images: ImageSet
@@ -61,10 +61,9 @@ class Attacker:
     _attack_passes: int = field(init=False, default=0)
 
     def measure(self, task: AttackTask, bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
-        """Outcomes per image and seconds of the cells; the adversarial images are read back if they are there.
+        """Return outcomes per image and seconds of the cells; existing adversarial images are read back.
 
-        The frame of the cell that was attacked itself (``whitebox``) has the columns of the trust marks, too: see
-        :meth:`_verify`.
+        The frame of the attacked cell (``whitebox``) also has the columns of the trust marks: see :meth:`_verify`.
         """
         network, crafted_for = task.subject.network, task.adversary.crafted_for
         with frozen(network):
@@ -83,12 +82,13 @@ class Attacker:
 
     @torch.inference_mode()
     def collect_samples(self, task: AttackTask, lambdas: Sequence[float]) -> dict[str, np.ndarray] | None:
-        """Images of a few classes that the attack turned, and what it did to their codes at several λs, for figures.
+        """Collect images of a few classes that the attack turned, and its effect on their codes at several λs, for
+        figures.
 
         Returns:
             ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
             (K, L, H', W'), mean |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``eps``, ``title`` and ``answers``
-            (JSON: label and prediction of each). None if the images are not there or none was turned.
+            (JSON: label and prediction of each). None if there are no images or none was turned.
         """
         pixels = np.asarray(self.images.pixels)
         adversarial = AdversarialSet.read(self.directory.adversarial_set(task.key), pixels)
@@ -116,7 +116,7 @@ class Attacker:
         }
 
     def is_crafted(self, task: AttackTask) -> bool:
-        """Whether the adversarial images of a task are on disk."""
+        """Check whether the adversarial images of a task are on disk."""
         return self.directory.adversarial_set(task.key).is_file()
 
     def _obtain(self, task: AttackTask, bar: tqdm[Any]) -> AdversarialSet:
@@ -127,7 +127,7 @@ class Attacker:
         self._attack_passes = 0
         if adversarial is None:
             self._craft(task, pixels, journal, bar).write(path)
-            adversarial = AdversarialSet.read(path, pixels)  # what is measured is what is stored
+            adversarial = AdversarialSet.read(path, pixels)  # measure exactly what is stored
             assert adversarial is not None, f"{path} was written and cannot be read"
         else:
             bar.update(len(self.images) * task.adversary.attack.passes)
@@ -135,7 +135,7 @@ class Attacker:
         return adversarial
 
     def _craft(self, task: AttackTask, pixels: NDArray[np.uint8], journal: Journal, bar: tqdm[Any]) -> AdversarialSet:
-        """Run the attack, or go on with it."""
+        """Run the attack, or resume it."""
         attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
         victim = Victim(network, choice)
         stages, mover = self._stages(task, victim), self._mover(task, victim)
@@ -183,7 +183,7 @@ class Attacker:
         )
 
     def _mover(self, task: AttackTask, victim: Victim) -> Stage | None:
-        """What moves the images that the stages leave clean, where they are shown at another λ."""
+        """Build the mover for images that the stages leave clean, if they are shown at another λ."""
         attack = task.adversary.mover
         if attack is None:
             return None
@@ -198,7 +198,8 @@ class Attacker:
         return evaluate(subject.network, images, indices, choices, device=self.device, batch_size=batch_size)
 
     def _verify(self, task: AttackTask, adversarial: AdversarialSet, frame: pd.DataFrame) -> pd.DataFrame:
-        """``frame`` with what the trust marks need, measured apart from the attack, on the images as they are stored.
+        """Return ``frame`` with the columns that trust marks need, measured independently of the attack on the stored
+        images.
 
         Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
         ``stages`` (names of all, with commas), ``dropped`` (an attempt left the budget that it was given), ``distance``
@@ -224,7 +225,7 @@ class Attacker:
         )
 
     def _probe(self, task: AttackTask, adversarial: AdversarialSet, clean: Tensor, stored: Tensor) -> dict[str, Any]:
-        """What is tried beside the attack; the part that does not depend on it, once per model and λ."""
+        """Try the probes of an attack; those that do not depend on it, only once per model and λ."""
         subject, choice = task.subject, task.adversary.crafted_for
         labels = torch.from_numpy(np.array(self.images.labels))
         victim = Victim(subject.network, choice)
@@ -255,7 +256,7 @@ class Attacker:
         return vars(about_model) | vars(own) | passes
 
     def _find_donors(self, subject: Subject, images: Tensor, labels: Tensor) -> Jury | None:
-        """The same ones for all models that are none of them."""
+        """Find the donors, the same for all models that are not donors themselves."""
         own = subject.fingerprint if isinstance(subject.network, Network) else ""
         if own not in self._donors:
             self._donors[own] = find_donors(
@@ -269,9 +270,9 @@ class Attacker:
 
 
 def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, probed: bool) -> None:
-    """Set every attack up on every model, so that what cannot run shows before the work.
+    """Set up every attack on every model, so that an impossible attack fails before the work starts.
 
-    ``probed``: the trust probes run, too, which are attacks of both libraries.
+    ``probed``: trust probes, which are attacks of both libraries, also run.
 
     Raises:
         PrerequisiteError: the library of an attack or of the probes is not installed.

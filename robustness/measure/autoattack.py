@@ -1,4 +1,4 @@
-"""AutoAttack: pyautoattack's parts, in their order, on any victim.
+"""AutoAttack: pyautoattack's parts in their order, on any victim.
 
 Some of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB
 asks nothing more about an image that was answered wrongly, Square in L∞ tries several squares at a time, and the
@@ -29,7 +29,7 @@ from robustness.measure.targets import perturb_by_apgd, perturb_by_fab
 def autoattack_stages(
     attack: Attack, victim: nn.Module, num_classes: int, seed: int, *, leave_early: bool
 ) -> list[Stage]:
-    """AutoAttack's parts with its own parameters.
+    """List AutoAttack's parts with its own parameters.
 
     With ``leave_early`` APGD and FAB ask nothing more about an image once it was answered wrongly twice within the
     budget; not in the version for stochastic models, ``rand``, where wrong answers prove little, nor in L1, where APGD
@@ -90,13 +90,13 @@ def autoattack_stages(
 
 
 def _device_of(victim: nn.Module) -> torch.device:
-    """Where its weights are; a model without any is wherever its input is, and the attack computes on the CPU."""
+    """Return the device of the victim's weights, or the CPU for a model without weights, which follows its input."""
     weights = next(itertools.chain(victim.parameters(), victim.buffers()), None)
     return torch.device("cpu") if weights is None else weights.device
 
 
 def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[str]:
-    """The parts that are defined for so few classes; raises InputError if one that the user listed is not."""
+    """Return the parts that are defined for so few classes; raise InputError for a user-listed part that is not."""
     undefined = {"apgd-t"} if num_classes < TARGETED_DLR_CLASSES else set()
     if num_classes < DLR_CLASSES:
         undefined |= {"apgd-dlr"}
@@ -112,10 +112,10 @@ class _EveryImageFooled(Exception):
 
 
 class Watcher(nn.Module):
-    """Passes images through to a model and, within :meth:`watching`, keeps the first wrong version of each image.
+    """Passes images to a model and, within :meth:`watching`, keeps the first wrong version of each image.
 
-    Once an image was answered wrongly, twice, the model is not asked about it any more: its logits stay what they
-    were, without a gradient.
+    Once an image was classified wrongly twice, the model is not asked about it any more: its logits stay the same,
+    without a gradient.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -127,7 +127,7 @@ class Watcher(nn.Module):
         self.found, self.fooled, self._logits = torch.empty(0), torch.empty(0, dtype=torch.bool), torch.empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of ``images``; ends the attack once every watched image was answered wrongly, asked again, too."""
+        """Compute the logits of ``images``; end the attack once every watched image was classified wrongly twice."""
         if self._labels is None or len(images) != len(self._labels):
             logits: Tensor = self.model(images)
             return logits
@@ -149,7 +149,7 @@ class Watcher(nn.Module):
     def _keep(self, images: Tensor, logits: Tensor, wrong: Tensor) -> None:
         assert self._labels is not None
         with torch.no_grad():
-            again = self.model(images[wrong]).argmax(1) != self._labels[wrong]  # a stochastic model may think again
+            again = self.model(images[wrong]).argmax(1) != self._labels[wrong]  # a stochastic model may differ
         wrong = wrong.clone()
         wrong[wrong.clone()] = again
         self.fooled = self.fooled | wrong
@@ -169,7 +169,7 @@ class Watcher(nn.Module):
 
 
 def _watched_apgd(run: Callable[..., Any], watcher: Watcher, norm: str, eps: float) -> Callable[..., Any]:
-    """``attack_single_run`` of APGD: best images, whether each is still right, their loss, wrong images."""
+    """Run APGD's ``attack_single_run``: return best images, whether each is still right, their loss, wrong images."""
 
     def attack_single_run(images: Tensor, labels: Tensor, x_init: Tensor | None = None) -> Any:
         with watcher.watching(images, labels, norm, eps):
@@ -185,7 +185,7 @@ def _watched_apgd(run: Callable[..., Any], watcher: Watcher, norm: str, eps: flo
 
 
 def _watched_fab(run: Callable[..., Any], watcher: Watcher, norm: str, eps: float) -> Callable[..., Any]:
-    """``attack_single_run`` of FAB: the wrong images nearest to the clean ones; here, the first ones within ε."""
+    """Run FAB's ``attack_single_run``: return the first wrong images within ε instead of the nearest ones."""
 
     def attack_single_run(images: Tensor, labels: Tensor, **options: Any) -> Tensor:
         with watcher.watching(images, labels, norm, eps):

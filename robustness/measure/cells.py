@@ -1,4 +1,4 @@
-"""The grid, flat: every measurement is one cell with a key made of everything that can change its result.
+"""The grid as a flat list of cells: each measurement has a key made of everything that can change its result.
 
 Two kinds of tasks: corruptions, whose images are the same for all models and λs, and attacks, whose images are crafted
 against one model at one choice of λ and then shown to it at others.
@@ -24,11 +24,12 @@ from robustness.measure.subjects import Subject
 from robustness.which_lam import WhichLam
 
 PROTOCOL_VERSION = 1
-"""Raised whenever the same inputs would give another number; older outcomes then no longer count as done."""
+"""Version of the protocol; raise it whenever the same inputs give another number, so that older outcomes no longer
+count as done."""
 
 
 def hash_identity(identity: dict[str, Any]) -> str:
-    """SHA-256 (hex) of the canonical JSON of ``identity``."""
+    """Return the SHA-256 (hex) of the canonical JSON of ``identity``."""
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -38,10 +39,10 @@ class Adversary:
     """An attack on the model at one choice of λ: a perturbation whose images depend on the model.
 
     Args:
-        attack: what is done.
+        attack: the attack.
         crafted_for: λ, or the policy, that the attack differentiates through; None for a model without λ.
-        probe_images: images that each trust probe takes.
-        shown_elsewhere: the images are shown to the model at other choices of λ, too.
+        probe_images: number of images for each trust probe.
+        shown_elsewhere: the images are also shown to the model at other choices of λ.
     """
 
     attack: Attack
@@ -53,19 +54,19 @@ class Adversary:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
         return self.attack.label
 
     @property
     def mover(self) -> Attack | None:
-        """What moves the images that the attack leaves clean, where they are shown elsewhere: PGD in its budget."""
+        """Attack that moves images left clean, if they are shown elsewhere: PGD in the same budget."""
         if not self.shown_elsewhere:
             return None
         label = f"{self.attack.label} (for images that it leaves clean)"
         return Attack(name="pgd", norm=self.attack.norm, eps=self.attack.eps, label=label)
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the adversarial images, given model, images and seed."""
+        """Return everything that decides the adversarial images, given model, images and seed."""
         mover = self.mover
         return {
             "attack": self.attack.identity(),
@@ -82,10 +83,10 @@ class Cell:
     Args:
         subject: the model.
         lam: λ of the call, or the policy that chooses it; None for a model without λ.
-        perturbation: what is done to the images.
+        perturbation: the perturbation of the images.
         images: the clean images.
-        seed: of the corruption.
-        shift: the natural shift that the images are of, or that they are compared with; empty for none.
+        seed: seed of the corruption.
+        shift: the natural shift that the images belong to, or are compared with; empty for none.
         subset: the classes that count; None for all.
     """
 
@@ -98,7 +99,9 @@ class Cell:
     subset: ClassSubset | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Everything that can change the result; JSON values. Device, batch size and output path are not in it."""
+        """Return everything that can change the result, as JSON values. Device, batch size and output path are not in
+        it.
+        """
         return {
             "protocol": PROTOCOL_VERSION,
             "model": self.subject.identity(),
@@ -114,18 +117,18 @@ class Cell:
 
     @property
     def sketches(self) -> list[Sketch]:
-        """What a model from elsewhere answers to the probe images at the λs that the result depends on."""
+        """Sketches of the answers of a model from elsewhere, at the λs that the result depends on."""
         choices = [self.lam, *([self.perturbation.crafted_for] if isinstance(self.perturbation, Adversary) else [])]
         known = self.subject.sketches
         return [known[choice.value] for choice in choices if not choice.policy and choice.value in known]
 
     def _answers(self) -> dict[str, Any]:
-        """A model from elsewhere is known by its answers, too: its weights may lie where torch does not see them."""
+        """Return the ids of a foreign model's answers: its weights may lie where torch does not see them."""
         names = ("answers", "answers_attacked")
         return {name: identify(sketch) for name, sketch in zip(names, self.sketches)}
 
     def _probes(self) -> dict[str, Any]:
-        """The trust probes are measured with the cell that was attacked itself."""
+        """Return the identity of the trust probes, which are measured with the attacked cell."""
         adversary = self.perturbation
         if not isinstance(adversary, Adversary) or adversary.crafted_for != self.lam:
             return {}
@@ -139,14 +142,16 @@ class Cell:
 
     @cached_property
     def sameness(self) -> str:
-        """SHA-256 (hex) of what decides the answers, alike for clean images beside official and other corruptions."""
+        """SHA-256 (hex) of everything that decides the answers: for clean images, the same whatever corruptions go with
+        them.
+        """
         identity = self.identity()
         if self.perturbation.name == "clean":
             identity["perturbation"] = "clean"
         return hash_identity(identity)
 
     def row(self) -> dict[str, Any]:
-        """What tables say of the cell; JSON values."""
+        """Return the cell's columns in tables, as JSON values."""
         return {
             "key": self.key,
             "model": self.subject.name,
@@ -164,7 +169,7 @@ class Cell:
         }
 
     def _threat_fields(self) -> dict[str, Any]:
-        """What tables say of an attack; clean images at a policy are there for the sake of its attacks only."""
+        """Return an attack's columns in tables; clean images at a policy exist only for its attacks."""
         if not isinstance(self.perturbation, Adversary):
             return {"threat": "adaptive"} if self.lam.policy else {}
         crafted = self.perturbation.crafted_for
@@ -178,7 +183,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Task:
-    """Cells that share their images and their model; evaluated together, one λ after the other on every batch."""
+    """Cells that share their images and their model, evaluated together: one λ after another on every batch."""
 
     subject: Subject
     perturbation: Perturbation
@@ -187,14 +192,14 @@ class Task:
 
     @property
     def title(self) -> str:
-        """For people: split, perturbation and severity, or the shifted set."""
+        """Title for people: split, perturbation and severity, or the shifted set."""
         if self.perturbation.name in SHIFTS:
             return self.images.title
         return f"{self.images.split} {self.perturbation.name} {self.perturbation.severity or ''}".strip()
 
     @property
     def size(self) -> int:
-        """Forward passes that it takes, an image each; of sequences about as many."""
+        """Forward passes of one image each; for sequences an estimate."""
         return len(self.cells) * len(self.images) * self.perturbation.frames
 
 
@@ -208,13 +213,13 @@ class AttackTask:
 
     @property
     def title(self) -> str:
-        """For people: model, λ and attack."""
+        """Title for people: model, λ and attack."""
         lam = self.adversary.crafted_for.title.replace(" = ", "=").removeprefix("the ")
         return " ".join(filter(None, (self.subject.name, lam, self.adversary.attack.title)))
 
     @property
     def size(self) -> int:
-        """About how many forward passes it takes, an image each."""
+        """Estimated forward passes of one image each."""
         return (self.adversary.attack.passes + len(self.cells)) * len(self.cells[0].images)
 
     @cached_property

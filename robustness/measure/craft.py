@@ -1,4 +1,4 @@
-"""Attack the images that are still right, stage by stage and batch by batch; a kill loses at most one batch."""
+"""Attacks on the images that are still right, by stage and batch; an interruption loses at most one batch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from robustness.measure.stages import Stage
 
 @dataclass
 class Crafted:
-    """What an attack has come to; everything in the order of the images, on the CPU.
+    """The state of an attack; everything in the order of the images, on the CPU.
 
-    images: adversarial images float32 (N, 3, H, W) in [0, 1]; where the model was wrong from the start, clean ones or
-        those of the mover.
+    images: adversarial images float32 (N, 3, H, W) in [0, 1]; if the model was wrong from the start, the clean image or
+        the mover's.
     attacked: (N,) the model was right on the clean image.
-    robust: (N,) it was, and no attempt has fooled it yet.
+    robust: (N,) the model was right, and no attempt has fooled it yet.
     broken_by: (N,) index of the stage that fooled the model; −1 for none.
-    dropped: (N,) an attempt broke the budget that it was given, and did not count.
-    seconds: of all attempts, those before a kill included.
+    dropped: (N,) an attempt left the budget that it was given, and did not count.
+    seconds: seconds of all attempts, including attempts before an interruption.
     """
 
     images: Float[Tensor, "n 3 h w"]
@@ -37,12 +37,14 @@ class Crafted:
 
     @classmethod
     def start(cls, images: Float[Tensor, "n 3 h w"], attacked: Bool[Tensor, " n"]) -> Crafted:
-        """Before the first stage: the clean images, of which the model gets those ``attacked`` right."""
+        """Create the state before the first stage: the clean images, and which of them the model gets right
+        (``attacked``).
+        """
         nothing = torch.full((len(images),), -1, dtype=torch.int64)
         return cls(images.clone(), attacked, attacked.clone(), nothing, torch.zeros_like(attacked))
 
     def take(self, stage: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
-        """Take over what a stage found for the images at the positions ``members``; wrong ones cannot be broken."""
+        """Record a stage's result for the images at the positions ``members``; wrong images cannot be broken."""
         fooled = members[attempt.fooled & self.robust[members]]
         self.images[members] = attempt.images
         self.robust[fooled] = False
@@ -65,27 +67,27 @@ def craft(
     journal: Journal | None = None,
     progress: Callable[[str, int], object] = lambda _stage, _n: None,
 ) -> Crafted:
-    """Run the stages one after the other, each on the images that withstood those before it.
+    """Run the stages in order, each on the images that withstood the stages before it.
 
-    An attempt outside the budget ‖x′ − x‖ ≤ ε or outside [0, 1] is no attempt: the image stays as it was. It is
+    An attempt outside the budget ‖x′ − x‖ ≤ ε or outside [0, 1] does not count: the image stays unchanged. It is
     recorded as dropped if the stage was given the budget.
 
     Args:
         victim: images to logits, frozen and in eval mode, on ``device``.
         stages: the attempts.
         images: clean images in [0, 1], on the CPU.
-        labels: their classes.
+        labels: classes of the images.
         norm: ``linf``, ``l2`` or ``l1``.
-        eps: budget, in the norm.
+        eps: budget ε, in the norm.
         batch_size: images that are attacked together.
-        seed: the global generator has this seed, plus the stage's index, at the start of every batch; restored at the
-            end.
-        device: where to compute.
-        mover: the last stage, on every image that nothing has moved: those that the model gets wrong from the start,
-            and those that withstood a search which gives the clean image back where it fails (all parts of AutoAttack
-            do). At another λ a clean image would pass for one that withstood. What it breaks counts.
-        journal: where every batch is kept, and from which a killed attack goes on.
-        progress: called with a stage's name and the number of images that it is through with.
+        seed: seed of the global generator, plus the stage's index, at the start of every batch; the generator is
+            restored at the end.
+        device: device to compute on.
+        mover: the last stage, for every image that no stage has moved: images that the model gets wrong from the start,
+            and images that withstood a search that returns the clean image on failure (as all parts of AutoAttack do).
+            At another λ a clean image would look as if it withstood. What the mover breaks counts.
+        journal: record of finished batches, from which an interrupted attack resumes.
+        progress: called with a stage's name and the number of images that it has finished.
     """
 
     def attempt(index: int, stage: Stage, members: Int[Tensor, " m"]) -> Iterator[tuple[Tensor, Attempt]]:
@@ -116,7 +118,7 @@ def craft(
 
 
 def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str, eps: float) -> Attempt:
-    """One stage on one batch."""
+    """Run one stage on one batch."""
     started = time.perf_counter()
     attempt = stage.perturb(x, y).detach().to(x.device)
     valid = (distance(attempt, x, norm) <= allowed_distance(eps)) & _in_range(attempt)
@@ -129,7 +131,7 @@ def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str
 
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
-    """‖a − b‖ per image, in ``linf``, ``l2`` or ``l1``."""
+    """Compute ‖a − b‖ per image, in ``linf``, ``l2`` or ``l1``."""
     difference = (a - b).flatten(1)
     distances: Tensor = torch.linalg.vector_norm(difference, ord={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
     return distances

@@ -1,4 +1,4 @@
-"""Adversarial images of other networks: what fools them fools a model whose own gradient says nothing.
+"""Adversarial images of other networks: they also fool a model whose own gradient is useless.
 
 Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019, section 5.5; Papernot et al., *Practical Black-Box
 Attacks against Machine Learning*, 2017 (surrogates).
@@ -18,7 +18,7 @@ from robustness.measure.stages import list_stages
 from sdnet_core import load_model, read_card, shipped_models, weights_fingerprint
 
 NETWORKS = 2
-"""Donors that are taken; each costs a few passes."""
+"""Number of donor networks; each costs a few passes."""
 _LEAST_ACCURACY, _LOOKED_AT = 0.6, 50
 _VIEWS, _NOISE, _STEPS, _BATCH, _RATE = 3, 0.04, 240, 50, 4e-3
 _SIDE = 64
@@ -26,11 +26,11 @@ _STEPS_ELSEWHERE = 4
 
 
 class Jury(nn.Module):
-    """Mean of the log-probabilities of several networks, and the images that were crafted on it so far.
+    """Mean log-probabilities of several networks, and the images crafted on the mean so far.
 
     Args:
         networks: images in [0, 1] to logits, frozen and in eval mode.
-        num_classes: of all of them.
+        num_classes: number of classes, the same for all networks.
     """
 
     def __init__(self, networks: Sequence[nn.Module], num_classes: int) -> None:
@@ -40,7 +40,7 @@ class Jury(nn.Module):
         self._crafted: dict[tuple[str, float, int], Tensor] = {}
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Log-probabilities of images in [0, 1]."""
+        """Compute log-probabilities of images in [0, 1]."""
         return torch.stack([functional.log_softmax(network(images), 1) for network in self.networks]).mean(0)
 
     def craft(
@@ -53,9 +53,10 @@ class Jury(nn.Module):
         eps: float,
         device: torch.device,
     ) -> Float[Tensor, "m 3 h w"]:
-        """Adversarial versions of ``images[chosen]``, on the CPU: four steps with momentum, from the image itself.
+        """Craft adversarial versions of ``images[chosen]``, on the CPU: four steps with momentum, from the image
+        itself.
 
-        Nothing is drawn, so an image comes out alike whatever it is crafted with, and is crafted once for all victims.
+        Nothing is random, so an image's result does not depend on the rest of its batch and is shared by all victims.
         """
         missing = torch.tensor([i for i in chosen.tolist() if (norm, eps, i) not in self._crafted], dtype=torch.int64)
         if len(missing):
@@ -72,14 +73,14 @@ class Jury(nn.Module):
 def find_donors(
     images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], *, num_classes: int, besides: str, device: torch.device
 ) -> Jury | None:
-    """The first shipped networks that are right about most of the images; None if no network is.
+    """Find the first shipped networks that are right about most of the images; None if no network is.
 
     Args:
         images: in [0, 1], on the CPU.
-        labels: their classes.
-        num_classes: of the data set.
-        besides: fingerprint of the weights of the model that is judged: it is no donor of its own.
-        device: where they shall be.
+        labels: classes of the images.
+        num_classes: number of classes of the data set.
+        besides: fingerprint of the weights of the model under test, which cannot be its own donor.
+        device: device for the donors.
     """
     donors: list[nn.Module] = []
     for name in shipped_models():
@@ -115,7 +116,7 @@ class _Surrogate(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Logits of images in [0, 1]."""
+        """Compute the logits of images in [0, 1]."""
         if max(images.shape[2:]) > _SIDE:
             images = functional.adaptive_avg_pool2d(images, _SIDE)
         return self.layers(4 * (images - 0.5))  # type: ignore[no-any-return]
@@ -124,7 +125,7 @@ class _Surrogate(nn.Module):
 def distil(
     victim: nn.Module, images: Float[Tensor, "n 3 h w"], *, num_classes: int, seed: int, device: torch.device
 ) -> Jury:
-    """A small network that answers as ``victim`` does on and around ``images``; it takes 3 answers for each.
+    """Train a small network to imitate ``victim`` on and around ``images``; it takes 3 answers for each image.
 
     It learns the logits of every view, scaled to mean 0 and spread 1, and the class, from the images as they are and
     from noisy ones (σ = 0.04): a model whose logits are counts, or huge, has a surrogate with a gradient all the same.

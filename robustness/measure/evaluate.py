@@ -1,4 +1,4 @@
-"""Run a model over perturbed images at several λs; one row per image and λ, nothing in the model changed."""
+"""Evaluation of a model on perturbed images at several λs: one row per image and λ; the model is not changed."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _TOP = 5
 
 
 class EvaluationError(RuntimeError):
-    """The model's answers cannot be used; the cell counts as failed, with this reason."""
+    """The model's answers are invalid; the cell counts as failed, with this reason."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said about one batch at one λ, every value of shape (N,), on the model's device.
+    """A model's answers to one batch at one λ, every value of shape (N,), on the model's device.
 
     predicted: class of the largest logit. confidence: its softmax probability. nll: −log p(label).
     residual: ‖x − Az‖² of the input's code, summed, normalised-pixel units. sparsity: share of zeros in the code.
-    Both are absent for a model without λ. top5: whether the label is among the five largest logits; absent where there
-    are no more than five classes.
+    Both are absent for a model without λ. top5: true if the label is among the five largest logits; absent for five
+    classes or fewer.
     """
 
     predicted: Tensor
@@ -47,7 +47,7 @@ class Answers:
 
     @classmethod
     def make_room(cls, count: int, n: int, *, has_code: bool, has_top5: bool, device: torch.device) -> Answers:
-        """Answers to ``n`` images at each of ``count`` λs, every value of shape (count, n), not yet written."""
+        """Allocate answers to ``n`` images at each of ``count`` λs, every value of shape (count, n), unwritten."""
         types = {"predicted": torch.int64, "confidence": torch.float32, "nll": torch.float32}
         room: dict[str, Any] = {name: torch.empty(count, n, dtype=kind, device=device) for name, kind in types.items()}
         code = {name: torch.empty(count, n, device=device) if has_code else None for name in ("residual", "sparsity")}
@@ -69,10 +69,10 @@ def answer(
     correlation: Tensor | None = None,
     subset: ClassSubset | None = None,
 ) -> Answers:
-    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and look at their codes, if the model has any.
+    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and inspect their codes, if the model has any.
 
-    ``correlation`` is what the codes at all λs start from (:meth:`sdnet_core.Network.correlate`), if it is known;
-    ``subset`` the classes that count, if not all do.
+    ``correlation`` is the starting point of the codes at all λs (:meth:`sdnet_core.Network.correlate`), if known;
+    ``subset`` lists the classes that count, if not all do.
     """
     lam = choose_lam(network, images, choice)
     residual = sparsity = None
@@ -103,7 +103,7 @@ def answer(
 
 
 def pool(logits: Tensor, subset: ClassSubset) -> Tensor:
-    """Give every class the largest logit of those that it stands for, and −∞ to the others: (N, C)."""
+    """Give every class the largest logit among the outputs that it stands for, and −∞ to the others: (N, C)."""
     counted = torch.from_numpy(np.flatnonzero(subset.mask)).to(logits.device)
     groups = torch.from_numpy(subset.representative).to(logits.device)[counted]
     own = logits[:, counted]
@@ -122,25 +122,25 @@ def evaluate(
     subset: ClassSubset | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[pd.DataFrame]:
-    """Outcomes per image, one frame for each of ``lambdas``.
+    """Compute outcomes per image, one frame for each of ``lambdas``.
 
-    Every batch is moved to the device once and answered at every λ; answers stay on the device until the end. They are
-    copied into arrays made before the first forward pass: small tensors that outlive one keep the allocator from using
-    the memory around them again.
+    Every batch is moved to the device once and evaluated at every λ; answers stay on the device until the end. They are
+    copied into arrays allocated before the first forward pass: small tensors that outlive a pass would keep the
+    allocator from reusing the memory around them.
 
     Args:
         network: in eval mode, on ``device``.
         images: perturbed pixels (uint8, or float32 in [0, 1]) and labels.
         indices: identity of every image in its split.
         lambdas: λs of the calls, or policies that choose it for each image; (None,) for a model without λ.
-        device: where the network is.
-        batch_size: images per forward pass; results do not depend on it beyond rounding.
+        device: device of the network.
+        batch_size: images per forward pass; it affects results only by rounding.
         subset: the classes that count; None for all.
         progress: called with the number of answers since the last call.
 
     Returns:
         Frames with the columns ``index, label, predicted, correct, confidence, nll``, for a model with λ
-        ``residual, sparsity``, and of more than five classes ``top5``.
+        ``residual, sparsity``, and for more than five classes ``top5``.
 
     Raises:
         EvaluationError: logits of the wrong shape, or not finite.
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _to_int32(values: np.ndarray) -> np.ndarray:
-    """The same whole numbers in four bytes; raises EvaluationError for one that would become another."""
+    """Convert whole numbers to four bytes; raise EvaluationError for a number that does not fit."""
     if len(values) and not (int(values.min()) >= 0 and int(values.max()) <= _LARGEST):
         raise EvaluationError(f"labels and indices must be from 0 to {_LARGEST}; got {values.min()} to {values.max()}")
     return values.astype(np.int32)

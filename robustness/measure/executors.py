@@ -1,4 +1,4 @@
-"""Where jobs are measured: here, one after the other. On a Ray cluster: :mod:`robustness.measure.ray_executor`."""
+"""Executors, which measure jobs: here one by one, or on a Ray cluster (:mod:`robustness.measure.ray_executor`)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from robustness.measure.worker import OutOfMemory, Worker
 from robustness.run_directory import RunDirectory
 
 ATTEMPTS = 4
-"""How often a job is tried that the machine, not the model, could not finish."""
+"""Number of attempts at a job that the machine, not the model, fails to finish."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What the jobs of a run need beside themselves.
+    """Everything but the jobs that an executor needs.
 
     Args:
         archive: the official -C archive, or None to generate the corruptions.
         directory: the run directory. Executors read and write its adversarial images only.
-        device: where to compute on this machine.
+        device: device to compute on, on this machine.
         batch_size: images per forward pass.
-        bar: progress over all jobs, in forward passes of an image each.
-        report: called with a sentence for people about whatever went wrong and was mended.
-        timeout: seconds after which a task is given up; None for no limit.
+        bar: progress bar over all jobs, in forward passes of one image each.
+        report: called with a sentence for people about every failure that was repaired.
+        timeout: seconds after which a task is abandoned; None for no limit.
     """
 
     archive: Archive | None
@@ -48,18 +48,19 @@ class Executor(Protocol):
 
     @property
     def name(self) -> str:
-        """What the record calls it."""
+        """Name in the run record."""
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
-        """The results of all tasks of all jobs, in any order, each as soon as it is there."""
+        """Yield the results of all tasks of all jobs, in any order, as soon as each is available."""
 
 
 @dataclass
 class JobAttempt:
-    """A job that is being tried: what is left of it, and how.
+    """An attempt at a job: its remaining cells and its batch size.
 
-    job: the cells that have no result yet. batch_size: of the forward passes. number: of attempts, this one included.
-    spent: how many failed for want of memory (True) and for anything else (False): each may ``ATTEMPTS`` times.
+    job: the cells that have no result yet. batch_size: images per forward pass. number: number of attempts, including
+    this one. spent: number of failures from lack of memory (True) and from other causes (False): up to ``ATTEMPTS``
+    each.
     """
 
     job: Job | None
@@ -72,17 +73,17 @@ class JobAttempt:
         self._whole_size = self.batch_size
 
     def accept(self, result: Result) -> None:
-        """Take off what has a result."""
+        """Remove the cells that have a result."""
         if self.job is not None:
             self.job = self.job.restrict({cell.key for cell in self.job.cells} - result.keys)
 
     def again(
         self, reason: str, *, halve: bool, report: Callable[[str], None], blamed: Collection[str] = ()
     ) -> Result | None:
-        """Prepare the next attempt and say why it is needed; the failure as a result if there will be none.
+        """Prepare the next attempt and report the reason; return the failure as a result if there are no more attempts.
 
-        ``blamed``: keys of the cells that it is due to, if that is known. They alone have failed then, and what else is
-        left of the job is tried on its own, from the first batch size.
+        ``blamed``: keys of the cells that caused the failure, if known. Then they alone have failed, and the rest of
+        the job is tried on its own, from the first batch size.
         """
         assert self.job is not None
         left = tuple(cell.key for cell in self.job.cells)
@@ -103,7 +104,9 @@ class JobAttempt:
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """One job after the other in this process; out of memory, it and all that follow take half the batch size."""
+    """Measures one job after another in this process; when out of memory, this job and later ones use half the batch
+    size.
+    """
 
     name: str = "local"
 
@@ -123,5 +126,5 @@ class LocalExecutor:
                     if failed is not None:
                         failure = failed
                         yield failed
-            if failure is None:  # what did not fit at any size says nothing of the others
+            if failure is None:  # cells that fit at no size say nothing about the others
                 batch_size = attempt.batch_size

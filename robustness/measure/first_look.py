@@ -1,4 +1,4 @@
-"""One look at the answers of every model before the grid: what cannot work is said once, with what to do."""
+"""A first look at the answers of every model: what cannot work is reported once, before the grid, with advice."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def look_at_answers(
     """Show a few clean images to every model from elsewhere, at its own λ.
 
     Args:
-        subjects: the models, on ``device``. Networks of this project are not asked.
-        images: those that are measured.
-        device: where the models are.
-        timeout: seconds after which a model is left to the grid, which gives it up task by task; None for no limit.
+        subjects: the models, on ``device``. Networks of this project are skipped.
+        images: the images to measure.
+        device: device of the models.
+        timeout: seconds after which a model is left to the grid, which abandons it task by task; None for no limit.
 
     Returns:
-        What a reader of the numbers should know, a sentence each.
+        Notes for a reader of the numbers, one sentence each.
 
     Raises:
-        InputError: a model that raises an error, answers without logits, or with those of another number of images or
+        InputError: a model that raises an error, returns no logits, or returns logits for another number of images or
             classes.
     """
     pixels = np.asarray(images.pixels[:_IMAGES])
@@ -55,10 +55,10 @@ def look_at_answers(
 
 
 def find_other_weights(subjects: Sequence[Subject], directory: RunDirectory) -> list[str]:
-    """A sentence for every model from elsewhere that a run directory knows by the same name with other weights."""
+    """Write a note for every foreign model that a run directory knows by the same name with other weights."""
     try:
         known = {model["name"]: model["weights"] for model in directory.read_record()["models"]}
-    except UsageError:  # there is no record, or none that can be read
+    except UsageError:  # no record, or an unreadable one
         return []
     return [
         f"{subject.name}: its weights are others than when this directory was last measured, so that nothing counts as "
@@ -70,7 +70,7 @@ def find_other_weights(subjects: Sequence[Subject], directory: RunDirectory) -> 
 
 
 def _ask(subject: Subject, images: Tensor) -> Tensor | None:
-    """Logits (N, K) of a few images; None where there is too little memory for them, which the grid deals with."""
+    """Return logits (N, K) of a few images; None if memory is too small for them, which the grid handles."""
     n, classes, size = len(images), subject.network.num_classes, f"{images.shape[2]} × {images.shape[3]}"
     try:
         with torch.no_grad():
@@ -100,7 +100,7 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
 
 
 def _advise(network: nn.Module) -> str:
-    """What may help a model that raises an error on the images."""
+    """Suggest a remedy for a model that raises an error on the images."""
     first = next((it for it in network.modules() if isinstance(it, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         return (
@@ -111,7 +111,7 @@ def _advise(network: nn.Module) -> str:
 
 
 def _note_probabilities(subject: Subject, logits: Tensor) -> list[str]:
-    """A note about answers that look like probabilities: ≥ 0, and every row of them sums to 1."""
+    """Write a note if answers look like probabilities: ≥ 0, and every row sums to 1."""
     rows = logits.detach().sum(1)
     if logits.shape[1] < 2 or bool((logits < 0).any()) or bool(((rows - 1).abs() > _SUM_TOLERANCE).any()):
         return []

@@ -1,4 +1,4 @@
-"""Fit the residual law of a model on training images with synthetic noise."""
+"""Fitting of a model's residual law on training images with synthetic noise."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from robustness.measure.subjects import Classifier
 from robustness.policies import SWEEP_NOISES, ResidualLaw
 
 _LEAST_SHARE = 0.5
-"""Of the clean accuracy, at the λ of training, that a level must leave to be fitted."""
+"""Least share of the clean accuracy at the training λ that a fitted level must keep."""
 _BOOTSTRAPS = 1000
 _LEAST_STEP = 1e-3
-"""Of a grid of one λ, so that no point weighs infinitely."""
+"""Step assumed for a grid of one λ, so that no point has infinite weight."""
 
 
 @torch.inference_mode()
@@ -43,10 +43,10 @@ def fit_residual_law(
     batch_size: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> FittedLaw:
-    """Find the best λ of every noise level and draw a line through them over their mean residuals.
+    """Find the best λ of every noise level and fit a line through these λs over their mean residuals.
 
     Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`. The law is the line
-    (:func:`robustness.laws.fit_line`) through those at which the λ of training keeps at least half of its clean
+    (:func:`robustness.laws.fit_line`) through the levels at which the training λ keeps at least half of its clean
     accuracy, clipped to the range of their best λs.
 
     Args:
@@ -54,19 +54,19 @@ def fit_residual_law(
         images: training images; test images are refused.
         lambdas: the λs to choose from.
         weights: fingerprint of the network's weights, stored with the law.
-        precision: of the network, stored with the law.
-        seed: of the noise.
-        device: where the network is.
+        precision: precision of the network, stored with the law.
+        seed: seed of the noise.
+        device: device of the network.
         batch_size: images per forward pass.
         progress: called with the number of answers since the last call.
 
     Raises:
-        InputError: images that are not of a training split, or a network without λ.
+        InputError: images that do not come from a training split, or a network without λ.
 
     Source: Dai et al., NeurIPS 2022, section 4.3; levels of the public reference implementation.
-    Deviation: noise is drawn once for all λs, r is taken at the λ of training, clean images are one point, levels that
-        defeat the model are left out, the others count by how well they know their best λ, and the images are training
-        images instead of the test set.
+    Deviation: noise is drawn once for all λs, r is taken at the training λ, clean images are one point, levels that
+        defeat the model are left out, the others are weighted by the precision of their best λ, and the images are
+        training images instead of the test set.
     """
     if images.split != "train":
         raise InputError(
@@ -100,7 +100,7 @@ def fit_residual_law(
 
 
 def draw_line(points: Sequence[NoiseLevel], provenance: dict[str, Any]) -> FittedLaw:
-    """The law through ``points``, of which the first is that of the clean images."""
+    """Fit the law through ``points``; the first point holds the clean images."""
     least = _LEAST_SHARE * points[0].trained_accuracy
     marked = [dataclasses.replace(point, fitted=point.trained_accuracy >= least) for point in points]
     fitted = [point for point in marked if point.fitted]

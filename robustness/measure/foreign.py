@@ -1,7 +1,7 @@
-"""Models that this project did not build, behind the calls that the harness makes.
+"""Foreign models, which this project did not build, behind the calls that the harness makes.
 
-All of them are seen alike: images in [0, 1] in, logits out, the normalisation their own. A module whose ``forward``
-takes ``lam`` and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and attack works on it.
+All of them look alike: images in [0, 1] in, logits out, normalisation inside. A module whose ``forward`` takes ``lam``
+and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and attack works on it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class ForeignClassifier(nn.Module):
 
     Args:
         model: images (N, 3, H, W) to logits (N, K), or to something that holds them; may take ``lam`` as a keyword.
-            It is asked in the type of its own weights; images and logits are float32 outside it.
-        num_classes: K.
-        origin: what the user called it, and the version of the library that it comes from.
-        mean: channel means that the model wants taken off; None if it takes images in [0, 1].
-        std: channel standard deviations; as ``mean``.
+            It is called in the type of its own weights; images and logits are float32 outside it.
+        num_classes: number of classes K.
+        origin: the user's name for the model, and the version of the library that it comes from.
+        mean: channel means to subtract from images; None if the model takes images in [0, 1].
+        std: channel standard deviations to divide by; None as for ``mean``.
         input_size: height and width of the images that its source evaluates it on; None if the source does not say.
-        content: SHA-256 of the file that holds the program itself; empty where the weights say it all.
-        differentiable: whether gradients reach the images.
-        notes: what a reader of the numbers should know, a sentence each.
-        world: in which it was loaded, and is called; a new one if it is None.
-        enlarge_to: pixels that the short side of every image gets before the model sees it, bilinear; None leaves it.
+        content: SHA-256 of the file that holds the program itself; empty if the weights identify the model.
+        differentiable: true if gradients reach the images.
+        notes: notes for a reader of the numbers, one sentence each.
+        world: world that the model was loaded and is called in; None makes a new one.
+        enlarge_to: short side in pixels to which every image is enlarged for the model, bilinear; None keeps the size.
     """
 
     has_code = False
@@ -74,7 +74,7 @@ class ForeignClassifier(nn.Module):
         self.guest = Guest(model, partial(take_logits, num_classes=num_classes), world)
 
     def train(self, mode: bool = True) -> ForeignClassifier:
-        """As every module's; a program of ``torch.export`` has one mode only, that of its recording."""
+        """Set the mode as in every module; a program of ``torch.export`` has only the mode of its recording."""
         self.training = mode
         for child in self.children():
             try:
@@ -85,14 +85,15 @@ class ForeignClassifier(nn.Module):
 
     @property
     def has_lam(self) -> bool:
-        """Whether the model has a knob to turn at test time."""
+        """True if the model has a λ to set at test time."""
         return self.lam is not None
 
     def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Tensor:
-        """Logits (N, K) of images in [0, 1] at λ = ``lam``, in whatever shape they come; None is the model's own.
+        """Compute logits (N, K) of images in [0, 1] at λ = ``lam``, whatever form they come in; None is the model's own
+        λ.
 
         Raises:
-            InputError: λ was given to a model without one, or is negative or not finite; an answer without logits.
+            InputError: a λ for a model without one, a λ that is negative or not finite, or an answer without logits.
         """
         if lam is not None and not self.has_lam:
             raise InputError(f"{self.origin} has no λ; got lam={lam}")
@@ -108,18 +109,18 @@ class ForeignClassifier(nn.Module):
         return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
     def reset(self, *, chance: bool = True) -> None:
-        """Undo what the calls since the first one of this method have changed: see :meth:`Guest.reset`."""
+        """Undo the changes made by calls since the first call of this method: see :meth:`Guest.reset`."""
         self.guest.reset(chance=chance)
 
     def describe(self) -> dict[str, Any]:
-        """What decides the answers beside the weights; JSON values."""
+        """Return everything but the weights that decides the answers, as JSON values."""
         content = {"file": self.content} if self.content else {}
         enlarged = {"enlarged_to": self.enlarge_to} if self.enlarge_to else {}
         return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes, **content, **enlarged}
 
 
 def find_enlarged(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Height and width of an image of height and width ``size`` whose short side becomes ``side``."""
+    """Compute height and width of an image of height and width ``size`` whose short side becomes ``side``."""
     height, width = size
     short = min(height, width)
     return round(height * side / short), round(width * side / short)
@@ -144,21 +145,21 @@ def load_foreign(
     image_size: tuple[int, int] | None = None,
     enlarge_to: int | None = None,
 ) -> ForeignClassifier | Network:
-    """Load a model that the project has not built (docs/benchmark-your-model.md lists what there is).
+    """Load a model that the project has not built (docs/benchmark-your-model.md lists the sources).
 
     Args:
-        given: the model, as it is written on the command line.
-        num_classes: of the data set.
-        classes: names of its classes in the order of the labels, if they are known.
-        image_size: height and width of its images, if they are known.
-        enlarge_to: pixels that the short side of every image gets before the model sees it; None leaves it.
+        given: the model as written on the command line.
+        num_classes: number of classes of the data set.
+        classes: names of its classes in the order of the labels, if known.
+        image_size: height and width of its images, if known.
+        enlarge_to: short side in pixels to which every image is enlarged for the model; None keeps the size.
 
     Returns:
-        The model, in eval mode on the CPU; a network of this project, where a function returns one, is that network.
+        The model, in eval mode on the CPU; if a function returns a network of this project, that network itself.
 
     Raises:
         PrerequisiteError: a package, a file or the weights are missing.
-        InputError: the source has no such model, or what is there cannot be used.
+        InputError: the source has no such model, or the model is not usable.
     """
     address = parse_address(given)
     assert address is not None, f"{given} is a model of this project"
@@ -180,15 +181,15 @@ def wrap_model(
     """Put a module, or a function images → logits, behind the calls that the harness makes.
 
     Args:
-        name: what tables call it.
-        model: images float32 (N, 3, H, W) in [0, 1] to logits (N, K), its normalisation its own.
-        num_classes: K of the data set.
+        name: name in tables.
+        model: images float32 (N, 3, H, W) in [0, 1] to logits (N, K); it does its own normalisation.
+        num_classes: number of classes K of the data set.
         image_size: height and width of its images; needed by a model with layers that take their size from the first
             images.
-        enlarge_to: pixels that the short side of every image gets before the model sees it; None leaves it.
+        enlarge_to: short side in pixels to which every image is enlarged for the model; None keeps the size.
 
     Raises:
-        InputError: it cannot be called, or its knob has no value of training.
+        InputError: the model cannot be called, or its knob has no training value.
     """
     if not callable(model):
         raise InputError(f"{name} must be a torch.nn.Module or a function; got {type(model).__name__}")

@@ -1,4 +1,4 @@
-"""Models that are handed over from Python: modules, functions and names, in a dict or a list."""
+"""Models given as Python objects: modules, functions and names, in a dict or a list."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Models = Model | Mapping[str, Model] | Sequence[Model]
 
 
 def name_models(given: Any) -> dict[str, Model]:
-    """Give every model its name: the key of the dict, the name of a shipped or stored model, or that of its class.
+    """Name every model: by the key of the dict, by the name of a shipped or stored model, or by its class.
 
-    Objects of one class in a list are numbered in its order: ``ResNet-1``, ``ResNet-2``.
+    Objects of one class are numbered in the order of the list: ``ResNet-1``, ``ResNet-2``.
 
     Raises:
-        InputError: no model, something that is none, or two of one name.
+        InputError: no model, an object that is not a model, or two models with one name.
     """
     if isinstance(given, Mapping):
         models = dict(given)
@@ -59,7 +59,7 @@ def _name(model: Model) -> str:
 
 
 def _number(names: list[str], models: list[Any]) -> list[str]:
-    """Names with ``-1``, ``-2``, … where several objects are called alike."""
+    """Number names with ``-1``, ``-2``, … if several objects share one."""
     counts: Counter[str] = Counter()
     numbered = []
     for name, model in zip(names, models, strict=True):
@@ -70,9 +70,9 @@ def _number(names: list[str], models: list[Any]) -> list[str]:
 
 
 def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:
-    """Images whose labels have no names, with as many classes as the first model that is an object answers with.
+    """Give images with unnamed labels as many classes as the first model given as an object has.
 
-    A part of a data set need not hold its last classes, and the model has all of them.
+    A part of a data set may lack the last classes, but the model has all of them.
     """
     names = tuple(map(str, range(len(images.classes))))
     model = next((model for model in models.values() if not isinstance(model, str)), None)
@@ -83,7 +83,7 @@ def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:
     try:
         with torch.no_grad():
             logits = network(to_images(torch.from_numpy(images.pixels[:1].copy())).to(parameter.device))
-    except Exception:  # the run says what is wrong with it
+    except Exception:  # the run reports the fault
         return images
     count = logits.shape[-1] if logits.ndim == 2 else 0
     return dataclasses.replace(images, classes=tuple(map(str, range(count)))) if count > len(names) else images
@@ -91,7 +91,7 @@ def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:
 
 @contextmanager
 def undisturbed(models: Mapping[str, Model]) -> Iterator[None]:
-    """Within the block modules may be moved and set to eval mode; at its end they are as they were."""
+    """Allow modules to be moved and set to eval mode during the block; restore them at its end."""
     modules = [model for model in models.values() if isinstance(model, nn.Module)]
     modes = [(part, part.training) for module in modules for part in module.modules()]
     places = [(module, parameter.device) for module in modules for parameter in [*module.parameters()][:1]]

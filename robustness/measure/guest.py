@@ -1,4 +1,4 @@
-"""Calls into a model from elsewhere: its own world, its own copy of the images, float32 logits, gradients if it can."""
+"""Calls into a foreign model: its own world, its own copy of the images, float32 logits, gradients if it has any."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from robustness.measure.state import State
 from robustness.measure.world import World
 
 _WANTS_GRADIENTS = re.compile(r"does not require grad|doesn't require grad")
-"""What torch says to a model that differentiates where no gradients are recorded."""
+"""Start of torch's message to a model that differentiates while no gradients are recorded."""
 
 
 class Guest:
     """A module of unknown origin, behind the only calls that the harness makes into it.
 
-    - The module gets images of its own: an operation in place changes nobody else's.
+    - The module gets its own copy of the images, so that in-place operations change nothing else.
     - It runs in its own :class:`~robustness.measure.world.World`, forwards and backwards.
-    - It is never called in inference mode, whose tensors could not be used in an attack; and one that differentiates in
-      ``forward`` (adaptation, purification) gets its gradients, those of its weights included.
+    - It is never called in inference mode, whose tensors an attack cannot use. A module that differentiates in
+      ``forward`` (adaptation, purification) gets its gradients, including gradients of its weights.
     - Logits come back as float32. Where they do not depend on the images, the gradient is zero everywhere, as an attack
       on such a model finds it.
 
     Args:
         model: images (N, 3, H, W), and perhaps ``lam``, to logits (N, K).
-        read: finds the logits in what it answers.
-        world: in which it was loaded; a new one if it is None.
+        read: finds the logits in the module's output.
+        world: world that the module was loaded in; None makes a new one.
     """
 
     def __init__(self, model: nn.Module, read: Callable[[Any], Tensor], world: World | None = None) -> None:
@@ -41,7 +41,7 @@ class Guest:
         self._kept: tuple[State, World] | None = None
 
     def ask(self, images: Tensor, **knob: Tensor | float) -> Tensor:
-        """Logits float32 (N, K); differentiable in the images and in the knob where gradients are recorded.
+        """Compute logits float32 (N, K), differentiable in the images and in the knob if gradients are recorded.
 
         Raises:
             Exception: whatever the module, or ``read``, raises.
@@ -53,9 +53,9 @@ class Guest:
         return logits
 
     def reset(self, *, chance: bool = True) -> None:
-        """Make the module, and its world, what they were at the first call of this method.
+        """Restore the module and its world to their state at the first call of this method.
 
-        ``chance``: the global random numbers that it draws begin anew, too.
+        ``chance``: also restart the global random numbers that it draws.
         """
         if self._kept is None:
             self._kept = State(self._model), self._world.copy()
@@ -65,7 +65,7 @@ class Guest:
         self._world.restore(world, chance=chance)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_kept": None}  # kept anew where it arrives
+        return {**vars(self), "_kept": None}  # kept again at its destination
 
     def _answer(self, images: Tensor, knob: dict[str, Tensor | float], *, gradients: bool) -> Tensor:
         with torch.inference_mode(False), self._world.entered():
@@ -91,7 +91,7 @@ class Guest:
 
     @contextmanager
     def _with_weights(self) -> Iterator[None]:
-        """Gradients of the weights, too, for a module that learns when it is called."""
+        """Record gradients of the weights as well, for a module that learns when it is called."""
         flags = [weight.requires_grad for weight in self._trainable] if self._wants_gradients else []
         try:
             for weight, _ in zip(self._trainable, flags):
@@ -110,7 +110,7 @@ class Guest:
 
 
 class _Apart(torch.autograd.Function):
-    """A guest's answer whose graph is its own: it is differentiated in the guest's world."""
+    """A guest's answer with a graph of its own, which is differentiated in the guest's world."""
 
     @staticmethod
     def forward(ctx: Any, guest: Guest, names: tuple[str, ...], images: Tensor, *values: Tensor | float) -> Tensor:
@@ -129,5 +129,5 @@ class _Apart(torch.autograd.Function):
 
 
 def _leaf(value: Any) -> Any:
-    """A tensor of the same values at which a graph begins, where gradients of it are wanted."""
+    """Return a tensor of the same values at which a graph begins, if its gradients are needed."""
     return value.detach().requires_grad_(value.requires_grad) if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""A probe is over as soon as every image of its batch was answered wrongly: what follows could change nothing."""
+"""Early exit of a probe: once every image of its batch was classified wrongly, nothing can change its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class _EveryImageFooled(Exception):
 
 
 class Impatient(nn.Module):
-    """Passes images through to a model and, within :meth:`cut_short`, keeps the first wrong version of each image.
+    """Passes images to a model and, within :meth:`cut_short`, keeps the first wrong version of each image.
 
     Args:
         model: images to logits.
@@ -27,7 +27,7 @@ class Impatient(nn.Module):
         self._found = self._fooled = torch.empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of ``images``; ends the attack once every image was answered wrongly, asked again, too."""
+        """Compute the logits of ``images``; end the attack once every image was classified wrongly twice."""
         logits: Tensor = self.model(images)
         if self._labels is not None and len(images) == len(self._labels):
             wrong = (logits.detach().max(1)[1] != self._labels) & ~self._fooled
@@ -35,14 +35,14 @@ class Impatient(nn.Module):
             self._fooled = self._fooled | wrong
             if bool(self._fooled.all()):
                 with torch.no_grad():
-                    again = self.model(self._found).max(1)[1] != self._labels  # a stochastic model may think again
+                    again = self.model(self._found).max(1)[1] != self._labels  # a stochastic model may differ
                 self._fooled &= again
                 if bool(again.all()):
                     raise _EveryImageFooled
         return logits
 
     def cut_short(self, stage: Stage) -> Stage:
-        """``stage``, which attacks this model, left as soon as nothing is left to do."""
+        """Return ``stage``, which attacks this model, ended as soon as nothing is left to do."""
 
         def perturb(images: Tensor, labels: Tensor) -> Tensor:
             self._found, self._fooled = images.detach().clone(), torch.zeros_like(labels, dtype=torch.bool)

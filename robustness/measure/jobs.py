@@ -1,4 +1,4 @@
-"""Jobs: what is measured in one go, wherever that is; a part of them for each of several machines."""
+"""Jobs, the units of measurement on any machine, and their division among several machines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Job:
     """Tasks whose images are made once: a perturbation for every model, or one attack on one model at one λ.
 
     Args:
-        tasks: one for each model, or the attack alone.
+        tasks: one task for each model, or the attack alone.
     """
 
     tasks: tuple[Task | AttackTask, ...]
@@ -32,26 +32,26 @@ class Job:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Title for people."""
         return self.tasks[0].title
 
     @property
     def is_attack(self) -> bool:
-        """Whether it is an attack."""
+        """True if the job is an attack."""
         return isinstance(self.tasks[0], AttackTask)
 
     @property
     def size(self) -> int:
-        """About how many forward passes it takes, an image each."""
+        """Estimated forward passes of one image each."""
         return sum(task.size for task in self.tasks)
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 (hex) of its cells, in whatever order they are asked for."""
+        """SHA-256 (hex) of the job's cells, independent of the order in which they were requested."""
         return hash_identity({"cells": sorted(cell.key for cell in self.cells)})
 
     def restrict(self, keys: Collection[str]) -> Job | None:
-        """The same job for some cells only; None where that leaves none."""
+        """Return the same job for some cells only; None if no cell is left."""
         tasks = (replace(task, cells=tuple(cell for cell in task.cells if cell.key in keys)) for task in self.tasks)
         left = tuple(task for task in tasks if task.cells)
         return Job(left) if left else None
@@ -59,10 +59,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a task: rows per image and seconds of every cell, by its key, or the reason why there are none.
+    """The result of a task: rows per image and seconds of every cell, by key, or the reason why there are none.
 
-    title: of the task, for people. failed: keys of the cells that could not be measured. environment: of the machine,
-    where it is not the one that asked.
+    title: title of the task, for people. failed: keys of the cells that could not be measured. environment: environment
+    of the machine, if the task did not run on this one.
     """
 
     title: str
@@ -73,19 +73,19 @@ class Result:
 
     @property
     def keys(self) -> set[str]:
-        """The cells that it is about."""
+        """Keys of the cells that the result covers."""
         return {*self.outcomes, *self.failed}
 
 
 def plan_jobs(tasks: Sequence[Task], attacks: Sequence[AttackTask]) -> list[Job]:
-    """The jobs of a plan, in its order."""
+    """List the jobs of a plan, in its order."""
     shared = groupby(tasks, key=lambda task: (task.perturbation, id(task.images)))
     return [Job(tuple(group)) for _, group in shared] + [Job((attack,)) for attack in attacks]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` (from 1) of a grid that ``count`` runs measure, which know nothing of each other.
+    """Part ``index`` (from 1) of a grid that is divided among ``count`` independent runs.
 
     Raises:
         InputError: an index outside 1 to ``count``.
@@ -103,15 +103,16 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read ``"3/8"``; raises InputError for anything else."""
+        """Read ``"3/8"``; raise InputError for anything else."""
         if not (parts := re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)):
             raise InputError(f"--shard must be i/n with i from 1 to n, as in 3/8; got {text!r}")
         return cls(int(parts[1]), int(parts[2]))
 
     def take(self, jobs: Sequence[Job]) -> list[Job]:
-        """This shard's jobs: the largest are dealt first, like cards, so that every shard gets its share of each kind.
+        """Return this shard's jobs: the largest jobs are dealt first, like cards, so that every shard gets its share of
+        each kind.
 
-        Every job is in exactly one of the ``count`` shards, whatever the order in which models and λs were asked for.
+        Every job is in exactly one of the ``count`` shards, whatever the order of models and λs.
         """
         ordered = sorted(jobs, key=lambda job: (job.is_attack, -job.size, job.key))
         mine = {job.key for job in ordered[self.index - 1 :: self.count]}

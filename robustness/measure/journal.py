@@ -1,4 +1,4 @@
-"""The finished batches of a running attack on disk, one file for each: a kill loses at most the batch at hand."""
+"""The finished batches of a running attack on disk, one file each: an interruption loses at most the current batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _OVERHEAD = 1 << 20
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one stage came to on one batch, on the CPU.
+    """The result of one stage on one batch, on the CPU.
 
-    images: float32 (M, 3, H, W) in [0, 1], within the budget. fooled: (M,) whether the model gets them wrong.
-    dropped: (M,) whether the attempt broke the budget that it was given and is the clean image instead.
-    seconds: float64 (), what it took.
+    images: float32 (M, 3, H, W) in [0, 1], within the budget. fooled: (M,) true if the model gets the image wrong.
+    dropped: (M,) true if the attempt left the budget that it was given and the clean image replaces it.
+    seconds: float64 (), seconds that it took.
     """
 
     images: Float[Tensor, "m 3 h w"]
@@ -32,7 +32,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Journal:
-    """A folder of attempts; what is written grows by a batch per batch, whatever the number of images."""
+    """A folder of attempts; each batch adds one batch's size, whatever the number of images."""
 
     folder: Path
 
@@ -42,9 +42,9 @@ class Journal:
         write_arrays(self._path(stage, batch), named, compressed=False)
 
     def read(self, stage: int, batch: int, members: Int[Tensor, " m"], shape: torch.Size) -> Attempt | None:
-        """The attempt of a stage's batch; None if it is absent, damaged, or was made on other images.
+        """Read the attempt of a stage's batch; None if it is absent, damaged, or was made on other images.
 
-        shape: of the images, (M, 3, H, W).
+        shape: shape of the images, (M, 3, H, W).
         """
         arrays = read_arrays(self._path(stage, batch), most=4 * shape.numel() + _OVERHEAD)
         if arrays is None or arrays.keys() != {"members", "images", "fooled", "dropped", "seconds"}:

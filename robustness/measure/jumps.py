@@ -1,4 +1,5 @@
-"""Whether the logits change as their gradient says on the way from an image to where an attack left it.
+"""The test for jumps: do the logits change as their gradient predicts, on the way from an image to where an attack left
+it?
 
 Source: Pintor et al., *Indicators of Attack Failure*, NeurIPS 2022; Carlini et al., *On Evaluating Adversarial
 Robustness*, 2019.
@@ -19,7 +20,7 @@ def measure_jumps(
     moved: Float[Tensor, "n 3 h w"],
     labels: Int[Tensor, " n"],
 ) -> Float[Tensor, " n"]:
-    """The largest unexplained change on the way, as a share of all change.
+    """Compute the largest unexplained change on the way, as a share of all change.
 
     With f = z_y − z_j, where j is the best other class of the moved image, and x_i = x + (i / 8)(x′ − x): the change
     f(x_{i+1}) − f(x_i), less the mean of ⟨∇f, x_{i+1} − x_i⟩ at both ends (trapezoidal rule), the largest of them over
@@ -29,8 +30,8 @@ def measure_jumps(
     Args:
         victim: images to logits, frozen and in eval mode.
         images: in [0, 1], on the victim's device.
-        moved: where an attack left them.
-        labels: their classes.
+        moved: the images as an attack left them.
+        labels: classes of the images.
     """
     step = (moved - images) / INTERVALS
     with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Models from elsewhere, a file for each kind of place that they come from."""
+"""Loaders of foreign models, one file for each kind of source."""

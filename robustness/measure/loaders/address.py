@@ -1,4 +1,4 @@
-"""How a model is written on the command line, taken apart: nothing is looked up and nothing is run."""
+"""The address of a model on the command line, parsed: nothing is looked up and nothing is run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from sdnet_core.catalogue import shipped_models
 
 LIBRARIES = ("torchvision", "timm", "robustbench", "hf")
-"""The sources that are written before a colon."""
+"""Sources that are written before a colon."""
 WITH_WEIGHTS = ("torchvision", "timm")
-"""The libraries whose architectures take weights from a file: ``timm:NAME@FILE``."""
+"""Libraries whose architectures take weights from a file: ``timm:NAME@FILE``."""
 PROGRAMS = (".pt", ".pth", ".th", ".tar", ".bin", ".ckpt", ".ts", ".torchscript", ".pt2", ".onnx", ".h5", ".keras")
-"""Files that may hold a whole model, or weights without one."""
+"""Suffixes of files that may hold a whole model, or weights without one."""
 _FUNCTION = re.compile(r"(?P<module>.+?):(?P<function>[^\W\d]\w*)(?:@(?P<weights>.+))?", re.DOTALL)
 
 
@@ -36,11 +36,11 @@ class Address:
 
     @property
     def title(self) -> str:
-        """What tables call the model: as it was written, without the folders of files."""
+        """Name in tables: the model as written, without the folders of files."""
         return self.name_within(0)
 
     def name_within(self, folders: int) -> str:
-        """As :attr:`title`, with so many of the folders that its files lie in."""
+        """Return :attr:`title` with this many of the folders of its files."""
         weights = f"@{shorten_path(self.weights, folders)}" if self.weights else ""
         if self.source == "function":
             module = shorten_path(self.name, 0 if weights else folders) if self.name.endswith(".py") else self.name
@@ -51,13 +51,13 @@ class Address:
 
 
 def shorten_path(path: str, folders: int) -> str:
-    """The name of a file with its last ``folders``, one at least where training calls a file ``model``."""
+    """Return the name of a file with its last ``folders``, at least one if training calls the file ``model``."""
     kept = 1 + max(folders, int(Path(path).stem == "model"))
     return "/".join(part.strip("/") for part in Path(os.path.abspath(path)).parts[-kept:])  # noqa: PTH100  a link keeps its name
 
 
 def parse_address(given: str) -> Address | None:
-    """The address that ``given`` is; None for a shipped name or a checkpoint of this project."""
+    """Parse ``given`` into an address; None for a shipped name or a checkpoint of this project."""
     if given in shipped_models():
         return None
     source, _, rest = given.partition(":")
@@ -72,12 +72,12 @@ def parse_address(given: str) -> Address | None:
 
 
 def is_foreign(given: str) -> bool:
-    """Whether a model is one that the project has not built."""
+    """Check whether the project has not built a model."""
     return parse_address(given) is not None
 
 
 def runs_code(given: str) -> bool:
-    """Whether loading the model runs code of somebody's choice: a function, or a program in a file of PyTorch's."""
+    """Check whether loading the model runs arbitrary code: a function, or a program in a PyTorch file."""
     address = parse_address(given)
     return address is not None and (
         address.source == "function" or (address.source == "file" and Path(address.name).suffix.lower() != ".onnx")

@@ -1,4 +1,4 @@
-"""A model that a function of the user returns: ``module:function`` or ``folder/file.py:function``."""
+"""A model returned by a user's function: ``module:function`` or ``folder/file.py:function``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from robustness.measure.loaders.weights import load_weights
 from robustness.measure.wrappers import as_module
 
 _FOLDERS: list[Path] = []
-"""Folders of files that models came from: the modules beside one file are not those beside another."""
+"""Folders of files that models came from: modules next to one file differ from modules next to another."""
 _OURS = ("robustness", "sdnet_core", "data_prep")
 
 
@@ -30,8 +30,8 @@ def load_function(address: Address, wanted: Wanted) -> Loaded:  # noqa: ARG001
     """Call the function without arguments, and fill what it returns with the weights of ``@FILE``, if there are any.
 
     Raises:
-        PrerequisiteError: it imports something that is not installed; no such file.
-        InputError: no such module or function; it fails, ends the process, or returns no model.
+        PrerequisiteError: the file is missing, or imports a package that is not installed.
+        InputError: no such module or function, or the function fails, ends the process, or returns no model.
     """
     given = f"{address.name}:{address.function}"
     with loading() as world:
@@ -47,7 +47,7 @@ def load_function(address: Address, wanted: Wanted) -> Loaded:  # noqa: ARG001
 
 
 def _find_function(address: Address, given: str) -> Callable[[], Any]:
-    """The function itself, ready to be called."""
+    """Return the function itself, ready to be called."""
     is_file = address.name.endswith(".py")
     module = _import_file(Path(address.name)) if is_file else _import_module(address.name, given)
     function = getattr(module, address.function, None)
@@ -81,7 +81,7 @@ def _import_module(name: str, given: str) -> ModuleType:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """Import a file by its path; what lies beside it can be imported by it, and comes from beside it."""
+    """Import a file by its path; it can import what lies next to it, which takes precedence."""
     path = path.resolve()
     if not path.is_file():
         raise PrerequisiteError(f"no file {path}: check the path before the colon")
@@ -108,7 +108,7 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _forget_namesakes(folder: Path) -> None:
-    """Let a module beside this file be imported from here, where one of its name was imported from another folder."""
+    """Forget modules of the same names from other folders, so that a module next to this file is imported from here."""
     beside = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
     for name in list_own_modules():
         if name.partition(".")[0] in beside:
@@ -118,7 +118,7 @@ def _forget_namesakes(folder: Path) -> None:
 
 
 def list_own_modules() -> dict[str, ModuleType]:
-    """The modules that lie beside the files of functions, those files included, by their names."""
+    """List by name the modules that lie next to the files of functions, including those files."""
     found: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         place = Path(getattr(module, "__file__", None) or "/")
@@ -129,7 +129,7 @@ def list_own_modules() -> dict[str, ModuleType]:
 
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
-    """Anything that a user's code raises becomes an InputError that begins with ``what``."""
+    """Turn every exception of a user's code into an InputError that begins with ``what``."""
     try:
         yield
     except UsageError:
@@ -144,7 +144,7 @@ def _telling(what: str) -> Iterator[None]:
 
 
 def name_functions(path: Path) -> list[str]:
-    """The functions of a file that can be called without arguments: it is read and not run."""
+    """List the functions of a file that can be called without arguments; the file is read, not run."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

@@ -22,7 +22,7 @@ _BYTE = 255.0
 
 
 class Reordered(nn.Module):
-    """A classifier whose classes are in another order than those of the data."""
+    """A classifier whose classes are in a different order from the data's."""
 
     order: Tensor
 
@@ -32,17 +32,17 @@ class Reordered(nn.Module):
         self.register_buffer("order", torch.tensor(order))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits in the order of the data."""
+        """Compute logits in the order of the data."""
         logits: Tensor = self.model(images).logits
         return logits.index_select(1, self.order)
 
 
 def load_folder(address: Address, wanted: Wanted) -> Loaded:
-    """An image classifier that transformers saved, with the normalisation of its preprocessor.
+    """Load an image classifier saved by transformers, with the normalisation of its preprocessor.
 
     Raises:
         PrerequisiteError: the package, the folder or a file in it is missing.
-        InputError: no image classifier, another number of classes or other classes, or a damaged file.
+        InputError: the model is not an image classifier, has other classes, or a file is damaged.
     """
     folder, given = Path(address.name), f"hf:{address.name}"
     if not (folder / "config.json").is_file():
@@ -82,7 +82,7 @@ def _read_model(transformers: Any, folder: Path, given: str) -> Any:
             dtype="auto",
             output_loading_info=True,
         )
-    except Exception as error:  # whatever the files make it raise
+    except Exception as error:  # the files may raise anything
         raise InputError(f"{given} cannot be read as an image classifier: {describe_error(error)}") from error
     finally:
         transformers.utils.logging.set_verbosity(before)
@@ -95,7 +95,7 @@ def _read_model(transformers: Any, folder: Path, given: str) -> Any:
 
 
 def _read_labels(config: dict[str, Any], folder: Path) -> list[str]:
-    """The names of the classes by their index; none where the configuration does not list them."""
+    """Read the names of the classes by their index; empty if the configuration does not list them."""
     labels = config.get("id2label")
     if not labels:
         return []
@@ -106,7 +106,7 @@ def _read_labels(config: dict[str, Any], folder: Path) -> list[str]:
 
 
 def _match(labels: list[str], classes: tuple[str, ...], given: str) -> tuple[list[int], tuple[str, ...]]:
-    """Where each class of the data is among the model's, if they are the same ones in another order; and a note of it.
+    """Find each class of the data among the model's classes, if only the order differs; return positions and a note.
 
     Raises:
         InputError: some, but not all, of their names are the same.
@@ -130,9 +130,9 @@ def _fold(name: str) -> str:
 
 
 def _read_preprocessor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, int] | None]:
-    """Mean and standard deviation for images in [0, 1], and the size that images are brought to.
+    """Read mean and standard deviation for images in [0, 1], and the size that images are brought to.
 
-    The preprocessor takes bytes v = 255 x to (v f − o − m)/s, with the factor f, o = 1 or 0, and m and s; that is
+    The preprocessor maps bytes v = 255 x to (v f − o − m)/s, with the factor f, o = 1 or 0, and m and s; that is
     (x − (m + o)/(255 f)) / (s/(255 f)).
     """
     path = folder / _PREPROCESSOR
@@ -162,7 +162,7 @@ def _read_preprocessor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def _read_size(fields: dict[str, Any]) -> tuple[int, int] | None:
-    """Height and width that the preprocessor makes; None where it leaves them."""
+    """Return height and width that the preprocessor produces; None if it keeps the size."""
     crop = fields.get("crop_size") if fields.get("do_center_crop") else None
     size = crop or (fields.get("size") if fields.get("do_resize", True) else None)
     if isinstance(size, int):

@@ -23,7 +23,7 @@ NO_DOWNLOAD = (urllib.error.URLError, OSError)
 
 
 def load_torchvision(address: Address, wanted: Wanted) -> Loaded:
-    """A classifier of torchvision: its default weights, or those of ``@FILE``, and the preset of the default weights.
+    """Load a classifier of torchvision with its default weights or the weights of ``@FILE``, and the default preset.
 
     Raises:
         PrerequisiteError: the weights are missing.
@@ -58,7 +58,7 @@ def load_torchvision(address: Address, wanted: Wanted) -> Loaded:
 
 
 def _check_hash(place: Path) -> None:
-    """Raise InputError if the file at ``place`` is not the one that its name says, as a hash of it."""
+    """Raise InputError if the file at ``place`` does not match the hash in its name."""
     if not place.is_file():
         return
     check_is_binary(place)
@@ -71,7 +71,7 @@ def _check_hash(place: Path) -> None:
 
 
 def load_timm(address: Address, wanted: Wanted) -> Loaded:
-    """A classifier of timm: its pretrained weights, or those of ``@FILE``, and timm's configuration of them.
+    """Load a classifier of timm with its pretrained weights or the weights of ``@FILE``, and timm's configuration.
 
     Raises:
         PrerequisiteError: the package or the weights are missing.
@@ -106,7 +106,7 @@ def load_timm(address: Address, wanted: Wanted) -> Loaded:
 
 
 def import_timm(given: str) -> ModuleType:
-    """timm, without the warnings of what it uses itself; raises PrerequisiteError where it is not installed."""
+    """Import timm without the warnings of its own dependencies; raise PrerequisiteError if it is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -118,7 +118,7 @@ def import_timm(given: str) -> ModuleType:
 
 
 def check_classes(given: str, found: int, wanted: Wanted) -> None:
-    """Raise InputError where a model has another number of classes than the data set: before weights are fetched."""
+    """Raise InputError if a model and the data set differ in the number of classes, before weights are fetched."""
     if found != wanted.num_classes:
         raise InputError(
             f"{given} tells {found} classes apart and the data set has {wanted.num_classes}: measure it on the data "
@@ -127,7 +127,7 @@ def check_classes(given: str, found: int, wanted: Wanted) -> None:
 
 
 def _tell_normalisation(address: Address, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[str, ...]:
-    """What weights of somebody else's are taken to have been trained with."""
+    """Write a note on the normalisation assumed for weights from a file."""
     if not address.weights:
         return ()
     return (
@@ -143,10 +143,10 @@ def _round(values: tuple[float, ...]) -> str:
 
 @contextmanager
 def _telling_of_downloads(missing: str, place: Path, given: str) -> Iterator[None]:
-    """What a library raises for want of its weights becomes ``missing``, with the reason put into its braces."""
+    """Turn a library's error over missing weights into ``missing``, with the reason in its braces."""
     try:
         yield
-    except RuntimeError as error:  # of timm also where the package that downloads is not installed
+    except RuntimeError as error:  # timm also raises it if the package that downloads is not installed
         if place.is_file() and re.search("state_dict|size mismatch|[Kk]ey", str(error)):
             raise InputError(
                 f"{place} does not hold the weights of {given}: remove it and download it again"
@@ -154,7 +154,7 @@ def _telling_of_downloads(missing: str, place: Path, given: str) -> Iterator[Non
         raise PrerequisiteError(missing.format(str(error).partition("\n")[0])) from error
     except NO_DOWNLOAD as error:
         raise PrerequisiteError(missing.format(error)) from error
-    except Exception as error:  # whatever reading a damaged file raises
+    except Exception as error:  # a damaged file may raise anything
         if not place.is_file():
             raise
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a loader hands over."""
+"""The input and output of a loader."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from robustness.measure.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the data set asks of a model.
+    """The data set's requirements for a model.
 
     Args:
-        num_classes: K, the number of its classes.
-        classes: their names in the order of the labels; empty where they are not known.
-        image_size: height and width of the images; None where they are not known.
+        num_classes: number of classes K.
+        classes: their names in the order of the labels; empty if unknown.
+        image_size: height and width of the images; None if unknown.
     """
 
     num_classes: int
@@ -26,18 +26,18 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A module with what its source says of it.
+    """A module and the facts that its source gives about it.
 
     Args:
         model: images (N, 3, H, W) to logits (N, K).
-        version: of the library that it comes from; empty for none.
-        mean: channel means that the model wants taken off; None if it takes images in [0, 1].
-        std: channel standard deviations; as ``mean``.
+        version: version of the library that it comes from; empty for none.
+        mean: channel means to subtract from images; None if the model takes images in [0, 1].
+        std: channel standard deviations to divide by; None as for ``mean``.
         input_size: height and width of the images that its source evaluates it on; None if the source does not say.
-        content: SHA-256 of the file that holds the program itself; empty where the weights say it all.
-        differentiable: whether gradients reach the images.
-        notes: what a reader of the numbers should know, a sentence each.
-        world: in which it was loaded, where code of the user's ran; None if none did.
+        content: SHA-256 of the file that holds the program itself; empty if the weights identify the model.
+        differentiable: true if gradients reach the images.
+        notes: notes for a reader of the numbers, one sentence each.
+        world: world that the user's code ran in while loading; None if no such code ran.
     """
 
     model: nn.Module

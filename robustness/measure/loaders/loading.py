@@ -1,4 +1,4 @@
-"""Where code from elsewhere runs while a model is loaded."""
+"""The setting in which foreign code runs while a model is loaded."""
 
 from __future__ import annotations
 

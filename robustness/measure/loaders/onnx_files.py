@@ -1,4 +1,4 @@
-"""ONNX: through onnx2torch, with gradients, where that answers as onnxruntime does; otherwise through onnxruntime."""
+"""ONNX models: through onnx2torch, with gradients, if it agrees with onnxruntime; otherwise through onnxruntime."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ TOLERANCE = 1e-3
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 _SIDE, _IMAGES = 64, 4
 _OPSETS = (None, 17, 13)
-"""Versions of ONNX's operations that are tried, one after the other: onnx2torch does not know the newest."""
+"""Versions of ONNX's operations, tried in order: onnx2torch does not know the newest."""
 
 
 class OnnxSession(nn.Module):
     """A model that onnxruntime runs on the CPU; gradients do not reach the images.
 
     Args:
-        path: of the ``.onnx`` file; data beside it is found from there.
+        path: path of the ``.onnx`` file; external data is found next to it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class OnnxSession(nn.Module):
 
     @property
     def session(self) -> Any:
-        """onnxruntime's session, made when it is first asked for: it cannot be sent to another process."""
+        """onnxruntime's session, made on first use: it cannot be sent to another process."""
         if self._session is None:
             runtime = import_package("onnxruntime", self.path)
             options = runtime.SessionOptions()
@@ -52,11 +52,11 @@ class OnnxSession(nn.Module):
         return self._session
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the session."""
+        """Return everything but the session."""
         return {**self.__dict__, "_session": None}
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """All outputs for images (N, 3, H, W), on the device of the images."""
+        """Compute all outputs for images (N, 3, H, W), on the device of the images."""
         given = self.session.get_inputs()[0]
         array = images.detach().cpu().numpy().astype(_DTYPES[given.type])
         outputs = self.session.run(None, {given.name: array})
@@ -64,14 +64,14 @@ class OnnxSession(nn.Module):
 
 
 class ChannelsLast(nn.Module):
-    """A model that wants images (N, H, W, 3), given images (N, 3, H, W)."""
+    """A model for images (N, H, W, 3) that is given images (N, 3, H, W)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor) -> Any:
-        """What the model answers."""
+        """Return the output of the model."""
         return self.model(images.permute(0, 2, 3, 1).contiguous())
 
 
@@ -80,13 +80,13 @@ def load_onnx(path: Path, wanted: Wanted) -> Loaded:
 
     Raises:
         PrerequisiteError: a package is missing.
-        InputError: a damaged file, or a model that takes something else than images.
+        InputError: a damaged file, or a model whose input is not images.
     """
     runner = OnnxSession(path)
     onnx = import_package("onnx", path)
     try:
         onnx.checker.check_model(str(path))
-    except Exception as error:  # the packages have a dozen kinds
+    except Exception as error:  # the packages raise a dozen kinds
         raise InputError(f"{path} cannot be read as ONNX (truncated or damaged?): {describe_error(error)}") from error
     try:
         inputs = runner.session.get_inputs()
@@ -125,7 +125,7 @@ def load_onnx(path: Path, wanted: Wanted) -> Loaded:
 
 
 def _draw_sample(shape: tuple[Any, ...], wanted: Wanted, is_last: bool) -> Tensor:
-    """A few images of noise of the shape that the model takes."""
+    """Draw a few images of noise in the shape that the model takes."""
     free = wanted.image_size or (_SIDE, _SIDE)
     n, height, width = (
         own if isinstance(own, int) else other for own, other in zip((shape[0], *shape[2:]), (_IMAGES, *free))
@@ -135,7 +135,7 @@ def _draw_sample(shape: tuple[Any, ...], wanted: Wanted, is_last: bool) -> Tenso
 
 
 def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tuple[nn.Module | None, str]:
-    """The model as a module of PyTorch, if it answers as onnxruntime does; otherwise None and the reason."""
+    """Convert the model to a PyTorch module, if it agrees with onnxruntime; otherwise return None and the reason."""
     try:
         expected = runner(sample)
     except Exception as error:
@@ -150,7 +150,7 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
                     output = converted(given)
         except ImportError:
             return None, "the package onnx2torch is not installed: in the project's folder, pip install '.[models]'"
-        except Exception as error:  # an operation that the package does not know, in one of many ways
+        except Exception as error:  # an unknown operation can fail in many ways
             reason = reason or f"onnx2torch cannot convert it: {describe_error(error)}"
             continue
         answers = tuple(output) if isinstance(output, tuple | list) else (output,)
@@ -161,7 +161,7 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
 
 
 def _translate(path: Path, opset: int | None) -> nn.Module:
-    """What onnx2torch makes of a model, rewritten in the operations of ``opset`` before, or as it is for None."""
+    """Translate a model with onnx2torch, after conversion to the operations of ``opset``, or as it is for None."""
     translator = importlib.import_module("onnx2torch")
     if opset is None:
         return translator.convert(str(path)).eval()  # type: ignore[no-any-return]
@@ -176,7 +176,7 @@ def _agree(own: Tensor, other: Tensor) -> bool:
 
 
 def _hash(path: Path, onnx: Any) -> str:
-    """SHA-256 (hex) of the file and of the data beside it that it names."""
+    """Compute the SHA-256 (hex) of the file and of the external data that it names."""
     content = onnx.load(str(path), load_external_data=False)
     places = {
         entry.value for tensor in content.graph.initializer for entry in tensor.external_data if entry.key == "location"
@@ -188,7 +188,7 @@ def _hash(path: Path, onnx: Any) -> str:
 
 
 def import_package(name: str, path: Path) -> Any:
-    """A package of the extra ``models``; raises PrerequisiteError where it is not installed."""
+    """Import a package of the extra ``models``; raise PrerequisiteError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

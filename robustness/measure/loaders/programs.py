@@ -25,10 +25,10 @@ _OTHERS = {".h5": "Keras", ".keras": "Keras"}
 
 
 def load_file(address: Address, wanted: Wanted) -> Loaded:
-    """Load a model from a file by what is in it, whatever its suffix says.
+    """Load a model from a file by its content, whatever its suffix.
 
     Raises:
-        PrerequisiteError: no such file, or a package that reads it is missing.
+        PrerequisiteError: no such file, or the package that reads it is missing.
         InputError: weights without an architecture, a damaged file, a program for images of another size.
     """
     path = Path(address.name)
@@ -57,7 +57,7 @@ def load_file(address: Address, wanted: Wanted) -> Loaded:
 
 
 def _list_members(path: Path) -> list[str]:
-    """The members of a zip file, which PyTorch's are; none of another file."""
+    """List the members of a zip file, PyTorch's format; empty for other files."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -81,7 +81,7 @@ def _load_export(path: Path, wanted: Wanted) -> Loaded:
             warnings.simplefilter("ignore")
             program = importlib.import_module("torch.export").load(path)
             model: nn.Module = program.module()
-    except Exception as error:  # whatever the reader of another version's file raises
+    except Exception as error:  # reading a file of another version may raise anything
         raise InputError(
             f"{path} cannot be read as a program of torch.export: {describe_error(error)}; save it anew with this "
             f"version of PyTorch, {torch.__version__}"
@@ -94,7 +94,7 @@ def _load_export(path: Path, wanted: Wanted) -> Loaded:
 
 
 def _input_shape(program: Any, path: Path) -> tuple[Any, ...]:
-    """The shape of the images: a number where it was recorded as one, and something else where it is free."""
+    """Return the shape of the images: a number where it was recorded as one, and another object where it is free."""
     inputs = set(program.graph_signature.user_inputs)
     shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name in inputs]
     if len(shapes) != 1:

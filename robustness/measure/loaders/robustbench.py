@@ -20,11 +20,11 @@ _THREATS = ("Linf", "L2", "corruptions")
 
 
 def load_robustbench(address: Address, wanted: Wanted) -> Loaded:
-    """A model of RobustBench's zoo, for the data set that the number of classes stands for.
+    """Load a model of RobustBench's zoo, for the data set that the number of classes implies.
 
     Raises:
         PrerequisiteError: the package or the weights are missing.
-        InputError: no such model, or a file in its place that does not hold its weights.
+        InputError: no such model, or its file does not hold its weights.
     """
     name, _, threat = address.name.partition("@")
     threat = threat or _THREATS[0]

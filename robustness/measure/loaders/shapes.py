@@ -1,4 +1,4 @@
-"""What a recorded program says of the images that it takes."""
+"""The shape of the images that a recorded program takes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from robustness.measure.loaders.loaded import Wanted
 
 
 def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int | None:
-    """The number of images that a recorded program takes at a time; None for any.
+    """Check the shape of a recorded program's input; return the number of images per call, None for any.
 
     Args:
-        path: of the program.
-        shape: (N, C, H, W) of its input; what is no whole number is free.
-        wanted: what the data set asks for.
+        path: path of the program.
+        shape: (N, C, H, W) of its input; entries that are not whole numbers are free.
+        wanted: the data set's requirements.
 
     Raises:
-        InputError: it takes no images of three channels, or not of this size.
+        InputError: the program does not take images of three channels, or not of this size.
     """
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
         raise InputError(f"{path} takes inputs of shape {shape}: expected images (N, 3, H, W) in [0, 1]")

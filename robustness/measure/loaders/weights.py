@@ -1,4 +1,4 @@
-"""Weights in a file, without the network that they belong to: read as tensors only, and fitted to a module."""
+"""Weights in a file, without their network: read as tensors only, and fitted to a module."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from data_prep.errors import InputError, PrerequisiteError, describe_error
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "state_dict_ema")
-"""Keys under which training scripts keep the state dict, the first that is there counts."""
+"""Keys under which training scripts keep the state dict; the first one found counts."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
-"""What wrappers put before every name."""
+"""Prefixes that wrappers add to every name."""
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 _DATE = re.compile(r"(19|20)\d{6}")
 _SHOWN = 4
@@ -32,19 +32,19 @@ def load_weights(model: nn.Module, path: Path, *, owner: str) -> None:
     Args:
         model: the architecture.
         path: a state dict of ``torch.save``, bare or within a checkpoint, or a ``.safetensors`` file.
-        owner: what messages call the architecture.
+        owner: name of the architecture in messages.
 
     Raises:
         PrerequisiteError: no such file.
-        InputError: no weights (:func:`read_weights`), or weights of another architecture or number of classes.
+        InputError: not weights (:func:`read_weights`), or weights of another architecture or number of classes.
     """
     fit_weights(model, read_weights(path), source=str(path), owner=owner)
 
 
 def fit_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str, owner: str) -> None:
-    """Copy ``state``, which comes from ``source``, into ``model``; raises InputError where a name or a shape differs.
+    """Copy ``state``, read from ``source``, into ``model``; raise InputError if a name or a shape differs.
 
-    Where ``model`` only wraps the network that the weights belong to, they go into that one.
+    If ``model`` only wraps the network that the weights belong to, that network is filled.
     """
     expected = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     state = _strip(state, expected)
@@ -82,11 +82,11 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str, o
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file; nothing in it is executed.
+    """Read the state dict in a file; nothing in it is executed.
 
     Raises:
         PrerequisiteError: no such file.
-        InputError: something else than weights, a damaged file, or one whose name holds another hash than its own.
+        InputError: a file that does not hold weights, is damaged, or does not match the hash in its name.
     """
     content = read_tensors(path)
     check_name(path)
@@ -102,7 +102,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_is_binary(path: Path) -> None:
-    """Raise InputError where a download left a page, a pointer or nothing instead of the file."""
+    """Raise InputError if a download left a page, a pointer or nothing instead of the file."""
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if not start:
@@ -114,7 +114,9 @@ def check_is_binary(path: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raise InputError where the name ends in eight or more digits of a SHA-256, as PyTorch's do, that is another's."""
+    """Raise InputError if the name ends in eight or more digits of another file's SHA-256; PyTorch names files by
+    theirs.
+    """
     match = _HASH.search(path.name)
     if match is None or _DATE.fullmatch(match[1]):
         return
@@ -128,13 +130,13 @@ def check_name(path: Path) -> None:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 (hex) of the bytes of a file."""
+    """Compute the SHA-256 (hex) of the bytes of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_tensors(path: Path) -> Any:
-    """What is in a file of ``torch.save`` or safetensors, whatever its form; raises as :func:`read_weights`."""
+    """Read the content of a ``torch.save`` or safetensors file, whatever its form; raise as :func:`read_weights`."""
     if not path.is_file():
         raise PrerequisiteError(f"no file {path}: check the path of the weights")
     check_is_binary(path)
@@ -156,7 +158,7 @@ def read_tensors(path: Path) -> Any:
 
 
 def _strip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` without the prefixes of wrappers, as far as ``expected`` is without them."""
+    """Return ``state`` without the prefixes of wrappers that ``expected`` lacks."""
     found = dict(state)
     while found.keys() != expected.keys():
         prefix = next((it for it in _PREFIXES if all(name.startswith(it) for name in found)), None)
@@ -167,5 +169,5 @@ def _strip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[
 
 
 def _differ_in_outputs(value: Tensor, wanted: Tensor) -> bool:
-    """Whether two weights differ in their first side only, that of the outputs."""
+    """Check whether two weights differ only in their first dimension, the outputs."""
     return value.ndim > 0 and value.shape[1:] == wanted.shape[1:] and len(value) != len(wanted)
