@@ -1,4 +1,4 @@
-"""Measure a suite into a run directory: only what is missing, every finished cell kept whatever happens next."""
+"""The measurement of a suite into a run directory: only missing cells are measured, and every finished cell is kept."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from robustness.which_lam import WhichLam
 from sdnet_core.environment import describe_environment
 
 CLEAN_TOLERANCE = 0.005
-"""Clean accuracy may differ by this much from the model card on the same full test set."""
+"""Largest difference of clean accuracy from the model card's on the same full test set."""
 _OF_SESSION = ("started", "written", "status")
 
 
 @dataclass
 class Measurement:
-    """A suite that is ready to be measured: models and images loaded, the grid planned, finished cells found.
+    """A suite that is ready to be measured: models and images loaded, grid planned, finished cells found.
 
     Args:
-        suite: what to measure.
+        suite: the suite to measure.
         subjects: the models.
         images: the clean images.
         archive: the official -C archive, or None to generate the corruptions.
-        directory: where outcomes go.
-        device: where to compute.
+        directory: run directory for the outcomes.
+        device: device to compute on.
         batch_size: images per forward pass.
-        training_images: those that the policy ``validated`` chooses λ on; None for no such choice.
+        training_images: images that the policy ``validated`` chooses λ on; None for no such choice.
         shifts: the natural shifts, each with the clean images that it is compared with.
-        shard: the part of the grid that is measured; None for all of it.
-        executor: where its jobs are measured.
-        timeout: seconds after which a task is given up and its cells have failed; None for no limit.
+        shard: the part of the grid to measure; None for all of it.
+        executor: measures the jobs.
+        timeout: seconds after which a task is abandoned and its cells fail; None for no limit.
         on_result: called when the outcomes of a task have been stored.
-        earlier: the suites that the same command has measured before.
-        quiet: show no progress and say nothing of what fails; the record holds both.
+        earlier: the suites that the same command has already measured.
+        quiet: show neither progress nor failures; the record holds both.
     """
 
     suite: Suite
@@ -106,7 +106,7 @@ class Measurement:
         self.jobs = jobs if self.shard is None else self.shard.take(jobs)
 
     def _show_probes(self) -> None:
-        """Ask the models from elsewhere for the answers that their keys are made of."""
+        """Ask the foreign models for the answers that their keys are made of."""
         asked: dict[str, set[float | None]] = {}
         for cell in self.cells:
             asked.setdefault(cell.subject.name, set()).add(cell.lam.value)
@@ -116,23 +116,23 @@ class Measurement:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell of the grid, those of other shards included."""
+        """Cells of the whole grid, including the cells of other shards."""
         tasks: list[Task | AttackTask] = [*self.tasks, *self.attacks]
         return [cell for task in tasks for cell in task.cells]
 
     @property
     def own_cells(self) -> list[Cell]:
-        """The cells that are measured here."""
+        """Cells that are measured here."""
         return [cell for job in self.jobs for cell in job.cells]
 
     def find_done(self) -> None:
-        """Look up which cells the run directory already holds, whole and of exactly this identity."""
+        """Look up the cells of exactly this identity that the run directory already holds whole."""
         self.done = self.directory.find_whole(cell.key for cell in self.cells)
         self._outdated = {cell.key for cell in self.cells if cell.key in self.done and self._is_of_another(cell)}
         self.done -= self._outdated
 
     def adopt(self) -> None:
-        """Take over what earlier suites of the same command have measured: the same answers to the same images."""
+        """Take over outcomes that earlier suites of the same command have measured on the same models and images."""
         own = {cell.sameness: cell for task in self.tasks for cell in task.cells if cell.key not in self.done}
         for other in self.earlier if own else ():
             for cell in (cell for task in other.tasks for cell in task.cells if cell.key in other.done):
@@ -145,7 +145,7 @@ class Measurement:
                     self.done.add(wanted.key)
 
     def _is_of_another(self, cell: Cell) -> bool:
-        """Whether a finished cell of a model from elsewhere is of other answers than the model gives today."""
+        """Check whether a foreign model's finished cell holds other answers than the model gives today."""
         if not cell.sketches:
             return False
         found = self.directory.read_columns(cell.key, n=len(cell.images))
@@ -157,7 +157,7 @@ class Measurement:
         return describe_environment(self.device)
 
     def _find_earlier_sessions(self) -> list[dict[str, Any]]:
-        """What ``run.json`` says of the sessions before this one; none where nothing that they measured counts."""
+        """Read the earlier sessions from ``run.json``; none if nothing that they measured counts."""
         try:
             record = self.directory.read_record() if self.done else {}
         except UsageError:
@@ -166,7 +166,7 @@ class Measurement:
         return record.get("sessions") or ([last] if last else [])
 
     def _say_what_is_left_out(self) -> None:
-        """The tables are of what was asked: name the other models whose finished cells lie here, too."""
+        """Name the other models whose finished cells lie here: the tables show only what was requested."""
         names = {subject.name for subject in self.subjects}
         others = self.directory.count_models(besides={cell.key for cell in self.cells})
         if left := {name: count for name, count in others.items() if name not in names}:
@@ -178,9 +178,9 @@ class Measurement:
             )
 
     def _examine(self) -> None:
-        """Ask every model at every λ whether its answers are its own; what is found is said, and marks its rows.
+        """Check every model at every λ for answers that depend on more than the image; report and mark what is found.
 
-        A compiled network (``--speed fast``) is not asked: every batch size would be compiled anew.
+        A compiled network (``--speed fast``) is skipped: it would be compiled again for every batch size.
         """
         for subject in self.subjects:
             own = [cell for cell in self.cells if cell.subject is subject and cell.subject.precision == "float32"]
@@ -195,16 +195,16 @@ class Measurement:
                 self._report(f"{found['model']}{at}: {verdict.reason}", shown="note: ")
 
     def _forget_images_of_others(self) -> None:
-        """Remove adversarial images that were crafted on a model whose answers have changed since."""
+        """Remove adversarial images crafted on a model whose answers have changed since."""
         for task in self.attacks:
             if {cell.key for cell in task.cells} & self._outdated:
                 self.directory.adversarial_set(task.key).unlink(missing_ok=True)
 
     def run(self, asked: RunOptions | AblationOptions) -> None:
-        """Measure every missing cell; ``run.json`` is written before the first and after the last one.
+        """Measure every missing cell; ``run.json`` is written before the first cell and after the last.
 
         Raises:
-            InputError: the clean accuracy of a model is not the one that its card records.
+            InputError: the clean accuracy of a model differs from the accuracy on its card.
         """
         started = datetime.now(UTC)
         self._earlier = self._find_earlier_sessions()
@@ -239,13 +239,13 @@ class Measurement:
                 self._keep(result, cells)
 
     def _report(self, event: str, shown: str = "") -> None:
-        """Keep a sentence for the record, and say it, with ``shown`` before it."""
+        """Keep a sentence for the record, and print it after ``shown``."""
         self.events.append(event)
         if not self.quiet:
             tqdm.write(f"{shown}{event}", file=sys.stderr)
 
     def _keep(self, result: Result, cells: dict[str, Cell]) -> None:
-        """Store the outcomes of a task; a model that fails is recorded with its reason and is never done."""
+        """Store the outcomes of a task; a model that fails is recorded with its reason and never counts as done."""
         for key, (frame, seconds) in result.outcomes.items():
             environment = result.environment or self._environment
             metadata = {"identity": cells[key].identity(), "seconds": seconds, "environment": environment}
@@ -261,7 +261,7 @@ class Measurement:
                 tqdm.write(f"failed: {result.title}: {result.reason}")
 
     def _keep_samples(self) -> None:
-        """Store some images under every corruption, and what the first model with a λ keeps of them."""
+        """Store some images under every corruption, and their reconstructions by the first model with a λ."""
         subject = next((subject for subject in self.subjects if subject.network.has_code), None)
         if subject is not None or self.suite.corruptions:
             arrays = collect_samples(
@@ -276,14 +276,14 @@ class Measurement:
             self.directory.write_samples(arrays)
 
     def _list_shown(self) -> list[Perturbation]:
-        """The perturbations of the clean images that make one image of each."""
+        """List the perturbations of the clean images that yield one image per image."""
         of_images = (task.perturbation for task in self.tasks if task.images is self.images)
         return [it for it in dict.fromkeys(of_images) if not isinstance(it, SequencePerturbation)]
 
     def _keep_attack_samples(self) -> None:
-        """Store what the strongest budget of the first attack does to the first model with a λ, at λ of training.
+        """Store the effect of the first attack's largest budget on the first model with a λ, at the training λ.
 
-        ``rank`` is the place among the tasks that would do: of the samples of several shards, the first are kept.
+        ``rank`` is the position among the suitable tasks: a merge of shards keeps the samples with the first rank.
         """
         attacker = Attacker(self.images, self.directory, self.device, self.batch_size, self.suite.seed)
         for rank, task in enumerate(sorted(self.attacks, key=lambda task: -task.adversary.attack.eps)):
@@ -297,7 +297,7 @@ class Measurement:
 
     @cached_property
     def _promised(self) -> dict[str, Cell]:
-        """The clean cells at λ of training whose images are those on which the model's card records its accuracy."""
+        """Clean cells at the training λ with the images for which the model's card records its accuracy."""
         cells = (cell for task in self.tasks if task.perturbation.is_clean for cell in task.cells)
         own = (cell for cell in cells if cell.lam == WhichLam.of(cell.subject.lam) and cell.subject.accuracy)
         return {cell.key: cell for cell in own if cell.subject.accuracy.get("fingerprint") == cell.images.fingerprint}

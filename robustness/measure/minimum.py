@@ -1,4 +1,4 @@
-"""The smallest adversarial perturbation of each image: one search instead of one attack for every ε."""
+"""The smallest adversarial perturbation of each image: one search in place of one attack for every ε."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_smallest(
     loss: str = "margin",
     rank: int = 1,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Wrong versions of ``images`` with the smallest ‖x′ − x‖ that was found; the image itself where none was.
+    """Find wrong versions of ``images`` with the smallest ‖x′ − x‖; the image itself if none was found.
 
     A perturbation δ ascends the loss by L2 steps that shrink along a cosine, and is projected onto the ball of its own
     ε: a little beyond a linear boundary until the first wrong answer, then a share smaller where δ is wrong and larger
@@ -35,14 +35,15 @@ def find_smallest(
     Args:
         model: images to logits, with gradients.
         images: in [0, 1].
-        labels: their classes.
-        norm: ``linf``, ``l2`` or ``l1``: what is made small.
-        steps: gradient steps.
+        labels: classes of the images.
+        norm: norm to minimise: ``linf``, ``l2`` or ``l1``.
+        steps: number of gradient steps.
         loss: ``margin``, ``dlr``, ``ce`` or ``targeted``.
-        rank: of the target class among the wrong ones, 1 for the most likely on the clean image.
+        rank: rank of the target class among the wrong ones, 1 for the most likely on the clean image.
 
     Source: Pintor et al., *Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints*, NeurIPS 2021.
-    Deviation: the last search, which ends a thousandth beyond the boundary: answers there change with rounding.
+    Deviation: the last search, which ends a thousandth beyond the boundary, where answers no longer change with
+        rounding.
     """
     labels = labels.to(images.device)
     targets = find_targets(model, images, labels, rank) if loss == "targeted" else labels
@@ -73,7 +74,9 @@ def find_smallest(
 
 
 def _linear_distance(value: Tensor, gradient: Tensor, norm: str) -> Tensor:
-    """|value| / ‖gradient‖ in the dual norm (N, 1, 1, 1): where a linear model would change; 0 without a gradient."""
+    """Compute |value| / ‖gradient‖ in the dual norm (N, 1, 1, 1): a linear model's distance to 0, or 0 without
+    gradient.
+    """
     largest = gradient.abs().flatten(1).amax(1)[:, None, None, None]
     is_flat = ~(largest > 0)
     unit = gradient / torch.where(is_flat, torch.ones_like(largest), largest)
@@ -84,7 +87,7 @@ def _linear_distance(value: Tensor, gradient: Tensor, norm: str) -> Tensor:
 
 @torch.no_grad()
 def _approach(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, is_found: Tensor) -> Tensor:
-    """The point nearest to its image on the way there that is still answered wrongly, by bisection."""
+    """Find by bisection the wrong point nearest to its image on the straight way there."""
     low, high = torch.zeros_like(images[:, :1, :1, :1]), torch.ones_like(images[:, :1, :1, :1])
     way, nearest = found - images, found
     for _ in range(_HALVINGS):

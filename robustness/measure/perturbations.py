@@ -1,4 +1,4 @@
-"""The perturbed images of one cell: made once, seen alike by every model and every λ."""
+"""The perturbed images of one cell: made once and shown unchanged to every model at every λ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Archive = ArchiveC | ArchiveP
 
 @dataclass(frozen=True, kw_only=True)
 class Perturbation:
-    """What is done to the images.
+    """A perturbation of the images: a corruption at a severity, or none.
 
     Args:
         name: ``clean`` or a corruption.
@@ -46,18 +46,18 @@ class Perturbation:
     profile: str = ""
     archive: str = ""
     frames: ClassVar[int] = 1
-    """That a model is asked for, of every image, or about as many."""
+    """Frames per image that a model evaluates, exactly or approximately."""
 
     @property
     def is_clean(self) -> bool:
-        """Whether the images are left as they are."""
+        """True if the images stay unchanged."""
         return self.severity == 0
 
     def identity(self) -> dict[str, Any]:
-        """Everything that decides the perturbed images, given the clean ones and the seed; JSON values."""
+        """Return everything that decides the perturbed images, given the clean images and the seed, as JSON values."""
         fields = dataclasses.asdict(self)
         if not self.archive:
-            del fields["archive"]  # newer than the first outcomes, whose keys stay the same
+            del fields["archive"]  # newer than the first outcomes, whose keys must stay the same
         if self.profile:
             fields["parameters"] = parameters(self.name, self.severity, self.profile)
         return fields
@@ -65,26 +65,26 @@ class Perturbation:
 
 @dataclass(frozen=True, kw_only=True)
 class SequencePerturbation(Perturbation):
-    """A perturbation sequence, of ``severity`` for its difficulty, which makes several frames of every image."""
+    """A perturbation sequence with several frames of every image; ``severity`` is its difficulty."""
 
     frames: ClassVar[int] = sequences.FRAMES
 
     @property
     def is_noise(self) -> bool:
-        """Whether every frame is compared with the first."""
+        """True if every frame is compared with the first."""
         return self.name.endswith("noise")
 
     def identity(self) -> dict[str, Any]:
-        """As of other perturbations."""
+        """Return the identity as other perturbations do."""
         return {**super().identity(), "sequence": True}
 
 
 @dataclass(frozen=True)
 class PerturbedImages:
-    """Pixels (N, H, W, 3), of sequences (N, frames, H, W, 3), and labels int64 (N,) after a perturbation.
+    """Pixels (N, H, W, 3), for sequences (N, frames, H, W, 3), and labels int64 (N,) after a perturbation.
 
-    They are in the order of the clean images, uint8, or float32 in [0, 1]. Take slices of them: they may lie in a file,
-    or be decoded when asked for.
+    They are in the order of the clean images, uint8, or float32 in [0, 1]. Take slices: the pixels may lie in a file,
+    or be decoded on access.
     """
 
     pixels: PixelRows
@@ -92,12 +92,12 @@ class PerturbedImages:
 
 
 def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> Archive | None:
-    """The official archive of the suite in ``data_dir``; None if it names none or it is not there.
+    """Find the official archive of the suite in ``data_dir``; None if the suite names none or it is not there.
 
     Raises:
-        InputError: a file of it is missing or damaged, or it does not belong to the clean images: one table never
-            mixes sources.
-        PrerequisiteError: it is not there and its corruptions cannot be generated.
+        InputError: a file of the archive is missing or damaged, or the archive does not belong to the clean images: one
+            table never mixes sources.
+        PrerequisiteError: the archive is missing and its corruptions cannot be generated.
     """
     if suite.sequences:
         return _find_sequences(suite, images, data_dir)
@@ -115,7 +115,7 @@ def find_official(suite: Suite, images: ImageSet, data_dir: Path) -> Archive | N
 
 
 def _find_sequences(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveP | None:
-    """The official -P archive of the suite; raises as :func:`find_official`."""
+    """Find the official -P archive of the suite; raise as :func:`find_official`."""
     archive = find_archive_p(suite.archive, data_dir) if suite.archive in FOLDERS_P else None
     if archive is None and suite.archive == "imagenetp":
         raise PrerequisiteError(
@@ -129,7 +129,7 @@ def _find_sequences(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveP 
 
 
 def check_generated(suite: Suite, images: ImageSet, corruptions: Iterable[str], is_official: bool) -> None:
-    """Corrupt one image by everything that will be generated, so that what is missing shows before the work.
+    """Corrupt one image in every way that will be needed, so that missing parts show before the work.
 
     Raises:
         PrerequisiteError: a corruption needs pictures that are not installed.
@@ -153,24 +153,24 @@ def perturb(
 ) -> PerturbedImages:
     """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 8 MiB the result lies in a file.
 
-    An image's result depends on (seed, corruption, severity, its index, its pixels) only.
+    An image's result depends only on (seed, corruption, severity, its index, its pixels).
 
-    Models wait for their images: on the CPU a thread that makes the next ones meanwhile has nothing to win, as both
-    want the same cores. Making them took 5 % of the processor time of a run of one small SDNet-18 at one λ (32×32), and
-    that share falls with every further model and λ. On a GPU nothing overlaps, either, and nothing was measured.
+    Models wait for their images: on the CPU a thread that prepares the next images gains nothing, because both need the
+    same cores. Perturbation took 5 % of the processor time of a run of one small SDNet-18 at one λ (32×32), and that
+    share falls with every further model and λ. On a GPU there is no overlap either; nothing was measured there.
 
     Args:
-        perturbation: what to do.
+        perturbation: the perturbation to apply.
         images: the clean images.
-        seed: of the corruption's randomness.
+        seed: seed of the corruption.
         archive: the official archive, for official images.
-        device: where to compute.
+        device: device to compute on.
         scratch: folder for a result too large for memory.
-        batch_size: images that are corrupted at a time, 256 at most.
+        batch_size: images to corrupt at a time, 256 at most.
 
     Raises:
         InputError: the archive is damaged.
-        PrerequisiteError: the disk of ``scratch`` has too little space.
+        PrerequisiteError: the disk of ``scratch`` is too small.
     """
     if perturbation.is_clean:
         return PerturbedImages(images.pixels, images.labels)
@@ -196,14 +196,14 @@ def perturb(
 
 
 def _make_room(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
-    """An array of pixels, past 8 MiB in a file."""
+    """Allocate an array of pixels, in a file if it exceeds 8 MiB."""
     if np.prod(shape, dtype=np.int64) <= _IN_MEMORY_BYTES:
         return np.empty(shape, np.uint8)
     return allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out (or TMPDIR)")
 
 
 def _make_frames(perturbation: SequencePerturbation, images: ImageSet, seed: int, scratch: Path) -> NDArray[np.uint8]:
-    """The sequence of every image, (N, frames, H, W, 3)."""
+    """Make the sequence of every image, (N, frames, H, W, 3)."""
     difficulty = perturbation.severity if perturbation.name in sequences.NOISES else 1
     result: NDArray[np.uint8] | None = None
     for start in range(0, len(images), _FEW):

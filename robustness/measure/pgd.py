@@ -1,4 +1,4 @@
-"""Projected gradient descent with steps of a fixed length, whatever the scale of the gradient."""
+"""Projected gradient descent with steps of a fixed length, independent of the scale of the gradient."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Loss = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, " m"]]
-"""Of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
+"""Function of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
 _ORDERS = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 _L1_SLACK = 1e-4
-"""Share of ε that is left for the rounding of all values, which adds up in L1."""
+"""Share of ε reserved for the rounding of all values, which adds up in L1."""
 _L1_SHARE = 0.01
 """Share of an image's values that a step in L1 moves."""
 
 
 def log_odds(logits: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
-    """log Σ_{j≠y} exp z_j − z_y, which rises with the cross-entropy log(1 + exp ·); the directions agree.
+    """Compute log Σ_{j≠y} exp z_j − z_y, which rises with the cross-entropy log(1 + exp ·); the directions agree.
 
-    Unlike that of the cross-entropy in float32, the gradient does not vanish where the model is confident.
+    Unlike the gradient of the cross-entropy in float32, its gradient does not vanish where the model is confident.
     """
     return torch.logsumexp(_others(logits, labels), 1) - _own(logits, labels)
 
 
 def margin(logits: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
-    """max_{j≠y} z_j − z_y. Source: Carlini & Wagner, S&P 2017."""
+    """Compute max_{j≠y} z_j − z_y. Source: Carlini & Wagner, S&P 2017."""
     return _others(logits, labels).amax(1) - _own(logits, labels)
 
 
 def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """The margin over the largest less the third largest logit. Source: Croce & Hein, ICML 2020.
+    """Compute the margin over the largest less the third largest logit. Source: Croce & Hein, ICML 2020.
 
     Deviation: nothing is added to the denominator.
     """
@@ -40,7 +40,7 @@ def dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """z_t − z_y for a target class t."""
+    """Compute z_t − z_y for a target class t."""
     return _own(logits, targets) - _own(logits, labels)
 
 
@@ -61,27 +61,27 @@ def pgd(
     random_start: bool = True,
     leave_early: bool = False,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Adversarial versions of ``images``: ascend a loss within ‖x′ − x‖ ≤ ε and [0, 1].
+    """Craft adversarial versions of ``images``: ascend a loss within ‖x′ − x‖ ≤ ε and [0, 1].
 
     Each step moves every image by ``step_size`` along the steepest direction of its own loss in the norm: the sign of
     the gradient (L∞), the gradient over its length (L2), the sign of the hundredth of its values where it is steepest
     and the image can still move (L1). So neither the scale of a gradient nor the other images of a batch matter. An
-    image whose gradient is zero stays; one whose gradient is not a number becomes NaN.
+    image with a zero gradient stays; an image whose gradient is not a number becomes NaN.
 
     Args:
         model: images to logits, with gradients.
         images: in [0, 1].
-        labels: their classes.
+        labels: classes of the images.
         norm: ``linf``, ``l2`` or ``l1``.
         eps: budget ε.
-        steps: gradient steps.
-        step_size: in the norm; default 2.5 ε / steps.
+        steps: number of gradient steps.
+        step_size: step size in the norm; default 2.5 ε / steps.
         loss: ``ce``, ``margin``, ``dlr`` or ``targeted``.
-        rank: of the target class among the wrong ones, 1 for the most likely on the clean image.
+        rank: rank of the target class among the wrong ones, 1 for the most likely on the clean image.
         random_start: start uniformly in the L∞ ball, or in a random direction at a uniform share of ε (L2, L1);
             otherwise at the image. Drawn from the global generator for the whole batch.
-        leave_early: an image is done as soon as it is answered wrongly twice. Otherwise all steps are taken, and the
-            last version that is answered wrongly is returned.
+        leave_early: stop on an image as soon as it is classified wrongly twice. Otherwise take all steps and return the
+            last version that is classified wrongly.
 
     Returns:
         The last wrong version of an image, or its last version if none was wrong.
@@ -120,7 +120,7 @@ def pgd(
 
 
 def find_targets(model: nn.Module, images: Tensor, labels: Tensor, rank: int) -> Tensor:
-    """The wrong classes (N,) that are the ``rank``-th most likely on ``images``."""
+    """Find the wrong classes (N,) that are the ``rank``-th most likely on ``images``."""
     with torch.no_grad():
         return _others(model(images), labels).argsort(1, descending=True)[:, rank - 1]
 
@@ -130,7 +130,7 @@ def _own(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _others(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits with −∞ in the place of the label's."""
+    """Return the logits with −∞ in place of the label's logit."""
     return logits.scatter(1, labels[:, None], -torch.inf)
 
 
@@ -143,7 +143,7 @@ def _start(images: Tensor, norm: str, eps: float) -> Tensor:
 
 
 def _step(x: Tensor, images: Tensor, gradient: Tensor, norm: str, eps: float, alpha: float) -> Tensor:
-    """One step of the length α from ``x``, projected back onto the ball around ``images`` and onto [0, 1]."""
+    """Take one step of length α from ``x``, projected back onto the ball around ``images`` and onto [0, 1]."""
     if norm == "linf":
         x = x + alpha * gradient.sign()
         return torch.clamp(images + (x - images).clamp(-eps, eps), 0, 1)
@@ -154,7 +154,7 @@ def _step(x: Tensor, images: Tensor, gradient: Tensor, norm: str, eps: float, al
 
 
 def normalise(gradient: Tensor, norm: str) -> Tensor:
-    """Each row at length 1 in ``l2`` or ``l1``, however small; zeros stay zeros."""
+    """Scale each row to length 1 in ``l2`` or ``l1``, however small; zeros stay zeros."""
     largest = gradient.abs().flatten(1).amax(1)[:, None, None, None]
     unit = gradient / torch.where(largest == 0, torch.ones_like(largest), largest)  # squares of the smallest underflow
     length = measure_norm(unit, norm)
@@ -162,7 +162,7 @@ def normalise(gradient: Tensor, norm: str) -> Tensor:
 
 
 def _steepest(gradient: Tensor, x: Tensor) -> Tensor:
-    """Signs of the steepest values that can still move that way within [0, 1], 0 elsewhere."""
+    """Return the signs of the steepest values that can still move that way within [0, 1], 0 elsewhere."""
     blocked = ((gradient > 0) & (x >= 1)) | ((gradient < 0) & (x <= 0))
     free = gradient.masked_fill(blocked, 0.0).flatten(1)
     count = max(round(_L1_SHARE * free.shape[1]), 1)
@@ -179,9 +179,9 @@ def project(delta: Tensor, images: Tensor, norm: str, eps: float | Tensor) -> Te
 
     Args:
         delta: the perturbations.
-        images: of which.
+        images: the clean images.
         norm: ``linf``, ``l2`` or ``l1``.
-        eps: one budget, or one for each image (N, 1, 1, 1).
+        eps: budget ε, one for all images or (N, 1, 1, 1) one for each.
     """
     if norm == "linf":
         return torch.maximum(
@@ -200,6 +200,6 @@ def project(delta: Tensor, images: Tensor, norm: str, eps: float | Tensor) -> Te
 
 
 def measure_norm(values: Tensor, norm: str) -> Tensor:
-    """‖·‖ of each row, (N, 1, 1, 1)."""
+    """Compute ‖·‖ of each row, (N, 1, 1, 1)."""
     lengths: Tensor = torch.linalg.vector_norm(values.flatten(1), ord=_ORDERS[norm], dim=1)
     return lengths[:, None, None, None]

@@ -17,7 +17,7 @@ ShiftBeside = tuple[Shift, ImageSet]
 
 
 def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: Archive | None) -> list[Perturbation]:
-    """Clean first, then each of ``corruptions`` at every severity, all of one source: no table mixes sources."""
+    """List clean, then each of ``corruptions`` at every severity, all from one source: no table mixes sources."""
     generated = "synthetic" if suite.profile == "sweep" else "generated"
     source = "official" if archive else generated
     clean = Perturbation(name="clean", severity=0, source=source)
@@ -36,7 +36,7 @@ def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: A
 
 
 def list_sequences(suite: Suite, *, archive: Archive | None) -> list[Perturbation]:
-    """The perturbation sequences of a suite, all of one source."""
+    """List the perturbation sequences of a suite, all from one source."""
     return [
         SequencePerturbation(
             name=name,
@@ -57,15 +57,15 @@ def plan_tasks(
     training_images: ImageSet | None = None,
     shifts: Sequence[ShiftBeside] = (),
 ) -> list[Task]:
-    """The whole grid, grouped: perturbations outermost, so that images are perturbed once for all models and λs.
+    """Plan the whole grid in groups: perturbations outermost, so that images are perturbed once for all models and λs.
 
     Args:
         suite: the grid.
         subjects: the models.
-        images: the clean images that are measured.
+        images: the clean images to measure.
         archive: the official -C archive of their corruptions, or None to generate them.
-        training_images: those that ``validated`` chooses λ on, for the models that have λs to choose from; None for
-            no such choice. Their corruptions are always generated.
+        training_images: images that ``validated`` chooses λ on, for models with λs to choose from; None for no such
+            choice. Their corruptions are always generated.
         shifts: the natural shifts, each with the clean images that it is compared with.
     """
     tasks = [
@@ -98,7 +98,7 @@ def _plan_task(suite: Suite, subject: Subject, perturbation: Perturbation, image
 def _plan_shifts(
     suite: Suite, subjects: list[Subject], shifts: Sequence[ShiftBeside], *, source: str
 ) -> Iterator[Task]:
-    """Ask for the classes that a shifted set has; of clean images anew only where these are not all."""
+    """Plan the classes of each shifted set; clean images are evaluated again only if these are not all classes."""
     for shift, beside in shifts:
         subset = None if shift.subset.is_whole else shift.subset
         shifted = Perturbation(name=shift.name, severity=0, source="official")
@@ -114,7 +114,7 @@ def _plan_shifts(
 
 
 def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> list[AttackTask]:
-    """A task for every attack, model and choice of λ that it is crafted for.
+    """Plan a task for every attack, model and choice of λ to craft for.
 
     ``whitebox`` shows the images to the model at that choice only; ``transfer`` and ``adaptive`` need all pairs.
     """
@@ -137,7 +137,7 @@ def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> lis
 
 
 def attacked_choices(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:
-    """The λs of the grid, with that of training under ``transfer``, and under ``adaptive`` the residual law."""
+    """List the λs of the grid, the training λ under ``transfer``, and the residual law under ``adaptive``."""
     fixed = subject.lambdas(suite.lambdas)
     if "transfer" in suite.threats and subject.lam is not None and subject.lam not in fixed:
         fixed = tuple(sorted([*(lam for lam in fixed if lam is not None), subject.lam]))
@@ -147,7 +147,7 @@ def attacked_choices(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:
 
 
 def _choices(suite: Suite, subject: Subject, perturbation: Perturbation) -> tuple[WhichLam, ...]:
-    """The grid; clean images are answered at every choice that is attacked, too: robust means right on them as well."""
+    """List the λs of the grid; for clean images, every attacked choice as well: robust also means right on these."""
     attacked = perturbation.is_clean and suite.attacks
     return attacked_choices(suite, subject) if attacked else _grid(suite, subject)
 

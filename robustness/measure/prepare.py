@@ -1,4 +1,4 @@
-"""From options to a measurement: the suite is read, images and models are loaded, the grid is planned."""
+"""Preparation of a measurement from options: read the suite, load images and models, plan the grid."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from sdnet_core.environment import select_device
 
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 LARGE_SIDE = 64
-"""Images of more pixels a side are measured in smaller batches, and by default with ImageNet-C's parameters."""
+"""Pixels per side above which images are measured in smaller batches and, by default, with ImageNet-C's parameters."""
 ARCHIVE_OF = {"cifar10": "cifar10c", "cifar100": "cifar100c", "imagenet": "imagenetc"}
-"""The official -C archive of a data set, used where it is on disk."""
+"""Official -C archive by data set, used if it is on disk."""
 _KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", "n", "seed")
-"""Options that replace the key of a suite as they are."""
+"""Options that directly replace keys of a suite."""
 
 
 def read_suite(options: RunOptions) -> Suite:
-    """The suite as the file and the options together ask for it; raises InputError for what cannot be used."""
+    """Read the suite that file and options together describe; raise InputError for invalid values."""
     fields = read_suite_file(options.suite or "demo")
     if options.eps is not None:
         if not fields["attacks"]:
@@ -59,7 +59,7 @@ def read_suite(options: RunOptions) -> Suite:
 
 
 def replace_keys(suite: Suite, options: RunOptions) -> Suite:
-    """A suite with the keys that ``options`` replace; raises InputError as :func:`read_suite`."""
+    """Replace the keys of a suite that ``options`` name; raise InputError as :func:`read_suite`."""
     if options.eps is not None and not suite.attacks:
         raise InputError(f"the suite {suite.name} has no attack, so eps changes nothing in it: leave it out")
     attacks = suite.attacks if options.eps is None else replace_eps(suite.attacks, options.eps)
@@ -67,15 +67,16 @@ def replace_keys(suite: Suite, options: RunOptions) -> Suite:
 
 
 def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:
-    """The standard corruptions of any images, with CIFAR-10-C's parameters up to 64 pixels a side, above ImageNet-C's.
+    """Build the suite of standard corruptions for any images: CIFAR-10-C's parameters up to 64 pixels a side, above
+    that ImageNet-C's.
 
     Args:
-        options: what replaces keys of the suite.
-        images: those to measure, which name the suite.
+        options: options that replace keys of the suite.
+        images: images to measure, which name the suite.
         fields: other keys of :class:`Suite`.
 
     Raises:
-        InputError: a value that cannot be used, named.
+        InputError: an invalid value; the message names it.
     """
     own = {"name": as_file_name(images.name), "data": images.name, "split": images.split}
     own |= {"profile": profile_of(images), "archive": archive_of(images)}
@@ -84,12 +85,12 @@ def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suit
 
 
 def archive_of(images: ImageSet) -> str:
-    """The official -C archive of images; empty for none."""
+    """Return the official -C archive of images; empty for none."""
     return ARCHIVE_OF.get(images.name, "")
 
 
 def profile_of(images: ImageSet) -> str:
-    """The parameter table that suits the size of images: ``cifar`` or ``imagenet``."""
+    """Return the parameter table that suits the size of images: ``cifar`` or ``imagenet``."""
     return "imagenet" if max(images.pixels.shape[1:3]) > LARGE_SIDE else "cifar"
 
 
@@ -115,19 +116,19 @@ def plan_run(
     """Load images and models, make the suite and plan its grid.
 
     Args:
-        options: what is asked for, and how it is measured.
-        models: by name; None for those of the options or the suite.
-        data: images, in place of ``options.data``, as :func:`data_prep.load_images` takes them.
-        suite: in place of ``options.suite``.
-        attacks: in place of ``options.attacks``.
-        classes: of the images, in place of ``options.classes``.
+        options: the request, and how it is measured.
+        models: models by name; None for the models of the options or the suite.
+        data: images that replace ``options.data``, in any form that :func:`data_prep.load_images` takes.
+        suite: suite that replaces ``options.suite``.
+        attacks: attacks that replace ``options.attacks``.
+        classes: classes of the images, which replace ``options.classes``.
         progress: show a bar while pictures are read.
-        whole: load all images, also where few are measured.
-        shelf: what suites of the same command have loaded.
+        whole: load all images, even if few are measured.
+        shelf: objects that suites of the same command have loaded.
 
     Raises:
         PrerequisiteError: data, a model or a GPU is missing.
-        InputError: what is there cannot be used.
+        InputError: data or a model is invalid.
     """
     shelf = shelf or Shelf()
     source = options.data if data is None else data
@@ -159,10 +160,10 @@ def make_suite(
     suite: Suite | None = None,
     attacks: tuple[str | dict[str, Any] | Attack, ...] | None = None,
 ) -> Suite:
-    """The suite as the options together ask for it: a given one, that of a file, or the standard one of ``images``.
+    """Build the requested suite: a given one, the suite of a file, or the standard suite of ``images``.
 
     Raises:
-        InputError: a value that cannot be used, named.
+        InputError: an invalid value; the message names it.
     """
     if suite is None and options.suite is None and images is not None:
         fields: dict[str, Any] = {"attacks": _make_attacks(attacks or (), options, profile_of(images))}
@@ -184,7 +185,7 @@ def make_suite(
 def _make_attacks(
     attacks: tuple[str | dict[str, Any] | Attack, ...], options: RunOptions, profile: str
 ) -> tuple[Attack, ...]:
-    """Attacks as names, tables or themselves, each once for every budget of a norm."""
+    """Build attacks from names, tables or attacks, each once for every budget in its norm."""
     if options.eps is not None and not attacks:
         raise InputError("eps is given and no attack: name one, as in attacks=['pgd']")
     made: list[Attack] = []
@@ -212,16 +213,16 @@ def prepare(
     """Load what a suite needs and plan its grid.
 
     Args:
-        suite: what to measure.
-        options: how.
-        images: the whole split of the suite's images, where it is at hand.
-        models: those of the suite, where they are at hand.
+        suite: the suite to measure.
+        options: how it is measured.
+        images: the whole split of the suite's images, if already loaded.
+        models: the models of the suite, if already loaded.
         progress: show a bar while pictures are read.
-        shelf: what suites of the same command have loaded.
+        shelf: objects that suites of the same command have loaded.
 
     Raises:
         PrerequisiteError: data, a model or a GPU is missing.
-        InputError: what is there cannot be used.
+        InputError: data or a model is invalid.
     """
     shelf = shelf or Shelf()
     if options.speed == "fast" and suite.attacks:
@@ -278,7 +279,7 @@ def prepare(
 
 
 def _find_other_profile(measurement: Measurement) -> list[str]:
-    """A sentence about corruptions that are generated with the parameters for images of another size."""
+    """Write a note if corruptions are generated with the parameters for images of another size."""
     suite, fitting = measurement.suite, profile_of(measurement.images)
     if (
         measurement.archive is not None
@@ -294,16 +295,16 @@ def _find_other_profile(measurement: Measurement) -> list[str]:
 
 
 def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, Archive | None]:
-    """The images that are measured, and the official archive that is used; None where corruptions are generated.
+    """Find the images to measure and their official archive; None if corruptions are generated.
 
     Args:
-        suite: names them, and how many.
-        data_dir: the folder of the data sets.
-        images: the whole split, where it is at hand.
+        suite: suite that names the images and their number.
+        data_dir: folder of the data sets.
+        images: the whole split, if already loaded.
 
     Raises:
         PrerequisiteError: the data set, or what its corruptions need, is missing.
-        InputError: fewer images than asked for, or a damaged archive.
+        InputError: fewer images than requested, or a damaged archive.
     """
     if images is None:
         images = load_clean(suite, data_dir)
@@ -319,7 +320,7 @@ def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) ->
 
 
 def load_clean(suite: Suite, data_dir: Path) -> ImageSet:
-    """The whole split of the images of a suite; raises PrerequisiteError if it is missing."""
+    """Load the whole split of a suite's images; raise PrerequisiteError if it is missing."""
     try:
         return load_images(suite.data, split=suite.split, data_dir=data_dir)
     except PrerequisiteError as error:
@@ -328,11 +329,12 @@ def load_clean(suite: Suite, data_dir: Path) -> ImageSet:
 
 
 def read_shifts(suite: Suite, clean: ImageSet, data_dir: Path, *, progress: bool = False) -> list[ShiftBeside]:
-    """The natural shifts of a suite, prepared as the ``clean`` images were, each beside those of its classes.
+    """Read the natural shifts of a suite, prepared like the ``clean`` images, each with the clean images of its
+    classes.
 
     Raises:
-        PrerequisiteError: one of them, or all, are missing.
-        InputError: one is of other classes, or damaged.
+        PrerequisiteError: one or all of the shifts are missing.
+        InputError: a shift has other classes, or is damaged.
     """
     if not suite.shifts:
         return []
@@ -358,7 +360,7 @@ def read_shifts(suite: Suite, clean: ImageSet, data_dir: Path, *, progress: bool
 
 
 def make_executor(options: RunOptions) -> Executor:
-    """Where the jobs are measured; raises PrerequisiteError if Ray is not installed."""
+    """Create the executor of the options; raise PrerequisiteError if Ray is not installed."""
     if options.executor == "local":
         return LocalExecutor()
     try:
@@ -369,17 +371,17 @@ def make_executor(options: RunOptions) -> Executor:
 
 
 def default_out(suite: Suite, shard: Shard | None) -> Path:
-    """The run directory of a suite, or of a shard of it."""
+    """Return the run directory of a suite, or of a shard of it."""
     return Path("results/runs") / (f"{suite.name}-{shard.index}-of-{shard.count}" if shard else suite.name)
 
 
 def load_selection(suite: Suite, data_dir: Path, images: ImageSet) -> ImageSet | None:
-    """The training images that λ is chosen on; None where the suite or the data set of ``images`` has none."""
+    """Load the training images that λ is chosen on; None if the suite or the data set of ``images`` has none."""
     if not suite.selection:
         return None
     try:
         has_training = "train" in split_sizes(suite.data, data_dir)
-    except UsageError:  # pictures that were never imported
+    except UsageError:  # pictures that are not imported
         return None
     training = load_images(suite.data, split="train", data_dir=data_dir) if has_training else None
     if training is None or (training.title, training.classes) != (images.title, images.classes):

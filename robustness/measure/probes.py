@@ -1,4 +1,4 @@
-"""What is tried beside an attack, to find out whether its failure can be believed.
+"""Probes, additional trials next to an attack that show whether its failure can be believed.
 
 Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019; Athalye, Carlini & Wagner, ICML 2018; Croce &
 Hein, ICML 2020, section 6; Tramèr et al., NeurIPS 2020; Pintor et al., NeurIPS 2022. The active test has a file of its
@@ -28,18 +28,18 @@ from robustness.measure.slopes import compare_slopes
 from robustness.measure.stages import Stage, library_of, list_stages
 
 VERSION = 4
-"""Raised whenever a probe changes; outcomes with older ones then no longer count as done."""
+"""Version of the probes; raise it whenever a probe changes, so that older outcomes no longer count as done."""
 MANY = 4
-"""Probes that cost a pass or two take so many times as many images as those that attack."""
+"""Factor between the number of images of probes that cost a pass or two and of probes that attack."""
 USUAL, LEAST = 10, 4
 _PASSES = 350
 _BROKEN_EARLY = 12
-"""About the passes that all probes take, for each image of the limit, and an attack for an image that it breaks."""
+"""Estimated passes: of all probes per image of the limit, and of an attack on an image that it breaks."""
 LARGER = 8
 LEAST_LARGER = {"linf": 32 / 255, "l2": 2.0, "l1": 50.0}
-"""The larger budget is eight times ε, and at least this."""
+"""Smallest larger budget by norm; otherwise it is eight times ε."""
 DRAWS = 8
-"""Answers that are averaged where a model is stochastic."""
+"""Number of answers averaged for a stochastic model."""
 SQUARE_QUERIES = 2000
 NOT_TRIED = -1
 _SQUARE_SHARE = 0.1
@@ -48,12 +48,14 @@ _FRESH_BATCH = 7
 _FLAT = 1e-20
 _INSIDE = 0.5
 _MARGIN_FROM = {"linf": 2 / 255, "l2": 0.25, "l1": 6.0}
-"""Budgets from which on honest models give way; below them a margin that is kept says nothing."""
+"""Smallest budget, by norm, at which honest models give way; below it a kept margin is not evidence."""
 _UNSTABLE = 0.01
 
 
 def probe_libraries(attack: Attack) -> list[str]:
-    """Names and versions of the packages that try what ``attack`` did not; PrerequisiteError where one is missing."""
+    """Return names and versions of the packages that the probes add to ``attack``; raise PrerequisiteError if one is
+    missing.
+    """
     label = f"{attack.label} (with its probes)"
     kinds = ("APGD", "autoattack")
     return [library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=label)) for name in kinds]
@@ -61,7 +63,7 @@ def probe_libraries(attack: Attack) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelProbes:
-    """What does not depend on the attack, one value per image: measured once per model and λ.
+    """Probes that do not depend on the attack, one value per image: measured once per model and λ.
 
     zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, be it right or wrong; NaN
         where it was not looked at. Values that have no gradient in any image (a stride that skips them) are left out,
@@ -84,20 +86,20 @@ class ModelProbes:
 
     @property
     def is_random(self) -> bool:
-        """Whether the model answers otherwise when it is asked again."""
+        """True if the model's answers change when it is asked again."""
         asked = self.unstable[self.unstable >= 0]
         return bool(len(asked)) and float(asked.mean()) > _UNSTABLE
 
 
 @dataclass(frozen=True)
 class AttackProbes:
-    """Beside one attack; int8 (N,), −1 where it was not tried, unless said otherwise.
+    """Probes of one attack; int8 (N,), −1 where a probe was not tried, unless stated otherwise.
 
     losses: 1 a survivor withstands APGD with the DLR loss, the targeted one and cross-entropy, within the budget.
     square: 1 a survivor withstands Square with 2,000 queries; tried where that costs a tenth of the attack at most.
     transfer: 1 a survivor withstands images that were crafted on other networks, also rounded to whole grey levels.
-    fresh: 1 the model, made what it was before it was asked anything and shown the stored images of the survivors in
-        another order and in small batches, is right about it.
+    fresh: 1 the model, restored to its original state and shown the stored images of the survivors in another order and
+        in small batches, is right about it.
     averaged: 1 a survivor withstands APGD on the mean of 8 answers, in most of 8 answers; of stochastic models.
     larger: 1 a right image withstands PGD with eight times the budget. From the image itself: a random start at such a
         budget is a noise image, which fools many a model without a gradient.
@@ -129,12 +131,12 @@ class Prober:
         victim: images to logits, frozen and in eval mode.
         images: clean images float32 (N, 3, H, W) in [0, 1], on the CPU.
         labels: (N,).
-        num_classes: of the victim.
-        limit: images for each attack that is tried, drawn from those that qualify: data sets are sorted by class.
-        seed: of that draw and of the random starts.
-        device: where the victim is.
+        num_classes: number of classes of the victim.
+        limit: number of images for each attempted attack, drawn at random since data sets are sorted by class.
+        seed: seed of that draw and of the random starts.
+        device: device of the victim.
         donors: other networks for these images; if there are none, one is distilled from the victim's answers.
-        reset: makes the victim what it was before it was asked anything.
+        reset: restores the victim to its original state.
     """
 
     victim: nn.Module
@@ -148,7 +150,7 @@ class Prober:
     reset: Callable[[], None] = lambda: None
 
     def probe_model(self) -> ModelProbes:
-        """Look at the gradients and logits of some images."""
+        """Examine the gradients and logits of some images."""
         n = len(self.labels)
         zeros, slope, near, far = (np.full(n, np.nan, np.float32) for _ in range(4))
         undefined, unstable, distribution = (np.full(n, NOT_TRIED, np.int8) for _ in range(3))
@@ -185,7 +187,7 @@ class Prober:
     def probe_attack(
         self, attack: Attack, stages: tuple[str, ...], robust: Tensor, right: Tensor, stored: Tensor, *, random: bool
     ) -> AttackProbes:
-        """Try what ``attack`` did not, and the attack itself where it cannot fail.
+        """Try further attacks, and the attack itself in a setting where it cannot fail.
 
         Args:
             attack: the attack.
@@ -219,15 +221,16 @@ class Prober:
         )
 
     def _afford(self, attack: Attack, n_robust: int, n_right: int) -> int:
-        """Images for each attack: up to the limit as many as a third of the attack's passes pay for, but at least 5.
+        """Return the number of images for each attack: what a third of the attack's passes pay for, at least 5, up to
+        the limit.
 
-        A limit above the usual one was asked for, and is kept.
+        A limit above the default was requested, and is kept.
         """
         passes = attack.passes * n_robust + min(attack.passes, _BROKEN_EARLY) * (n_right - n_robust)
         return min(self.limit, max(LEAST, passes // (3 * _PASSES))) if self.limit <= USUAL else self.limit
 
     def _draw(self, candidates: Tensor, count: int) -> Tensor:
-        """``count`` of the candidates at random; those of a smaller count are the first of them."""
+        """Draw ``count`` of the candidates at random; a smaller count draws the first of them."""
         order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(self.seed))
         return candidates[order[:count]]
 
@@ -235,7 +238,7 @@ class Prober:
         return self.images[chosen].to(self.device), self.labels[chosen].to(self.device)
 
     def _differentiate(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the gradient of the cross-entropy by the images; zero if it does not reach them."""
+        """Compute logits, and the gradient of the cross-entropy by the images; zero if it does not reach them."""
         x = x.detach().clone().requires_grad_(True)
         with torch.enable_grad():
             logits = self.victim(x)
@@ -254,12 +257,12 @@ class Prober:
         return answer
 
     def _larger(self, attack: Attack) -> list[Attack]:
-        """A few steps, and more for those that withstand them."""
+        """List attacks at a larger budget: a few steps, then more for images that withstand them."""
         eps = min(max(LARGER * attack.eps, LEAST_LARGER[attack.norm]), LARGEST_EPS[attack.norm])
         return [Attack(name="pgd", norm=attack.norm, eps=eps, steps=n, random_start=False) for n in (4, 12)]
 
     def _other_losses(self, attack: Attack) -> list[Attack]:
-        """APGD, short, with the DLR loss, its targeted form, and cross-entropy."""
+        """List short APGD attacks with the DLR loss, its targeted form, and cross-entropy."""
         if attack.norm == "l1":
             return [Attack(name="pgd", norm="l1", eps=attack.eps, steps=40)]
         searches = [("APGD", {"steps": 12, "loss": "dlr" if self.num_classes > 2 else "ce"})]
@@ -273,7 +276,7 @@ class Prober:
         return Attack(name="autoattack", norm=attack.norm, eps=attack.eps, **square)  # type: ignore[arg-type]
 
     def _withstand(self, attacks: Sequence[Attack], chosen: Tensor, within: Attack | None = None) -> NDArray[np.int8]:
-        """Which of ``chosen`` withstand all of ``attacks``, one after the other."""
+        """Find which of ``chosen`` withstand all of ``attacks``, one after the other."""
         if not len(chosen):
             return self._answer(chosen, chosen)
         return self._answer(chosen, self._craft(self.victim, attacks, chosen, within or attacks[0]).robust)
@@ -298,7 +301,7 @@ class Prober:
 
     @cached_property
     def _jury(self) -> Jury:
-        """The donors, or what the victim's own answers make of a small network."""
+        """Jury of the donors, or of a small network trained on the victim's own answers."""
         if self.donors is not None:
             return self.donors
         chosen = self._draw(torch.arange(len(self.labels)), 20 * self.limit)
@@ -307,7 +310,7 @@ class Prober:
         )
 
     def _transfer(self, chosen: Tensor, attack: Attack) -> NDArray[np.int8]:
-        """Show images that were crafted on other networks, as they are and rounded towards the clean image."""
+        """Show images crafted on other networks, as they are and rounded towards the clean image."""
         if not len(chosen):
             return self._answer(chosen, chosen)
         settings = {"norm": attack.norm, "eps": attack.eps, "device": self.device}
@@ -353,7 +356,7 @@ class Prober:
     def _look_at(
         self, chosen: Tensor, stored: Tensor, attack: Attack
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
-        """Where survivors of PGD ended up; other searches give back the clean image where they fail."""
+        """Inspect where survivors of PGD ended up; other searches return the clean image on failure."""
         margin = np.full(len(self.labels), np.nan, np.float32)
         if attack.name != "pgd" or not len(chosen):
             return self._answer(chosen[:0], chosen[:0]), self._answer(chosen[:0], chosen[:0]), margin
@@ -367,7 +370,7 @@ class Prober:
         return self._answer(chosen, is_inside), self._answer(chosen, is_flat), margin
 
     def _follow(self, chosen: Tensor, stored: Tensor) -> NDArray[np.float32]:
-        """Whether something jumps on the way to where survivors were left."""
+        """Check for jumps on the way to where survivors were left."""
         jump = np.full(len(self.labels), np.nan, np.float32)
         if len(chosen):
             x, y = self._show(chosen)
@@ -388,13 +391,13 @@ class _Mean(nn.Module):
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """z_y − max z_j over the other classes, (N,)."""
+    """Compute z_y − max z_j over the other classes, (N,)."""
     others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
     return logits.gather(1, labels[:, None])[:, 0] - others
 
 
 def _farthest_from_one(ratios: Tensor) -> Tensor:
-    """Of each row the ratio with the largest |log|; what is not positive is farther than anything."""
+    """Return the ratio with the largest |log| of each row; a ratio that is not positive is farther than any other."""
     size = ratios.clamp(min=1e-6).log().abs()
     worst = size.nan_to_num(nan=-1.0).argmax(1)
     return ratios[torch.arange(len(ratios)), worst]
