@@ -74,9 +74,7 @@ def find_smallest(
 
 
 def _linear_distance(value: Tensor, gradient: Tensor, norm: str) -> Tensor:
-    """Compute |value| / ‖gradient‖ in the dual norm (N, 1, 1, 1): a linear model's distance to 0, or 0 without
-    gradient.
-    """
+    """Compute |value| / ‖gradient‖ in the dual norm (N, 1, 1, 1), a linear model's distance to 0; 0 if it is flat."""
     largest = gradient.abs().flatten(1).amax(1)[:, None, None, None]
     is_flat = ~(largest > 0)
     unit = gradient / torch.where(is_flat, torch.ones_like(largest), largest)

@@ -30,7 +30,7 @@ from robustness.measure.stages import Stage, library_of, list_stages
 VERSION = 4
 """Version of the probes; raise it whenever a probe changes, so that older outcomes no longer count as done."""
 MANY = 4
-"""Factor between the number of images of probes that cost a pass or two and of probes that attack."""
+"""Factor by which probes that cost a pass or two take more images than probes that attack."""
 USUAL, LEAST = 10, 4
 _PASSES = 350
 _BROKEN_EARLY = 12

@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: models and images reach every node once, and what dies is tried again elsewhere."""
+"""Jobs on a Ray cluster: models and images reach every node once, and lost work is repeated on another node."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from robustness.measure.worker import OutOfMemory
 
 _WAIT_SECONDS = 5.0
 _WORDS = ("auto", "local")
-"""What Ray takes for an address: the cluster that runs on this machine, and a new one."""
+"""Words that Ray accepts as an address: the cluster that runs on this machine, and a new one."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""What a client of HTTP/2 says first, and an empty frame of settings."""
+"""First bytes from an HTTP/2 client, and an empty frame of settings."""
 
 
 @dataclass
@@ -40,14 +40,14 @@ class RayExecutor:
     the cells name, and, for official corruptions, the -C archive at the same path.
 
     Args:
-        address: HOST:PORT of a running cluster, ``auto`` for the one on this machine; None for that of ``RAY_ADDRESS``,
-            or else a Ray of this machine alone.
+        address: HOST:PORT of a running cluster, ``auto`` for the cluster on this machine; None for the cluster of
+            ``RAY_ADDRESS``, or else a new Ray on this machine alone.
         gpus_per_task: share of a GPU for each job: 0.5 puts two on each GPU, 0 measures on CPUs, one core each. None:
             1 where the cluster has a GPU, otherwise 0.
 
     Raises:
         PrerequisiteError: no cluster answers at the address, or it has no GPU for a job.
-        InputError: a share that is negative, or above 1 and not whole.
+        InputError: a share that is negative, or above 1 and not a whole number.
     """
 
     address: str | None = None
@@ -65,7 +65,7 @@ class RayExecutor:
             yield from _Campaign(jobs, workplace, self._choose_share()).run()
 
     def _choose_share(self) -> float:
-        """GPUs for a job, of which the cluster has enough."""
+        """Choose the GPUs per job; raise PrerequisiteError if the cluster has too few."""
         there = ray.cluster_resources().get("GPU", 0)
         share = min(there, 1) if self.gpus_per_task is None else self.gpus_per_task
         if share > there:
@@ -78,19 +78,19 @@ class RayExecutor:
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """A connection to the cluster, ended at the end unless somebody else had made it."""
+    """Connect to the cluster during the block, and disconnect at its end unless the connection already existed."""
     if ray.is_initialized():
         yield
         return
     given = address or os.environ.get("RAY_ADDRESS")
     if given and given not in _WORDS:
         _check_address(given)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home that nobody asked for
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # send no usage statistics
     try:
         ray.init(address=address, log_to_driver=False, logging_level="WARNING")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise PrerequisiteError(f"Ray cannot be reached at {given or 'this machine'}: {_first_line(error)}") from error
-    # A memory-mapped array travels as a plain one: only those are shared by the processes of a node.
+    # Send a memory-mapped array as a plain one: only plain arrays are shared by the processes of a node.
     ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)
     send_own_modules()
     try:
@@ -100,17 +100,17 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def send_own_modules() -> None:
-    """Let the code of files that models came from travel with the models: no other machine can import it by name."""
+    """Send the code of files that models came from along with the models: other machines cannot import it by name."""
     for module in list_own_modules().values():
         ray.cloudpickle.register_pickle_by_value(module)
 
 
 def _check_address(address: str) -> None:
-    """Make sure that somebody answers in Ray's language, gRPC: Ray itself would try for minutes, then end the process.
+    """Check that a gRPC server answers at the address: Ray itself would try for minutes, then end the process.
 
     Raises:
-        InputError: no HOST:PORT.
-        PrerequisiteError: nobody answers there, or somebody else.
+        InputError: the address is not HOST:PORT.
+        PrerequisiteError: nothing answers there, or something other than gRPC.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
@@ -130,7 +130,7 @@ def _check_address(address: str) -> None:
 
 @dataclass
 class _Running:
-    """A job that was handed to Ray. arrival: where it runs; None while it waits."""
+    """A job handed to Ray. arrival: its node; None while it waits."""
 
     index: int
     attempt: JobAttempt
@@ -138,7 +138,7 @@ class _Running:
 
 
 class _Campaign:
-    """The jobs of one call, handed to Ray all at once, and again where something died."""
+    """The jobs of one call, all handed to Ray at once, and again after a failure."""
 
     def __init__(self, jobs: Sequence[Job], workplace: Workplace, gpus: float) -> None:
         self._jobs, self._workplace, self._gpus = jobs, workplace, gpus
@@ -148,14 +148,14 @@ class _Campaign:
         self._seen: set[str] = set()
 
     def run(self) -> Iterator[Result]:
-        """Every result, as soon as it is here."""
+        """Yield every result as soon as it arrives."""
         for index, job in enumerate(self._jobs):
             self._submit(index, JobAttempt(job, self._workplace.batch_size))
         is_waiting = False
         while self._running:
             streams = list(self._running)
             ready, _ = ray.wait(streams, num_returns=len(streams), timeout=0, fetch_local=False)
-            if not ready:  # wait for the next
+            if not ready:  # wait for the next message
                 ready, _ = ray.wait(streams, timeout=_WAIT_SECONDS, fetch_local=False)
             for stream in ready:
                 yield from self._receive(stream)
@@ -186,14 +186,14 @@ class _Campaign:
         self._running[stream] = _Running(index, attempt)
 
     def _find_nodes(self, avoid: str | None = None) -> list[str]:
-        """The nodes that a job fits on, without ``avoid``."""
+        """Find the nodes that a job fits on, without ``avoid``."""
         alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != avoid]
         return [n["NodeID"] for n in alive if n["Resources"].get("GPU", 0) >= self._gpus and n["Resources"].get("CPU")]
 
     def _receive(self, stream: Any) -> Iterator[Result]:
-        """The next message of a job: results are passed on, and what went wrong is tried again.
+        """Handle the next message of a job: pass results on, and repeat what failed.
 
-        A worker that was killed may have been killed for its memory: from the second time on, with half the batch.
+        A killed worker may have run out of memory: from the second time on, its job uses half the batch size.
         """
         running = self._running[stream]
         try:
@@ -219,7 +219,7 @@ class _Campaign:
                 yield self._accept(running.attempt, message)
 
     def _welcome(self, running: _Running, arrival: Arrival) -> None:
-        """A job has begun."""
+        """Record that a job has started."""
         running.arrival = arrival
         if arrival.node not in self._seen:
             self._seen.add(arrival.node)
@@ -227,7 +227,7 @@ class _Campaign:
         self._workplace.bar.set_description(f"{len(self._running)} jobs on {len(self._seen)} nodes")
 
     def _accept(self, attempt: JobAttempt, delivery: Delivery) -> Result:
-        """Take a result in; adversarial images are stored before the outcomes that belong to them."""
+        """Accept a result; adversarial images are stored before the outcomes that belong to them."""
         assert attempt.job is not None
         task = next(t for t in attempt.job.tasks if any(cell.key in delivery.result.keys for cell in t.cells))
         if delivery.adversarial is not None:
@@ -242,7 +242,7 @@ class _Campaign:
     def _try_again(
         self, running: _Running, reason: str, *, halve: bool, blamed: tuple[str, ...] = ()
     ) -> Iterator[Result]:
-        """Hand what a job has left to Ray once more; the failure as a result after the last attempt."""
+        """Hand a job's remaining cells to Ray once more; after the last attempt, return the failure as a result."""
         if running.attempt.job is None:
             return
         where = f" on {running.arrival.address}" if running.arrival else ""
@@ -257,7 +257,7 @@ class _Campaign:
 
 
 def _summarise(error: RayError) -> str:
-    """The first sentence of what Ray says."""
+    """Return the first sentence of Ray's message."""
     return f"{type(error).__name__}: {_first_line(error).split('. ')[0].rstrip('.')}"
 
 

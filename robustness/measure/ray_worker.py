@@ -1,4 +1,4 @@
-"""What runs on a node of a Ray cluster: a job in, messages out, nothing written that outlives it."""
+"""The worker on a node of a Ray cluster: a job in, messages out, and no lasting files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sdnet_core.environment import describe_environment
 
 @dataclass(frozen=True)
 class Plan:
-    """What every node gets once, through the object store: all jobs with their models and images."""
+    """Data that every node gets once, through the object store: all jobs with their models and images."""
 
     jobs: tuple[Job, ...]
     archive: Archive | None
@@ -34,7 +34,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Arrival:
-    """The first message of a job: the node that it runs on. hardware: the node's GPU or processor."""
+    """The first message of a job, which names its node. hardware: the node's GPU or processor."""
 
     node: str
     address: str
@@ -43,7 +43,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Any further message: a result, and the adversarial images that it is about if they were crafted for it."""
+    """Any further message: a result, and its adversarial images if they were crafted for it."""
 
     result: Result
     adversarial: bytes | None
@@ -57,18 +57,18 @@ def measure_remotely(
     device: str,
     crafted: bytes | None,
 ) -> Iterator[Arrival | Delivery]:
-    """Measure some cells of a job on this node: says first where that is, then gives its results one by one.
+    """Measure some cells of a job on this node: report the node first, then yield the results one by one.
 
     Args:
         plan: reference to the plan, in a list so that Ray does not fetch it anew for every job.
-        index: of the job in the plan.
-        keys: of the cells that are wanted.
+        index: index of the job in the plan.
+        keys: keys of the requested cells.
         batch_size: images per forward pass.
         device: ``cpu`` or ``cuda``: the GPU, or share of one, that Ray gave to this process.
-        crafted: adversarial images of the job that the run directory has already.
+        crafted: adversarial images of the job that the run directory already has.
 
     Raises:
-        OutOfMemory: at this batch size.
+        OutOfMemory: the job does not fit at this batch size.
         PrerequisiteError: this node lacks a package or the -C archive.
         InputError: this node has other versions, and would measure something else.
     """
@@ -94,7 +94,7 @@ def measure_remotely(
 
 @lru_cache(maxsize=1)
 def _load(plan: ray.ObjectRef[Plan], device: str, address: str) -> Plan:
-    """The plan with its models on ``device``; a worker process loads them once."""
+    """Load the plan with its models on ``device``, once per worker process."""
     try:
         content: Plan = ray.get(plan)
     except RaySystemError as error:
@@ -108,7 +108,7 @@ def _load(plan: ray.ObjectRef[Plan], device: str, address: str) -> Plan:
             f"the node {address} has no folder {content.archive.folder}: the official corruptions must be at the same "
             "path on every node, as on a shared file system"
         )
-    torch.backends.cudnn.allow_tf32 = False  # as where the models were loaded
+    torch.backends.cudnn.allow_tf32 = False  # as on the machine that loaded the models
     with telling_out_of_memory():
         for network in {id(task.subject): task.subject.network for job in content.jobs for task in job.tasks}.values():
             network.to(device)
@@ -126,7 +126,7 @@ def _name_hardware(device: str) -> str:
 
 
 def _check_same(job: Job, address: str) -> None:
-    """Make sure that this node would measure what was asked."""
+    """Check that this node would measure exactly the requested cells."""
     for cell in job.cells:
         if hash_identity(cell.identity()) != cell.key:
             raise InputError(

@@ -1,4 +1,4 @@
-"""A few images under every corruption, their reconstructions A z and their codes, kept for figures and report."""
+"""A few images under every corruption, their reconstructions A z and their codes, for figures and report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sdnet_core.augment import to_images
 _IMAGES = 6
 _MAPS = 8
 _MOST_LAMBDAS = 20
-"""Pictures at all λs of a long grid would fill the memory: at one λ those of ImageNet-C take 18 MB."""
+"""Largest number of λs with pictures, to bound the memory: at one λ the pictures of ImageNet-C take 18 MB."""
 
 
 @torch.inference_mode()
@@ -35,22 +35,23 @@ def collect_samples(
     archive: Archive | None,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Perturb images of K different classes by everything at its hardest; reconstruct them from their codes at some λs.
+    """Perturb images of K classes by every corruption at its highest severity; reconstruct them from their codes at
+    some λs.
 
     Args:
         subject: a model with a λ; None for the perturbed images alone.
-        lambdas: the grid. At most 20 of it are shown, evenly spread, and with them the λ of training if it is in it.
-        perturbations: of each name the one of the highest severity is shown.
-        images: the clean images; the first of each of at most 6 classes are taken.
-        seed: of the corruptions, so that the images are those that were measured.
+        lambdas: the λ grid. At most 20 λs are shown, evenly spread, including the training λ if the grid has it.
+        perturbations: the perturbations; for each name the highest severity is shown.
+        images: the clean images; the first image of each of at most 6 classes is taken.
+        seed: seed of the corruptions, so that the images match the measured ones.
         archive: the official -C archive, or None.
-        device: where the model is.
+        device: device of the model.
 
     Returns:
         For ``samples.npz``: perturbed uint8 (P, K, H, W, 3), reconstructed uint8 (P, K, L, H, W, 3), lambdas (L,),
         titles (JSON list of name and severity), classes (JSON list), the model's name, its dictionary ``atoms`` float32
-        (D, k, k, 3), and ``codes`` float16 (L, M, h, w): the maps of the M atoms that answer the first image most, at
-        these λs, ``code_atoms`` (M,) being their numbers. Without a model the first two with L = 0, and the texts.
+        (D, k, k, 3), and ``codes`` float16 (L, M, h, w): the maps of the M atoms that respond most to the first image,
+        at these λs; ``code_atoms`` (M,) are their indices. Without a model, the first two with L = 0, and the texts.
     """
     hardest = {p.name: p for p in sorted(perturbations, key=lambda p: p.severity)}
     shown = [hardest[name] for name in dict.fromkeys(p.name for p in perturbations)]
@@ -64,7 +65,7 @@ def collect_samples(
             try:
                 rows = perturb(p, some, seed=seed, archive=archive, device=device, scratch=Path(scratch)).pixels
                 pixels = np.array(rows[: len(some)])
-            except InputError:  # a damaged file of the archive: its cells have failed, and say so
+            except InputError:  # a damaged file of the archive: its cells have failed with this reason
                 continue
             titles.append([p.name, p.severity])
             perturbed.append(pixels)
@@ -95,12 +96,12 @@ def collect_samples(
 
 
 def _take_classes(images: ImageSet) -> ImageSet:
-    """The first image of each class, of at most 6 classes."""
+    """Take the first image of each class, for at most 6 classes."""
     _, firsts = np.unique(images.labels, return_index=True)
     return images.take(np.sort(firsts[:_IMAGES]))
 
 
 def _to_pixels(images: Tensor) -> np.ndarray:
-    """Images (..., 3, H, W) in [0, 1] units, clipped, to uint8 (..., H, W, 3)."""
+    """Convert images (..., 3, H, W) in [0, 1], clipped, to uint8 (..., H, W, 3)."""
     pixels: np.ndarray = images.clamp(0, 1).movedim(-3, -1).mul(255).round().to(torch.uint8).cpu().numpy()
     return pixels

@@ -1,4 +1,4 @@
-"""A victim whose gradients neither vanish in float32 nor depend on their scale, for libraries that assume as much."""
+"""A victim whose gradients neither vanish in float32 nor depend on their scale, as attack libraries assume."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _ROUNDING = 1e-3
-"""Share of |g| by which the sum of a loss's gradient g at the logits may miss 0 through rounding."""
+"""Share of |g| by which rounding may move the sum of a loss's gradient g at the logits away from 0."""
 
 
 class ScaleFree(nn.Module):
-    """``scale_free(images)`` are the logits of ``model(images)``, with other gradients.
+    """A model whose logits are the logits of ``model(images)``, with modified gradients.
 
     - The rounding of the softmax is repaired. The gradient g of a loss that stays the same when a constant is added to
       all logits sums to zero; float32 rounds 1 − p to 0 where a model is confident. The component of the largest logit
@@ -34,7 +34,7 @@ class ScaleFree(nn.Module):
         self.training = False
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Logits of images in [0, 1]."""
+        """Compute the logits of images in [0, 1]."""
         if not (torch.is_grad_enabled() and images.requires_grad):
             logits: Tensor = self.model(images)
             return logits
@@ -54,7 +54,7 @@ def _to_unit(gradient: Tensor) -> Tensor:
 
 
 class _Unit(torch.autograd.Function):
-    """Identity whose gradient is of one scale."""
+    """Identity whose gradient has a fixed scale."""
 
     @staticmethod
     def forward(_: Any, values: Tensor) -> Tensor:

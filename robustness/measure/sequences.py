@@ -1,4 +1,4 @@
-"""Models asked for a whole perturbation sequence of every image: how often, and how far, their answers change."""
+"""Evaluation on a perturbation sequence of every image: how often, and how far, a model's predictions change."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def evaluate_sequences(
     batch_size: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[pd.DataFrame]:
-    """Outcomes per image, one frame for each of ``lambdas``.
+    """Compute outcomes per image, one frame for each of ``lambdas``.
 
     Args:
         network: in eval mode, on ``device``.
         images: pixels uint8 (N, frames, H, W, 3) and labels.
         indices: identity of every image in its split.
         lambdas: λs of the calls, or policies that choose it for each frame; (None,) for a model without λ.
-        noise: compare every frame with the first, as :func:`robustness.analysis.flips.flips_of_sequences` says.
-        step: from how many frames before a frame is compared with.
-        device: where the network is.
+        noise: compare every frame with the first, as in :func:`robustness.analysis.flips.flips_of_sequences`.
+        step: number of frames between compared frames.
+        device: device of the network.
         batch_size: frames per forward pass.
         progress: called with the number of images since the last call.
 
     Returns:
         Frames with the columns ``index, label``; ``predicted, correct, confidence, nll`` of the first frame; ``flips``,
-        and of at least five classes ``top5_distance``, of the whole sequence.
+        and for at least five classes ``top5_distance``, of the whole sequence.
 
     Raises:
         EvaluationError: logits of the wrong shape, or not finite.
@@ -72,7 +72,7 @@ def evaluate_sequences(
 
 
 def _describe(logits: np.ndarray, labels: np.ndarray, indices: np.ndarray, *, noise: bool, step: int) -> pd.DataFrame:
-    """The rows of some images, from logits (n, frames, C)."""
+    """Compute the rows of some images from logits (n, frames, C)."""
     log_probabilities = torch.from_numpy(logits[:, 0]).log_softmax(dim=1).numpy()
     predicted = logits.argmax(axis=2)
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""A measurement from start to end: announced, measured into its run directory, analysed."""
+"""A measurement from start to end: announce it, measure into the run directory, analyse."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from sdnet_core.augment import to_images
 
 _TIMED_BATCH, _SHOWN_CLASSES, _FEWEST = 32, 12, 30
 _AGREEMENT_N = 1000
-"""Clean images on which the fast and the exact form of a model are compared, at most."""
+"""Largest number of clean images on which the fast and the exact form of a model are compared."""
 
 
 def describe_plan(measurement: Measurement) -> Iterator[str]:
-    """Say what will be measured and how much of it is already there, a line at a time."""
+    """Describe what will be measured and how much of it is already done, a line at a time."""
     suite, images = measurement.suite, measurement.images
     cells, done = len(measurement.cells), len(measurement.done)
     yield f"suite {suite.name}: {images.title}, {images.split}, n = {len(images)}, on {measurement.device}"
@@ -72,11 +72,11 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left of a run, and about how long it takes.
+    """The remaining work of a run and its estimated duration.
 
-    passes: by part of the run; a pass is one image through one model, and a gradient counts as two more.
-    seconds: for all of them. The trust probes are bounded by a third of the attacks, and small runs take longer, since
-        a model for which there is no donor is first distilled.
+    passes: passes by part of the run; a pass is one image through one model, and a gradient counts as two more.
+    seconds: seconds for all passes. The trust probes are bounded by a third of the attacks. Small runs take longer,
+        because a model without donors is first distilled.
     """
 
     passes: dict[str, int]
@@ -84,7 +84,7 @@ class Estimate:
 
 
 def estimate_work(measurement: Measurement) -> Estimate:
-    """Count the passes of what is missing; every model is timed on one batch."""
+    """Count the passes of what is missing, and time every model on one batch."""
     missing = {cell.key for cell in measurement.own_cells} - measurement.done
     speeds: dict[str, float] = {}
     passes: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def _count_passes(task: Task | AttackTask, measurement: Measurement) -> dict[str
 
 
 def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[str]:
-    """Say what is left and how long it takes, a line at a time."""
+    """Describe what is left and how long it takes, a line at a time."""
     if not estimate.passes:
         yield "  nothing is left to measure"
         return
@@ -120,7 +120,7 @@ def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[
 
 
 def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]:
-    """What would be measured, as JSON values."""
+    """Return the plan of a measurement as JSON values."""
     suite, images = measurement.suite, measurement.images
     return {
         "suite": suite.name,
@@ -145,7 +145,7 @@ def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]
 
 
 def _time_pass(subject: Subject, measurement: Measurement) -> float:
-    """Seconds that an image takes the model, the less of two after a first; 0 where it does not answer."""
+    """Measure the seconds per image of a model, the faster of two passes after a warm-up; 0 if it fails."""
     batch = min(measurement.batch_size, len(measurement.images), _TIMED_BATCH)
     pixels = torch.from_numpy(np.array(measurement.images.pixels[:batch]))
     images = to_images(pixels.to(measurement.device))
@@ -156,7 +156,7 @@ def _time_pass(subject: Subject, measurement: Measurement) -> float:
                 started = time.perf_counter()
                 subject.network(images).sum().item()
                 times.append(time.perf_counter() - started)
-    except Exception:  # the run says what is wrong with it
+    except Exception:  # the run reports the fault
         return 0.0
     finally:
         subject.reset()
@@ -175,7 +175,7 @@ def _abridge(names: Sequence[str]) -> str:
 
 
 def find_below_chance(findings: Findings) -> Iterator[str]:
-    """A sentence for every model that is worse than a guess on clean images: its classes may be in another order."""
+    """Write a note for every model below chance on clean images: its classes may be in another order."""
     run = findings.run
     clean = run.corrupted[(run.corrupted["perturbation"] == "clean") & (run.corrupted["n"] >= _FEWEST)]
     count = len(run.record["data"]["classes"])
@@ -188,7 +188,7 @@ def find_below_chance(findings: Findings) -> Iterator[str]:
 
 
 def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
-    """A sentence for every model that was made for images of another size."""
+    """Write a note for every model that was made for images of another size."""
     height, width = images.pixels.shape[1:3]
     notes = []
     for subject in subjects:
@@ -201,7 +201,7 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
                 "it, after the corruption"
             )
             size = (height, width) if size == enlarged else size
-        if isinstance(subject.network, Network):  # whose card tells the height alone
+        if isinstance(subject.network, Network):  # whose card gives only the height
             own = subject.network.config.image_size
             made = f"it was made for images {own} pixels high" * (own != height)
         elif size not in (None, (height, width)):
@@ -215,7 +215,7 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
 
 
 def compare_with_exact(measurement: Measurement) -> Iterator[str]:
-    """Measure and record what ``--speed fast`` changes in the predictions; a line for each model."""
+    """Measure and record how ``--speed fast`` changes the predictions; one line per model."""
     device = measurement.device
     images = measurement.images.subset(min(_AGREEMENT_N, len(measurement.images)))
     for name, fast in zip(measurement.suite.models, measurement.subjects, strict=True):
@@ -238,15 +238,15 @@ def measure(
     Args:
         measurement: what :func:`~robustness.measure.prepare.prepare` made of ``options``.
         options: how it is measured.
-        asked: what the record says was asked for; None for ``options``.
+        asked: the request to store in the record; None for ``options``.
         say: called with every line about what is measured.
-        warn: called with every sentence about what may be amiss.
+        warn: called with every warning.
 
     Returns:
-        What the run directory says; None for a shard, whose parts are joined before they are analysed.
+        The findings of the run; None for a shard, since shards are merged before they are analysed.
 
     Raises:
-        InputError: the folder holds something else, or another run writes to it; a model contradicts its card.
+        InputError: the folder has other content, another run is writing to it, or a model contradicts its card.
     """
     measurement.directory.create()
     with (

@@ -1,4 +1,4 @@
-"""Several suites in one command: each has a run directory of its own, and nothing is loaded or measured twice."""
+"""Several suites in one command: each has its own run directory, and nothing is loaded or measured twice."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file
 
 Asked = str | Suite | None
-"""A suite by name, its file, the suite itself, or None for that of the options."""
+"""A suite by name, its file, the suite itself, or None for the suite of the options."""
 _OF_ONE = ("corruptions", "attacks", "shard")
-"""Options that say what one suite measures."""
+"""Options that apply to one suite only."""
 
 
 def plan_runs(
@@ -34,21 +34,21 @@ def plan_runs(
     """Load images and models once, and plan the grid of every suite.
 
     Args:
-        options: what is asked for; of several suites ``out`` is the folder of their run directories.
-        suites: names, files or suites; None for the standard one of the options' images. One alone is planned as
-            :func:`~robustness.measure.prepare.plan_run` does.
-        models: by name; None for those of the options or of each suite.
-        given: what else :func:`~robustness.measure.prepare.plan_run` takes.
+        options: the request; with several suites, ``out`` is the folder of their run directories.
+        suites: names, files or suites; None for the standard suite of the options' images. A single suite is planned as
+            by :func:`~robustness.measure.prepare.plan_run`.
+        models: models by name; None for the models of the options or of each suite.
+        given: further arguments of :func:`~robustness.measure.prepare.plan_run`.
 
     Returns:
-        A measurement for each suite, and its options. Each takes over what those before it have measured alike.
+        A measurement for each suite, and its options. Each takes over equal measurements of the suites before it.
 
     Raises:
         PrerequisiteError: as ``plan_run``.
-        InputError: as ``plan_run``; an option that is for one suite only, or two suites of one name.
+        InputError: as ``plan_run``; an option that applies to one suite only, or two suites with one name.
     """
     fields = [_read(suite) for suite in suites]
-    whole = any(own.get("shifts") for own in fields)  # which are compared with clean images of their own classes
+    whole = any(own.get("shifts") for own in fields)  # shifts are compared with clean images of their own classes
     shelf, planned = Shelf(), list[tuple[Measurement, RunOptions]]()
     for suite, own in zip(suites, [options] if len(suites) == 1 else _split(options, suites, fields), strict=True):
         given["suite"] = suite if isinstance(suite, Suite) else None
@@ -59,7 +59,7 @@ def plan_runs(
 
 
 def find_parent(options: RunOptions, suites: Sequence[Asked]) -> Path | None:
-    """The folder of the run directories of several suites; None for one suite."""
+    """Return the folder of the run directories of several suites; None for one suite."""
     if len(suites) < 2:
         return None
     names = "+".join(_read(suite)["name"] for suite in suites)
@@ -67,7 +67,7 @@ def find_parent(options: RunOptions, suites: Sequence[Asked]) -> Path | None:
 
 
 def _split(options: RunOptions, suites: Sequence[Asked], fields: Sequence[dict[str, Any]]) -> list[RunOptions]:
-    """The options of each of several suites. Shifts are those of the images that the other suites are of."""
+    """Split the options among several suites. Shifts belong to the images of the other suites."""
     if given := [name for name in _OF_ONE if getattr(options, name) is not None]:
         raise InputError(f"--{given[0]} is for one suite, and {len(suites)} are asked for: leave it out, or name one")
     if options.out is not None and is_url(options.out):
@@ -93,7 +93,7 @@ def _split(options: RunOptions, suites: Sequence[Asked], fields: Sequence[dict[s
 
 
 def _read(suite: Asked) -> dict[str, Any]:
-    """The keys of a suite."""
+    """Read the keys of a suite."""
     if isinstance(suite, Suite):
         return msgspec.structs.asdict(suite)
     return {} if suite is None else read_suite_file(suite)

@@ -1,4 +1,4 @@
-"""What several suites of one command share."""
+"""A shelf of objects that several suites of one command share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Shelf:
         self._held: dict[Hashable, Any] = {}
 
     def get(self, key: Hashable, load: Callable[[], T]) -> T:
-        """What was loaded under ``key``; loaded now if nothing was."""
+        """Return the object under ``key``; load it first if necessary."""
         if key not in self._held:
             self._held[key] = load()
         held: T = self._held[key]

@@ -1,4 +1,4 @@
-"""Whether the gradient tells how the logits change: central differences beside it.
+"""The test of slopes: central differences show whether the gradient predicts how the logits change.
 
 Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019; Pintor et al., *Indicators of Attack Failure*,
 NeurIPS 2022.
@@ -11,30 +11,31 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 STEPS = (0.1 / 255, 0.4 / 255, 1 / 255)
-"""How far each value of the image moves along the gradient, to either side."""
+"""Distances that each value of the image moves along the gradient, to either side."""
 RANDOM_STEPS = (0.4 / 255, 4 / 255)
-"""And along random directions."""
+"""Distances along random directions."""
 _DIRECTIONS = 2
 
 
 def compare_slopes(
     victim: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], *, seed: int
 ) -> tuple[Float[Tensor, "n s"], Float[Tensor, " r"]]:
-    """Central differences over what the gradient says, for every image and step of ``STEPS``, and in random directions.
+    """Compute central differences over the gradient's prediction, for every image and step of ``STEPS``, and in random
+    directions.
 
     With f = z_y − z_j, where j is the best other class at the clean image, and g = ∇f: along d = sign(g) the ratio
     (f(x + h d) − f(x − h d)) / (2 h ⟨g, d⟩), and over all images and random d of ±1 together the root of
     Σ (f(x + h d) − f(x − h d))² / Σ (2 h ⟨g, d⟩)² for every step of ``RANDOM_STEPS``. d is 0 where x ± h leaves [0, 1].
-    Both are 1 where f is a line. A gradient that is zero or not finite gives NaN.
+    Both are 1 if f is linear. A gradient that is zero or not finite gives NaN.
 
-    The first tells a gradient that points elsewhere, the second one that is a part of the true one, or faint beside
-    what the logits do.
+    The first reveals a gradient that points elsewhere; the second reveals a gradient that is only part of the true
+    gradient, or too faint for the change of the logits.
 
     Args:
         victim: images to logits, frozen and in eval mode.
         images: in [0, 1], on the victim's device.
-        labels: their classes.
-        seed: of the random directions.
+        labels: classes of the images.
+        seed: seed of the random directions.
     """
     x = images.detach().clone().requires_grad_(True)
     with torch.enable_grad():

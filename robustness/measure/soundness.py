@@ -1,7 +1,7 @@
-"""Before the grid: are a model's answers its own, or do they depend on chance, on what was asked before, on the batch?
+"""Checks before the grid: do a model's answers depend on chance, on earlier calls, or on the batch?
 
-An accuracy of such a model is true of one order and one batch size only. The cells are measured all the same, and
-marked (:mod:`robustness.analysis.soundness`).
+The accuracy of such a model holds for one order and one batch size only. The cells are measured anyway, and marked
+(:mod:`robustness.analysis.soundness`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
 
 IMAGES = 16
-"""That a model is asked about; fewer where the data set has fewer."""
+"""Number of images that a model is checked on; fewer if the data set has fewer."""
 SAME_BATCH, OTHER_BATCH = 1e-4, 1e-2
-"""Logits are other ones if they differ by more than this share of the range of all logits; another batch size rounds
-otherwise, in half precision by half a percent."""
+"""Changes of logits beyond this share of the range of all logits count as different; another batch size rounds
+differently, in half precision by half a percent."""
 _NEARBY = 0.5 / 255
 CHANCE, HISTORY, BATCH, INSTANCE = "chance", "history", "batch", "instance"
 
 
 @dataclass(frozen=True)
 class Change:
-    """Answers that became others, for one ``kind`` of reason.
+    """Changed answers, for one ``kind`` of reason.
 
-    logits: share of the images whose logits changed. classes: share of those that are put into another class.
+    logits: share of the images whose logits changed. classes: share of the images whose predicted class changed.
     """
 
     kind: str
@@ -42,15 +42,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Soundness:
-    """What asking a model at one λ has shown.
+    """The result of the checks of a model at one λ.
 
     Args:
-        model: its name.
-        lam: λ; None for a model without.
-        n: images that it was asked about.
-        changes: none for a sound model.
-        has_weights: torch knows of weights in it.
-        error: why it could not be asked; empty where it could.
+        model: name of the model.
+        lam: λ; None for a model without λ.
+        n: number of images that it was checked on.
+        changes: changed answers; empty for a sound model.
+        has_weights: true if torch finds weights in the model.
+        error: reason why the model could not be checked; empty if it could.
     """
 
     model: str
@@ -62,15 +62,15 @@ class Soundness:
 
 
 def examine(subject: Subject, lam: float | None, images: ImageSet, device: torch.device, *, seed: int) -> Soundness:
-    """Ask a model about a few images: twice, after others, and in other company.
+    """Evaluate a model on a few images: twice, after other images, and in other batches.
 
-    - *chance*: the second answer is another one, and with the model's state put back (not its random numbers) still.
-    - *history*: the answers to x + δ, |δ| = 0.5/255, are others after 1 − x and x were asked than from the start. A
-      buffer that grows and a memory of similar images both show.
-    - *batch*: the same images in another order, in batches of 1, 2, 3, ….
-    - *instance*: what the function of the user makes when it is called once more answers otherwise.
+    - *chance*: the second answer differs, even with the model's state (except its random numbers) restored.
+    - *history*: the answers to x + δ, |δ| = 0.5/255, differ after 1 − x and x were evaluated first. This reveals both a
+      growing buffer and a memory of similar images.
+    - *batch*: the answers to the same images differ in another order, in batches of 1, 2, 3, ….
+    - *instance*: the answers of a second instance made by the user's function differ.
 
-    Where chance decides, the others cannot be told and are not looked at. The model is left as it was.
+    If chance decides, the others cannot be determined and are skipped. The model is left unchanged.
     """
     order = np.random.default_rng(seed).permutation(len(images))[:IMAGES]
     x = to_images(torch.from_numpy(np.array(images.pixels[np.sort(order)]))).contiguous().to(device)
@@ -79,7 +79,7 @@ def examine(subject: Subject, lam: float | None, images: ImageSet, device: torch
         with torch.no_grad():
             changes = tuple(_find_changes(subject, lam, x))
         error = ""
-    except Exception as failure:  # its cells fail, too, and say so
+    except Exception as failure:  # its cells also fail, with this reason
         changes, error = (), describe_error(failure)
     finally:
         subject.reset()
@@ -122,17 +122,17 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
 
 
 def _ask_another(subject: Subject, lam: float | None, x: Tensor) -> Tensor:
-    """The answers of another instance of the model; NaN, which is no change, where it cannot be made twice."""
+    """Return the answers of another instance of the model; NaN, which counts as no change, if it is unique."""
     assert subject.again is not None
     try:
         logits: Tensor = subject.again().to(x.device)(x, lam)
-    except Exception:  # it may register something that exists once
+    except Exception:  # it may register something that can exist only once
         return x.new_full((len(x), subject.network.num_classes), torch.nan).cpu()
     return logits.float().cpu()
 
 
 def _split_up(n: int) -> list[int]:
-    """1, 2, 3, … and what is left."""
+    """Return 1, 2, 3, … and the rest."""
     sizes: list[int] = []
     while (left := n - sum(sizes)) > 0:
         sizes.append(min(len(sizes) + 1, left))
@@ -140,7 +140,7 @@ def _split_up(n: int) -> list[int]:
 
 
 def _compare(kind: str, before: Tensor, after: Tensor, least: float) -> Change | None:
-    """How many rows of logits differ by more than ``least``; None for none. NaN is left to the measurement."""
+    """Count the rows of logits that differ by more than ``least``; None for none. NaN is left to the measurement."""
     differ = (before - after).abs().amax(1) > least
     if not bool(differ.any()):
         return None

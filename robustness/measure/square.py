@@ -1,4 +1,4 @@
-"""Square in L∞ in fewer, fuller batches: the squares that pyautoattack draws, tried several at a time."""
+"""Square in L∞ in fewer, fuller batches: pyautoattack's squares, tried several at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _MOST_AHEAD = 16
-"""Squares that are tried at once on an image."""
+"""Largest number of squares tried at once on an image."""
 
 
 class _Squares:
@@ -17,7 +17,7 @@ class _Squares:
 
     Args:
         search: pyautoattack's ``SquareAttack``.
-        shape: (3, H, W).
+        shape: shape of an image, (3, H, W).
     """
 
     def __init__(self, search: Any, shape: torch.Size) -> None:
@@ -25,7 +25,9 @@ class _Squares:
         self._table, self._drawn = torch.zeros(search.n_queries, 3 + shape[0]), 0
 
     def take(self, first: Tensor, count: int) -> Tensor:
-        """±2ε within the square and 0 elsewhere (M, count, 3, H, W): ``count`` squares each from ``first`` (M,) on."""
+        """Return ``count`` squares per image from ``first`` (M,) on: ±2ε within the square, 0 elsewhere, (M, count, 3,
+        H, W).
+        """
         wanted = (first[:, None].cpu() + torch.arange(count)).clamp_max(len(self._table) - 1)
         self._draw(int(wanted.max()) + 1)
         top, left, side, *signs = self._table[wanted].to(first.device).unbind(-1)
@@ -50,17 +52,17 @@ class _Squares:
 
 @torch.no_grad()
 def run_square(search: Any, images: Tensor, labels: Tensor, *, most: int) -> tuple[Tensor, Tensor]:
-    """In the place of ``SquareAttack.attack_single_run`` in L∞: the same random numbers, the same images.
+    """Replace ``SquareAttack.attack_single_run`` in L∞: the same random numbers, the same images.
 
-    A square is kept if it lowers the margin, which becomes rare; all others leave the image as it was. So the next
-    squares are tried on it before the answer to the first is known, and those behind the first that is kept are tried
-    anew. An image is done when it is answered wrongly.
+    A square is kept if it lowers the margin, which becomes rare; all other squares leave the image unchanged. So the
+    next squares are tried on it before the answer to the first is known, and the squares after the first kept one are
+    tried again. An image is done when it is classified wrongly.
 
     Args:
         search: pyautoattack's ``SquareAttack`` with its loss ``margin``, seeded.
         images: clean images (N, 3, H, W).
-        labels: (N,).
-        most: images that the model is asked about at once.
+        labels: (N,) classes of the images.
+        most: largest number of images per forward pass.
 
     Returns:
         The number of squares tried on each image, and its last version.

@@ -25,21 +25,23 @@ from robustness.measure.pgd import measure_norm, pgd
 from robustness.measure.scale_free import ScaleFree
 
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
-"""The DLR loss takes the third largest logit, the targeted one the fourth."""
+"""Fewest classes for the DLR loss, which takes the third largest logit, and for the targeted DLR loss, which takes the
+fourth."""
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
-"""What torchattacks offers that bounds no L∞ or L2 norm, is no attack of its own, or is AutoAttack once more."""
+"""Classes of torchattacks that bound no L∞ or L2 norm, are not attacks of their own, or repeat AutoAttack."""
 _COUNTS = {
     *("steps", "num_iter_set", "nb_iter", "max_iterations", "binary_search_steps", "n_restarts", "n_queries"),
     *("eot_iter", "n_classes", "nb_sample", "noise_batch_size", "batch_max", "max_batch_size", "m", "N", "len_kernel"),
 }
 """Options of torchattacks' classes that are whole numbers from 1."""
 _NOTHING = 1e-30
-"""Added to a gradient's norm in the place of torchattacks' 1e-10, which confident networks undercut."""
+"""Constant added to a gradient's norm in place of torchattacks' 1e-10, which exceeds gradients of confident networks.
+"""
 LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-"""What torchattacks and pyautoattack call the norms."""
+"""Names of the norms in torchattacks and pyautoattack."""
 _BUDGET_NAMES = {"eps", "max_epsilon"}
-"""What torchattacks' classes call ε."""
+"""Names of ε in torchattacks' classes."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class Stage:
     """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
 
     Args:
-        name: what marks and files call it.
+        name: name in marks and files.
         perturb: the attempt.
-        knows_budget: it was given ε; False for one that looks for the smallest perturbation, whatever that is.
+        knows_budget: the stage was given ε; False for a stage that searches for the smallest perturbation.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Stage:
 
 
 def library_of(attack: Attack) -> str:
-    """Name and version of what computes the attack.
+    """Return name and version of the package that computes the attack.
 
     Raises:
         PrerequisiteError: its package is not installed.
@@ -75,20 +77,20 @@ def library_of(attack: Attack) -> str:
 def list_stages(
     attack: Attack, victim: nn.Module, *, num_classes: int, seed: int, leave_early: bool = True
 ) -> list[Stage]:
-    """The stages of ``attack`` on ``victim``, in their order.
+    """List the stages of ``attack`` on ``victim``, in their order.
 
     Args:
-        attack: what is done.
+        attack: the attack.
         victim: images to logits.
-        num_classes: of the victim.
-        seed: of the attacks that draw from a generator of their own.
-        leave_early: AutoAttack's APGD may stop where every image of a batch is answered wrongly. The victim is fooled
-            as often either way; what just fools it fools another model less often than what further steps make of it.
+        num_classes: number of classes of the victim.
+        seed: seed of the attacks that have their own generator.
+        leave_early: let AutoAttack's APGD stop once every image of a batch is classified wrongly. The victim is fooled
+            as often either way, but further steps make images that fool other models more often.
 
     Raises:
         PrerequisiteError: the library of the attack is not installed.
-        InputError: torchattacks has no such attack, or it does not take the options; AutoAttack's DLR loss was asked
-            for with too few classes.
+        InputError: torchattacks has no such attack, or it does not take the options; too few classes for AutoAttack's
+            DLR loss.
     """
     library_of(attack)
     if attack.name == "autoattack":
@@ -105,7 +107,7 @@ def list_stages(
 
 
 def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]:
-    """Loss, rank of its target class and a name, one for each run."""
+    """List loss, rank of its target class and a name, one for each run."""
     if "dlr" in attack.losses and num_classes < DLR_CLASSES:
         raise InputError(
             f"attack {attack.label}: the loss dlr needs {DLR_CLASSES} classes; the model has {num_classes}"
@@ -118,7 +120,7 @@ def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]
 
 
 def _pgd_stages(attack: Attack, victim: nn.Module, num_classes: int, *, leave_early: bool) -> list[Stage]:
-    """A stage for every restart, loss and target class."""
+    """List a stage for every restart, loss and target class."""
     stages = []
     for restart in range(attack.restarts):
         for loss, rank, name in _list_losses(attack, num_classes):
@@ -139,7 +141,7 @@ def _pgd_stages(attack: Attack, victim: nn.Module, num_classes: int, *, leave_ea
 
 
 def _smallest_stage(attack: Attack, victim: nn.Module, num_classes: int) -> Stage:
-    """One stage: the smallest perturbation that any loss finds."""
+    """Build one stage: the smallest perturbation that any loss finds."""
     losses = _list_losses(attack, num_classes)
 
     def perturb(images: Tensor, labels: Tensor) -> Tensor:
@@ -184,13 +186,13 @@ def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed:
         options.setdefault("eps_for_division", _NOTHING)
     try:
         perturb = kind(victim, **options)
-    except Exception as error:  # whatever the class makes of its arguments
+    except Exception as error:  # the class may raise anything
         raise InputError(f"attack {attack.label}: {attack.name} does not take these options: {error}") from error
     return Stage(attack.name, perturb, knows_budget=bool(budget))
 
 
 def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -> None:
-    """Refuse what would end or mean nothing in the middle of the work: torchattacks checks no argument itself."""
+    """Refuse options that would fail or mean nothing during the work: torchattacks checks no argument itself."""
     for name, value in attack.options.items():
         kind: Any = type(defaults[name])
         if name in _COUNTS and not (fits(value, int) and value >= 1):

@@ -1,8 +1,7 @@
-"""What a model holds: kept before it is measured, put back before the next set of images.
+"""The state of a model: kept before it is measured, restored before the next set of images.
 
-A model may change itself when it is called: a buffer, a counter, a cache. What it has become under one corruption must
-not answer the next one. Objects stay the same objects, so that whatever refers to them still does: only their contents
-are put back.
+A model may change itself when it is called: a buffer, a counter, a cache. Changes under one corruption must not affect
+the next. Objects keep their identity, so that references to them stay valid: only their contents are restored.
 """
 
 from __future__ import annotations
@@ -22,14 +21,15 @@ from torch.nn.parameter import is_lazy
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type, types.ModuleType, torch.dtype, torch.device)
 _FOREIGN_ROOTS = {*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}
-"""Objects of these packages are left alone, other than those that are known: they lead everywhere."""
+"""Packages whose objects are left alone, except known types: they lead everywhere."""
 
 
 class State:
-    """The contents of a module, its submodules, and all that it refers to: tensors, arrays, containers, attributes.
+    """The contents of a module, its submodules, and everything that it refers to: tensors, arrays, containers,
+    attributes.
 
-    Closures and generators of random numbers are among them. What Python cannot reach is not: variables of the module's
-    source file, memory of native code.
+    Closures and random generators are included. Variables of the module's source file and memory of native code, which
+    Python cannot reach from it, are not.
 
     Args:
         root: the module.
@@ -39,7 +39,7 @@ class State:
         self._puts: list[Callable[[], object]] = []
         self.tensors: list[Tensor] = []
         seen: set[int] = set()
-        self._alive: list[Any] = []  # an id is unique as long as its object lives
+        self._alive: list[Any] = []  # an id is unique while its object lives
         left: list[Any] = [root]
         while left:
             thing = left.pop()
@@ -50,12 +50,12 @@ class State:
             left += self._keep(thing)
 
     def restore(self) -> None:
-        """Put everything back."""
+        """Restore all contents."""
         for put in self._puts:
             put()
 
     def _keep(self, thing: Any) -> Iterable[Any]:
-        """Keep the contents of one thing; returns what it refers to."""
+        """Keep the contents of one object; return the objects that it refers to."""
         if isinstance(thing, Tensor):
             self._keep_tensor(thing)
             return ()
@@ -140,7 +140,7 @@ def _put_members(target: Any, members: list[Any]) -> None:
 
 @torch.no_grad()
 def _put_values(tensor: Tensor, values: Tensor) -> None:
-    """Values are written only where others are: memory that may only be read has none."""
+    """Write values only where they differ: read-only memory has no differences."""
     if tensor.shape != values.shape:
         tensor.data = values.clone()
     elif not torch.equal(tensor, values):

@@ -21,9 +21,9 @@ from sdnet_core import Network, load_model, read_card, shipped_models, weights_f
 from sdnet_core.speed import accelerate
 
 Classifier = Network | ForeignClassifier
-"""What is measured: images in [0, 1] and λ in, logits out."""
+"""The measured interface: images in [0, 1] and λ in, logits out."""
 _MOST_FOLDERS = 3
-"""That a name keeps of a path, to tell it from another one."""
+"""Largest number of folders that a name keeps of a path, to distinguish it from another."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Subject:
     """A model under measurement.
 
     Args:
-        name: what tables call it.
-        network: in eval mode, on the device of the run.
+        name: name in tables.
+        network: the network in eval mode, on the device of the run.
         fingerprint: SHA-256 of its weights.
-        accuracy: what its card records: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
+        accuracy: accuracy on its card: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
         law: the residual law beside its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
-        sketches: what a model from elsewhere answers to the probe images, by λ; see :meth:`show_probes`.
-        again: loads another instance of a model that a function of the user makes; None for others.
+        sketches: sketches of a foreign model's answers to the probe images, by λ; see :meth:`show_probes`.
+        again: loads another instance of a model made by a user's function; None for other models.
     """
 
     name: str
@@ -52,24 +52,24 @@ class Subject:
 
     @property
     def lam(self) -> float | None:
-        """λ of training, rounded as the λs of a grid are; None for a model without λ."""
+        """Training λ, rounded like the λs of a grid; None for a model without λ."""
         return None if self.network.lam is None else round_lam(self.network.lam)
 
     def lambdas(self, grid: tuple[float, ...]) -> tuple[float | None, ...]:
-        """The λs to measure: the grid, or λ of training if it is empty; one None for a model without λ."""
+        """List the λs to measure: the grid, or the training λ if it is empty; a single None for a model without λ."""
         return (grid or (self.lam,)) if self.network.has_lam else (None,)
 
     def show_probes(self, lambdas: Iterable[float | None], size: tuple[int, int], device: torch.device) -> None:
-        """Ask a model from elsewhere, at every λ, for its answers to the probe images, of which its keys are made.
+        """Ask a foreign model, at every λ, for its answers to the probe images, which its keys are made of.
 
-        A network of this project is all in its weights and its configuration, and is not asked.
+        A network of this project is identified by its weights and configuration, and is skipped.
         """
         if isinstance(self.network, ForeignClassifier):
             for lam in set(lambdas) - self.sketches.keys():
                 self.sketches[lam] = sketch_answers(self.network, lam, size, device)
 
     def reset(self, *, chance: bool = True) -> None:
-        """Make the model what it was before it was first measured; ``chance``: its random numbers, too.
+        """Restore the model's state before its first measurement; ``chance``: its random numbers as well.
 
         A network of this project never changes.
         """
@@ -77,7 +77,7 @@ class Subject:
             self.network.reset(chance=chance)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the model's answers; JSON values."""
+        """Return everything that decides the model's answers, as JSON values."""
         return {"name": self.name, "weights": self.fingerprint, **self.network.describe()}
 
 
@@ -92,22 +92,22 @@ def load_subject(
     image_size: tuple[int, int] | None = None,
     enlarge_to: int | None = None,
 ) -> Subject:
-    """Load or wrap one model (see :func:`load_subjects`), without its residual law: it may be about to be fitted.
+    """Load or wrap one model (see :func:`load_subjects`), without its residual law, which may not be fitted yet.
 
     Args:
-        given: what is written on the command line, or a module or function images → logits.
-        num_classes: of the data set.
-        device: where it is put.
+        given: the model as written on the command line, or a module or function images → logits.
+        num_classes: number of classes of the data set.
+        device: device to load it onto.
         speed: ``"exact"`` or ``"fast"``, the latter for networks of this project.
-        name: what tables call it; default: what was written, or what kind of object it is.
-        classes: names of the classes of the data in the order of the labels, if they are known.
-        image_size: height and width of the images, if they are known.
-        enlarge_to: pixels that the short side of every image gets before a model from elsewhere sees it, after any
-            corruption; None leaves it. Networks of this project take images as they are.
+        name: name in tables; default: ``given`` as written, or the kind of object.
+        classes: names of the classes of the data in the order of the labels, if known.
+        image_size: height and width of the images, if known.
+        enlarge_to: short side in pixels to which images are enlarged for a foreign model, after any corruption; None
+            keeps the size. Networks of this project take images as they are.
 
     Raises:
         PrerequisiteError: no such model, or a package or a file that it needs is missing.
-        InputError: what is there cannot be used, or tells another number of classes apart.
+        InputError: the model is not usable, or has another number of classes.
     """
     accuracy: dict[str, Any] = {}
     again: Callable[[], Classifier] | None = None
@@ -144,22 +144,22 @@ def load_subjects(
     image_size: tuple[int, int] | None = None,
     enlarge_to: int | None = None,
 ) -> list[Subject]:
-    """Load every one of ``models`` onto ``device``, with its residual law where it has one.
+    """Load each of ``models`` onto ``device``, with its residual law if it has one.
 
     Args:
         models: as they are written on the command line (shipped names, paths of checkpoints, and what
             :func:`robustness.measure.foreign.load_foreign` takes), or names for tables and what they stand for.
-        num_classes: as the other arguments, see :func:`load_subject`.
-        device: where they are put.
+        num_classes: number of classes; see :func:`load_subject` for this and the other arguments.
+        device: device to load them onto.
         speed: ``"exact"`` or ``"fast"``.
         classes: names of the classes.
         image_size: height and width of the images.
-        enlarge_to: pixels of the short side that models from elsewhere see.
+        enlarge_to: short side in pixels to which images are enlarged for foreign models.
 
     Raises:
         PrerequisiteError: no such model.
-        InputError: a damaged or foreign file, another number of classes, two models of one name, a law that was fitted
-            to other weights.
+        InputError: a damaged or foreign file, another number of classes, two models with one name, or a law fitted to
+            other weights.
     """
     named = models if isinstance(models, Mapping) else _name_models(models)
     options: dict[str, Any] = {"classes": classes, "image_size": image_size, "enlarge_to": enlarge_to}
@@ -180,7 +180,7 @@ def _check_classes(title: str, found: int, wanted: int) -> None:
 
 
 def _name_models(models: Sequence[str]) -> dict[str, str]:
-    """A name for each model; with as many of the folders as tell two of one name apart."""
+    """Name each model, with as many folders as needed to distinguish equal names."""
     names = [name_of(given) for given in models]
     for folders in range(1, _MOST_FOLDERS + 1):
         names = [
@@ -194,9 +194,9 @@ def _name_models(models: Sequence[str]) -> dict[str, str]:
 
 
 def name_of(given: str, folders: int = 0) -> str:
-    """What tables call a model that was written: shipped names as they are, of files the name without the folders.
+    """Return the name in tables of a model given as text: shipped names unchanged, files without their folders.
 
-    ``folders``: so many of the folders are kept; of a checkpoint that training calls ``model`` the folder is the name.
+    ``folders``: number of folders to keep; a checkpoint that training calls ``model`` is named by its folder.
     """
     if (address := parse_address(given)) is not None:
         return address.name_within(folders)
@@ -209,5 +209,5 @@ def name_of(given: str, folders: int = 0) -> str:
 
 
 def _name_object(model: object) -> str:
-    """What tables call an object that was given without a name: its class, or a function's own name."""
+    """Return the name in tables of an object given without one: its class, or a function's own name."""
     return str(getattr(model, "__name__", type(model).__name__))

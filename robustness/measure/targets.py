@@ -1,4 +1,4 @@
-"""AutoAttack's targeted parts in fewer, fuller batches: what is left, towards several target classes at a time."""
+"""AutoAttack's targeted parts in fewer, fuller batches: remaining images, towards several target classes at a time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from torch.nn import functional
 from robustness.measure.craft import distance
 
 _Attempt = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Images, labels, target classes and random numbers to what was found and whether it fools the model."""
+"""Function from images, labels, target classes and random numbers to the images found and whether they fool the model.
+"""
 
 
 @torch.no_grad()
 def perturb_by_apgd(search: Any, images: Tensor, labels: Tensor, *, most: int) -> Tensor:
-    """In the place of ``APGDAttack_targeted.perturb`` in L∞ and L2: the same random numbers, the same images.
+    """Replace ``APGDAttack_targeted.perturb`` in L∞ and L2: the same random numbers, the same images.
 
     Args:
         search: pyautoattack's ``APGDAttack_targeted`` with one restart.
@@ -43,7 +44,7 @@ def perturb_by_apgd(search: Any, images: Tensor, labels: Tensor, *, most: int) -
 
 @torch.no_grad()
 def perturb_by_fab(search: Any, images: Tensor, labels: Tensor, *, norm: str, most: int) -> Tensor:
-    """In the place of ``FABAttack.perturb`` with targets and one restart, which draws nothing: the same images.
+    """Replace ``FABAttack.perturb`` with targets and one restart, which draws nothing: the same images.
 
     Args:
         search: pyautoattack's ``FABAttack_PT``.
@@ -75,11 +76,11 @@ def _try_targets(
     labels: Tensor,
     most: int,
 ) -> Tensor:
-    """Attempt one target class after the other on the images that are left, the most likely wrong ones first.
+    """Attempt one target class after another on the remaining images, the most likely wrong ones first.
 
-    Where nothing falls, which becomes the rule, the classes that follow are attempted together, as many as fit. What
-    comes behind the first that fools the model on any image is attempted anew, without that image: the random numbers
-    are those of one attempt after the other.
+    Once no image falls, which becomes the rule, the following classes are attempted together, as many as fit. Classes
+    after the first one that fools the model on any image are attempted again without that image, so that the random
+    numbers equal the numbers of sequential attempts.
     """
     logits = ask(images)
     targets = logits.sort(1)[1].flip(1)[:, 1 : 1 + search.n_target_classes]

@@ -11,13 +11,13 @@ from types import FrameType
 from typing import TextIO
 
 _GRACE = 30.0
-"""Seconds that Python code has to end after the limit before the process does."""
+"""Seconds that Python code has to end after the limit before the process is ended."""
 _AGAIN = 5.0
 """Seconds after which the limit is raised once more, for code that swallows exceptions."""
 
 
 class TimeLimitError(RuntimeError):
-    """The work took longer than it was allowed to."""
+    """The work exceeded its time limit."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def _find_stream() -> TextIO | None:
-    """Standard error, or the process's own where that is no file, as in a notebook; None without either."""
+    """Return standard error, or the process's own if that is not a file, as in a notebook; None without either."""
     for stream in (sys.stderr, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError):
             stream.fileno()  # type: ignore[union-attr]

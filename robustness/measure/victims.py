@@ -15,10 +15,10 @@ from sdnet_core.sparse_coding import Lambda
 
 
 def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: LamGiven) -> Lambda | None:
-    """λ of a call: the number itself if it is fixed, otherwise what the policy makes of each image, shape (N,).
+    """Compute λ of a call: the fixed number, or the policy's choice for each image, shape (N,).
 
-    The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the λ of training. Where gradients are recorded
-    the clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
+    The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the training λ. If gradients are recorded, the
+    clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
 
     Source: Bengio, Léonard & Courville, 2013 (straight-through estimator); Athalye, Carlini & Wagner, ICML 2018
         (backward pass differentiable approximation).
@@ -37,7 +37,9 @@ def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: Lam
 
 
 class _ContiguousGradient(torch.autograd.Function):
-    """Identity with a contiguous gradient: attack libraries take views of it, channels-last networks return another."""
+    """Identity with a contiguous gradient: attack libraries take views of it, and channels-last networks return another
+    layout.
+    """
 
     @staticmethod
     def forward(_: Any, images: Tensor) -> Tensor:
@@ -49,7 +51,9 @@ class _ContiguousGradient(torch.autograd.Function):
 
 
 class _Connected(torch.autograd.Function):
-    """Logits whose gradient reaches the images: zero where the model cuts it off; an attack fails then, not the run."""
+    """Logits whose gradient reaches the images: zero where the model cuts it off, so that the attack fails, but not the
+    run.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, images: Tensor, victim: Victim) -> Tensor:
@@ -63,13 +67,13 @@ class _Connected(torch.autograd.Function):
 
 
 class Victim(nn.Module):
-    """``victim(images)`` are the network's logits at one choice of λ; gradients flow through the choice itself.
+    """Computes a network's logits at one choice of λ; gradients flow through the choice itself.
 
     Args:
         network: in eval mode.
         choice: λ, or the policy that chooses it.
 
-    ``passes`` counts forward passes, an image each; a backward pass counts as two.
+    ``passes`` counts forward passes of one image each; a backward pass counts as two.
     """
 
     def __init__(self, network: Classifier, choice: LamGiven) -> None:
@@ -79,7 +83,7 @@ class Victim(nn.Module):
         self.passes = 0
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
-        """Logits of images in [0, 1]."""
+        """Compute the logits of images in [0, 1]."""
         images = _ContiguousGradient.apply(images)
         logits: Tensor = self.network(images, choose_lam(self.network, images, self.choice))
         self.passes += len(images)

@@ -1,4 +1,4 @@
-"""Measure a job: images are perturbed once, every model answers them; nothing is recorded here."""
+"""The worker, which measures a job: images are perturbed once, every model classifies them; it records nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from robustness.run_directory import RunDirectory
 class OutOfMemory(RuntimeError):
     """A job does not fit into the memory of the device, or of the machine, at this batch size.
 
-    ``keys``: of the cells that do not fit; empty where it is not known, or all of them.
+    ``keys``: keys of the cells that do not fit; empty if unknown, or if none fits.
     """
 
     def __init__(self, reason: str, keys: tuple[str, ...] = ()) -> None:
@@ -44,9 +44,9 @@ class Worker:
 
     Args:
         archive: the official -C archive, or None to generate the corruptions.
-        directory: where adversarial images, the state of a running attack and scratch files lie.
-        device: where the models are.
-        timeout: seconds after which a task is given up and its cells have failed; None for no limit.
+        directory: run directory for adversarial images, the state of a running attack and scratch files.
+        device: device of the models.
+        timeout: seconds after which a task is abandoned and its cells fail; None for no limit.
     """
 
     archive: Archive | None
@@ -56,16 +56,16 @@ class Worker:
     _attacker: Attacker | None = field(init=False, default=None)
 
     def measure(self, job: Job, *, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
-        """What comes of each task of ``job``, as soon as it is known; a model that fails gives its reason.
+        """Yield the result of each task of ``job`` as soon as it is known; a model that fails yields its reason.
 
         Args:
-            job: what to measure.
+            job: the job to measure.
             batch_size: images per forward pass; an attack has its own.
-            bar: moved on by ``job.size`` altogether.
+            bar: progress bar, advanced by ``job.size`` in total.
 
         Raises:
-            OutOfMemory: at this batch size.
-            UsageError: something that a user can mend.
+            OutOfMemory: the job does not fit at this batch size.
+            UsageError: an error that a user can fix.
         """
         bar.set_description(job.title)
         if job.is_attack:
@@ -95,7 +95,7 @@ class Worker:
                 yield from self._evaluate(task, images, batch_size, bar)
 
     def _evaluate(self, task: Task, images: PerturbedImages, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
-        """Answer the images at every λ of a task; one at which the model fails costs no other."""
+        """Evaluate the images at every λ of a task; a λ at which the model fails does not affect the others."""
         started = time.perf_counter()
         try:
             with time_limit(self.timeout):
@@ -125,7 +125,7 @@ class Worker:
         yield Result(task.title, outcomes)
 
     def _attack(self, task: AttackTask, batch_size: int, bar: tqdm[Any]) -> Iterator[Result]:
-        """Craft the adversarial images of an attack and answer them at every λ, as in :meth:`_evaluate`."""
+        """Craft the adversarial images of an attack and evaluate them at every λ, as in :meth:`_evaluate`."""
         attacker = self._attacker_of(task, batch_size)
         try:
             with time_limit(self.timeout):
@@ -144,7 +144,7 @@ class Worker:
         yield Result(task.title, {cell.key: result for cell, result in zip(task.cells, results, strict=True)})
 
     def _attacker_of(self, task: AttackTask, batch_size: int) -> Attacker:
-        """The attacker of all attacks on these images, which keeps what they share."""
+        """Return the attacker of all attacks on these images, which keeps what they share."""
         cell = task.cells[0]
         if self._attacker is None:
             self._attacker = Attacker(cell.images, self.directory, self.device, batch_size, cell.seed)
@@ -153,7 +153,7 @@ class Worker:
 
 
 def _fail(task: Task | AttackTask, name: str, error: Exception) -> Result:
-    """The result of a task whose model failed, or one of whose images is damaged; other errors are raised again."""
+    """Return the result of a task whose model failed or whose image is damaged; raise other errors again."""
     if isinstance(error, UsageError) and not isinstance(error, InputError):
         raise error
     reason = str(error) if isinstance(error, InputError) else describe_error(error)
@@ -165,7 +165,7 @@ def _fail(task: Task | AttackTask, name: str, error: Exception) -> Result:
 
 @contextmanager
 def telling_out_of_memory() -> Iterator[None]:
-    """What is raised within the block for want of memory becomes :class:`OutOfMemory`."""
+    """Turn any lack of memory within the block into :class:`OutOfMemory`."""
     try:
         yield
     except Exception as error:

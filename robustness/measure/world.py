@@ -1,8 +1,8 @@
-"""A world of its own for code from elsewhere: what a model does to global state stays with that model.
+"""An isolated world for foreign code: changes that a model makes to global state stay with that model.
 
 Random generators, default types, the working directory and the like belong to the whole process. A model that seeds a
 generator in ``forward`` would make an attack draw the same numbers again and again; one that changes the default type
-would change what is loaded after it. So a model is loaded and called within its own :class:`World`.
+would change models loaded after it. So a model is loaded and called within its own :class:`World`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 _SEED = 0
-"""Of the generators of every model, before it is loaded: a builder that seeds nothing makes the same model again."""
+"""Seed of the generators of every model before it is loaded: a builder that seeds nothing always makes the same model.
+"""
 
 
 class ModelExitError(RuntimeError):
@@ -35,7 +36,7 @@ class ModelExitError(RuntimeError):
 
 @dataclass(frozen=True)
 class _Setting:
-    """Something global. get: its value now. set: gives it such a value. travels: to other machines, too."""
+    """A global setting. get: returns its value. set: sets its value. travels: true if other machines also get it."""
 
     get: Callable[[], Any]
     set: Callable[[Any], object]
@@ -115,10 +116,10 @@ _SETTINGS = {
     "standard output": _attribute(sys, "stdout"),
     "standard error": _attribute(sys, "stderr"),
 }
-"""Everything that is kept apart, by its name."""
+"""Everything that is isolated, by name."""
 _ONLY_LOADING = ("environment",)
 _NEVER_OWN = ("gradients", "signal handlers", "standard output", "standard error")
-"""Set back after the model, but never to what the model had made of it: the harness alone decides on them."""
+"""Settings that are restored after the model but that the model never gets back: the harness alone decides on them."""
 
 
 def _get_settings(*, loading: bool) -> dict[str, Any]:
@@ -126,10 +127,10 @@ def _get_settings(*, loading: bool) -> dict[str, Any]:
 
 
 def _set_settings(values: dict[str, Any]) -> None:
-    """Give everything in ``values`` its value, as far as it has another one."""
+    """Set every setting in ``values`` that has another value."""
     for name, value in values.items():
         if _SETTINGS[name].get() != value:
-            with suppress(OSError):  # a folder that is gone
+            with suppress(OSError):  # a deleted folder
                 _SETTINGS[name].set(value)
 
 
@@ -151,7 +152,7 @@ class _Generators:
 
     @classmethod
     def seeded(cls) -> _Generators:
-        """All of them at the seed of every model; those of now are left alone."""
+        """Return all generators at the seed of every model; the current ones are left alone."""
         now = cls.now()
         try:
             torch.manual_seed(_SEED)
@@ -161,7 +162,7 @@ class _Generators:
             now.install()
 
     def install(self) -> None:
-        """Make them the global ones. NumPy forgets the second of a pair of normal numbers that it may have drawn."""
+        """Make them the global generators. NumPy forgets the second number of a pair of normals already drawn."""
         torch.set_rng_state(self.cpu)
         if self.cuda and len(self.cuda) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(list(self.cuda))
@@ -169,12 +170,12 @@ class _Generators:
         np.random.set_bit_generator(self.numpy)  # type: ignore[attr-defined]
 
     def copy(self) -> _Generators:
-        """One that is left alone by what the other draws."""
+        """Return an independent copy."""
         return dataclasses.replace(self, numpy=copy.deepcopy(self.numpy))
 
 
 class World:
-    """Global state as one model knows it: whatever it changes is there when it is called again, and nowhere else.
+    """Global state as one model knows it: its changes are there when it is called again, and nowhere else.
 
     Generators of random numbers begin at a fixed seed. Grad mode, signal handlers and the standard streams are the
     harness's whenever the model is called.
@@ -186,9 +187,9 @@ class World:
 
     @contextmanager
     def entered(self, *, loading: bool = False) -> Iterator[None]:
-        """Run the block in this world; everything global is as before afterwards, the block's failure included.
+        """Run the block in this world; all global state is restored afterwards, even after an error.
 
-        ``loading``: the environment variables are set back, too; in every call that would take too long.
+        ``loading``: also restore the environment variables, which would take too long in every call.
 
         Raises:
             ModelExitError: the block tried to end the process.
@@ -196,7 +197,7 @@ class World:
         settings, generators, timer = _get_settings(loading=loading), _Generators.now(), _get_timer()
         _set_settings(self._own)
         self._generators.install()
-        sys.stdout = sys.stderr  # where what it prints goes: no output of the harness is mixed with it
+        sys.stdout = sys.stderr  # the model prints here: its output is not mixed with the harness's
         try:
             yield
         except SystemExit as error:
@@ -209,25 +210,25 @@ class World:
             _set_timer(timer)
 
     def copy(self) -> World:
-        """The world as it is now; what happens in the one changes nothing in the other."""
+        """Return a copy of the world; changes in one do not affect the other."""
         other = World.__new__(World)
         other._own, other._generators = dict(self._own), self._generators.copy()
         return other
 
     def restore(self, kept: World, *, chance: bool = True) -> None:
-        """Make the world what ``kept`` is; ``chance``: its random numbers, too."""
+        """Restore the world to ``kept``; ``chance``: its random numbers as well."""
         self._own = dict(kept._own)
         if chance:
             self._generators = kept._generators.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another machine can have, too."""
+        """Return the part of the world that another machine can also have."""
         own = {name: value for name, value in self._own.items() if _SETTINGS[name].travels}
         return {"_own": own, "_generators": dataclasses.replace(self._generators, cuda=())}
 
 
 def _get_timer() -> tuple[float, float]:
-    """When the alarm of a time limit is due (0 for never), and how often after that."""
+    """Return the seconds until the alarm of a time limit (0 for never) and between its repetitions."""
     if not hasattr(signal, "setitimer"):
         return 0.0, 0.0
     left, interval = signal.getitimer(signal.ITIMER_REAL)

@@ -1,4 +1,4 @@
-"""What stands around a classifier: wrappers of torch that are taken off, and functions that are put into a module."""
+"""Wrappers around a classifier: torch's wrappers are removed, and functions are put into a module."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class FunctionModule(nn.Module):
             self.lam = function.lam
 
     def forward(self, images: Tensor, **options: Any) -> Any:
-        """What the function answers."""
+        """Return the output of the function."""
         return self.function(images, **options)
 
 
 class FixedBatch(nn.Module):
-    """A program that was recorded for one number of images: asked in pieces of that number, the last one filled up."""
+    """A program recorded for one number of images: called in pieces of that number, the last one padded."""
 
     def __init__(self, model: nn.Module, batch: int) -> None:
         super().__init__()
         self.model, self.batch = model, batch
 
     def forward(self, images: Tensor) -> Tensor:
-        """Answers (N, …) to any number N of images."""
+        """Compute the answers (N, …) to any number N of images."""
         n, answers = len(images), []
         for start in range(0, n, self.batch):
             piece = images[start : start + self.batch]
@@ -49,10 +49,10 @@ class FixedBatch(nn.Module):
 
 
 def as_module(model: Any) -> nn.Module:
-    """The module itself, without wrappers that answer as it does; a function in a module of its own.
+    """Return the module without wrappers that do not change its answers; a function becomes a module.
 
     ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and the averages of ``torch.optim.swa_utils`` are
-    taken off: they hide a knob of the model, and its weights go by other names in them.
+    removed: they hide a knob of the model and rename its weights.
     """
     if not isinstance(model, nn.Module):
         return FunctionModule(model)
@@ -68,7 +68,7 @@ def as_module(model: Any) -> nn.Module:
 
 
 def list_arguments(model: nn.Module) -> set[str]:
-    """The names of the arguments of ``forward``; those of a TorchScript program are in its schema."""
+    """List the names of the arguments of ``forward``; for a TorchScript program, from its schema."""
     if isinstance(model, FunctionModule):
         target: Any = model.function
     elif isinstance(model, torch.jit.ScriptModule):
@@ -77,15 +77,15 @@ def list_arguments(model: nn.Module) -> set[str]:
         target = model.forward
     try:
         return set(inspect.signature(target).parameters)
-    except (TypeError, ValueError):  # a function of an extension has no signature
+    except (TypeError, ValueError):  # functions of an extension have no signature
         return set()
 
 
 def find_knob(model: nn.Module, origin: str) -> float | None:
-    """The number ``model.lam`` if ``model.forward`` takes ``lam``; None if it does not, or if ``lam`` is None.
+    """Return the number ``model.lam`` if ``model.forward`` takes ``lam``; None if it does not, or if ``lam`` is None.
 
     Raises:
-        InputError: the λ of training is missing, or is no finite number ≥ 0.
+        InputError: the training λ is missing, or is not a finite number ≥ 0.
     """
     if "lam" not in list_arguments(model):
         return None
@@ -103,7 +103,7 @@ def find_knob(model: nn.Module, origin: str) -> float | None:
 
 
 def find_hidden_knob(model: nn.Module) -> str:
-    """The name of a part of ``model`` that has a knob, where the model itself takes no ``lam``; empty for none."""
+    """Return the name of a part of ``model`` that has a knob, if the model itself takes no ``lam``; empty for none."""
     if isinstance(model, torch.jit.ScriptModule) or "lam" in list_arguments(model):
         return ""
     function = model.function if isinstance(model, FunctionModule) else None
@@ -121,14 +121,14 @@ def _is_number(value: Any) -> bool:
 
 
 def find_dtype(model: nn.Module) -> torch.dtype:
-    """The floating type that the model computes in: that of its first weights; float32 where it has none."""
+    """Return the floating type of the model's first weights; float32 if it has none."""
     if isinstance(model, torch.jit.ScriptModule):
         return _dtype_of_script(model)
     return next((it.dtype for it in model.parameters() if it.is_floating_point()), torch.float32)
 
 
 def _dtype_of_script(model: torch.jit.ScriptModule) -> torch.dtype:
-    """As :func:`find_dtype`; the weights of a frozen program are constants of its graph."""
+    """Return the type as :func:`find_dtype` does; the weights of a frozen program are constants of its graph."""
     for parameter in model.parameters():
         if parameter.is_floating_point():
             return parameter.dtype
@@ -140,13 +140,13 @@ def _dtype_of_script(model: torch.jit.ScriptModule) -> torch.dtype:
 
 
 def take_logits(output: Any, num_classes: int) -> Tensor:
-    """The logits (N, K) in whatever a model answers with.
+    """Find the logits (N, K) in a model's output of any kind.
 
-    A tensor or an array is taken as it is, without trailing sides of one pixel; of an object with ``.logits`` those; of
-    a dict ``logits``; otherwise of a dict, a tuple or a list its only tensor (N, ``num_classes``).
+    A tensor or an array is taken as it is, without trailing dimensions of size 1. From an object, ``.logits`` is taken;
+    from a dict, ``logits``; otherwise from a dict, a tuple or a list its only tensor (N, ``num_classes``).
 
     Raises:
-        InputError: there are none, several that may be meant, or complex ones.
+        InputError: there are no logits, several candidates, or complex numbers.
     """
     if isinstance(output, np.ndarray):
         output = torch.from_numpy(output)
@@ -180,7 +180,7 @@ def _describe(values: list[Any]) -> str:
 
 
 def _only_tensor(output: Any) -> Tensor:
-    """The tensor that a recorded program answers with."""
+    """Return the tensor that a recorded program answers with."""
     if isinstance(output, tuple | list) and len(output) == 1:
         output = output[0]
     if not isinstance(output, Tensor):
