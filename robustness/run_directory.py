@@ -82,12 +82,12 @@ class RunDirectory:
         return self.path / "adversarial"
 
     def adversarial_set(self, key: str) -> Path:
-        """File of the adversarial images of an attack task."""
+        """Return the file of the adversarial images of an attack task."""
         return self.adversarial / f"{key}.npz"
 
     @property
     def is_begun(self) -> bool:
-        """Check whether a run has written its record here."""
+        """True if a run has written its record here."""
         return (self.path / "run.json").is_file()
 
     def create(self) -> None:

@@ -51,7 +51,7 @@ class WhichLam:
         return {f"{prefix}lam": self.value, f"{prefix}policy": self.policy}
 
     def identity(self) -> Any:
-        """Identity in the key of a cell, as JSON values."""
+        """Return its identity in the key of a cell, as JSON values."""
         return self.value if self.law is None else {"policy": self.policy, **dataclasses.asdict(self.law)}
 
     @property

@@ -60,7 +60,7 @@ _OF_ANY_GRID = ("none", "fixed", "trained")
 
 @dataclass(frozen=True)
 class Comparison:
-    """Accuracy of the second run minus that of the first, paired image by image.
+    """Accuracy of the second run minus accuracy of the first, paired image by image.
 
     Args:
         table: one row per perturbation (mean over the severities that both have), mean over the corruptions (if both

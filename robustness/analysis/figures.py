@@ -151,7 +151,7 @@ def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
 def draw_models_by_severity(findings: Findings) -> Figure:
     """Draw a panel per corruption: accuracy of every model, without λ or at its training λ, against severity.
 
-    Of more than :data:`MOST_MODELS` those that rank first.
+    Draws the first :data:`MOST_MODELS` models of the ranking.
     """
     run = findings.run
     cells = run.corrupted[run.corrupted["severity"] > 0].sort_values("severity")
@@ -179,7 +179,7 @@ def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object,
 
 
 def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
-    """One image under several perturbations, its reconstruction A z at several λs, and below what A z leaves out."""
+    """Draw one image under several perturbations, its reconstruction A z at several λs, and below it the difference."""
     titles = json.loads(str(samples["titles"]))
     rows = np.linspace(0, len(titles) - 1, min(len(titles), _MOST_IMAGES)).round().astype(int)
     lambdas = samples["lambdas"].tolist()

@@ -26,7 +26,7 @@ CELL_COLUMNS = [
     *("model", "data", "source", "perturbation", "severity", "norm", "eps", "threat", "lam", "n"),
     *("accuracy", "ci_low", "ci_high", "residual", "sparsity", "trust", "trust_reason", "seconds"),
 ]
-"""Columns of ``cells.csv``; those of attacks are empty for corruptions."""
+"""Columns of ``cells.csv``; the columns of attacks are empty for corruptions."""
 _ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "top5")
 _KEPT_BYTES = 1 << 29
 """Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def is_doubted(self) -> bool:
-        """Check whether the answers of a model depend on more than the image, so that every row of it is marked."""
+        """True if the answers of a model depend on more than the image, so that every row of it is marked."""
         return any(verdict.mark != OK for verdict in self.soundness.values())
 
     @cached_property

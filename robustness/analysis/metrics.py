@@ -101,7 +101,7 @@ def root_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> NDArray
 
     √max(0, T), T = Σ_b w_b (g_b² − v_b) over bins of as many images each (15 of them, fewer below 150 images), w_b the
     share of the images, g_b = accuracy − mean confidence, v_b the variance of g_b: T has no bias, where the expected
-    calibration error of a calibrated model is 12 % with 50 images. The interval is that of
+    calibration error of a calibrated model is 12 % with 50 images. The interval comes from
     T ± 1.96 √(Σ w_b² (4 g_b² v_b + 2 v_b²)), g_b² without v_b.
 
     Args:

@@ -54,7 +54,7 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
 
 
 def _link_up(folder: Path, path: Path | None) -> str:
-    """A link to the page over several suites, where the report lies below one."""
+    """Write a link to the page over several suites, if the report lies below one."""
     is_below = path in (None, folder / "report.html") and is_parent(folder.resolve().parent)
     return '<a href="../report.html">all suites</a> · ' if is_below else ""
 

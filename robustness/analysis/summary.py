@@ -75,7 +75,7 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
         Columns ``perturbation, model, policy, lam, n, severities, accuracy, ci_low, ci_high``, ``gain, gain_low,
         gain_high`` (minus the accuracy at the training λ) and ``versus, versus_low, versus_high`` (minus the accuracy
         of the baseline model), both paired by image; ``gain_p, versus_p``: McNemar's exact p where the mean is of one
-        cell only, that of the sign-flip test where at most ten images differ, and else of the t of the interval.
+        cell only, p of the sign-flip test if at most ten images differ, and otherwise p of the interval's t.
         ``lam`` is the mean of the λs that the policy chose.
     """
     rows = []
@@ -128,7 +128,7 @@ def group_corruptions(run: Run) -> dict[str, list[str]]:
     """Group the corruptions that are averaged together, by the title of their mean, in the order given.
 
     The standard 15 are what robustness is reported on; the extra 4, which serve to choose λ, come last and apart, and
-    so do those of C-bar beside others. The noise sweep has a list of its own, which is one group.
+    so do the corruptions of C-bar next to others. The noise sweep has a list of its own, which is one group.
     """
     extra = () if run.record["suite"]["profile"] == "sweep" else corruption_names("extra")
     bar = corruption_names("cbar") if not set(run.corruptions) <= set(corruption_names("cbar")) else ()

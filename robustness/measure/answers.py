@@ -47,7 +47,7 @@ def draw_probe_images(height: int, width: int) -> torch.Tensor:
 def sketch_answers(
     network: ForeignClassifier, lam: Lambda | None, size: tuple[int, int], device: torch.device
 ) -> Sketch:
-    """Compute the sketch of a model at one λ, before it is asked anything else; empty if it fails on the images."""
+    """Compute the sketch of a model at one λ, before any other evaluation; empty if it fails on the images."""
     network.reset()
     try:
         with torch.no_grad():

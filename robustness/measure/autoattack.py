@@ -1,7 +1,7 @@
 """AutoAttack: pyautoattack's parts in their order, on any victim.
 
 Some of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB
-asks nothing more about an image that was answered wrongly, Square in L∞ tries several squares at a time, and the
+asks nothing more about an image that was classified wrongly, Square in L∞ tries several squares at a time, and the
 targeted parts try several target classes. ``tests/robustness/test_attack_libraries.py`` compares image by image.
 """
 
@@ -31,7 +31,7 @@ def autoattack_stages(
 ) -> list[Stage]:
     """List AutoAttack's parts with its own parameters.
 
-    With ``leave_early`` APGD and FAB ask nothing more about an image once it was answered wrongly twice within the
+    With ``leave_early`` APGD and FAB ask nothing more about an image once it is misclassified twice within the
     budget; not in the version for stochastic models, ``rand``, where wrong answers prove little, nor in L1, where APGD
     begins beyond the budget.
 

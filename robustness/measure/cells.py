@@ -117,7 +117,7 @@ class Cell:
 
     @property
     def sketches(self) -> list[Sketch]:
-        """Sketches of the answers of a model from elsewhere, at the λs that the result depends on."""
+        """Sketches of a foreign model's answers, at the λs that the result depends on."""
         choices = [self.lam, *([self.perturbation.crafted_for] if isinstance(self.perturbation, Adversary) else [])]
         known = self.subject.sketches
         return [known[choice.value] for choice in choices if not choice.policy and choice.value in known]

@@ -24,7 +24,7 @@ _SUM_TOLERANCE = 1e-3
 def look_at_answers(
     subjects: Sequence[Subject], images: ImageSet, *, device: torch.device, timeout: float | None = None
 ) -> list[str]:
-    """Show a few clean images to every model from elsewhere, at its own λ.
+    """Show a few clean images to every foreign model, at its own λ.
 
     Args:
         subjects: the models, on ``device``. Networks of this project are skipped.

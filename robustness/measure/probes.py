@@ -86,7 +86,7 @@ class ModelProbes:
 
     @property
     def is_random(self) -> bool:
-        """True if the model's answers change when it is asked again."""
+        """True if the model's answers change when it is evaluated again."""
         asked = self.unstable[self.unstable >= 0]
         return bool(len(asked)) and float(asked.mean()) > _UNSTABLE
 
@@ -105,7 +105,7 @@ class AttackProbes:
         budget is a noise image, which fools many a model without a gradient.
     planted: 1 the attack finds the adversarial example that was planted for a right image: the active test.
     inside: 1 PGD left a survivor within half of its budget. flat: 1 the gradient is nowhere above 1e-20 there.
-    margin: float32 (N,), z_y − max z_j of a survivor as it is stored, over that of the clean image; NaN if not
+    margin: float32 (N,), z_y − max z_j of a survivor as stored, over z_y − max z_j of the clean image; NaN if not
         measured, as below ε = 2/255 (L2: 0.25).
     jump: float32 (N,), see :func:`~robustness.measure.jumps.measure_jumps`; NaN if a survivor was not moved.
     """
@@ -192,8 +192,8 @@ class Prober:
         Args:
             attack: the attack.
             stages: names of its stages.
-            robust: (N,) bool, the images that withstood it.
-            right: (N,) bool, those that were right before it.
+            robust: (N,) bool, the images that withstood the attack.
+            right: (N,) bool, the images that were right before the attack.
             stored: adversarial images (N, 3, H, W), as they are stored.
             random: the model is stochastic.
         """

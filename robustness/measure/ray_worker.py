@@ -60,7 +60,7 @@ def measure_remotely(
     """Measure some cells of a job on this node: report the node first, then yield the results one by one.
 
     Args:
-        plan: reference to the plan, in a list so that Ray does not fetch it anew for every job.
+        plan: reference to the plan, in a list so that Ray does not fetch it again for every job.
         index: index of the job in the plan.
         keys: keys of the requested cells.
         batch_size: images per forward pass.

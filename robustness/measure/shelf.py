@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Shelf:
-    """Things by the name that they are asked for: each is loaded once, and kept."""
+    """Objects by key: each is loaded once and kept."""
 
     def __init__(self) -> None:
         self._held: dict[Hashable, Any] = {}

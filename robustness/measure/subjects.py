@@ -35,7 +35,7 @@ class Subject:
         network: the network in eval mode, on the device of the run.
         fingerprint: SHA-256 of its weights.
         accuracy: accuracy on its card: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
-        law: the residual law beside its weights; None if there is none.
+        law: the residual law next to its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
         sketches: sketches of a foreign model's answers to the probe images, by λ; see :meth:`show_probes`.
         again: loads another instance of a model made by a user's function; None for other models.

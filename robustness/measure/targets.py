@@ -23,8 +23,8 @@ def perturb_by_apgd(search: Any, images: Tensor, labels: Tensor, *, most: int) -
     Args:
         search: pyautoattack's ``APGDAttack_targeted`` with one restart.
         images: clean images (N, 3, H, W).
-        labels: (N,).
-        most: images that the model is asked about at once.
+        labels: (N,) classes of the images.
+        most: largest number of images per forward pass.
 
     Source: Croce & Hein, ICML 2020.
     """
@@ -49,9 +49,9 @@ def perturb_by_fab(search: Any, images: Tensor, labels: Tensor, *, norm: str, mo
     Args:
         search: pyautoattack's ``FABAttack_PT``.
         images: clean images (N, 3, H, W).
-        labels: (N,).
+        labels: (N,) classes of the images.
         norm: ``linf``, ``l2`` or ``l1``.
-        most: images that the model is asked about at once.
+        most: largest number of images per forward pass.
 
     Source: Croce & Hein, ICML 2020.
     """

@@ -5,7 +5,7 @@ const threats = {
   adaptive: "worst case over every λ", whitebox: "attacker knows λ", transfer: "attacker does not know λ",
 };
 
-/* A panel per attack and norm: accuracy against ε at the chosen λ, from the natural accuracy at ε = 0. */
+/* Draws a panel per attack and norm: accuracy against ε at the chosen λ, from the natural accuracy at ε = 0. */
 function drawBudgets() {
   const panels = [...new Set(data.attacks.map((row) => row.title))];
   const updates = panels.map((title) => {
@@ -23,7 +23,7 @@ function drawBudgets() {
   return () => updates.forEach(([, update]) => update());
 }
 
-/* Axes of a panel, and what draws a line of it. */
+/* The axes of a panel, and a function that draws a line in it. */
 function startBudget(rows) {
   const width = 340, height = 190, edge = { left: 30, right: 14, top: 10, bottom: 34 };
   const budgets = [...new Map(rows.map((row) => [row.budget, row.eps])).entries()].sort(([a], [b]) => a - b);

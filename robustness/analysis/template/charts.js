@@ -98,7 +98,7 @@ function drawCorruptions() {
 
 /* ---- small panels ---- */
 
-/* The accuracies that a panel shows, rounded outwards to whole tens. */
+/* The range of accuracies in a panel, rounded outwards to whole tens. */
 function domain(name) {
   const models = [state.model.name, data.baseline].filter(Boolean);
   const bySeverity = (model) => data.cells[model]?.[name]?.values.flat() ?? [];

@@ -1,7 +1,7 @@
 /* ---- models without λ, side by side ---- */
 
 const mostShown = 8;
-/* The leading models that have answers to a perturbation; of more than eight the charts show the first. */
+/* The leading models with results under a perturbation, eight at most. */
 const contestants = data.board.rows.map((row) => row.model).slice(0, mostShown);
 const atSeverities = (model, name) => {
   const table = data.cells[model]?.[name];
@@ -21,7 +21,7 @@ function drawContest() {
   drawSamples();
 }
 
-/* Tiles of the only model; several stand in the table. */
+/* The tiles of a single model; several models have the table instead. */
 function drawGlance() {
   const [model] = contestants, tiles = [];
   if (contestants.length === 1) {

@@ -2,7 +2,7 @@
 
 let updates = [];
 
-/* Everything anew, without the animation that belongs to a moved slider. */
+/* Redraws everything without the animation of a moved slider. */
 function redraw() {
   if (!hasLam) return drawContest();
   document.body.classList.add("still");
@@ -50,7 +50,7 @@ function fillSelect(select, entries) {
   select.replaceChildren(...entries.map(([value, label]) => element("option", { value }, label)));
 }
 
-/* What the sections say, with λ and without. */
+/* The text of the sections, with λ and without. */
 function tell() {
   const say = (id, text) => { $(id).textContent = text; };
   say("h-corruptions", hasLam ? "Every corruption at this λ" : "Every corruption");

@@ -1,12 +1,12 @@
 /* ---- tables ---- */
 
-/* A trust mark; a number whose comparisons the run does not hold is not marked like one that was compared. */
+/* A trust mark; a number that the run could not compare is marked differently from a compared one. */
 function markOf(mark, reason = "") {
   const isPartly = mark === "OK" && String(reason ?? "").includes("not checked");
   return element("span", { class: `mark ${isPartly ? "partly" : mark}` }, isPartly ? "partly checked" : mark);
 }
 
-/* A table that sorts by its heads; returns the function that shows other rows in the order that was chosen. */
+/* Builds a table that sorts by its heads; returns a function that shows other rows in the chosen order. */
 function drawTable(container, columns) {
   let rows = [], order = null;
   const compare = (a, b) => {
@@ -74,7 +74,7 @@ const gainColumn = { key: "gain", label: "gain on trained λ", low: "gain_low", 
 const scores = {
   mce: `errors in % of ${data.baseline}'s`, relative_mce: `added errors in % of ${data.baseline}'s`, mce_alexnet: "mCE (AlexNet)",
 };
-/* Columns without a single value say nothing; the others explain themselves. */
+/* Hides columns without values and explains the others. */
 const useful = (columns, rows) => columns.filter(({ key }) => rows.some((row) => row[key] !== null && row[key] !== ""))
   .map((column) => ({ about: terms[column.key], ...column }));
 

@@ -6,7 +6,7 @@ const number = (value, digits = 1) => (value === null ? "–" : value.toFixed(di
 const percent = (value) => (value === null ? "–" : `${number(value)}\u00a0%`);
 const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value));
 const range = (low, high, show = number) => (low === null ? "" : `[${show(low)}, ${show(high)}]`);
-/* Beyond doubt: the interval excludes zero and p, in a single cell or where few images differ, is below 0.05. */
+/* True beyond doubt: the interval excludes zero and p, in a single cell or where few images differ, is below 0.05. */
 const mood = (value, name) => {
   if (value[`${name}_p`] !== null && value[`${name}_p`] >= 0.05) return "";
   return value[`${name}_low`] > 0 ? "good" : value[`${name}_high`] < 0 ? "bad" : "";
@@ -22,7 +22,7 @@ function element(tag, attributes = {}, ...children) {
 }
 
 const scale = (low, high, from, to) => (value) => from + ((value - low) / (high - low || 1)) * (to - from);
-/* About `count` round numbers between two ends. */
+/* Returns about `count` round numbers between two ends. */
 function ticks(low, high, count) {
   const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((value) => value >= raw);
@@ -34,7 +34,7 @@ function ticks(low, high, count) {
 const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`).join("");
 const band = (xs, lows, highs) =>
   path([...xs.map((x, i) => [x, highs[i]]), ...xs.map((x, i) => [x, lows[i]]).reverse()]) + "Z";
-/* A horizontal line of the grid with its number on the left. */
+/* Draws a horizontal grid line with its number on the left. */
 const gridLine = (tick, y, left, right) => [
   element("line", { class: "grid", x1: left, x2: right, y1: y, y2: y }),
   element("text", { x: left - 5, y: y + 4, "text-anchor": "end" }, `${tick}`),
@@ -54,7 +54,7 @@ const baseline = (name) => {
 const lam = () => state.model.lambdas[state.index];
 const hasLam = withLambda.length > 0;
 const inDark = matchMedia("(prefers-color-scheme: dark)");
-/* Colours that are too dark on a dark page are lightened there. */
+/* Lightens colours that are too dark for a dark page. */
 const colours = data.looks;
 const tint = (name) => (colours[name] === "#000000" ? "var(--ink)" : colours[name] === "#0072B2" && inDark.matches ? "#3d9fd8" : colours[name]);
 function dot(name) {

@@ -27,7 +27,7 @@ _OURS = ("robustness", "sdnet_core", "data_prep")
 
 
 def load_function(address: Address, wanted: Wanted) -> Loaded:  # noqa: ARG001
-    """Call the function without arguments, and fill what it returns with the weights of ``@FILE``, if there are any.
+    """Call the function without arguments, and fill the model that it returns with the weights of ``@FILE``, if given.
 
     Raises:
         PrerequisiteError: the file is missing, or imports a package that is not installed.
