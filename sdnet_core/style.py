@@ -23,6 +23,7 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 7.5,
+    "axes.titley": 1.0,
     "axes.labelsize": 7.5,
     "figure.dpi": 150,
     "figure.labelsize": 7,

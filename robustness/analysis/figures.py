@@ -133,6 +133,7 @@ def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
     figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)", share_y=False)
     looks = model_looks(run.models)
     axes[0].set_xticks(sorted(cells["severity"].unique()))
+    cells = cells[(cells["model"] == model) | cells["lam"].isna()]
     own = cells[cells["model"] == model]
     lambdas = thin_out(sorted(own["lam"].dropna().unique()), _MOST_LINES, set(own["trained_lam"]))
     for axis, name in zip(axes, run.corruptions):
@@ -158,11 +159,14 @@ def draw_models_by_severity(findings: Findings) -> Figure:
     figure, axes = panel_grid(len(run.corruptions), x="severity", y="accuracy (%)", share_y=False)
     looks, table = model_looks(run.models), findings.board.table.head(MOST_MODELS)
     axes[0].set_xticks(sorted(cells["severity"].unique()))
+    settings = [
+        (model, lam, cells[(cells["model"] == model) & ((cells["lam"] == lam) | pd.isna(lam))])
+        for model, lam in zip(table["model"], table["lam"])
+    ]
     for axis, name in zip(axes, run.corruptions):
         axis.set_title(name.replace("_", " "))
-        for model, lam in zip(table["model"], table["lam"]):
-            own = (cells["model"] == model) & ((cells["lam"] == lam) | pd.isna(lam)) & (cells["perturbation"] == name)
-            rows, look = cells[own], looks[model]
+        for model, lam, own in settings:
+            rows, look = own[own["perturbation"] == name], looks[model]
             low, high = 100 * rows["ci_low"], 100 * rows["ci_high"]
             axis.fill_between(rows["severity"], low, high, color=look.colour, alpha=0.12, linewidth=0)
             title = model if pd.isna(lam) else f"{model}, λ = {format_lam(lam)}"
