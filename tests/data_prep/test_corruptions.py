@@ -14,6 +14,7 @@ import data_prep
 from data_prep.corruptions import (
     corrupt,
     corruption_names,
+    digital,
     elastic,
     engine,
     expand_names,
@@ -359,3 +360,11 @@ def test_jpeg_and_pixelate_are_pillow_to_the_letter() -> None:
     quarter = Image.fromarray(image).resize((int(56 * 0.65), int(40 * 0.65)), Image.Resampling.BOX)
     expected = np.asarray(quarter.resize((56, 40), Image.Resampling.BOX))
     np.testing.assert_array_equal(corrupt(image[None], "pixelate", severity=5)[0], expected)
+
+
+@pytest.mark.parametrize("fraction", [0.9, 0.5, 0.25])
+def test_large_images_are_pixelated_by_pillow_to_the_same_levels(fraction, monkeypatch):
+    pixels = torch.randint(0, 256, (2, 70, 91, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    by_pillow = digital.pixelate(pixels, fraction)
+    monkeypatch.setattr(digital, "SMALL_IMAGE", pixels[0].numel())
+    assert torch.equal(digital.pixelate(pixels, fraction), by_pillow)
