@@ -6,7 +6,7 @@ const number = (value, digits = 1) => (value === null ? "–" : value.toFixed(di
 const percent = (value) => (value === null ? "–" : `${number(value)}\u00a0%`);
 const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value));
 const range = (low, high, show = number) => (low === null ? "" : `[${show(low)}, ${show(high)}]`);
-/* True beyond doubt: the interval excludes zero and p, in a single cell or where few images differ, is below 0.05. */
+/* "good" or "bad" if the interval excludes zero and p, in a single cell or where few images differ, is below 0.05. */
 const mood = (value, name) => {
   if (value[`${name}_p`] !== null && value[`${name}_p`] >= 0.05) return "";
   return value[`${name}_low`] > 0 ? "good" : value[`${name}_high`] < 0 ? "bad" : "";
