@@ -171,7 +171,7 @@ def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
     if (baseline := suite.get("baseline")) and baseline not in models:
         yield f"the baseline {baseline!r} is none of the models"
     for change in (change for found in record.get("soundness", ()) for change in found["changes"]):
-        if change["kind"] not in ("chance", "history", "batch", "instance"):
+        if change["kind"] not in ("chance", "outside", "history", "batch", "instance"):
             yield f"answers cannot change by {change['kind']!r}"
     attacked = [cell for cell in cells if cell.get("norm") is not None]
     plain = [cell for cell in cells if cell.get("norm") is None and "shift" not in cell and not cell.get("sequence")]

@@ -15,8 +15,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -201,16 +200,6 @@ class RunDirectory:
         """Return the ``keys`` whose cells exist and are whole."""
         there = {path.stem for path in self.outcomes.glob("*.parquet")}
         return {key for key in there.intersection(keys) if self._read_whole(key) is not None}
-
-    def count_models(self, besides: Collection[str]) -> Counter[str]:
-        """Count the whole cells of each model, except the cells with the keys ``besides``."""
-        counts: Counter[str] = Counter()
-        for path in self.outcomes.glob("*.parquet"):
-            content = None if path.stem in besides else self._read_whole(path.stem)
-            if content is not None:
-                with pq.ParquetFile(pa.BufferReader(content)) as file:
-                    counts[json.loads(file.metadata.metadata[b"cell"]).get("identity", {})["model"]["name"]] += 1
-        return counts
 
     def _read_table(self, key: str, n: int, names: Sequence[str] | None) -> pa.Table | None:
         content = self._read_whole(key)

@@ -90,6 +90,15 @@ def hoard(model: Vicious, logits: Tensor) -> Tensor:
     return logits.roll(len(model.counts), 1)
 
 
+TALLY: list[int] = []
+
+
+def tally(_: Vicious, logits: Tensor) -> Tensor:
+    """The same in a variable of this file."""
+    TALLY.append(1)
+    return logits.roll(len(TALLY), 1)
+
+
 def reuse(model: Vicious, logits: Tensor) -> Tensor:
     """The same memory for every answer."""
     if model.reused.shape != logits.shape:
@@ -170,6 +179,7 @@ VICES = [
     Vice("NumPy raises", HARMLESS, images=do(lambda: np.seterr(all="raise"))),
     Vice("drifts", CHANGING, logits=drift),
     Vice("hoards", CHANGING, logits=hoard),
+    Vice("tallies", CHANGING, logits=tally),
     Vice("noise of torch", CHANGING, logits=noise_of(torch.rand)),
     Vice("noise of NumPy", CHANGING, logits=noise_of(lambda shape: np.random.rand(*shape))),  # noqa: NPY002
     Vice("noise of the system", CHANGING, logits=noise_of(lambda shape: float.fromhex(os.urandom(4).hex()) / 2**32)),

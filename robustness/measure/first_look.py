@@ -14,6 +14,7 @@ from data_prep.errors import InputError, UsageError, describe_error, is_out_of_m
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.subjects import Subject
 from robustness.measure.time_limit import TimeLimitError, time_limit
+from robustness.measure.wrappers import find_hidden_knob
 from robustness.run_directory import RunDirectory
 from sdnet_core.augment import to_images
 
@@ -71,10 +72,12 @@ def find_other_weights(subjects: Sequence[Subject], directory: RunDirectory) -> 
 
 def _ask(subject: Subject, images: Tensor) -> Tensor | None:
     """Return logits (N, K) of a few images; None if memory is too small for them, which the grid handles."""
-    n, classes, size = len(images), subject.network.num_classes, f"{images.shape[2]} × {images.shape[3]}"
+    network = subject.network
+    assert isinstance(network, ForeignClassifier)
+    n, classes, size = len(images), network.num_classes, f"{images.shape[2]} × {images.shape[3]}"
     try:
         with torch.no_grad():
-            logits: Tensor = subject.network(images)
+            logits: Tensor = network(images)
     except TimeLimitError:
         raise
     except UsageError as error:
@@ -84,7 +87,7 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
             return None
         raise InputError(
             f"{subject.name} cannot answer {n} images of 3 channels and {size} pixels: {describe_error(error)}; "
-            f"{_advise(subject.network)}"
+            f"{_advise(network)}"
         ) from error
     if logits.ndim == 2 and len(logits) == n and logits.shape[1] != classes:
         raise InputError(
@@ -99,8 +102,10 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
     return logits
 
 
-def _advise(network: nn.Module) -> str:
+def _advise(network: ForeignClassifier) -> str:
     """Suggest a remedy for a model that raises an error on the images."""
+    if part := find_hidden_knob(network.model):
+        return f"its part {part} takes lam and the model itself does not: let its forward take lam and hand it on"
     first = next((it for it in network.modules() if isinstance(it, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         return (

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from data_prep import ImageSet
-from data_prep.errors import InputError, UsageError
+from data_prep.errors import InputError
 from data_prep.progress import make_bar
 from robustness.analysis.soundness import judge_soundness
 from robustness.grids import format_lam
@@ -24,6 +24,7 @@ from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
 from robustness.measure.attacker import Attacker
 from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
+from robustness.measure.earlier import Earlier, look_back
 from robustness.measure.executors import Executor, LocalExecutor, Workplace
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
 from robustness.measure.perturbations import Archive, Perturbation, SequencePerturbation
@@ -40,7 +41,6 @@ from sdnet_core.environment import describe_environment
 
 CLEAN_TOLERANCE = 0.005
 """Largest difference of clean accuracy from the model card's on the same full test set."""
-_OF_SESSION = ("started", "written", "status")
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Measurement:
     failures: dict[str, str] = field(init=False, default_factory=dict)
     events: list[str] = field(init=False, default_factory=list)
     soundness: list[dict[str, Any]] = field(init=False, default_factory=list)
-    _earlier: list[dict[str, Any]] = field(init=False, default_factory=list)
+    _earlier: Earlier = field(init=False, default_factory=Earlier)
     _outdated: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
@@ -156,27 +156,6 @@ class Measurement:
     def _environment(self) -> dict[str, Any]:
         return describe_environment(self.device)
 
-    def _find_earlier_sessions(self) -> list[dict[str, Any]]:
-        """Read the earlier sessions from ``run.json``; none if nothing that they measured counts."""
-        try:
-            record = self.directory.read_record() if self.done else {}
-        except UsageError:
-            return []
-        last = {name: record[name] for name in (*_OF_SESSION, "environment") if name in record}
-        return record.get("sessions") or ([last] if last else [])
-
-    def _say_what_is_left_out(self) -> None:
-        """Name the other models whose finished cells lie here: the tables show only what was requested."""
-        names = {subject.name for subject in self.subjects}
-        others = self.directory.count_models(besides={cell.key for cell in self.cells})
-        if left := {name: count for name, count in others.items() if name not in names}:
-            held = ", ".join(f"{name} ({count})" for name, count in sorted(left.items()))
-            self._report(
-                f"{self.directory.path} holds finished cells of models that were not asked for, and its tables leave "
-                f"them out: {held}. Name them in --models, too, to see all of them together",
-                shown="note: ",
-            )
-
     def _examine(self) -> None:
         """Check every model at every λ for answers that depend on more than the image; report and mark what is found.
 
@@ -207,8 +186,11 @@ class Measurement:
             InputError: the clean accuracy of a model differs from the accuracy on its card.
         """
         started = datetime.now(UTC)
-        self._earlier = self._find_earlier_sessions()
-        self._say_what_is_left_out()
+        self._earlier = look_back(
+            self.directory, self._describe_grid(), self.cells, self.done, whole=self.shard is None
+        )
+        for note in self._earlier.notes:
+            self._report(note, shown="note: ")
         self._write_record(asked, started, "running")
         try:
             self._check_clean_accuracy(self.done)
@@ -321,10 +303,47 @@ class Measurement:
         session = {"started": started.isoformat(timespec="seconds"), "status": status}
         return {**session, "written": datetime.now(UTC).isoformat(timespec="seconds"), "environment": self._environment}
 
-    def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
-        suite, own = self.suite, {cell.key for cell in self.own_cells}
+    def _describe_grid(self) -> dict[str, Any]:
+        """What was asked, as the record holds it: suite, images, protocol."""
+        suite = self.suite
         perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
         archive = {f"{p.name} {p.severity}": p.archive for p in perturbations if p.archive}
+        return {
+            "protocol": PROTOCOL_VERSION,
+            "suite": {
+                "name": suite.name,
+                "description": suite.description,
+                "profile": suite.profile,
+                "corruptions": suite.corruptions,
+                "severities": suite.severities,
+                "lambdas": suite.lambdas,
+                "selection": suite.selection,
+                "baseline": suite.baseline,
+                "seed": suite.seed,
+                "attacks": [{"about": attack.describe(), **attack.identity()} for attack in suite.attacks],
+                "threats": suite.threats,
+                "probe_images": suite.probe_images,
+            },
+            "data": {
+                "name": suite.data,
+                "title": self.images.title,
+                "split": self.images.split,
+                "n": len(self.images),
+                "fingerprint": self.images.fingerprint,
+                "classes": self.images.classes,
+                "source": self.tasks[0].perturbation.source,
+                **({"archive": archive} if archive else {}),
+            },
+        }
+
+    def _describe_models(self) -> list[dict[str, Any]]:
+        return [
+            {**s.identity(), "lam": s.lam, "clean_accuracy_on_card": s.accuracy, "law": s.law and s.law.to_json()}
+            for s in self.subjects
+        ]
+
+    def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
+        own, earlier = {cell.key for cell in self.own_cells}, self._earlier
         rows = []
         for cell in self.cells:
             here = "missing" if cell.key in own else "elsewhere"
@@ -336,48 +355,16 @@ class Measurement:
                 "options": write_options(asked),
                 "started": started.isoformat(timespec="seconds"),
                 "written": datetime.now(UTC).isoformat(timespec="seconds"),
-                "protocol": PROTOCOL_VERSION,
-                "suite": {
-                    "name": suite.name,
-                    "description": suite.description,
-                    "profile": suite.profile,
-                    "corruptions": suite.corruptions,
-                    "severities": suite.severities,
-                    "lambdas": suite.lambdas,
-                    "selection": suite.selection,
-                    "baseline": suite.baseline,
-                    "seed": suite.seed,
-                    "attacks": [{"about": attack.describe(), **attack.identity()} for attack in suite.attacks],
-                    "threats": suite.threats,
-                    "probe_images": suite.probe_images,
-                },
-                "data": {
-                    "name": suite.data,
-                    "title": self.images.title,
-                    "split": self.images.split,
-                    "n": len(self.images),
-                    "fingerprint": self.images.fingerprint,
-                    "classes": self.images.classes,
-                    "source": self.tasks[0].perturbation.source,
-                    **({"archive": archive} if archive else {}),
-                },
-                "models": [
-                    {
-                        **s.identity(),
-                        "lam": s.lam,
-                        "clean_accuracy_on_card": s.accuracy,
-                        "law": s.law and s.law.to_json(),
-                    }
-                    for s in self.subjects
-                ],
+                **self._describe_grid(),
+                "models": [*self._describe_models(), *earlier.models],
                 "batch_size": self.batch_size,
-                "agreement": [dataclasses.asdict(agreement) for agreement in self.agreements],
+                "agreement": [*map(dataclasses.asdict, self.agreements), *earlier.agreement],
                 "executor": self.executor.name,
                 "shard": self.shard and str(self.shard),
-                "soundness": self.soundness,
+                "soundness": [*self.soundness, *earlier.soundness],
                 "events": self.events,
                 "environment": self._environment,
-                "sessions": [*self._earlier, self._describe_session(started, status)],
-                "cells": rows,
+                "sessions": [*earlier.sessions, self._describe_session(started, status)],
+                "cells": [*rows, *earlier.cells],
             }
         )

@@ -25,7 +25,7 @@ SAME_BATCH, OTHER_BATCH = 1e-4, 1e-2
 """Changes of logits beyond this share of the range of all logits count as different; another batch size rounds
 differently, in half precision by half a percent."""
 _NEARBY = 0.5 / 255
-CHANCE, HISTORY, BATCH, INSTANCE = "chance", "history", "batch", "instance"
+CHANCE, OUTSIDE, HISTORY, BATCH, INSTANCE = "chance", "outside", "history", "batch", "instance"
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,15 @@ def examine(subject: Subject, lam: float | None, images: ImageSet, device: torch
     """Evaluate a model on a few images: twice, after other images, and in other batches.
 
     - *chance*: the second answer differs, even with the model's state (except its random numbers) restored.
+    - *outside*: it differs even with the random numbers restored: chance that no seed controls, or a memory in a
+      file, in native code or in an installed package.
     - *history*: the answers to x + δ, |δ| = 0.5/255, differ after 1 − x and x were evaluated first. This reveals both a
       growing buffer and a memory of similar images.
     - *batch*: the answers to the same images differ in another order, in batches of 1, 2, 3, ….
     - *instance*: the answers of a second instance made by the user's function differ.
 
-    If chance decides, the others cannot be determined and are skipped. The model is left unchanged.
+    If chance or something outside decides, the others cannot be determined and are skipped. The model is left
+    unchanged.
     """
     order = np.random.default_rng(seed).permutation(len(images))[:IMAGES]
     x = to_images(torch.from_numpy(np.array(images.pixels[np.sort(order)]))).contiguous().to(device)
@@ -99,7 +102,8 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
     if again is not None:
         subject.reset(chance=False)
         if _compare(CHANCE, first, ask(x), least) is not None:
-            yield again
+            subject.reset()
+            yield _compare(OUTSIDE, first, ask(x), least) or again
             return
     near = (x + _NEARBY * torch.sign(0.5 - x)).clamp(0, 1)
     subject.reset()
@@ -124,6 +128,7 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
 def _ask_another(subject: Subject, lam: float | None, x: Tensor) -> Tensor:
     """Return the answers of another instance of the model; NaN, which counts as no change, if it is unique."""
     assert subject.again is not None
+    subject.reset()
     try:
         logits: Tensor = subject.again().to(x.device)(x, lam)
     except Exception:  # it may register something that can exist only once

@@ -2,16 +2,19 @@
 
 A model may change itself when it is called: a buffer, a counter, a cache. Changes under one corruption must not affect
 the next. Objects keep their identity, so that references to them stay valid: only their contents are restored.
+Variables of its source files that its code names belong to the state as much as its attributes.
 """
 
 from __future__ import annotations
 
+import dis
 import functools
 import random
 import sys
 import types
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +22,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-_ATOMS = (int, float, complex, str, bytes, bool, type(None), type, types.ModuleType, torch.dtype, torch.device)
+_ATOMS = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, torch.dtype, torch.device)
 _FOREIGN_ROOTS = {*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}
 """Packages whose objects are left alone, except known types: they lead everywhere."""
+_OWN_ROOTS = ("robustness", "sdnet_core", "data_prep")
+_PACKAGES = {"site-packages", "dist-packages"}
+_ABSENT = object()
 
 
 class State:
     """The contents of a module, its submodules, and everything that it refers to: tensors, arrays, containers,
     attributes.
 
-    Closures and random generators are included. Variables of the module's source file and memory of native code, which
-    Python cannot reach from it, are not.
+    Closures, random generators, and variables of classes and source files are included. Variables of installed
+    packages, files and memory of native code are not.
 
     Args:
         root: the module.
@@ -37,7 +43,7 @@ class State:
 
     def __init__(self, root: nn.Module) -> None:
         self._puts: list[Callable[[], object]] = []
-        self.tensors: list[Tensor] = []
+        self._named: set[tuple[int, str]] = set()
         seen: set[int] = set()
         self._alive: list[Any] = []  # an id is unique while its object lives
         left: list[Any] = [root]
@@ -78,7 +84,6 @@ class State:
         return self._keep_object(thing)
 
     def _keep_tensor(self, tensor: Tensor) -> None:
-        self.tensors.append(tensor)
         if not is_lazy(tensor) and tensor.layout == torch.strided and not tensor.is_quantized:
             self._puts.append(functools.partial(_put_values, tensor, tensor.detach().clone()))
 
@@ -103,15 +108,58 @@ class State:
         if isinstance(thing, functools.partial):
             return thing.func, *thing.args, *thing.keywords.values()
         if isinstance(thing, types.FunctionType):
-            return () if _is_foreign(thing.__module__) else (thing.__closure__ or ())
+            return self._keep_function(thing)
         if isinstance(thing, types.CellType):
             return self._keep_cell(thing)
+        if isinstance(thing, type):
+            return self._keep_class(thing)
         is_known = isinstance(thing, nn.Module | torch.optim.Optimizer)
         if not hasattr(thing, "__dict__") or (_is_foreign(type(thing).__module__) and not is_known):
             return ()
         attributes = vars(thing)
         self._puts.append(functools.partial(_put_items, attributes, dict(attributes)))
-        return list(attributes.values())
+        return [*attributes.values(), *type(thing).__mro__]
+
+    def _keep_function(self, function: types.FunctionType) -> Iterable[Any]:
+        """What it closes over, its defaults and attributes, and the variables of its source file that it names."""
+        if _is_foreign(function.__module__):
+            return ()
+        attributes, defaults = vars(function), function.__kwdefaults__ or {}
+        self._puts.append(functools.partial(_put_items, attributes, dict(attributes)))
+        closed = [
+            *(function.__closure__ or ()),
+            *(function.__defaults__ or ()),
+            *defaults.values(),
+            *attributes.values(),
+        ]
+        if _is_installed(function.__globals__.get("__name__")):
+            return closed
+        code = list(_find_code(function.__code__))
+        words = {name for part in code for name in part.co_names}
+        named = {it.argval for part in code for it in dis.get_instructions(part) if it.opname.endswith("_GLOBAL")}
+        return [*closed, *self._keep_variables(function.__globals__, named, words)]
+
+    def _keep_variables(self, variables: dict[str, Any], names: set[str], attributes: set[str]) -> Iterator[Any]:
+        """Keep the variables of these names; of the modules among them those that are named as ``attributes``."""
+        for name in names:
+            if (id(variables), name) in self._named:
+                continue
+            self._named.add((id(variables), name))
+            value = variables.get(name, _ABSENT)
+            self._puts.append(functools.partial(_put_variable, variables, name, value))
+            if isinstance(value, types.ModuleType) and not _is_installed(value.__name__):
+                yield from self._keep_variables(vars(value), attributes, attributes)
+            elif value is not _ABSENT:
+                yield value
+
+    def _keep_class(self, cls: type) -> Iterable[Any]:
+        """Its methods and variables."""
+        if _is_installed(cls.__module__):
+            return ()
+        members = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
+        self._puts.append(functools.partial(_put_members_of_class, cls, members))
+        methods = {name: value for name, value in vars(cls).items() if isinstance(value, types.FunctionType)}
+        return [_unwrap(value) for value in {**methods, **members}.values()]
 
     def _keep_cell(self, cell: types.CellType) -> Iterable[Any]:
         try:
@@ -124,6 +172,44 @@ class State:
 
 def _is_foreign(module: str | None) -> bool:
     return (module or "").partition(".")[0] in _FOREIGN_ROOTS
+
+
+@functools.cache
+def _is_installed(module: str | None) -> bool:
+    """Whether a module is of Python, of this project or of an installed package, whose variables are left alone."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
+    root = (module or "").partition(".")[0]
+    return _is_foreign(module) or root in _OWN_ROOTS or not _PACKAGES.isdisjoint(Path(file).parts)
+
+
+def _find_code(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code of a function and of those that it defines."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _find_code(constant)
+
+
+def _unwrap(member: Any) -> Any:
+    """The function behind a static or class method, or a property."""
+    if isinstance(member, staticmethod | classmethod):
+        return member.__func__
+    return member.fget if isinstance(member, property) else member
+
+
+def _put_variable(variables: dict[str, Any], name: str, value: Any) -> None:
+    if value is _ABSENT:
+        variables.pop(name, None)
+    elif variables.get(name, _ABSENT) is not value:
+        variables[name] = value
+
+
+def _put_members_of_class(cls: type, members: dict[str, Any]) -> None:
+    for name in [name for name in vars(cls) if not name.startswith("__") and name not in members]:
+        delattr(cls, name)
+    for name, value in members.items():
+        if vars(cls).get(name, _ABSENT) is not value:
+            setattr(cls, name, value)
 
 
 def _put_items(target: dict[Any, Any], items: dict[Any, Any]) -> None:

@@ -91,7 +91,7 @@ def find_knob(model: nn.Module, origin: str) -> float | None:
         return None
     lam = getattr(model, "lam", "nothing")
     if isinstance(lam, Tensor) and lam.numel() == 1:
-        lam = float(lam)
+        lam = _read_number(lam)
     if lam is None:
         return None
     if not isinstance(lam, int | float) or isinstance(lam, bool) or not math.isfinite(lam) or lam < 0:
@@ -100,6 +100,12 @@ def find_knob(model: nn.Module, origin: str) -> float | None:
             f"None for a model without λ; got {lam!r}"
         )
     return float(lam)
+
+
+def _read_number(value: Tensor) -> float:
+    """The shortest decimal number that a tensor of one value stands for: 0.1 in float32 is the 0.1 of a grid."""
+    single = value.detach().cpu().reshape(())
+    return float(str((single if single.dtype == torch.float64 else single.float()).numpy()))
 
 
 def find_hidden_knob(model: nn.Module) -> str:

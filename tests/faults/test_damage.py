@@ -93,6 +93,8 @@ def test_any_damage_to_any_file_leaves_the_table_right(seed, measured, undisturb
     chance = random.Random(seed)
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
         size = path.stat().st_size
+        if size == 0:  # the lock
+            continue
         match chance.randrange(4):
             case 0:
                 path.write_bytes(path.read_bytes()[: chance.randrange(size)])

@@ -34,9 +34,17 @@ class Grey(nn.Module):
         return self.convolution(images).flatten(1)
 
 
+class Knob(nn.Module):
+    lam = 0.1
+
+    def forward(self, images: Tensor, lam: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10] * lam
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        (nn.Sequential(Knob()), "its part 0 takes lam and the model itself does not: let its forward take lam"),
         (nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "mine tells 3 classes apart and the data set has 10"),
         (lambda x: x.flatten(1)[:1, :10], r"4 images with logits of shape \(1, 10\); expected \(4, 10\)"),
         (lambda x: x[:, 0, 0, 0], r"logits of shape \(4,\); expected"),

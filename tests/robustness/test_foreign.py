@@ -242,6 +242,14 @@ def test_a_knob_without_its_value_of_training_is_refused():
         ForeignClassifier(Unlucky(), num_classes=10, origin="unlucky")
 
 
+@pytest.mark.parametrize("lam", [torch.tensor(0.1), torch.tensor([0.1]), nn.Parameter(torch.tensor(0.1)), 0.1])
+def test_a_lambda_of_training_in_a_tensor_is_that_of_the_grid(lam):
+    """0.1 in float32 is 0.10000000149, and a grid has 0.1."""
+    model = Unlucky()
+    model.lam = lam
+    assert Subject("m", ForeignClassifier(model, num_classes=10, origin="m"), "", {}).lam == 0.1
+
+
 def test_a_suite_file_cannot_run_code(tmp_path):
     path = tmp_path / "s.toml"
     path.write_text('data = "shapes"\nmodels = ["examples.thresholding:build"]\n')

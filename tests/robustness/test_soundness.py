@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -87,6 +89,50 @@ class Remembers(Plain):
         return torch.stack([self.seen.setdefault(key, answer) for key, answer in zip(keys, answers)])
 
 
+CALLS, SEEN = 0, {}
+
+
+class CountsInItsFile(Plain):
+    """A variable of the source file."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        global CALLS
+        CALLS += len(images)
+        return super().forward(images).roll(CALLS, 1)
+
+
+class CountsInItsClass(Plain):
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        type(self).calls += len(images)
+        return super().forward(images).roll(self.calls, 1)
+
+
+class RemembersInItsFile(Remembers):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.seen
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers = Plain.forward(self, images)
+        keys = [(image[:, ::8, ::8] * 15).round().numpy().tobytes() for image in images]
+        return torch.stack([SEEN.setdefault(key, answer) for key, answer in zip(keys, answers)])
+
+
+class CountsOnDisk(Plain):
+    """What nobody can put back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp()) / "count"
+
+    def forward(self, images: Tensor) -> Tensor:
+        with self.path.open("a") as file:
+            file.write("x")
+        return super().forward(images).roll(self.path.stat().st_size, 1)
+
+
 class NormalisesByTheBatch(Plain):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward((images - images.mean((0, 2, 3), keepdim=True)) / images.std())
@@ -115,11 +161,15 @@ def ask(model: nn.Module) -> Soundness:
         (lambda: build_model("sdnet18", width=2).eval(), []),
         (lambda: build_model("resnet18", width=2).eval(), []),
         (DropsOut, ["chance"]),
-        (AsksTheClock, ["chance"]),
+        (AsksTheClock, ["outside"]),
+        (CountsOnDisk, ["outside"]),
         (ShufflesWithPython, ["chance"]),
         (OwnGenerator, ["history", "batch"]),
         (Adapts, ["history", "batch"]),
         (Remembers, ["history"]),
+        (CountsInItsFile, ["history", "batch"]),
+        (CountsInItsClass, ["history", "batch"]),
+        (RemembersInItsFile, ["history"]),
         (NormalisesByTheBatch, ["batch"]),
         (LooksAtItsNeighbour, ["batch"]),
     ],
@@ -163,6 +213,13 @@ def build_anew() -> nn.Module:
 def build_at_random() -> nn.Module:
     """Weights of torch's global generator, which begins at the same seed for every model."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+
+
+def test_another_instance_is_not_blamed_for_what_both_share(monkeypatch):
+    monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
+    subject = load_subject("test_soundness:CountsInItsFile", num_classes=10, device=CPU)
+    found = examine(subject, None, IMAGES, CPU, seed=0)
+    assert "instance" not in [change.kind for change in found.changes]
 
 
 @pytest.mark.parametrize(("function", "mark"), [("build_anew", "SUSPECT"), ("build_at_random", "OK")])
