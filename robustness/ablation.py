@@ -183,9 +183,7 @@ class Ablation:
         return findings
 
     def compare(self) -> pd.DataFrame:
-        """Compare the variants at their own λ (:func:`compare_variants`) and write ``ablation.csv`` and
-        ``ablation.md``.
-        """
+        """Compare the variants at their own λ (:func:`compare_variants`); write ``ablation.csv`` and ``.md``."""
         table = compare_variants(self.out, list(self.variants))
         write_csv(table, self.out / "ablation.csv")
         write_text(self.out / "ablation.md", f"{to_markdown(lay_out(table))}\n")

@@ -61,9 +61,7 @@ def format_lam(lam: float) -> str:
 
 
 def thin_out(lambdas: list[float], most: int | None, keep: set[float]) -> list[float]:
-    """Return about ``most`` of the λs at most, evenly spread over the grid, including those to ``keep``; None returns
-    all.
-    """
+    """Return about ``most`` of the λs, evenly spread over the grid, including ``keep``; None returns all."""
     if most is None or len(lambdas) <= most:
         return lambdas
     spread = np.linspace(0, len(lambdas) - 1, most).round().astype(int)
@@ -104,9 +102,7 @@ def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
 
 
 def read_eps(value: object) -> float:
-    """Read ``0.03``, ``"0.03"`` or ``"8/255"`` as a number, NaN for a division by 0; raise InputError for anything
-    else.
-    """
+    """Read ``0.03``, ``"0.03"`` or ``"8/255"`` as a number, NaN for division by 0; raise InputError otherwise."""
     if fits(value, float):
         return float(value)  # type: ignore[arg-type]
     numerator, _, denominator = str(value).partition("/")

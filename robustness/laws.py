@@ -48,8 +48,7 @@ class NoiseLevel:
 
 
 def fit_line(points: Sequence[NoiseLevel]) -> tuple[float, float, float | None]:
-    """Fit a line by weighted least squares: slope and intercept of λ ≈ slope · r + intercept, and R² = 1 − Σw(λ −
-    λ̂)²/Σw(λ − λ̄)².
+    """Fit λ ≈ slope · r + intercept by weighted least squares, with R² = 1 − Σw(λ − λ̂)²/Σw(λ − λ̄)².
 
     w = 1/spread²: a level at which many λs do equally well says little about the best one.
 

@@ -94,9 +94,7 @@ class Mirror:
                 self._same[name] = _stamp(self.directory.path / name)
 
     def _list(self) -> dict[str, int | None]:
-        """Return names and sizes of the files at the URL, None where unknown; raise InputError unless they belong to a
-        run.
-        """
+        """Return names and sizes of the files at the URL, None if unknown; raise InputError if they are not a run's."""
         with self._reaching():
             there = self._files.find(self._root, detail=True)
         names = {path.removeprefix(self._root).lstrip("/"): entry.get("size") for path, entry in there.items()}
@@ -220,8 +218,7 @@ def fetch(place: str) -> RunDirectory:
 
 @contextmanager
 def mirrored(directory: RunDirectory, place: str | None, *, fresh: bool) -> Iterator[Callable[[], None]]:
-    """Mirror ``directory`` to ``place`` during the block, if that is a URL, and once more at its end, even after an
-    error.
+    """Mirror ``directory`` to ``place`` during the block, if that is a URL, and once more at its end or error.
 
     Yields a function that copies what is due; call it regularly.
     """

@@ -67,8 +67,7 @@ def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]
 
 
 def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.DataFrame:
-    """Lay out one row per model and λ or policy: natural accuracy, then a column per attack, ε and threat model, in
-    percent.
+    """Lay out a row per model and λ or policy: natural accuracy, then each attack, ε and threat model, in percent.
 
     Args:
         run: source of the natural accuracies.

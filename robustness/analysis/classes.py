@@ -15,8 +15,7 @@ from robustness.analysis.summary import Settings, average, find_main_mean, list_
 
 
 def tabulate_classes(run: Run, settings: Settings, summary: pd.DataFrame) -> pd.DataFrame:
-    """Tabulate one row per model (at the λ of :func:`~robustness.analysis.leaderboard.find_entries`) and class with
-    images.
+    """Tabulate a row per model (λ as in :func:`~robustness.analysis.leaderboard.find_entries`) and class with images.
 
     Returns:
         Columns ``model, lam, class, n``, ``clean`` and ``mean`` (over the corruptions), each with ``_low`` and

@@ -116,9 +116,7 @@ def _check_models(models: Models, first: Run, second: Run) -> None:
 
 
 def _find_mismatch(first: Run, second: Run, models: Models) -> dict[str, str]:
-    """List by name the policies that cannot be paired, with the reason: other λs or other training images to choose
-    from.
-    """
+    """List by name the policies that cannot be paired, and why: they choose from other λs or training images."""
     grids = [_grid(run, model) for run, model in zip((first, second), models)]
     if grids[0] != grids[1]:
         names = [policy.name for policy in POLICIES if policy.name not in _OF_ANY_GRID]

@@ -128,9 +128,7 @@ def list_duels(run: Run) -> list[Duel]:
 
 
 def plan_of(run: Run) -> dict[Target, dict[WhichLam, set[WhichLam]]]:
-    """Return the attacks that a run planned, finished or not: choices to craft images for, by the choice to show them
-    at.
-    """
+    """Return the attacks that a run planned, finished or not: choices to craft for, by the choice to show at."""
     planned: dict[Target, dict[WhichLam, set[WhichLam]]] = {}
     for cell in run.record["cells"]:
         if cell.get("norm") is not None:

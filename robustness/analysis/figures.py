@@ -97,8 +97,7 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
 
 
 def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
-    """Draw a panel per perturbation: mean accuracy over its severities against λ; models without λ are horizontal
-    lines.
+    """Draw a panel per perturbation: mean accuracy over severities against λ; horizontal lines for models without λ.
 
     Draws the first :data:`MOST_MODELS` models.
     """

@@ -64,10 +64,9 @@ def mean_flip_probability(probabilities: Mapping[str, float]) -> float:
 
 
 def mean_flip_rate(probabilities: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """Compute mFR: the mean over the perturbations of FP divided by the FP of a reference model, AlexNet in the paper;
-    1 is as unsteady.
+    """Compute mFR: the mean over the perturbations of FP over a reference model's FP; 1 is as unsteady.
 
-    The same quotient of top-5 distances is the paper's mT5D.
+    The paper's reference model is AlexNet. The same quotient of top-5 distances is the paper's mT5D.
 
     reference: FP of the reference model under the same perturbations, each above 0.
     Raises: InputError if the perturbations differ or are missing, and for a reference of 0.

@@ -46,8 +46,7 @@ class Run:
 
     @cached_property
     def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, tuple[Columns, int]], Counter[str]]:
-        """Finished cells, their correct predictions, and as many answers as are kept (columns, and the row of each
-        cell).
+        """Finished cells, their correct predictions, and as many answers as are kept (columns, and each cell's row).
 
         The last item counts the cells by environment, as JSON.
         """

@@ -64,8 +64,7 @@ def to_latex(
     heads: list[tuple[str, str]] | None = None,
     bold: pd.DataFrame | None = None,
 ) -> str:
-    """Write a booktabs table: a ``longtable`` if it has more rows than a page, shrunk to the line if it is wider than
-    one.
+    """Write a booktabs table: a ``longtable`` if it exceeds a page, shrunk to the line if it is wider.
 
     Args:
         texts: the cells as text; the name of the index heads the first column.

@@ -62,8 +62,7 @@ class Leaderboard:
 def rank_models(
     run: Run, settings: Settings, summary: pd.DataFrame, scores: pd.DataFrame, attacks: Attacks | None
 ) -> Leaderboard:
-    """Rank the models by their mean over the corruptions; without one by worst case, sequences, shifts, or clean
-    accuracy.
+    """Rank the models by mean over the corruptions, else by worst case, sequences, shifts, or clean accuracy.
 
     Two models are told apart if a paired test over the images does so (McNemar's for single answers, otherwise the test
     of :func:`~robustness.analysis.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case

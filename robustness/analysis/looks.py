@@ -49,8 +49,7 @@ def family_look(name: str) -> Look:
 
 
 def model_looks(names: Iterable[str]) -> dict[str, Look]:
-    """Choose the looks of models: a colour by name, independent of position; if two names want one colour, the later
-    gets the next.
+    """Choose the looks of models: a colour by name; if two names want one colour, the later gets the next.
 
     More than seven models share colours and differ in the marker.
     """

@@ -75,13 +75,12 @@ def _mean_ratio(errors: NDArray[np.float64], baseline: NDArray[np.float64]) -> N
 
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15) -> NDArray[np.float64]:
-    """Compute ECE = Σ_b |B_b|/n · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` bins of equal width, ((b−1)/M,
-    b/M].
+    """Compute ECE = Σ_b |B_b|/n · |accuracy(B_b) − mean confidence(B_b)| over ``bins`` equal bins ((b−1)/M, b/M].
 
     Args:
         confidence: (..., n) softmax probability of the predicted class, in [0, 1].
         correct: (..., n) correct predictions.
-        bins: number of bins M.
+        bins: number M of bins of equal width.
 
     Returns:
         (...) ECE.

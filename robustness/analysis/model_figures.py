@@ -63,9 +63,7 @@ def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure
 
 
 def draw_law(fitted: FittedLaw, model: str) -> Figure:
-    """Draw every noise level's best λ ± its standard error against its mean residual, the clipped law, and family
-    lines.
-    """
+    """Draw every level's best λ ± its standard error against its residual, the clipped law, and family lines."""
     figure = Figure(figsize=(TEXT_WIDTH, 3.4), layout="constrained")
     axis = figure.subplots()
     law = fitted.law

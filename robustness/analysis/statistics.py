@@ -184,11 +184,10 @@ def _quantile(n: int) -> float:
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """Compute the exact two-sided p of the sign-flip test, for few differing images: the share of all signs with as
-    large a sum.
+    """Compute the exact two-sided p of the sign-flip test: the share of all signs with as large a sum.
 
-    p = #{s ∈ {±1}^m : |Σ sᵢ dᵢ| ≥ |Σ dᵢ|} / 2^m over the m images with a difference d ≠ 0. Of single answers it is
-    :func:`mcnemar`.
+    p = #{s ∈ {±1}^m : |Σ sᵢ dᵢ| ≥ |Σ dᵢ|} / 2^m over the m images with a difference d ≠ 0. For single answers it equals
+    :func:`mcnemar`. The test is for few differing images.
 
     Args:
         differences: (n,) one per image.
@@ -224,9 +223,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def paired_answers(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float, float]:
-    """Compute :func:`paired_interval` of ``first`` − ``second``, (n,) correct predictions, and :func:`mcnemar`, from
-    counts.
-    """
+    """Compute :func:`paired_interval` of ``first`` − ``second``, (n,) correct predictions, and :func:`mcnemar`."""
     gained, lost = _count_discordant(first, second)
     return _compare_counts(gained, lost, np.size(first))
 

@@ -124,9 +124,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def lay_out_severities(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Format the paper's table as text, one row per corruption and severity, with the significantly best cell of each
-    row.
-    """
+    """Format the paper's table as text, a row per corruption and severity, with each row's significantly best cell."""
     names = [*COLUMNS, *(name for name in table.columns if name.startswith("published_"))]
     title = table["corruption"].where(table["severity"] == "0", table["corruption"] + " " + table["severity"])
     index = pd.Index(title, name="accuracy (%)")

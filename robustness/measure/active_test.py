@@ -90,9 +90,7 @@ def make_readout(
 
 
 def _draw(images: Tensor, norm: str, eps: float, generator: torch.Generator, *, border: bool) -> Tensor:
-    """Draw random images within ``eps`` of ``images`` (L∞: in the cube; else in all directions), or exactly that far
-    away.
-    """
+    """Draw random images within ``eps`` of ``images`` (L∞: in the cube; else in all directions), or that far away."""
     if norm == "linf":
         noise = 2 * torch.rand(images.shape, generator=generator) - 1
         delta = noise.sign() if border else noise
@@ -110,8 +108,7 @@ def find_planted(
     seed: int,
     device: torch.device,
 ) -> Int[Tensor, " n"]:
-    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 nothing could be
-    planted.
+    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 not planted.
 
     Args:
         victim: images to logits, frozen and in eval mode, on ``device``.

@@ -60,9 +60,7 @@ def sketch_answers(
 
 
 def sketch_logits(logits: NDArray[np.float64]) -> Sketch:
-    """Compute 64 sums of the values, scaled to [0, 1] and divided by √(number of values), and the logarithm of their
-    range.
-    """
+    """Compute 64 sums of the values, scaled to [0, 1] over √(number of values), and their range's logarithm."""
     low, span = float(logits.min()), float(np.ptp(logits))
     values = (logits.ravel() - low) / (span or 1.0)
     signs = _draw_signs(len(values))

@@ -82,8 +82,7 @@ class Attacker:
 
     @torch.inference_mode()
     def collect_samples(self, task: AttackTask, lambdas: Sequence[float]) -> dict[str, np.ndarray] | None:
-        """Collect images of a few classes that the attack turned, and its effect on their codes at several λs, for
-        figures.
+        """Collect images of a few classes that the attack turned, and its effect on their codes, for figures.
 
         Returns:
             ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
@@ -198,8 +197,7 @@ class Attacker:
         return evaluate(subject.network, images, indices, choices, device=self.device, batch_size=batch_size)
 
     def _verify(self, task: AttackTask, adversarial: AdversarialSet, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return ``frame`` with the columns that trust marks need, measured independently of the attack on the stored
-        images.
+        """Return ``frame`` with the columns that trust marks need, measured again on the stored images.
 
         Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
         ``stages`` (names of all, with commas), ``dropped`` (an attempt left the budget that it was given), ``distance``

@@ -99,9 +99,7 @@ class Cell:
     subset: ClassSubset | None = None
 
     def identity(self) -> dict[str, Any]:
-        """Return everything that can change the result, as JSON values. Device, batch size and output path are not in
-        it.
-        """
+        """Return all that can change the result, as JSON values; device, batch size and output path are left out."""
         return {
             "protocol": PROTOCOL_VERSION,
             "model": self.subject.identity(),
@@ -142,9 +140,7 @@ class Cell:
 
     @cached_property
     def sameness(self) -> str:
-        """SHA-256 (hex) of everything that decides the answers: for clean images, the same whatever corruptions go with
-        them.
-        """
+        """SHA-256 (hex) of all that decides the answers; clean images share it, whatever corruptions go with them."""
         identity = self.identity()
         if self.perturbation.name == "clean":
             identity["perturbation"] = "clean"

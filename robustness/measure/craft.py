@@ -37,9 +37,7 @@ class Crafted:
 
     @classmethod
     def start(cls, images: Float[Tensor, "n 3 h w"], attacked: Bool[Tensor, " n"]) -> Crafted:
-        """Create the state before the first stage: the clean images, and which of them the model gets right
-        (``attacked``).
-        """
+        """Create the state before the first stage; the model is right on the ``attacked`` clean images."""
         nothing = torch.full((len(images),), -1, dtype=torch.int64)
         return cls(images.clone(), attacked, attacked.clone(), nothing, torch.zeros_like(attacked))
 

@@ -53,8 +53,7 @@ class Jury(nn.Module):
         eps: float,
         device: torch.device,
     ) -> Float[Tensor, "m 3 h w"]:
-        """Craft adversarial versions of ``images[chosen]``, on the CPU: four steps with momentum, from the image
-        itself.
+        """Craft adversarial versions of ``images[chosen]``, on the CPU: four steps with momentum from the image.
 
         Nothing is random, so an image's result does not depend on the rest of its batch and is shared by all victims.
         """

@@ -104,9 +104,7 @@ class JobAttempt:
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Measures one job after another in this process; when out of memory, this job and later ones use half the batch
-    size.
-    """
+    """Measures one job after another in this process; out of memory, this job and later ones use half the batch."""
 
     name: str = "local"
 

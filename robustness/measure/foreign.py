@@ -89,8 +89,7 @@ class ForeignClassifier(nn.Module):
         return self.lam is not None
 
     def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Tensor:
-        """Compute logits (N, K) of images in [0, 1] at λ = ``lam``, whatever form they come in; None is the model's own
-        λ.
+        """Compute logits (N, K) of images in [0, 1] at λ = ``lam``; None is the model's own λ.
 
         Raises:
             InputError: a λ for a model without one, a λ that is negative or not finite, or an answer without logits.

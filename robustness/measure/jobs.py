@@ -109,8 +109,7 @@ class Shard:
         return cls(int(parts[1]), int(parts[2]))
 
     def take(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return this shard's jobs: the largest jobs are dealt first, like cards, so that every shard gets its share of
-        each kind.
+        """Return this shard's jobs: jobs are dealt like cards, largest first, so that each shard gets every kind.
 
         Every job is in exactly one of the ``count`` shards, whatever the order of models and λs.
         """

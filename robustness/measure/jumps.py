@@ -1,5 +1,5 @@
-"""The test for jumps: do the logits change as their gradient predicts, on the way from an image to where an attack left
-it?
+"""The test for jumps: do the logits change as their gradient predicts, on the way from an image to its attacked
+version?
 
 Source: Pintor et al., *Indicators of Attack Failure*, NeurIPS 2022; Carlini et al., *On Evaluating Adversarial
 Robustness*, 2019.

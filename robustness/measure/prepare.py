@@ -67,8 +67,7 @@ def replace_keys(suite: Suite, options: RunOptions) -> Suite:
 
 
 def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:
-    """Build the suite of standard corruptions for any images: CIFAR-10-C's parameters up to 64 pixels a side, above
-    that ImageNet-C's.
+    """Build the suite of standard corruptions: CIFAR-10-C's parameters up to 64 pixels a side, else ImageNet-C's.
 
     Args:
         options: options that replace keys of the suite.
@@ -329,8 +328,7 @@ def load_clean(suite: Suite, data_dir: Path) -> ImageSet:
 
 
 def read_shifts(suite: Suite, clean: ImageSet, data_dir: Path, *, progress: bool = False) -> list[ShiftBeside]:
-    """Read the natural shifts of a suite, prepared like the ``clean`` images, each with the clean images of its
-    classes.
+    """Read the natural shifts of a suite, prepared like the ``clean`` images, each with its classes' clean images.
 
     Raises:
         PrerequisiteError: one or all of the shifts are missing.

@@ -53,9 +53,7 @@ _UNSTABLE = 0.01
 
 
 def probe_libraries(attack: Attack) -> list[str]:
-    """Return names and versions of the packages that the probes add to ``attack``; raise PrerequisiteError if one is
-    missing.
-    """
+    """Return names and versions of the packages that probe ``attack``; raise PrerequisiteError without one."""
     label = f"{attack.label} (with its probes)"
     kinds = ("APGD", "autoattack")
     return [library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=label)) for name in kinds]
@@ -221,10 +219,9 @@ class Prober:
         )
 
     def _afford(self, attack: Attack, n_robust: int, n_right: int) -> int:
-        """Return the number of images for each attack: what a third of the attack's passes pay for, at least 5, up to
-        the limit.
+        """Return the number of images for each attack, paid for by a third of the attack's passes, within limits.
 
-        A limit above the default was requested, and is kept.
+        At least :data:`LEAST`; a limit above the default :data:`USUAL` was requested, and is kept.
         """
         passes = attack.passes * n_robust + min(attack.passes, _BROKEN_EARLY) * (n_right - n_robust)
         return min(self.limit, max(LEAST, passes // (3 * _PASSES))) if self.limit <= USUAL else self.limit

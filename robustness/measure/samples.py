@@ -35,8 +35,7 @@ def collect_samples(
     archive: Archive | None,
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Perturb images of K classes by every corruption at its highest severity; reconstruct them from their codes at
-    some λs.
+    """Perturb images of K classes by every corruption at its highest severity; reconstruct them at some λs.
 
     Args:
         subject: a model with a λ; None for the perturbed images alone.

@@ -20,8 +20,7 @@ _DIRECTIONS = 2
 def compare_slopes(
     victim: nn.Module, images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], *, seed: int
 ) -> tuple[Float[Tensor, "n s"], Float[Tensor, " r"]]:
-    """Compute central differences over the gradient's prediction, for every image and step of ``STEPS``, and in random
-    directions.
+    """Divide central differences by the gradient's prediction, for every image, step and random direction.
 
     With f = z_y − z_j, where j is the best other class at the clean image, and g = ∇f: along d = sign(g) the ratio
     (f(x + h d) − f(x − h d)) / (2 h ⟨g, d⟩), and over all images and random d of ±1 together the root of

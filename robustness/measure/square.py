@@ -25,9 +25,7 @@ class _Squares:
         self._table, self._drawn = torch.zeros(search.n_queries, 3 + shape[0]), 0
 
     def take(self, first: Tensor, count: int) -> Tensor:
-        """Return ``count`` squares per image from ``first`` (M,) on: ±2ε within the square, 0 elsewhere, (M, count, 3,
-        H, W).
-        """
+        """Return ``count`` squares per image from ``first`` (M,) on, ±2ε inside, 0 elsewhere: (M, count, 3, H, W)."""
         wanted = (first[:, None].cpu() + torch.arange(count)).clamp_max(len(self._table) - 1)
         self._draw(int(wanted.max()) + 1)
         top, left, side, *signs = self._table[wanted].to(first.device).unbind(-1)

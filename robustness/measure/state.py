@@ -31,8 +31,7 @@ _ABSENT = object()
 
 
 class State:
-    """The contents of a module, its submodules, and everything that it refers to: tensors, arrays, containers,
-    attributes.
+    """The contents of a module and everything that it refers to: tensors, arrays, containers, attributes.
 
     Closures, random generators, and variables of classes and source files are included. Variables of installed
     packages, files and memory of native code are not.

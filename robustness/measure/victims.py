@@ -37,9 +37,7 @@ def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: Lam
 
 
 class _ContiguousGradient(torch.autograd.Function):
-    """Identity with a contiguous gradient: attack libraries take views of it, and channels-last networks return another
-    layout.
-    """
+    """Identity with a contiguous gradient, for libraries that view it; channels-last networks return another."""
 
     @staticmethod
     def forward(_: Any, images: Tensor) -> Tensor:
@@ -51,9 +49,7 @@ class _ContiguousGradient(torch.autograd.Function):
 
 
 class _Connected(torch.autograd.Function):
-    """Logits whose gradient reaches the images: zero where the model cuts it off, so that the attack fails, but not the
-    run.
-    """
+    """Logits whose gradient reaches the images; where the model cuts it off, it is zero, and only the attack fails."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, images: Tensor, victim: Victim) -> Tensor:

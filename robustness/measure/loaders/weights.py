@@ -114,9 +114,7 @@ def check_is_binary(path: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raise InputError if the name ends in eight or more digits of another file's SHA-256; PyTorch names files by
-    theirs.
-    """
+    """Raise InputError if the name ends in eight or more digits of another SHA-256, as PyTorch's file names do."""
     match = _HASH.search(path.name)
     if match is None or _DATE.fullmatch(match[1]):
         return
