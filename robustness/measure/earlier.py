@@ -1,7 +1,7 @@
-"""What a run directory holds from before: its sessions, and the models that are not asked for again.
+"""The past of a run directory: its earlier sessions, and the models that are not requested again.
 
-A model that was measured on the same grid stays in the tables. Of another grid (other images, corruptions, λs, attacks)
-only the outcomes stay: the tables are of what was asked last, and the user is told how to see the others again.
+A model measured on the same grid stays in the tables. For another grid (other images, corruptions, λs, attacks)
+only the outcomes stay: the tables show the last request, and the user is told how to see the others again.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Earlier:
-    """What the record of earlier calls hands on to the next one.
+    """Parts of the record of earlier calls that the next call keeps.
 
     Args:
-        sessions: the calls, without this one.
-        models: those that stay, with what belongs to each: ``cells`` (finished ones), ``soundness``, ``agreement``.
-        cells: as ``models``.
-        soundness: as ``models``.
-        agreement: as ``models``.
-        notes: what the user should know, a sentence each.
+        sessions: the earlier calls, without this one.
+        models: the models that stay in the tables.
+        cells: finished cells of these models.
+        soundness: results of the checks of these models.
+        agreement: agreement of the faster forms of these models.
+        notes: notes for the user, one sentence each.
     """
 
     sessions: Rows = field(default_factory=list)
@@ -46,14 +46,14 @@ class Earlier:
 def look_back(
     directory: RunDirectory, grid: dict[str, Any], cells: Sequence[Cell], done: set[str], *, whole: bool
 ) -> Earlier:
-    """Find what of a run directory stays when ``cells`` are measured in it.
+    """Find the part of a run directory that stays when ``cells`` are measured in it.
 
     Args:
-        directory: the run directory; one without a record that can be read has no past.
+        directory: the run directory; without a readable record it has no past.
         grid: ``protocol``, ``suite`` and ``data`` of the record to be written.
-        cells: what is asked for now.
-        done: the keys of those that need not be measured.
-        whole: whether all of it is measured here; in a shard nothing else stays.
+        cells: the cells requested now.
+        done: keys of the cells that are already measured.
+        whole: true if the whole grid is measured here; in a shard nothing else stays.
     """
     try:
         record = directory.read_record()
@@ -77,7 +77,7 @@ def look_back(
 
 
 def _is_same(record: dict[str, Any], grid: dict[str, Any]) -> bool:
-    """Whether a record is of this grid, whatever its models and its baseline."""
+    """Check whether a record belongs to this grid, whatever its models and its baseline."""
 
     def describe(whole: dict[str, Any]) -> Any:
         suite = {name: value for name, value in whole["suite"].items() if name != "baseline"}

@@ -304,7 +304,7 @@ class Measurement:
         return {**session, "written": datetime.now(UTC).isoformat(timespec="seconds"), "environment": self._environment}
 
     def _describe_grid(self) -> dict[str, Any]:
-        """What was asked, as the record holds it: suite, images, protocol."""
+        """Return the request as the record holds it: suite, images, protocol."""
         suite = self.suite
         perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
         archive = {f"{p.name} {p.severity}": p.archive for p in perturbations if p.archive}

@@ -2,7 +2,7 @@
 
 A model may change itself when it is called: a buffer, a counter, a cache. Changes under one corruption must not affect
 the next. Objects keep their identity, so that references to them stay valid: only their contents are restored.
-Variables of its source files that its code names belong to the state as much as its attributes.
+Variables of its source files that its code names also belong to the state.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class State:
         return [*attributes.values(), *type(thing).__mro__]
 
     def _keep_function(self, function: types.FunctionType) -> Iterable[Any]:
-        """What it closes over, its defaults and attributes, and the variables of its source file that it names."""
+        """Keep a function's closure, defaults and attributes, and the variables of its source file that it names."""
         if _is_foreign(function.__module__):
             return ()
         attributes, defaults = vars(function), function.__kwdefaults__ or {}
@@ -139,7 +139,7 @@ class State:
         return [*closed, *self._keep_variables(function.__globals__, named, words)]
 
     def _keep_variables(self, variables: dict[str, Any], names: set[str], attributes: set[str]) -> Iterator[Any]:
-        """Keep the variables of these names; of the modules among them those that are named as ``attributes``."""
+        """Keep the variables of these names; for modules among them, the variables named as ``attributes``."""
         for name in names:
             if (id(variables), name) in self._named:
                 continue
@@ -152,7 +152,7 @@ class State:
                 yield value
 
     def _keep_class(self, cls: type) -> Iterable[Any]:
-        """Its methods and variables."""
+        """Keep a class's methods and variables."""
         if _is_installed(cls.__module__):
             return ()
         members = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
@@ -175,14 +175,14 @@ def _is_foreign(module: str | None) -> bool:
 
 @functools.cache
 def _is_installed(module: str | None) -> bool:
-    """Whether a module is of Python, of this project or of an installed package, whose variables are left alone."""
+    """Check for modules of Python, this project or installed packages, whose variables are left alone."""
     file = getattr(sys.modules.get(module or ""), "__file__", None) or ""
     root = (module or "").partition(".")[0]
     return _is_foreign(module) or root in _OWN_ROOTS or not _PACKAGES.isdisjoint(Path(file).parts)
 
 
 def _find_code(code: types.CodeType) -> Iterator[types.CodeType]:
-    """The code of a function and of those that it defines."""
+    """Return the code of a function and of the functions that it defines."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -190,7 +190,7 @@ def _find_code(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _unwrap(member: Any) -> Any:
-    """The function behind a static or class method, or a property."""
+    """Return the function behind a static or class method, or a property."""
     if isinstance(member, staticmethod | classmethod):
         return member.__func__
     return member.fget if isinstance(member, property) else member
