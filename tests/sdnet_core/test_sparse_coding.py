@@ -289,3 +289,22 @@ def test_a_dictionary_without_a_norm_is_refused(value):
 def test_bad_hyper_parameters_are_refused(options):
     with pytest.raises(InputError, match="must be"):
         CSCConv2d(3, 4, image_size=8, **options)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3, 4, 6])
+def test_fista_is_that_of_beck_and_teboulle_with_the_first_code_as_its_start(n_steps):
+    """Written out with their counting: y₁ = z₀, z_k = P(y_k), y_{k+1} = z_k + (t_k − 1)/t_{k+1} (z_k − z_{k−1})."""
+    layer = make_layer()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    step, lam = layer.step, 0.1
+
+    def descend(y: torch.Tensor) -> torch.Tensor:
+        return (y + step * layer.analysis(x - layer.synthesis(y, x)) - step * lam).clamp_min(0)
+
+    before = y = descend(torch.zeros_like(layer.analysis(x)))
+    t = 1.0
+    for _ in range(n_steps - 1):
+        code, t_next = descend(y), (1 + math.sqrt(1 + 4 * t * t)) / 2
+        y = code + (t - 1) / t_next * (code - before)
+        before, t = code, t_next
+    torch.testing.assert_close(fista(x, layer, step=step, lam=lam, n_steps=n_steps), before)
