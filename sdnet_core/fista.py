@@ -76,8 +76,8 @@ def fista(
         Codes z_K, in the shape of Aᵀx.
 
     Source: Beck & Teboulle 2009, eq. 4.1–4.3; Dai et al., NeurIPS 2022, section 3.
-    Deviation: Beck & Teboulle count z₀ = 0 as the start, and their momentum is (tₖ − 1)/t₍ₖ₊₁₎. Here z₁ is the start, so
-        each momentum comes one step later: for K = 4 it is 0 and 0.28 instead of 0.28 and 0.43. The reference
+    Deviation: Beck & Teboulle count z₀ = 0 as the start, and their momentum is (tₖ − 1)/t₍ₖ₊₁₎. Here z₁ is the start,
+        so each momentum comes one step later: for K = 4 it is 0 and 0.28 instead of 0.28 and 0.43. The reference
         implementation of SDNet takes the gradient at zₖ instead of yₖ. All three agree for K ≤ 2; the paper uses K = 2.
     """
     correlation = dictionary.analysis(x) if correlation is None else correlation
