@@ -34,7 +34,7 @@ class NoiseLevel:
         spread: standard error of ``lam``: the bootstrap error combined with the grid error, step/√12.
         accuracy: the highest accuracy at any λ of the grid, in [0, 1].
         trained_accuracy: accuracy at the training λ, in [0, 1].
-        fitted: whether the line was fitted to this point.
+        fitted: true if the line was fitted to this point.
     """
 
     noise: str

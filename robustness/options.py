@@ -143,7 +143,7 @@ class AblationOptions(
         suite: the suite that every variant is measured on.
         n: number of images of the suite.
         data_dir: folder of the data sets.
-        device: as in :class:`RunOptions`.
+        device: device, as in :class:`RunOptions`.
         out: folder of the trainings, the run and the table.
     """
 

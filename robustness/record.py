@@ -1,6 +1,6 @@
 """The type of ``run.json``, as far as the analysis relies on it; the file may hold more."""
 
-# Without annotations as texts: in those, ``NotRequired`` is not seen.
+# No ``from __future__ import annotations``: ``NotRequired`` does not work in annotations stored as text.
 
 import re
 from collections.abc import Iterator

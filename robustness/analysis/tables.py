@@ -141,7 +141,7 @@ def widen(summary: pd.DataFrame, run: Run, *, most: int | None = None) -> pd.Dat
     others.
 
     Args:
-        summary: what :func:`~robustness.analysis.summary.summarise` returned.
+        summary: the table of :func:`~robustness.analysis.summary.summarise`.
         run: determines the order of rows and columns.
         most: keep at most this many λs per model, evenly spread over the grid and including the training λ.
     """

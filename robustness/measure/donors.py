@@ -75,7 +75,7 @@ def find_donors(
     """Find the first shipped networks that are right about most of the images; None if no network is.
 
     Args:
-        images: in [0, 1], on the CPU.
+        images: clean images in [0, 1], on the CPU.
         labels: classes of the images.
         num_classes: number of classes of the data set.
         besides: fingerprint of the weights of the model under test, which cannot be its own donor.

@@ -129,7 +129,7 @@ def evaluate(
     allocator from reusing the memory around them.
 
     Args:
-        network: in eval mode, on ``device``.
+        network: the network in eval mode, on ``device``.
         images: perturbed pixels (uint8, or float32 in [0, 1]) and labels.
         indices: identity of every image in its split.
         lambdas: λs of the calls, or policies that choose it for each image; (None,) for a model without λ.

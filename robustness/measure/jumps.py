@@ -29,7 +29,7 @@ def measure_jumps(
 
     Args:
         victim: images to logits, frozen and in eval mode.
-        images: in [0, 1], on the victim's device.
+        images: clean images in [0, 1], on the victim's device.
         moved: the images as an attack left them.
         labels: classes of the images.
     """

@@ -34,7 +34,7 @@ def find_smallest(
 
     Args:
         model: images to logits, with gradients.
-        images: in [0, 1].
+        images: clean images in [0, 1].
         labels: classes of the images.
         norm: norm to minimise: ``linf``, ``l2`` or ``l1``.
         steps: number of gradient steps.

@@ -70,7 +70,7 @@ def pgd(
 
     Args:
         model: images to logits, with gradients.
-        images: in [0, 1].
+        images: clean images in [0, 1].
         labels: classes of the images.
         norm: ``linf``, ``l2`` or ``l1``.
         eps: budget ε.

@@ -213,7 +213,7 @@ def prepare(
 
     Args:
         suite: the suite to measure.
-        options: how it is measured.
+        options: options of the measurement.
         images: the whole split of the suite's images, if already loaded.
         models: the models of the suite, if already loaded.
         progress: show a bar while pictures are read.

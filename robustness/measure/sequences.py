@@ -33,7 +33,7 @@ def evaluate_sequences(
     """Compute outcomes per image, one frame for each of ``lambdas``.
 
     Args:
-        network: in eval mode, on ``device``.
+        network: the network in eval mode, on ``device``.
         images: pixels uint8 (N, frames, H, W, 3) and labels.
         indices: identity of every image in its split.
         lambdas: λs of the calls, or policies that choose it for each frame; (None,) for a model without λ.

@@ -236,8 +236,8 @@ def measure(
     """Measure what is missing and write tables, figures and report.
 
     Args:
-        measurement: what :func:`~robustness.measure.prepare.prepare` made of ``options``.
-        options: how it is measured.
+        measurement: the result of :func:`~robustness.measure.prepare.prepare` for ``options``.
+        options: options of the measurement.
         asked: the request to store in the record; None for ``options``.
         say: called with every line about what is measured.
         warn: called with every warning.

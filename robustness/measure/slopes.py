@@ -32,7 +32,7 @@ def compare_slopes(
 
     Args:
         victim: images to logits, frozen and in eval mode.
-        images: in [0, 1], on the victim's device.
+        images: clean images in [0, 1], on the victim's device.
         labels: classes of the images.
         seed: seed of the random directions.
     """

@@ -147,7 +147,7 @@ def load_subjects(
     """Load each of ``models`` onto ``device``, with its residual law if it has one.
 
     Args:
-        models: as they are written on the command line (shipped names, paths of checkpoints, and what
+        models: models as written on the command line (shipped names, paths of checkpoints, and what
             :func:`robustness.measure.foreign.load_foreign` takes), or names for tables and what they stand for.
         num_classes: number of classes; see :func:`load_subject` for this and the other arguments.
         device: device to load them onto.
