@@ -25,8 +25,8 @@ def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, f
     """Compute Wilson's interval of a proportion: (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
     Args:
-        correct: successes, 0 to ``n``; a sum of shares, such as 2.5 of 5, may be fractional.
-        n: trials, at least 1.
+        correct: number of successes, 0 to ``n``; may be a sum of shares, such as 2.5 of 5.
+        n: number of trials, at least 1.
         z: normal quantile; 95 % by default.
 
     Returns:
@@ -111,13 +111,13 @@ def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> 
 
 @lru_cache(maxsize=2)
 def _draw_counts(n: int, draws: int, seed: int) -> NDArray[np.uint8]:
-    """Draw (draws, n) counts of every image in each resample, once for all intervals of as many images."""
+    """Draw (draws, n) counts of every image in each resample, shared by all intervals of equally many images."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.multinomial(n, np.full(n, 1 / n)).astype(np.uint8) for _ in range(draws)])
 
 
 def _resample(rows: NDArray[np.float64], counts: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:
-    """Compute the means of ``draws`` resamples of distinct ``rows``, each there ``counts`` times."""
+    """Compute the means of ``draws`` resamples of distinct ``rows``, each occurring ``counts`` times."""
     n = int(counts.sum())
     rng = np.random.default_rng(seed)
     at_once = max(1, _DRAWN_AT_ONCE // len(rows))

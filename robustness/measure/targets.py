@@ -59,9 +59,7 @@ def perturb_by_fab(search: Any, images: Tensor, labels: Tensor, *, norm: str, mo
     def attempt(images: Tensor, labels: Tensor, targets: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
         search.target_class = 1
         search._get_predicted_label = lambda shown: search.predict(shown).argmax(1)
-        search._predict_fn = lambda _: functional.one_hot(
-            targets
-        )  # a run takes its targets from the ranks of these logits
+        search._predict_fn = lambda _: functional.one_hot(targets)  # a run takes its targets from their ranks
         adversarial = search.attack_single_run(images, labels, is_targeted=True)
         is_wrong = search.predict(adversarial).argmax(1) != labels
         return adversarial, is_wrong & (distance(adversarial, images, norm) <= search.eps)
