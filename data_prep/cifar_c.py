@@ -65,7 +65,7 @@ class CifarC:
             )
         if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
             raise InputError(
-                f"the labels of {self.folder} are not those of the clean images {images.title}, and one table never "
+                f"the labels of {self.folder} differ from the labels of {images.title}, and one table never "
                 f"mixes sources: get the official clean set (python -m data_prep download {images.name}), or move the "
                 "folder away to have the corruptions generated"
             )

@@ -204,7 +204,7 @@ def _describe_archive_c(path: Path) -> Description | None:
         notes.append(f"generated here from {manifest.title}" if manifest else "generated here")
     if missing := sorted(set(corruption_names()).difference(names)):
         is_3d = set(names) <= set(CORRUPTIONS_3DCC)
-        notes += [] if is_3d else [f"of the standard corruptions there is no {', '.join(missing)}"]
+        notes += [] if is_3d else [f"missing standard corruptions: {', '.join(missing)}"]
     layout = {
         "npy": "<corruption>.npy",
         "npz": "<corruption>.npz",
@@ -271,7 +271,7 @@ def _describe_array(path: Path) -> Description | None:
     if array.dtype == np.uint8 and array.ndim == 5:
         kind = f"perturbation sequences, {len(array):,} of {array.shape[1]} frames"
     elif array.dtype == np.uint8 and array.ndim == 4 and not len(array) % N_SEVERITIES and path.name != LABELS_FILE:
-        kind += f"; with a {LABELS_FILE} beside it, a corruption of a -C archive, which is its folder"
+        kind += f"; with a {LABELS_FILE} next to it, a corruption of the -C archive in its folder"
     facts |= {"sizes": {f"{array.shape[-3]} x {array.shape[-2]}": len(array)}} if array.ndim in (4, 5) else {}
     return Description(path="", kind=kind, images={"": len(array)} if array.ndim else {}, **facts)
 

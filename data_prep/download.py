@@ -66,7 +66,7 @@ def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
             received = file.tell()
     if total is not None and received < total:
         got = f"{received:,} of {total:,} bytes"
-        raise PrerequisiteError(f"expected all of {url}, got {got}; run the same command again, it goes on from there")
+        raise PrerequisiteError(f"expected all of {url}, got {got}; run the same command again to resume")
 
 
 @contextmanager

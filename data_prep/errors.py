@@ -42,7 +42,7 @@ def check_words(words: Sequence[str]) -> None:
             word.encode()
         except UnicodeEncodeError:
             shown = word.encode(errors="backslashreplace").decode()
-            raise InputError(f"{shown} is no UTF-8 text: give it another name") from None
+            raise InputError(f"{shown} is not UTF-8 text: give it another name") from None
 
 
 def check_seed(seed: int) -> None:
@@ -115,7 +115,7 @@ def run_command(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; the same command goes on from there", file=sys.stderr)
+        print("interrupted: finished work is kept; the same command resumes it", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -123,7 +123,7 @@ def run_command(command: Callable[[], int]) -> int:
         first = (str(error).splitlines() or ["no more of it"])[0]
         print(
             f"error: out of memory ({first}): free some, or choose smaller models, another --device or a smaller "
-            "--batch-size; what was finished is kept and the same command goes on from there",
+            "--batch-size; finished work is kept, and the same command resumes it",
             file=sys.stderr,
         )
         return EXIT_BAD_INPUT
@@ -137,5 +137,5 @@ def run_command(command: Callable[[], int]) -> int:
             reason = f"{place} cannot be written: choose another folder or change its permissions"
         else:
             reason = f"{_shorten(str(error.filename))} cannot be used: {error.strerror}"
-        print(f"error: {reason}; what was finished is kept and the same command goes on from there", file=sys.stderr)
+        print(f"error: {reason}; finished work is kept, and the same command resumes it", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -224,7 +224,7 @@ def _as_pixels(images: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]
                     if np.isfinite(images).all()
                     else "NaN or infinity"
                 )
-                raise InputError(f"{expected}, got values {got}; undo the normalisation, which belongs into the model")
+                raise InputError(f"{expected}, got values {got}; undo the normalisation, which belongs in the model")
             rounded = np.rint(block * 255)
             error = max(error, float(np.abs(block * 255 - rounded).max()))
             pixels[start : start + _BLOCK] = rounded

@@ -95,8 +95,8 @@ def find_layout(paths: Iterable[str], where: str, split: str | None = None) -> L
         return Layout((*root, *classes), has_splits=False)
     got = ", ".join(sorted(classes)[:3])
     raise InputError(
-        f"{where}: expected folders of splits ({', '.join(SPLIT_NAMES)}) above those of the classes, got {got}; "
-        "name the wanted one as the split, or point at one of them"
+        f"{where}: expected folders of splits ({', '.join(SPLIT_NAMES)}) above the folders of the classes, got {got}; "
+        "name the requested one as the split, or point at one of them"
     )
 
 

@@ -116,7 +116,7 @@ def plan_tree(
     geometry, image_size, note = _choose_geometry(sizes, geometry, adapt=adapt)
     notes = [_count_passed_over(others), note]
     if unlabelled:
-        notes.append(f"passed over {len(unlabelled):,} pictures whose class nothing tells, such as {unlabelled[0]}")
+        notes.append(f"skipped {len(unlabelled):,} pictures of unknown class, such as {unlabelled[0]}")
     if min(image_size) < SMALLEST_SIDE:
         notes.append(
             f"the pictures have {image_size[0]} x {image_size[1]} pixels and corruptions need {SMALLEST_SIDE} x "
@@ -190,7 +190,7 @@ def _check_folders(
         got = f"only {_list_suffixes(suffixes)}" if suffixes else "an empty folder"
         raise InputError(
             f"{source.name}: expected pictures in every class, got {got} in {where}; convert them, or move the folder "
-            "away if it is no class"
+            "away if it is not a class"
         )
 
 
@@ -207,8 +207,8 @@ def _count_passed_over(others: list[Member]) -> str:
     suffixes = Counter(_suffix_of(member) for member in others if not member.is_folder)
     if not (count := suffixes.total()):
         return ""
-    are = "file that is no picture" if count == 1 else "files that are no pictures"
-    return f"passed over {count:,} {are} by their suffix: {_list_suffixes(suffixes)}"
+    files = "file" if count == 1 else "files"
+    return f"skipped {count:,} {files} without an image suffix: {_list_suffixes(suffixes)}"
 
 
 def _choose_geometry(

@@ -34,7 +34,7 @@ class ClassSubset:
         fits = self.representative.dtype == np.int64 and self.representative.ndim == 1 and len(counted)
         if not fits or counted.max() >= len(self.representative) or (self.representative[counted] != counted).any():
             raise InputError(
-                f"expected classes that stand for themselves, got {self.representative}; name them by number"
+                f"expected classes that represent themselves, got {self.representative}; name them by number"
             )
 
     @cached_property

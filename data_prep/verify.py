@@ -62,7 +62,7 @@ def _verify_generated(name: str, source: str, data_dir: Path) -> Iterator[str]:
     if manifest is None:
         raise PrerequisiteError(f"expected a generated set in {archive.folder}, got none; run: {command}")
     if unknown := {f"{corruption}.npy" for corruption in archive.corruptions()} - manifest.files.keys():
-        raise InputError(f"expected the files of the manifest in {archive.folder}, got {min(unknown)}, too; remove it")
+        raise InputError(f"expected only the manifest's files in {archive.folder}, got also {min(unknown)}; remove it")
     for file, entry in manifest.files.items():
         path = archive.folder / file
         if not path.is_file() or digest_of(path, "sha256") != entry["sha256"]:

@@ -41,7 +41,7 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
         raise
     except Exception as error:  # a damaged file raises a variety of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no checkpoint of plain tensors, and nothing else is loaded: {reason}") from error
+        raise InputError(f"{path} is not a checkpoint of plain tensors; nothing else is loaded: {reason}") from error
     if not isinstance(state, dict):
         raise InputError(f"{path} holds a {type(state).__name__} instead of a state dict")
     classes, size, mean, std = _DATASETS[dataset]
@@ -98,8 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     halver.add_argument("file", type=Path, help="the checkpoint of a training")
     halver.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
-    halver.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
-    halver.add_argument("--device", metavar="cpu|cuda", help="default: cuda where it works")
+    halver.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default data)")
+    halver.add_argument("--device", metavar="cpu|cuda", help="default: cuda if it works")
     converter = commands.add_parser(
         "convert",
         help="an official SDNet checkpoint to .safetensors",
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example:\n  python -m sdnet_core init --arch sdnet18 --dataset imagenet --out untrained.safetensors",
     )
     initialiser.add_argument("--width", type=int, default=64, metavar="N", help="channels of the first stage (64)")
-    initialiser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default 0)")
+    initialiser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the weights (default 0)")
     for command in (converter, initialiser):
         command.add_argument("--arch", choices=list(ARCHITECTURES), required=True)
         command.add_argument(

@@ -322,7 +322,7 @@ def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None
         listed = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         raise InputError(f"{source} does not fit {model.config.arch} (width {model.config.width}): {listed}")
     if not all(value.layout == torch.strided and value.is_floating_point() for value in state.values()):
-        raise InputError(f"{source} holds values that are no dense real numbers")
+        raise InputError(f"{source} holds values that are not dense real numbers")
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise InputError(f"{source} holds values that are not finite: the file is damaged or its training diverged")
     model.load_state_dict(dict(state), strict=False)

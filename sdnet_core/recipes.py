@@ -103,7 +103,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise InputError(f"recipe {self.name}: {needed} is needed; got {getattr(self, name)}")
         if self.nesterov and not self.momentum:
             raise InputError(
-                f"recipe {self.name}: Nesterov's momentum must be above 0: for plain SGD give nesterov=false, too"
+                f"recipe {self.name}: Nesterov's momentum must be above 0: for plain SGD also give nesterov=false"
             )
         if self.adversarial not in ("", "pgd"):
             raise InputError(f"recipe {self.name}: adversarial must be 'pgd' or empty; got {self.adversarial!r}")
@@ -145,7 +145,7 @@ def _check_model(model: dict[str, Any], where: str) -> None:
     if unknown := sorted(repr(name) for name in model if name not in choices):
         raise InputError(
             f"{where} has the unknown key {', '.join(unknown)}: choose from {', '.join(choices)} "
-            f"({' and '.join(_OF_THE_DATA)} are those of the data set)"
+            f"({' and '.join(_OF_THE_DATA)} come from the data set)"
         )
     try:
         config = read(model, NetworkConfig, where)

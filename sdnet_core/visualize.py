@@ -33,12 +33,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--layers", default="", metavar="A,B", help="layers to draw (default: the last of each block)")
     parser.add_argument(
-        "--lam", type=float, help="λ of the input layer, or of all as the model says (default: that of training)"
+        "--lam", type=float, help="λ of the input layer, or of all as the model says (default: the training λ)"
     )
     parser.add_argument("--split", default="test", help="split of a data set (default test)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="where data sets are (default data)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default data)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures and numbers")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where it works)")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda if it works)")
     return parser
 
 

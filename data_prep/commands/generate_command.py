@@ -24,20 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(SOURCES)
     add(
         "name",
-        help=f"{names}, or a data set or folder of your own; goes to a folder that ends in -generated, never to that "
-        "of an archive",
+        help=f"{names}, or your own data set or folder; written to a folder that ends in -generated, never to "
+        "the folder of an archive",
     )
     add_data_dir(parser)
-    add("--split", metavar="NAME", help="of a data set of your own (default: test, else one for validation)")
+    add("--split", metavar="NAME", help="split of your own data set (default: test, otherwise a validation split)")
     add(
         "--corruptions",
         metavar="A,B",
         default="all",
-        help="names or all, standard, extra, noise, blur, weather, digital; all,-frost leaves one out (default: all)",
+        help="names or all, standard, extra, noise, blur, weather, digital; all,-frost excludes one (default: all)",
     )
-    add("--n", type=int, metavar="N", help="images, drawn at random (default: all)")
-    add("--seed", type=int, default=0, metavar="N", help="of the corruptions (default: 0)")
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
+    add("--n", type=int, metavar="N", help="number of images, drawn at random (default: all)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the corruptions (default: 0)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="device to compute on (default: cpu)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,5 +54,5 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         progress=True,
     )
-    print(f"{arguments.name}: all that was asked for is in {folder}")
+    print(f"{arguments.name}: all requested files are in {folder}")
     return 0

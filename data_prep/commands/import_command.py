@@ -22,14 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", type=Path, help="tree <split>/<class>/<file>, or a .tar, .tar.gz, .tar.xz or .zip of one"
     )
-    parser.add_argument("--name", required=True, help="what to call the data set, as in load_images(NAME)")
+    parser.add_argument("--name", required=True, help="name of the data set, as in load_images(NAME)")
     parser.add_argument(
         "--note", default="", help='how it differs from the original, shown in every figure: "JPEG q75"'
     )
     add_data_dir(parser)
     parser.add_argument("--resize", type=int, metavar="SHORT", help="bring the short side to this length, bilinear")
     parser.add_argument("--crop", type=int, metavar="SIDE", help="keep the centre square of this side")
-    parser.add_argument("--replace", action="store_true", help="import over a data set of this name")
+    parser.add_argument("--replace", action="store_true", help="replace a data set of this name")
 
 
 def run(arguments: argparse.Namespace) -> int:

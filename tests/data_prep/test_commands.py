@@ -87,7 +87,7 @@ def test_generated_sets_are_listed_and_verified(make_tree, here: Path, capsys: p
     assert "not official" in listed
     official.unlink()
     np.save(folder / "fog.npy", np.load(folder / "contrast.npy"))
-    assert "got fog.npy, too; remove it" in run(capsys, "verify", "cifar10c-generated")[2]
+    assert "got also fog.npy; remove it" in run(capsys, "verify", "cifar10c-generated")[2]
     (folder / "fog.npy").unlink()
     pixels = np.load(folder / "contrast.npy", mmap_mode="r+")
     pixels[0, 0, 0, 0] ^= 1

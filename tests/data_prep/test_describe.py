@@ -71,13 +71,13 @@ def test_archives_of_arrays(tmp_path: Path) -> None:
     assert found.kind == "-C archive, <corruption>.npy"
     assert (found.corruptions, found.severities) == (("fog", "frost"), (1, 2, 3, 4, 5))
     assert (found.images, found.sizes) == ({"fog": 4, "frost": 4}, {"32 x 32": 2})
-    assert found.notes[0].startswith("of the standard corruptions there is no brightness, contrast")
+    assert found.notes[0].startswith("missing standard corruptions: brightness, contrast")
     (folder / "fog.npy").write_bytes(b"x")
     found = describe(folder)
     assert found.images == {"fog": None, "frost": 4}
     assert "expected a whole array in" in found.notes[0]
     assert describe(folder / "frost.npy").kind.startswith(
-        "an array, uint8 (20, 32, 32, 3); with a labels.npy beside it"
+        "an array, uint8 (20, 32, 32, 3); with a labels.npy next to it"
     )
 
 

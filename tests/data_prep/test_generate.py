@@ -192,7 +192,7 @@ def test_command_line(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main([*words, "--corruptions", "digital, contrast", "--n", "2"]) == EXIT_DONE
     captured = capsys.readouterr()
     assert "RobustBench cannot read a set of 2" in captured.out
-    assert "all that was asked for is in" in captured.out
+    assert "all requested files are in" in captured.out
     folder = data_dir / "CIFAR-10-C-generated"
     assert sorted(path.stem for path in folder.glob("[!l]*.npy")) == sorted(corruption_names("digital"))
     assert main([*words, "--corruptions", "digitl"]) == EXIT_BAD_INPUT

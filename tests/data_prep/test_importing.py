@@ -149,9 +149,9 @@ def test_a_split_that_is_no_file_name_is_refused(tree: Path, tmp_path: Path) -> 
 def test_classes_and_notes_that_no_record_can_hold_are_refused(tree: Path, pack: Pack, tmp_path: Path) -> None:
     (tree / "train" / "cat").rename(tree / "train" / os.fsdecode(b"caf\xe9"))
     for source in (tree, pack(tree, ".tar")):
-        with pytest.raises(InputError, match=r"caf\\udce9 is no UTF-8 text: give it another name"):
+        with pytest.raises(InputError, match=r"caf\\udce9 is not UTF-8 text: give it another name"):
             import_tree(source, name="toy", data_dir=tmp_path / "data")
-    with pytest.raises(InputError, match=r"JPEG\\udce9 is no UTF-8 text"):
+    with pytest.raises(InputError, match=r"JPEG\\udce9 is not UTF-8 text"):
         import_tree(tree, name="toy", note=os.fsdecode(b"JPEG\xe9"), data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

@@ -190,7 +190,7 @@ def test_a_class_that_yields_nothing_is_refused_by_name(pets: Path, pack: Pack) 
     with pytest.raises(InputError, match=r"got only 2 \.heic, 1 \.avif in bird"):
         load_images(pack(pets, ".zip"))
     images = load_images(pets, classes=["cat", "dog"])  # the list says that it is no class
-    assert images.notes == ("passed over 3 files that are no pictures by their suffix: 2 .heic, 1 .avif",)
+    assert images.notes == ("skipped 3 files without an image suffix: 2 .heic, 1 .avif",)
 
 
 def test_a_class_without_pictures_in_one_split_is_refused_where_it_holds_other_files(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_files_that_are_no_pictures_are_counted_and_hidden_ones_are_not(pets: Pa
     (pets / "notes" / "x.TXT").rename(pets / "x.TXT")
     (pets / "notes").rmdir()
     images = load_images(pets)
-    assert images.notes == ("passed over 3 files that are no pictures by their suffix: 2 .txt, 1 without a suffix",)
+    assert images.notes == ("skipped 3 files without an image suffix: 2 .txt, 1 without a suffix",)
     assert images.fingerprint == expected
 
 
@@ -325,7 +325,7 @@ def test_tiny_imagenet_is_read_as_it_unpacks(tmp_path: Path, pack: Pack) -> None
             ("val_1.JPEG", 0),
             ("val_0.JPEG", 1),
         ]
-        assert images.notes[1] == "passed over 1 pictures whose class nothing tells, such as test/images/test_0.JPEG"
+        assert images.notes[1] == "skipped 1 pictures of unknown class, such as test/images/test_0.JPEG"
         assert load_images(source, "train").labels.tolist() == [0, 1]
     record = import_tree(root, name="tiny", data_dir=tmp_path / "data")
     assert record.counts == {"train": 2, "val": 2}

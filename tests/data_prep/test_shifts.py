@@ -116,7 +116,7 @@ def test_a_class_counts_under_its_representative() -> None:
     assert whole_subset(4).restrict(clean) is clean
     with pytest.raises(InputError, match="expected images of 3 classes, got x with 4"):
         whole_subset(3).restrict(clean)
-    with pytest.raises(InputError, match="expected classes that stand for themselves"):
+    with pytest.raises(InputError, match="expected classes that represent themselves"):
         ClassSubset(np.array([1, 2, 0]))
     with pytest.raises(InputError, match="expected every class of b once among 4 classes, got z"):
         group_subset({"a": ("a",), "b": ("z",)}, "abcd")

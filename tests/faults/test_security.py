@@ -108,7 +108,7 @@ def test_arrays_that_unpack_to_more_than_expected_are_not_unpacked(tmp_path, mon
 def test_a_checkpoint_that_calls_something_or_unpacks_to_more_than_it_is_is_refused(tmp_path):
     harmful = tmp_path / "harmful.pth.tar"
     harmful.write_bytes(pickle.dumps({"state_dict": Harmful(tmp_path / "done")}))
-    with pytest.raises(InputError, match="no checkpoint of plain tensors"):
+    with pytest.raises(InputError, match="not a checkpoint of plain tensors"):
         convert(harmful, "sdnet18", "cifar10", tmp_path / "out.safetensors")
     assert not (tmp_path / "done").exists()
 

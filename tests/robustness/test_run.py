@@ -192,7 +192,7 @@ def test_a_card_that_promises_another_clean_accuracy_is_an_error(suite, tmp_path
         (["--eps", "8/255"], "has no attack"),
         (["--suite", "nothing"], "no suite 'nothing'"),
         (["--suite", "/proc/self/mem"], "cannot be read"),
-        (["--data-dir", "\udcff"], "no UTF-8 text"),
+        (["--data-dir", "\udcff"], "not UTF-8 text"),
         (["--suite", "cifar10c", "--data-dir", "nowhere"], "--suite demo"),
         (["--device", "cuda:99"], "cuda"),
     ],
