@@ -79,7 +79,7 @@ WORK = {
     "robustness.merge whole shard": 0,
     "robustness.fit sparse.safetensors --data shapes --n 10 --lambdas 0.1,0.2": 0,
     f"robustness.ablate {TINY} --vary model.lam=0.2 --suite few.toml --n 4 --out ablation": 0,
-    "robustness.shifts --data cifar10 --models resnet18-cifar10 --out shifts": 0,
+    "robustness.run --suite shifts --models resnet18-cifar10 --out shifts": 0,
     f"sdnet_core.train {TINY} --out training": 0,
     "sdnet_core init --arch sdnet18 --width 2 --out untrained.safetensors": 0,
     "sdnet_core halve training/model.safetensors --out half.safetensors": 0,
