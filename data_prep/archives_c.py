@@ -48,7 +48,7 @@ Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation",
 """
 
 
-@runtime_checkable  # for the type checker of the tests
+@runtime_checkable  # for the tests' type checker
 class ArchiveC(Protocol):
     """A corrupted test set on disk: a file of pixels, or a folder of image files, for every corruption."""
 
@@ -62,20 +62,20 @@ class ArchiveC(Protocol):
     def count(self, corruption: str) -> int:
         """Count the images of a corruption at each severity.
 
-        Raises: InputError, by name, for what is missing, damaged or not alike at every severity.
+        Raises: InputError, by name, for files that are missing, damaged or different in number between severities.
         """
 
     def fingerprint(self, corruption: str, severity: int) -> str:
         """Compute a checksum (hex) of the images of a corruption at a severity, which differs from copy to copy.
 
-        Raises: InputError, by name, for what is missing.
+        Raises: InputError, by name, for missing files.
         """
 
     def match(self, images: ImageSet, corruption: str, severity: int) -> PixelRows:
         """Find the corrupted versions of the clean ``images``, in their order. Pixels are read on demand.
 
         severity: 1 to 5.
-        Raises: InputError, by name, for what is missing or damaged, and for images that do not belong to the archive.
+        Raises: InputError, by name, for missing or damaged files, and for images that do not belong to the archive.
         """
 
 
@@ -161,7 +161,7 @@ def count_all(archive: ArchiveC) -> Iterator[tuple[str, int]]:
     """Count the images of each corruption; the archive must hold all of its corruptions.
 
     Yields: each corruption and its number of images at each severity.
-    Raises: InputError, by name, for what is missing or damaged.
+    Raises: InputError, by name, for missing or damaged files.
     """
     if missing := set(expected_corruptions(archive.folder.name)).difference(archive.corruptions()):
         raise InputError(

@@ -83,7 +83,7 @@ class ImageNetP:
     folder: Path
 
     def fingerprint(self, name: str, difficulty: int) -> str:
-        """Compute the SHA-256 of the names and sizes of the videos. Raises: InputError for a folder that is missing."""
+        """Compute the SHA-256 of the names and sizes of the videos. Raises: InputError for a missing folder."""
         videos = sorted(path for path in self._level(name, difficulty).glob("*/*.mp4") if not is_hidden(path.name))
         found = [(path.parent.name, path.name, path.stat().st_size) for path in videos]
         return hashlib.sha256(repr(found).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Lists of class names in label order: given as they are, read from a file, or ImageNet's."""
+"""Lists of class names in label order: given directly, read from a file, or ImageNet's."""
 
 from __future__ import annotations
 

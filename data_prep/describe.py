@@ -87,7 +87,7 @@ def describe(path: str | Path) -> Description:
     """Describe the data at ``path``, in any layout that this package reads.
 
     Image files are counted and their headers read, but they are not decoded; nothing is unpickled.
-    Raises: InputError for a path that does not exist, and for content that no layout fits, listing what was found.
+    Raises: InputError for a path that does not exist, and for content without a known layout, listing the files.
     """
     found = Path(path).expanduser()
     if not found.exists():

@@ -130,7 +130,7 @@ def generated_folder(name: str, data_dir: Path) -> Path:
 
 
 def generated_sets(data_dir: Path) -> dict[str, str]:
-    """List the generated sets in ``data_dir``: from their names for ``verify`` to their names for ``generate``."""
+    """Map the generated sets in ``data_dir`` from their names in ``verify`` to their names in ``generate``."""
     own_names = {generated_folder(name, data_dir).name: name for name in SOURCES}
     found = {}
     for path in sorted(data_dir.glob(f"*-C-generated/{MANIFEST_FILE}")):

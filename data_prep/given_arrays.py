@@ -34,7 +34,7 @@ def from_arrays(
 
     images: (N, H, W, C), (N, C, H, W) or (N, H, W), grey or RGB; uint8, or floats in [0, 1], which are rounded to the
         nearest of 256 values as a file would.
-    labels: whole numbers (N,) or (N, 1), positions in the classes. name, split: what the set is called.
+    labels: whole numbers (N,) or (N, 1), positions in the classes. name, split: names of the set and its split.
     classes: names in label order; the numbers up to the largest label if left out.
     Raises: InputError for other shapes, types and values, including normalised images and labels beyond the classes.
     """

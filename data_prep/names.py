@@ -31,7 +31,7 @@ def parse_names(text: str, known: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def _is_there(name: str) -> bool:
-    """Tell whether a path exists in a name, alone, before ``:function`` or after ``@``, that has all of its commas."""
+    """Tell whether a name, or its part before ``:function`` or after ``@``, is an existing path with its commas."""
     before, _, function = name.rpartition(":")
     architecture, _, behind = name.rpartition("@")
     paths = [name, before * ("," not in function), behind * ("," not in architecture)]

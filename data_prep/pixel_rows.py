@@ -14,7 +14,7 @@ from data_prep.decode import decode_image
 from data_prep.errors import InputError
 
 
-@runtime_checkable  # for the type checker of the tests
+@runtime_checkable  # for the tests' type checker
 class PixelRows(Protocol):
     """A sequence whose ``rows[start:stop]`` is uint8 (n, H, W, 3), or float32 in [0, 1], as in any array of pixels."""
 

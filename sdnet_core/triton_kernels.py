@@ -17,7 +17,7 @@ _BLOCK = 1024
 
 
 @triton.jit
-@no_type_check  # a checked function is a wrapper in another module, in which Triton finds no names of this one
+@no_type_check  # a type-checked function is a wrapper in another module, where Triton cannot find our names
 def shrink_kernel(
     correlation,
     base,
@@ -57,7 +57,7 @@ def shrink_kernel(
 
 
 @triton.jit
-@no_type_check  # a checked function is a wrapper in another module, in which Triton finds no names of this one
+@no_type_check  # a type-checked function is a wrapper in another module, where Triton cannot find our names
 def differentiate_kernel(gradient, code, step, out, mu, n_values, block: tl.constexpr):
     """Compute P′(u) · gradient from the code z = P(u)."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)

@@ -7,7 +7,7 @@ import json
 
 from data_prep.describe import describe
 
-SUMMARY = "say what lies at a path: a data set, pictures, a -C archive, a shifted set"
+SUMMARY = "describe the data at a path: a data set, pictures, a -C archive, a shifted set"
 EXAMPLES = """\
 examples:
   python -m data_prep describe pets/

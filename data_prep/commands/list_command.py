@@ -1,4 +1,4 @@
-"""List the data sets: what is on disk, and how to get the rest."""
+"""List the data sets: the ones on disk, and how to get the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.catalogue import format_data, list_data
 from data_prep.commands.options import add_data_dir
 
-SUMMARY = "what data there is, and how to get the rest"
+SUMMARY = "list the data sets on disk, and how to get the rest"
 EXAMPLES = """\
 examples:
   python -m data_prep list

@@ -1,4 +1,4 @@
-"""Common corruptions of image classification, the 19 of -C and the ones of C-bar, batched, on CPU and GPU alike."""
+"""Common corruptions of image classification, 19 from -C and 15 from C-bar, batched, on CPU and GPU alike."""
 
 from typing import TYPE_CHECKING
 

@@ -136,5 +136,5 @@ def _box_taps(size: int, small: int, device: torch.device) -> tuple[Int[Tensor, 
 
 @lru_cache(maxsize=32)
 def _repeats(size: int, small: int, device: torch.device) -> Int[Tensor, " size"]:
-    """Find the one of ``small`` pixels that contains the centre of each of ``size`` pixels."""
+    """Find, for each of ``size`` pixels, the pixel out of ``small`` that contains its centre."""
     return torch.from_numpy(((np.arange(size) + 0.5) * (small / size)).astype(np.int64)).to(device)
