@@ -23,7 +23,7 @@ from data_prep.disk import digest_of
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.imageset import ImageSet
 from data_prep.names import is_hidden
-from data_prep.pixel_rows import ChosenRows
+from data_prep.pixel_rows import ChosenRows, FileRows, name_files
 
 FOLDERS_P = {"cifar10p": "CIFAR-10-P", "cifar100p": "CIFAR-100-P", "imagenetp": "ImageNet-P"}
 """The folder that each archive unpacks to."""
@@ -94,14 +94,8 @@ class ImageNetP:
         Raises: InputError for images without file names and, by name, for a folder or video that is missing;
             PrerequisiteError without OpenCV, which reads videos.
         """
-        if images.files is None:
-            raise InputError(
-                f"expected images with file names to look for in {self.folder}, got {images.title} without any; "
-                "import it again with --replace"
-            )
+        names = tuple(str(Path(file).with_suffix(".mp4")) for file in name_files(images, self.folder))
         level = self._level(name, difficulty)
-        wnids = [images.classes[label] for label in images.labels]
-        names = tuple(f"{wnid}/{Path(file).stem}.mp4" for wnid, file in zip(wnids, images.files, strict=True))
         if missing := [video for video in names if not (level / video).is_file()]:
             raise InputError(
                 f"expected a video {missing[0]} in {level} for every clean image, got none for {len(missing):,} of "
@@ -125,19 +119,8 @@ ArchiveP = CifarP | ImageNetP
 """Published perturbation sequences."""
 
 
-@dataclass(frozen=True)
-class VideoRows:
-    """Videos with equal numbers of frames, decoded by several threads.
-
-    folder, names: the files, relative to the folder. image_size: (height, width) that every frame must have.
-    """
-
-    folder: Path
-    names: tuple[str, ...]
-    image_size: tuple[int, int]
-
-    def __len__(self) -> int:
-        return len(self.names)
+class VideoRows(FileRows):
+    """Videos with equal numbers of frames, decoded by several threads; ``image_size`` is the size of every frame."""
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
         """Decode the frames of a slice: uint8 (n, frames, H, W, 3), RGB.

@@ -19,7 +19,7 @@ from data_prep.corruptions import N_SEVERITIES, check_severity, level_folder
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
 from data_prep.names import is_hidden
-from data_prep.pixel_rows import FileRows
+from data_prep.pixel_rows import FileRows, name_files
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,9 @@ class ImageNetC:
 
         Raises: InputError for images without file names and, by name, for a missing folder or file.
         """
-        if images.files is None:
-            raise InputError(
-                f"expected images with file names to look for in {self.folder}, got {images.title} without any; "
-                "import it again with --replace"
-            )
+        names = name_files(images, self.folder)
         level = self._level(corruption, severity)
-        wnids = [images.classes[label] for label in images.labels]
-        names = tuple(f"{wnid}/{file}" for wnid, file in zip(wnids, images.files, strict=True))
-        found = _files_in(level, set(wnids))
+        found = _files_in(level, {name.partition("/")[0] for name in names})
         if missing := set(names) - found:
             raise InputError(
                 f"expected a file {min(missing)} in {level} for every clean image, got none for {len(missing):,} of "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data_prep.decode import decode_image
 from data_prep.errors import InputError
+from data_prep.imageset import ImageSet
 
 
 @runtime_checkable  # for the tests' type checker
@@ -40,6 +41,20 @@ class ChosenRows:
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint8]:
         return self.pixels[self.indices[rows]]
+
+
+def name_files(images: ImageSet, folder: Path) -> tuple[str, ...]:
+    """Return the name ``<WNID>/<file>`` of every image, under which archives of ImageNet in ``folder`` hold it.
+
+    Raises: InputError for images without file names.
+    """
+    if images.files is None:
+        raise InputError(
+            f"expected images with file names to look for in {folder}, got {images.title} without any; "
+            "import it again with --replace"
+        )
+    wnids = [images.classes[label] for label in images.labels]
+    return tuple(f"{wnid}/{file}" for wnid, file in zip(wnids, images.files, strict=True))
 
 
 @dataclass(frozen=True)
