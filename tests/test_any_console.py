@@ -75,7 +75,7 @@ WORK = {
     f"{RUN} --models sparse.safetensors --out shard --shard 1/1": 0,
     f"{RUN} --models sparse.safetensors --data nowhere": 2,
     "robustness.report one": 0,
-    "robustness.compare one one --models sparse,plain": 0,
+    "robustness.compare one one": 0,
     "robustness.merge whole shard": 0,
     "robustness.fit sparse.safetensors --data shapes --n 10 --lambdas 0.1,0.2": 0,
     f"robustness.ablate {TINY} --vary model.lam=0.2 --suite few.toml --n 4 --out ablation": 0,

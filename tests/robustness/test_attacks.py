@@ -39,7 +39,7 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
         ({"name": "autoattack", "steps": 3}, "attack autoattack: unknown key steps"),
         ({"name": "MIFGSM", "steps": 50}, "unknown key steps.* options = { … }"),
         ({"name": "pgd", "steps": 0}, "steps must be at least 1"),
-        ({"name": "pgd", "steps": "many"}, "steps must be int"),
+        ({"name": "pgd", "steps": "many"}, "steps must be a whole number"),
         ({"norm": "l2"}, "`name` is missing"),
         ({"name": "autoattack", "version": "fast"}, "version must be one of"),
         ({"name": "autoattack", "version": "custom"}, "parts are given with version"),

@@ -95,9 +95,10 @@ def test_images_are_scaled_for_the_model_after_the_corruption(pictures, capsys):
     assert measure(*words, "--models", "mymodel.py:build_of_48", "--input-size", "48") == EXIT_DONE
     assert read_cells().query("perturbation == 'clean'")["accuracy"].item() == 1
     assert "are brought to 48 × 48 for it, after the corruption" in capsys.readouterr().err
-    keys = {cell["key"] for cell in json.loads(Path("results/runs/pictures/run.json").read_text())["cells"]}
     assert measure(*words, "--models", "mymodel.py:build", "--input-size", "40") == EXIT_DONE
-    assert not keys & {cell["key"] for cell in json.loads(Path("results/runs/pictures/run.json").read_text())["cells"]}
+    assert measure(*words, "--models", "mymodel.py:build", "--input-size", "48") == EXIT_DONE
+    assert read_cells().query("perturbation == 'clean' and model == 'mymodel.py:build'")["accuracy"].item() == 1
+    assert len(list(Path("results/runs/pictures/outcomes").iterdir())) == 3 * len(read_cells()) / 2, "each has its key"
 
 
 def test_json_is_the_only_output_and_quiet_says_nothing(pictures, capsys):
@@ -140,7 +141,7 @@ def test_a_dry_run_counts_the_passes_of_every_part_and_measures_nothing(pictures
         (["--models", "resnet18-shapes", "--resize", "32"], "--resize is for the pictures of --data PATH"),
         (["--data", "pictures", "--models", "mymodel.py:build", "--eps", "2/255"], "--eps needs an attack"),
         (["--input-size", "0"], "--input-size must be from 1 to"),
-        (["--suite", "cifar10x"], "did you mean cifar10c"),
+        (["--suite", "cifar1oc"], "did you mean cifar10c"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_sentence(words, message, pictures):
