@@ -42,6 +42,7 @@ def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
     assert 2 < robust.sum() < 14, "the budget should break some images and not others"
 
 
+@pytest.mark.slow
 def test_attacks_on_a_shipped_model_agree_with_pyautoattack_to_the_image():
     """Through λ, the fused solver and the channels-last layout: light parts on a few images."""
     from pyautoattack import AutoAttack

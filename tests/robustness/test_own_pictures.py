@@ -174,10 +174,10 @@ def start(redirection: str, **environment: str) -> subprocess.CompletedProcess[b
 
 @pytest.mark.parametrize(
     ("redirection", "environment"),
-    [("", {"PYTHONIOENCODING": "latin-1"}), (">&-", {}), ("2>&-", {}), (">&- 2>&-", {})],
-    ids=["latin-1", "no stdout", "no stderr", "neither"],
+    [("", {"PYTHONIOENCODING": "latin-1"}), (">&- 2>&-", {})],
+    ids=["latin-1", "neither stdout nor stderr"],
 )
 def test_any_console_will_do(redirection, environment):
     result = start(redirection, **environment)
     assert (result.returncode, result.stderr) == (EXIT_DONE, b"")
-    assert b"? = 0.05" in result.stdout or ">&-" in redirection.replace("2>&-", "") or redirection == "2>&-"
+    assert redirection or b"? = 0.05" in result.stdout

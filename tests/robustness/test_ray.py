@@ -130,6 +130,7 @@ def read_outcomes(out: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in sorted((out / "outcomes").iterdir())}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_figures", "one_thread")
 def test_a_node_a_worker_and_the_memory_are_lost_and_the_table_is_the_same(
     cluster, grid, models, folder, tmp_path, monkeypatch

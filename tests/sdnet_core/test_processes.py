@@ -59,6 +59,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path, import_shapes: Callable[.
     assert logs[1]["train_loss"].tolist() == pytest.approx(logs[0]["train_loss"].tolist(), rel=1e-8)
 
 
+@pytest.mark.slow
 def test_two_processes_finish_what_one_began(tmp_path, import_shapes: Callable[..., Path], monkeypatch):
     """The first epoch by one process, which is then interrupted, the second by two; a single file of each kind."""
     options = [*TINY, "--set", "epochs=2", "--data-dir", str(import_shapes("tiny", train=50, test=30))]

@@ -94,7 +94,7 @@ def test_bad_overrides_are_refused(override, message):
 
 def test_a_recipe_without_an_architecture_is_refused(tmp_path):
     (tmp_path / "bare.toml").write_text('data = "shapes"\nmodel = {}\n')
-    with pytest.raises(InputError, match="the model of recipe bare: missing arch"):
+    with pytest.raises(InputError, match="the model of recipe bare: the key `arch` is missing"):
         read_recipe(str(tmp_path / "bare.toml"))
 
 
