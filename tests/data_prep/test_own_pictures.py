@@ -77,7 +77,7 @@ def test_folders_around_the_classes_are_no_split_unless_they_are_called_one(tmp_
     assert load_images(tmp_path / "a").split == "test"
     save(tmp_path / "b" / "plants" / "rose" / "1.png")
     save(tmp_path / "b" / "animals" / "cat" / "1.png")
-    with pytest.raises(InputError, match=r"expected folders of splits .*, got animals, plants; name the wanted one"):
+    with pytest.raises(InputError, match=r"expected folders of splits .*, got animals, plants; name the requested one"):
         load_images(tmp_path / "b")
     assert load_images(tmp_path / "b", "plants").classes == ("cat", "rose")
     save(tmp_path / "c" / "train" / "1.png")
