@@ -195,6 +195,11 @@ def test_robustbench_models_are_loaded_from_their_place(without_network):
     torch.save({"state_dict": plain.state_dict()}, place)
     model = load_foreign("robustbench:Sehwag2021Proxy_R18", num_classes=10)
     torch.testing.assert_close(model(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-4)
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(3, 3)}}, place)
+    with pytest.raises(
+        InputError, match=r"R18.pt does not hold the weights of .*_R18: remove it and download it again"
+    ):
+        load_foreign("robustbench:Sehwag2021Proxy_R18", num_classes=10)
 
 
 @pytest.mark.parametrize(

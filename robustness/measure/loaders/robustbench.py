@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from data_prep.errors import InputError, PrerequisiteError, describe_error
+from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.libraries import NO_DOWNLOAD
 from robustness.measure.loaders.loaded import Loaded, Wanted
@@ -57,5 +57,7 @@ def load_robustbench(address: Address, wanted: Wanted) -> Loaded:
         if not placed:
             raise
         held = ", ".join(map(str, placed))
-        raise InputError(f"{held} does not hold the weights of robustbench:{name}: {describe_error(error)}") from error
+        raise InputError(
+            f"{held} does not hold the weights of robustbench:{name}: remove it and download it again"
+        ) from error
     return Loaded(model=model, version=f"robustbench {metadata.version('robustbench')}")
