@@ -143,6 +143,8 @@ class Run:
             InputError: the images, corruptions or protocols differ, or the runs have nothing in common.
         """
         theirs = other if isinstance(other, Run) else open_run(other)
+        if isinstance(theirs, Runs):
+            raise InputError(f"expected a run of one suite, got {theirs.path}: name one of {', '.join(theirs.suites)}")
         comparison = compare_runs(self._run, theirs._run, models=models)
         comparison.table.attrs["left_out"] = list(comparison.left_out)
         return comparison.table
@@ -180,6 +182,11 @@ class Runs(Run):
     def path(self) -> Path:
         """Folder of the run directories."""
         return self._overview.path
+
+    @cached_property
+    def findings(self) -> Findings:
+        """Raise InputError, because every suite has its own findings."""
+        raise InputError(f"expected one suite, got {', '.join(self.suites)}: ask runs.suites[NAME].findings")
 
     @property
     def leaderboard(self) -> pd.DataFrame:

@@ -61,7 +61,7 @@ class Measurement:
         executor: measures the jobs.
         timeout: seconds after which a task is abandoned and its cells fail; None for no limit.
         on_result: called when the outcomes of a task have been stored.
-        earlier: the suites that the same command has already measured.
+        previous_suites: the suites that the same command has already measured.
         quiet: show neither progress nor failures; the record holds both.
     """
 
@@ -78,7 +78,7 @@ class Measurement:
     executor: Executor = field(default_factory=LocalExecutor)
     timeout: float | None = None
     on_result: Callable[[], None] = lambda: None
-    earlier: Sequence[Measurement] = ()
+    previous_suites: Sequence[Measurement] = ()
     quiet: bool = False
     tasks: list[Task] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
@@ -132,9 +132,9 @@ class Measurement:
         self.done -= self._outdated
 
     def adopt(self) -> None:
-        """Take over outcomes that earlier suites of the same command have measured on the same models and images."""
+        """Take over outcomes that previous suites of the same command have measured on the same models and images."""
         own = {cell.sameness: cell for task in self.tasks for cell in task.cells if cell.key not in self.done}
-        for other in self.earlier if own else ():
+        for other in self.previous_suites if own else ():
             for cell in (cell for task in other.tasks for cell in task.cells if cell.key in other.done):
                 wanted = own.get(cell.sameness)
                 found = None if wanted is None else other.directory.read_outcome(cell.key, n=len(cell.images))

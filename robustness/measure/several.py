@@ -1,4 +1,4 @@
-"""Several suites in one command: each has its own run directory, and nothing is loaded or measured twice."""
+"""Several suites in one command: each has its own run directory; images, models and corrupted cells are shared."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plan_runs(
     for suite, own in zip(suites, [options] if len(suites) == 1 else _split(options, suites, fields), strict=True):
         given["suite"] = suite if isinstance(suite, Suite) else None
         measurement = plan_run(own, models=models, whole=whole, shelf=shelf, **given)
-        measurement.earlier = tuple(earlier for earlier, _ in planned)
+        measurement.previous_suites = tuple(previous for previous, _ in planned)
         planned.append((measurement, own))
     return planned
 

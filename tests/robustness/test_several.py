@@ -136,6 +136,10 @@ def test_several_runs_show_what_each_says(measured: robustness.Runs) -> None:
         measured.plot("samples")
     with pytest.raises(InputError, match="expected a run of the suites noisy, pale"):
         measured.compare(measured.path / "noisy")
+    with pytest.raises(InputError, match=r"expected a run of one suite, got .*: name one of noisy, pale"):
+        measured.suites["noisy"].compare(measured)
+    with pytest.raises(InputError, match=r"expected one suite, got noisy, pale: ask runs\.suites"):
+        measured.findings  # noqa: B018
 
 
 def test_shifts_are_those_of_the_images_of_the_other_suites(tmp_path: Path) -> None:
