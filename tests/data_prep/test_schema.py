@@ -11,6 +11,7 @@ import pytest
 
 from data_prep.errors import InputError
 from data_prep.schema import read
+from robustness.policies import ResidualLaw
 from robustness.record import check_record
 
 PUBLISHED = sorted((Path(__file__).parents[2] / "results" / "published").glob("*/run.json"))
@@ -73,3 +74,10 @@ def test_options_of_a_record_that_are_damaged():
         check_record({**record, "options": {"type": "run", "n": "many"}}, "run.json")
     with pytest.raises(InputError, match="the options of the run: unknown key colour; run the same command"):
         check_record({**record, "options": {"type": "run", "colour": 1}}, "run.json")
+
+
+def test_unknown_keys_of_a_dataclass_are_named_with_the_choices():
+    fields = {"slope": 1.0, "intercept": 0.0, "lowest": 0.1, "highest": 0.5}
+    assert read(fields, ResidualLaw, "its law") == ResidualLaw(**fields)
+    with pytest.raises(InputError, match="its law: unknown key colour: choose from slope, intercept, lowest, highest"):
+        read({**fields, "colour": 1}, ResidualLaw, "its law")

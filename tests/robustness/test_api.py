@@ -152,6 +152,16 @@ def test_a_suite_with_keys_replaced(images):
     assert set(run.cells["severity"]) == {0, 3}
 
 
+def test_attacks_on_a_model_without_lambda_are_written_without_threat_models(images):
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, len(images.classes)))
+    few, table = images.take(np.arange(4)), {"name": "pgd", "steps": 1}
+    run = robustness.evaluate({"plain": model}, few, attacks=[table], eps="2/255", progress=False, device="cpu")
+    written = (run.path / "tables" / "attacks_linf.md").read_text()
+    assert "pgd L∞ 2/255" in written
+    assert "whitebox" not in written
+    assert "λ" not in written
+
+
 def test_attacks_by_name_and_budget(images):
     few = images.take(np.arange(4))
     table = {"name": "pgd", "steps": 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from robustness.measure.pgd import pgd
 from robustness.measure.square import run_square
 from robustness.measure.stages import LIBRARY_NORMS, list_stages
 from robustness.measure.subjects import load_subjects
-from robustness.measure.targets import perturb_by_apgd, perturb_by_fab
+from robustness.measure.targets import _try_targets, perturb_by_apgd, perturb_by_fab
 from robustness.measure.victims import Victim
 from robustness.which_lam import WhichLam
 from sdnet_core.adversarial import frozen
@@ -169,6 +171,23 @@ def test_several_target_classes_at_a_time_find_the_images_of_one_after_the_other
     moved = (theirs != images).flatten(1).any(1).sum()
     assert 2 < moved < 10, "the budget should break some images and not others"
     assert calls[100] < calls[1]
+
+
+def test_images_that_fall_on_the_way_change_no_random_number_of_the_others():
+    """Image i falls when class i + 2 is the target, with one class at a time or with all of them together."""
+    search = SimpleNamespace(n_target_classes=5, seed=0)
+    images = torch.arange(6.0)[:, None, None, None].expand(6, *SHAPE)
+    logits = torch.tensor([9.0, 5, 4, 3, 2, 1]).expand(6, 6)
+
+    def attempt(images, labels, targets, drawn):
+        return images + drawn, images[:, 0, 0, 0] == targets - 2
+
+    def find(most):
+        given = (lambda _: logits, attempt, torch.rand, images, torch.zeros(6, dtype=torch.long))
+        return _try_targets(search, *given, most)
+
+    torch.testing.assert_close(find(100), find(1), rtol=0, atol=0)
+    assert (find(1) != images).flatten(1).any(1).tolist() == [True] * 4 + [False] * 2
 
 
 def test_autoattack_in_l1_stays_within_its_budget_and_breaks_images():

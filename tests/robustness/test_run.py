@@ -136,6 +136,13 @@ def test_dry_run_measures_nothing(suite, tmp_path, capsys):
     assert "15 cells, 0 of them done" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("model", "expected"), [("sdnet18-shapes", True), ("resnet18-shapes", False)])
+def test_the_choice_of_lambda_is_announced_where_a_model_has_one(tmp_path, capsys, model, expected):
+    words = ["--suite", "demo", "--models", model, "--n", "8", "--out", str(tmp_path / "run"), "--dry-run"]
+    assert main(words) == 0
+    assert ("choice of λ" in capsys.readouterr().out) == expected
+
+
 def test_dry_run_says_what_fresh_would_measure_and_forgets_nothing(suite, tmp_path, capsys):
     out = tmp_path / "run"
     measure(suite, out, "--lambdas", "0.1")
