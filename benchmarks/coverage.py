@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robustness.analysis.metrics import ALEXNET_ERRORS, mean_corruption_error, root_calibration_error
-from robustness.analysis.statistics import (
+from robustness.statistics import (
     Z_95,
     accuracy_intervals,
     adjust_for_many,

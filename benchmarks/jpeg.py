@@ -26,7 +26,7 @@ from tqdm import tqdm
 from data_prep import ImageSet, corrupt, load_images
 from data_prep.importing import import_tree
 from data_prep.parser import CommandParser
-from robustness.analysis.statistics import accuracy_interval, paired_interval
+from robustness.statistics import accuracy_interval, paired_interval
 from sdnet_core import load_model
 from sdnet_core.augment import to_images
 from sdnet_core.recipes import Recipe

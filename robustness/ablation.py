@@ -12,12 +12,12 @@ from data_prep import corruption_names, load_images
 from data_prep.errors import InputError, check_seed
 from data_prep.files import as_file_name, write_text
 from robustness.analysis.findings import Findings
-from robustness.analysis.statistics import wilson_interval
 from robustness.analysis.summary import MEAN
 from robustness.analysis.tables import to_markdown, write_csv
 from robustness.measure.prepare import find_images, prepare
 from robustness.measure.session import measure
 from robustness.options import AblationOptions, RunOptions
+from robustness.statistics import wilson_interval
 from robustness.suite import Suite, read_suite_file
 from sdnet_core import read_card
 from sdnet_core.networks import ARCHITECTURES, NetworkConfig

@@ -17,7 +17,7 @@ import numpy as np
 from data_prep.errors import InputError
 from data_prep.names import parse_names
 from data_prep.schema import read
-from robustness.analysis.overview import Overview, write_list
+from robustness.analysis.overview import Overview
 from robustness.attack import Attack
 from robustness.grids import check_lambdas, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.given import Models, name_models, undisturbed
@@ -26,6 +26,7 @@ from robustness.measure.several import find_parent, plan_runs
 from robustness.options import RunOptions
 from robustness.runs import Run, open_run
 from robustness.suite import Suite, shipped_suites
+from robustness.suite_folders import write_list
 
 
 def evaluate(

@@ -121,9 +121,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     arguments = parser.parse_args(argv)
-    from robustness.analysis.overview import Overview, is_parent, list_begun
+    from robustness.analysis.overview import Overview
     from robustness.analysis.write import write_analysis
     from robustness.run_directory import RunDirectory
+    from robustness.suite_folders import is_parent, list_begun
 
     codes = []
     for path in arguments.run_dirs:

@@ -162,9 +162,10 @@ def main(argv: list[str] | None = None) -> int:
     check_words(words)
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
-    from robustness.analysis.overview import Overview, write_list
+    from robustness.analysis.overview import Overview
     from robustness.measure.session import describe_estimate, describe_plan, estimate_work, measure, plan_to_json
     from robustness.measure.several import find_parent, plan_runs
+    from robustness.suite_folders import write_list
 
     quiet = arguments.quiet
     say = _say_nothing if quiet or arguments.json else print

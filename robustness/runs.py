@@ -14,11 +14,12 @@ from robustness.analysis import frames
 from robustness.analysis.comparison import compare_runs
 from robustness.analysis.drawings import list_drawings
 from robustness.analysis.findings import Findings
-from robustness.analysis.overview import Overview, is_parent
+from robustness.analysis.overview import Overview
 from robustness.analysis.page import write_page
 from robustness.analysis.tables import describe, widen
 from robustness.mirror import fetch, is_url
 from robustness.run_directory import RunDirectory
+from robustness.suite_folders import is_parent
 from sdnet_core.style import figure_style
 
 if TYPE_CHECKING:

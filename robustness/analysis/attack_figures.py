@@ -18,9 +18,9 @@ from robustness.analysis.figures import save_drawings
 from robustness.analysis.frames import Run
 from robustness.analysis.looks import Look, model_looks
 from robustness.analysis.tables import SYMBOLS, describe, name_setting
-from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
+from robustness.verdicts import INVALID, OK, SUSPECT
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import TEXT_WIDTH, lam_colour, panel_grid
 

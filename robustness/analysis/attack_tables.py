@@ -11,8 +11,8 @@ from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
 from robustness.analysis.tables import SYMBOLS, describe, name_budget, name_setting, split_heads, to_markdown, write_csv
-from robustness.analysis.trust import OK
 from robustness.attack import NORMS
+from robustness.verdicts import OK
 
 _MARKS = "?: SUSPECT, ✗: INVALID, not to be believed; tables/attacks.csv says why."
 

@@ -22,10 +22,11 @@ import pandas as pd
 
 from robustness.analysis.duels import Duel, Target, list_duels
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.statistics import paired_answers, wilson_interval
-from robustness.analysis.trust import OK, Verdict, grade, judge_rise, judge_transfer, unite
+from robustness.analysis.trust import judge_rise, judge_transfer
 from robustness.analysis.worst_case import Survivors, find_survivors, worst_case
 from robustness.attack import format_eps
+from robustness.statistics import paired_answers, wilson_interval
+from robustness.verdicts import OK, Verdict, grade, unite
 from robustness.which_lam import WhichLam
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")

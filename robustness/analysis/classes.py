@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import find_entries
-from robustness.analysis.statistics import accuracy_intervals
 from robustness.analysis.summary import Settings, average, find_main_mean, list_planned
+from robustness.statistics import accuracy_intervals
 
 
 def tabulate_classes(run: Run, settings: Settings, summary: pd.DataFrame) -> pd.DataFrame:

@@ -10,10 +10,10 @@ import pandas as pd
 from data_prep.errors import InputError
 from robustness.analysis.decisions import decide
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import paired_interval
 from robustness.analysis.summary import Places, average, group_corruptions, group_settings, is_same, list_planned
 from robustness.grids import format_lam
 from robustness.policies import POLICIES, Validated
+from robustness.statistics import paired_interval
 
 
 def check_protocols(first: Run, second: Run) -> None:

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from robustness.analysis.attack_tables import records
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import wilson_interval
 from robustness.analysis.tables import describe, name_setting, write_csv
 from robustness.attack import NORMS
+from robustness.statistics import wilson_interval
 from sdnet_core.style import figure_style, panel_grid, save_figure
 
 _POINTS = 33

@@ -11,7 +11,8 @@ import pandas as pd
 
 from data_prep.errors import InputError
 from robustness.analysis.frames import Run
-from robustness.analysis.trust import Verdict, attack_power, judge, unite
+from robustness.analysis.trust import attack_power, judge
+from robustness.verdicts import Verdict, unite
 from robustness.which_lam import WhichLam
 
 Target = tuple[str, str, str, float]

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from data_prep.files import as_file_name
-from robustness.analysis.soundness import judge_soundness
-from robustness.analysis.statistics import wilson_interval
-from robustness.analysis.trust import OK, Verdict
 from robustness.laws import FittedLaw
 from robustness.record import CellRecord
 from robustness.run_directory import Columns, RunDirectory
+from robustness.statistics import wilson_interval
+from robustness.verdicts import OK, Verdict, judge_soundness
 
 CELL_COLUMNS = [
     *("model", "data", "source", "perturbation", "severity", "norm", "eps", "threat", "lam", "n"),

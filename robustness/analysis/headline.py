@@ -10,8 +10,8 @@ from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import Leaderboard
 from robustness.analysis.summary import find_direction, find_directions, find_main_mean
-from robustness.analysis.trust import OK
 from robustness.attack import NORMS, format_eps
+from robustness.verdicts import OK
 
 _NBSP = "\N{NO-BREAK SPACE}"
 _AGAINST = ("more than", "less than", "no measurable difference to")

@@ -15,10 +15,10 @@ from data_prep.shifts import SHIFTS
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.analysis.sequences import find_steady
-from robustness.analysis.statistics import accuracy_interval, adjust_for_many, paired_answers, paired_differences
 from robustness.analysis.summary import Settings, average, average_rows, find_main_mean, list_planned
-from robustness.analysis.trust import INVALID
 from robustness.attack import NORMS, format_eps
+from robustness.statistics import accuracy_interval, adjust_for_many, paired_answers, paired_differences
+from robustness.verdicts import INVALID
 
 _LEVEL = 0.05
 _SCORES = ("mce", "relative_mce", "mce_alexnet")
@@ -65,7 +65,7 @@ def rank_models(
     """Rank the models by mean over the corruptions, else by worst case, sequences, shifts, or clean accuracy.
 
     Two models are told apart if a paired test over the images does so (McNemar's for single answers, otherwise the test
-    of :func:`~robustness.analysis.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case
+    of :func:`~robustness.statistics.paired_differences`) after Holm's adjustment for all pairs. The worst case
     is taken in the first norm at its largest ε; a worst case marked INVALID is not ranked.
     """
     title, names = find_main_mean(run)

@@ -13,9 +13,9 @@ import numpy as np
 
 from data_prep.files import write_text
 from robustness.analysis.findings import Findings
-from robustness.analysis.overview import is_parent
 from robustness.analysis.page_data import collect, list_shown
 from robustness.analysis.tables import describe
+from robustness.suite_folders import is_parent
 
 _DECIMALS = 4
 _NBSP = "\N{NO-BREAK SPACE}"

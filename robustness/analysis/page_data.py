@@ -24,7 +24,6 @@ from robustness.analysis.looks import family_look, model_looks
 from robustness.analysis.model_figures import describe_line
 from robustness.analysis.sequences import SEQUENCE_NOTE
 from robustness.analysis.shifts import SHIFT_NOTE
-from robustness.analysis.statistics import adjust_for_many
 from robustness.analysis.summary import find_main_mean, group_corruptions
 from robustness.analysis.tables import describe, format_rank, list_missing, own_up
 from robustness.attack import NORMS, format_eps
@@ -32,6 +31,7 @@ from robustness.grids import format_lam
 from robustness.laws import Family
 from robustness.options import rerun_words
 from robustness.policies import is_upper_bound
+from robustness.statistics import adjust_for_many
 
 _LARGE_SIDE = 64
 """Pixels per side above which sample images are shrunk and stored as JPEG."""

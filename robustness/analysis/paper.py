@@ -11,8 +11,8 @@ import pandas as pd
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import adjust_for_many
 from robustness.analysis.summary import find_direction
+from robustness.statistics import adjust_for_many
 
 COLUMNS = ("baseline", "trained", "adaptive")
 _Row = dict[Hashable, Any]

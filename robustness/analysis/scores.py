@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.frames import Run
 from robustness.analysis.metrics import ALEXNET_ERRORS, mean_corruption_error, relative_corruption_error
-from robustness.analysis.statistics import accuracy_interval, percentile_interval, resample_means
 from robustness.analysis.summary import MEAN, Places, Settings, average, find_baseline, group_corruptions, list_planned
+from robustness.statistics import accuracy_interval, percentile_interval, resample_means
 
 _SEVERITIES = 5
 _CLEAN = [("clean", 0)]

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import accuracy_interval, percentile_interval, resample_means
+from robustness.statistics import accuracy_interval, percentile_interval, resample_means
 
 MEAN_OF_SEQUENCES = "mean of sequences"
 SEQUENCE_NOTE = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_prep import corruption_names
 from robustness.analysis.decisions import Decision
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import (
+from robustness.statistics import (
     accuracy_interval,
     adjust_for_many,
     paired_answers,
@@ -67,8 +67,8 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     """Average accuracy over the severities of every corruption, and over the corruptions, for every model and λ policy.
 
     Every image counts once, with its mean: the images are the independent units of the intervals
-    (:func:`~robustness.analysis.statistics.accuracy_interval`, for differences
-    :func:`~robustness.analysis.statistics.paired_differences`). A mean over corruptions is given only if none of
+    (:func:`~robustness.statistics.accuracy_interval`, for differences
+    :func:`~robustness.statistics.paired_differences`). A mean over corruptions is given only if none of
     their cells is missing; the extra corruptions have a mean of their own.
 
     Returns:
@@ -110,7 +110,7 @@ def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
     """Return +1 or −1 if the difference ``name`` (``gain`` or ``versus``) of a row is significant, otherwise 0.
 
     Its interval must exclude zero and p be below 0.05: McNemar's p in a single cell, in a mean the p of
-    :func:`~robustness.analysis.statistics.paired_differences`. This is for one comparison chosen beforehand; for a
+    :func:`~robustness.statistics.paired_differences`. This is for one comparison chosen beforehand; for a
     whole table see :func:`find_directions`.
     """
     if row[f"{name}_p"] >= _LEVEL:

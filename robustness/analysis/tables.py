@@ -17,12 +17,12 @@ from robustness.analysis.latex import to_latex
 from robustness.analysis.paper import COLUMNS, PUBLISHED_SOURCE, differences, tabulate_severities
 from robustness.analysis.sequences import SEQUENCE_NOTE
 from robustness.analysis.shifts import format_shifts
-from robustness.analysis.statistics import adjust_for_many, paired_differences
 from robustness.analysis.summary import average, group_corruptions, list_planned
-from robustness.analysis.trust import INVALID, OK, SUSPECT
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
 from robustness.policies import is_upper_bound
+from robustness.statistics import adjust_for_many, paired_differences
+from robustness.verdicts import INVALID, OK, SUSPECT
 
 Column = tuple[str, str, float]
 """Model, policy, and the λ of ``fixed``."""
@@ -181,7 +181,7 @@ def _order_rows(run: Run) -> list[str]:
 def write_texts(findings: Findings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Format the table of :func:`widen` with intervals, as text, and find the significantly best cell of each row.
 
-    The best is better than each of the k others by :func:`~robustness.analysis.statistics.paired_differences`: the
+    The best is better than each of the k others by :func:`~robustness.statistics.paired_differences`: the
     largest p, times k + 1 since it was picked, is below 0.05 after Holm's adjustment for all rows. A table of more
     than :data:`_MOST_COMPARED` columns has no best cells.
     """

@@ -9,17 +9,12 @@ section 5; Croce & Hein, ICML 2020, section 6. The thresholds are this project's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.statistics import wilson_interval
 from robustness.attack import allowed_distance
-
-OK, SUSPECT, INVALID = "OK", "SUSPECT", "INVALID"
-_ORDER = (OK, SUSPECT, INVALID)
+from robustness.statistics import wilson_interval
+from robustness.verdicts import INVALID, NOT_CHECKED, OK, OKAY, SUSPECT, Verdict, grade, unite
 
 ZERO_GRADIENT = (0.1, 0.5)
 """Mean share of exact zeros in the input gradient, above which a number is doubted. INVALID needs a second witness, an
@@ -58,51 +53,6 @@ MARGIN = 0.95
 """Median share of its clean margin that a survivor keeps."""
 STUCK = (0.25, 0.75)
 """Share of survivors that PGD left within half of the budget, or at a point without a gradient."""
-NOT_CHECKED = "not checked:"
-"""Start of the reason for a check that could not be made; a number that lacks a check is SUSPECT."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A trust mark and the evidence against the number."""
-
-    mark: str
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def reason(self) -> str:
-        """All reasons as one text."""
-        return "; ".join(self.reasons)
-
-
-OKAY = Verdict(OK)
-
-
-def unite(verdicts: Iterable[Verdict]) -> Verdict:
-    """Combine the worst mark and every reason, each once."""
-    verdicts = list(verdicts)
-    mark = max((verdict.mark for verdict in verdicts), key=_ORDER.index, default=OK)
-    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
-    return Verdict(mark, tuple(reasons))
-
-
-def unite_attempts(verdicts: Iterable[Verdict]) -> Verdict:
-    """Combine several attacks on the same images as :func:`unite` does: a check of one of them is a check of all."""
-    verdicts = list(verdicts)
-    unchecked = [{reason for reason in verdict.reasons if reason.startswith(NOT_CHECKED)} for verdict in verdicts]
-    by_all = unchecked[0].intersection(*unchecked) if unchecked else set()
-    kept = []
-    for verdict in verdicts:
-        reasons = tuple(reason for reason in verdict.reasons if reason in by_all or not reason.startswith(NOT_CHECKED))
-        kept.append(Verdict(verdict.mark if reasons else OK, reasons))
-    return unite(kept)
-
-
-def grade(value: float, limits: tuple[float, float], reason: str) -> Verdict:
-    """Return OK up to the first limit, SUSPECT above it, INVALID above the second."""
-    if not value > limits[0]:
-        return Verdict(OK)
-    return Verdict(INVALID if value > limits[1] else SUSPECT, (reason,))
 
 
 def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.ndarray | None = None) -> Verdict:
@@ -203,7 +153,7 @@ def _judge_zeros(frame: pd.DataFrame, beaten: list[Verdict]) -> Verdict:
     reason = f"{zeros:.0%} of the input gradient is exactly zero: attack a differentiable stand-in (BPDA)"
     verdict = grade(zeros, ZERO_GRADIENT, reason)
     is_silent = zeros > 0.99
-    return verdict if is_silent or unite(beaten).mark != OK else Verdict(OK)
+    return verdict if is_silent or unite(beaten).mark != OK else OKAY
 
 
 def _judge_square(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
@@ -225,7 +175,7 @@ def _judge_probe(
     """Judge a further attack on some of the images that withstood; its success is scaled to all of them."""
     stages = str(frame["stages"].iloc[0]).split(",")
     if column == "losses" and any(stage.startswith("apgd") for stage in stages):
-        return Verdict(OK)
+        return OKAY
     withstood = frame["correct"].to_numpy() & left
     answers = _tried(frame, column)
     tried = answers[(answers >= 0) & left]
@@ -234,7 +184,7 @@ def _judge_probe(
         return Verdict(SUSPECT, (f"{NOT_CHECKED} {name}{' on' * bool(some)}{some}: raise probe_images",))
     broken = int((tried == 0).sum())
     if broken < 2:
-        return Verdict(OK)
+        return OKAY
     drop = broken / len(tried) * float(withstood.mean())
     reason = f"{name}: {broken} of {len(tried)} images that withstood the attack are answered wrongly, {advice}"
     return grade(drop, limits, reason)

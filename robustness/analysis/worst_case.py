@@ -11,8 +11,8 @@ import pandas as pd
 
 from robustness.analysis.duels import Duel, plan_of
 from robustness.analysis.frames import Run
-from robustness.analysis.statistics import paired_answers, wilson_interval
-from robustness.analysis.trust import Verdict, unite, unite_attempts
+from robustness.statistics import paired_answers, wilson_interval
+from robustness.verdicts import Verdict, unite, unite_attempts
 from robustness.which_lam import WhichLam
 
 _COLUMNS = [

@@ -16,12 +16,12 @@ import torch
 from data_prep import ImageSet
 from data_prep.corruptions import severities
 from data_prep.errors import InputError
-from robustness.analysis.statistics import resample_means
 from robustness.laws import FittedLaw, NoiseLevel, fit_line
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Classifier
 from robustness.policies import SWEEP_NOISES, ResidualLaw
+from robustness.statistics import resample_means
 
 _LEAST_SHARE = 0.5
 """Least share of the clean accuracy at the training λ that a fitted level must keep."""

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from data_prep import ImageSet
 from data_prep.errors import InputError
 from data_prep.progress import make_bar
-from robustness.analysis.soundness import judge_soundness
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
@@ -36,6 +35,7 @@ from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.options import AblationOptions, RunOptions, write_options
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
+from robustness.verdicts import judge_soundness
 from robustness.which_lam import WhichLam
 from sdnet_core.environment import describe_environment
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from robustness.analysis.flips import TOP, flips_of_sequences, top5_distances
+from robustness.flips import TOP, flips_of_sequences, top5_distances
 from robustness.measure.evaluate import EvaluationError
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.subjects import Classifier
@@ -37,7 +37,7 @@ def evaluate_sequences(
         images: pixels uint8 (N, frames, H, W, 3) and labels.
         indices: identity of every image in its split.
         lambdas: λs of the calls, or policies that choose it for each frame; (None,) for a model without λ.
-        noise: compare every frame with the first, as in :func:`robustness.analysis.flips.flips_of_sequences`.
+        noise: compare every frame with the first, as in :func:`robustness.flips.flips_of_sequences`.
         step: number of frames between compared frames.
         device: device of the network.
         batch_size: frames per forward pass.

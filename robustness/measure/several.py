@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from data_prep.errors import InputError
-from robustness.analysis.overview import check_parent
 from robustness.measure.given import Model
 from robustness.measure.measure import Measurement
 from robustness.measure.prepare import plan_run
@@ -17,6 +16,7 @@ from robustness.measure.shelf import Shelf
 from robustness.mirror import is_url
 from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file
+from robustness.suite_folders import check_parent
 
 Asked = str | Suite | None
 """A suite by name, its file, the suite itself, or None for the suite of the options."""

@@ -1,7 +1,7 @@
 """Checks before the grid: do a model's answers depend on chance, on earlier calls, or on the batch?
 
 The accuracy of such a model holds for one order and one batch size only. The cells are measured anyway, and marked
-(:mod:`robustness.analysis.soundness`).
+(:mod:`robustness.verdicts`).
 """
 
 from __future__ import annotations

@@ -20,13 +20,13 @@ from data_prep import ImageSet
 from data_prep.shapes import make_shapes
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
-from robustness.analysis.trust import OK
 from robustness.attack import Attack
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import load_subjects
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
+from robustness.verdicts import OK
 
 from .bounds import EPS, N, read_bounds
 from .networks import CLASSES

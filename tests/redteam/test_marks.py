@@ -7,7 +7,7 @@ import pytest
 from redteam.bounds import read_bounds
 from redteam.table import ATTACKS, measure
 from redteam.zoo import BROKEN, HONEST, ZOO
-from robustness.analysis.trust import INVALID, OK
+from robustness.verdicts import INVALID, OK
 
 FAST_BROKEN = ("Rounded", "Detached", "Misled", "Sine", "Remembered", "InputNoise", "OffGrid", "FaintVotes")
 FAST_HONEST = ("small", "robust", "Filtered")

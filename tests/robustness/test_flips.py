@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import InputError
-from robustness.analysis.flips import (
+from robustness.flips import (
     flip_probability,
     flips_of_sequences,
     mean_flip_probability,

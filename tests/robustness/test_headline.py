@@ -9,7 +9,7 @@ from fabricate import PLAIN, SPARSE, fabricate_run
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.leaderboard import rank_values
-from robustness.analysis.trust import SUSPECT
+from robustness.verdicts import SUSPECT
 
 LAW = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {}, "points": []}
 LAW |= {"law": {"slope": 0.1, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}

@@ -15,8 +15,8 @@ from data_prep import ImageSet
 from data_prep.corruptions import SEQUENCES
 from data_prep.corruptions.sequences import perturb
 from data_prep.errors import InputError, PrerequisiteError
-from robustness.analysis.flips import flips_of_sequences, top5_distances
 from robustness.analysis.sequences import MEAN_OF_SEQUENCES
+from robustness.flips import flips_of_sequences, top5_distances
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.sequences import evaluate_sequences
 from robustness.report import print_summary

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from data_prep import load_images
 from robustness import run
-from robustness.analysis.soundness import judge_soundness
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.soundness import Soundness, examine
 from robustness.measure.subjects import Subject, load_subject
+from robustness.verdicts import judge_soundness
 from sdnet_core import build_model
 
 CPU = torch.device("cpu")

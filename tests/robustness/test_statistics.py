@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from robustness.analysis.statistics import (
+from robustness.statistics import (
     accuracy_interval,
     adjust_for_many,
     mcnemar,
@@ -69,7 +69,7 @@ def test_the_same_seed_draws_the_same_and_pieces_change_nothing_but_memory(monke
     whole = resample_means(values, draws=50)
     np.testing.assert_array_equal(whole, resample_means(values, draws=50))
     assert not np.array_equal(whole, resample_means(values, draws=50, seed=1))
-    monkeypatch.setattr("robustness.analysis.statistics._DRAWN_AT_ONCE", 100)
+    monkeypatch.setattr("robustness.statistics._DRAWN_AT_ONCE", 100)
     assert resample_means(values, draws=50).shape == (50, 2)
     np.testing.assert_allclose(resample_means(values, draws=50), whole)
 

@@ -15,7 +15,7 @@ from data_prep import load_images
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.trust import INVALID, OK, SUSPECT, Verdict, judge, judge_rise, judge_transfer, unite
+from robustness.analysis.trust import judge, judge_rise, judge_transfer
 from robustness.attack import Attack
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import Subject, load_subjects
@@ -23,6 +23,7 @@ from robustness.options import RunOptions
 from robustness.report import exit_code
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
+from robustness.verdicts import INVALID, OK, SUSPECT, Verdict, unite
 
 CPU = torch.device("cpu")
 N = 100

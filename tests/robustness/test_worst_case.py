@@ -12,7 +12,7 @@ from fabricate import PLAIN, SPARSE
 from robustness.analysis.attack_figures import draw_accuracy_by_eps, draw_transfer_matrix
 from robustness.analysis.attack_tables import list_reasons, widen_attacks
 from robustness.analysis.attacks import Attacks
-from robustness.analysis.trust import INVALID, OK, SUSPECT
+from robustness.verdicts import INVALID, OK, SUSPECT
 
 
 def analyse(folder: Path, *attempts: Attempt) -> Attacks:

@@ -1,0 +1,47 @@
+"""A folder with the run directories of several suites, which were measured by one command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.errors import InputError
+from data_prep.files import as_file_name, write_text
+from robustness.run_directory import RunDirectory
+
+LIST = "suites.json"
+"""File that lists the run directories of the suites, in the folder that holds them."""
+
+
+def is_parent(path: Path) -> bool:
+    """Check whether a folder holds the run directories of several suites."""
+    return (path / LIST).is_file()
+
+
+def check_parent(path: Path) -> None:
+    """Raise InputError if a folder holds anything but the run directories of several suites."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file: --out must be a folder")
+    if path.is_dir() and any(path.iterdir()) and not is_parent(path):
+        raise InputError(f"{path} holds other files and no {LIST}: choose an empty or new folder for --out")
+
+
+def write_list(path: Path, names: Sequence[str]) -> None:
+    """List the suites whose run directories a folder holds, in their order."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(path / LIST, json.dumps({"suites": list(names)}, indent=1) + "\n")
+
+
+def list_begun(path: Path) -> dict[str, RunDirectory]:
+    """List the run directories of a folder's suites that have been started; raise InputError for a damaged list."""
+    try:
+        names = json.loads((path / LIST).read_text(encoding="utf-8"))["suites"]
+        if not isinstance(names, list) or any(
+            str(it) != as_file_name(str(it)) or str(it).startswith(".") for it in names
+        ):
+            raise ValueError("a name leads out of the folder")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"{path / LIST} is damaged: {error}; run the same command again to rebuild it") from error
+    directories = {str(name): RunDirectory(path / str(name)) for name in names}
+    return {name: directory for name, directory in directories.items() if directory.is_begun}
