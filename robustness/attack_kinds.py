@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -138,3 +138,8 @@ _LIBRARY = Kind()
 def kind_of(name: str) -> Kind:
     """Return the kind of the attack called ``name``: a class of torchattacks unless it is one of the others."""
     return _KINDS.get(name, _LIBRARY)
+
+
+def has_margin_loss(stages: Sequence[str]) -> bool:
+    """Tell whether an APGD of AutoAttack with another loss than the cross-entropy is among the names of ``stages``."""
+    return not {"apgd-dlr", "apgd-t"}.isdisjoint(stages)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 OK, SUSPECT, INVALID = "OK", "SUSPECT", "INVALID"
-_ORDER = (OK, SUSPECT, INVALID)
+MARKS = (OK, SUSPECT, INVALID)
+"""The marks, from best to worst."""
 NOT_CHECKED = "not checked:"
 """Start of the reason for a check that could not be made; a number that lacks a check is SUSPECT."""
 CLASSES = 0.1
@@ -44,7 +45,7 @@ OKAY = Verdict(OK)
 def unite(verdicts: Iterable[Verdict]) -> Verdict:
     """Combine the worst mark and every reason, each once."""
     verdicts = list(verdicts)
-    mark = max((verdict.mark for verdict in verdicts), key=_ORDER.index, default=OK)
+    mark = max((verdict.mark for verdict in verdicts), key=MARKS.index, default=OK)
     reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
     return Verdict(mark, tuple(reasons))
 

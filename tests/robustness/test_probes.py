@@ -237,7 +237,24 @@ def test_apgd_and_square_are_not_tried_beside_an_attack_that_has_them():
     parts = ("apgd-ce", "square")
     attack = Attack(name="autoattack", norm="linf", eps=1e-3, version="custom", parts=parts, queries=1)
     found = probe(make_prober(Sorted()), attack, parts)
-    assert said(found.losses) == said(found.square) == set()
+    assert said(found.losses) == {1}, "one loss was tried"
+    assert said(found.square) == set()
+    assert said(probe(make_prober(Sorted()), attack, (*parts, "apgd-t")).losses) == set()
+
+
+def test_the_weakest_survivors_are_attacked_until_most_withstand():
+    """No loss is drawn for the images with small margins, and they fall first: the search ends above the budget."""
+    prober = make_prober(Sorted(), limit=4)
+    margins = Sorted()(prober.images).sort(1)[0]
+    margins = (margins[:, -1] - margins[:, -2]).detach().numpy()
+    found = probe(prober, dataclasses.replace(PGD, eps=0.01, steps=60))
+    tried, drawn = found.weakest >= 0, found.losses >= 0
+    assert not (tried & drawn).any()
+    assert margins[tried].max() < margins[~tried & ~drawn].min()
+    breakable = margins < 20 * 0.01  # each of two quarters moves by ε, and the scale is 10
+    np.testing.assert_array_equal(found.weakest[tried] == 0, breakable[tried])
+    assert breakable[tried].any()
+    assert not breakable[~tried & ~drawn].any()
 
 
 def test_a_stochastic_model_is_attacked_on_the_mean_of_its_answers():

@@ -56,6 +56,7 @@ def outcomes(**changes: object) -> pd.DataFrame:
         "distribution": 0,
         "slope": 1.1,
         "losses": tried(20, 20),
+        "weakest": -1,
         "square": -1,
         "transfer": tried(20, 20),
         "fresh": tried(40, 40),
@@ -81,7 +82,7 @@ def test_an_ordinary_attack_is_believed():
 NOTHING_LEFT = {"attacked": False, "correct": False}
 NO_PROBES = dict.fromkeys(("losses", "transfer", "fresh", "larger", "planted"), -1)
 SPOILT = {"planted": np.where(np.arange(N) < 20, np.arange(N) < 18, -1)}
-APGD = {"stages": "apgd-ce,square", "losses": -1}
+APGD = {"stages": "apgd-ce,apgd-t,square", "losses": -1}
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,8 @@ APGD = {"stages": "apgd-ce,square", "losses": -1}
         ),
         ({"losses": tried(14, 20)}, SUSPECT, "APGD with other losses: 6 of 20"),
         ({"losses": tried(0, 20)}, INVALID, "APGD with other losses: 20 of 20"),
+        ({"weakest": tried(2, 6)}, SUSPECT, "APGD with other losses breaks 4 more of the 100 images"),
+        ({"weakest": tried(0, 12)}, INVALID, "APGD with other losses breaks 12 more of the 100 images"),
         ({"square": tried(18, 20)}, SUSPECT, "Square: 2 of 20"),
         ({"square": tried(5, 20)}, INVALID, "Square: 15 of 20"),
         ({"transfer": tried(18, 20)}, SUSPECT, "images of other networks: 2 of 20"),
@@ -169,6 +172,7 @@ def test_two_classes_excuse_nobody_who_withstands_a_much_larger_budget(withstand
         {"dropped": np.arange(N) < 50},
         {"square": tried(19, 20)},
         {"losses": tried(19, 20)},
+        {"weakest": tried(1, 4)},
         {"transfer": tried(19, 20)},
         {"larger": np.where(np.arange(N) < 20, np.arange(N) < 1, -1)},
         {"planted": np.where(np.arange(N) < 20, np.arange(N) < 19, -1)},
@@ -181,7 +185,7 @@ def test_two_classes_excuse_nobody_who_withstands_a_much_larger_budget(withstand
         {"predicted_again": np.where(np.arange(N) < 1, 1, 0)},
         {**NOTHING_LEFT, **NO_PROBES},
         {"stages": "apgd-ce,apgd-t,fab-t,square", "losses": -1, "square": -1},
-        {"stages": "square,apgd-ce", "losses": -1, "broken_by": np.where(np.arange(N) < 50, "square", "")},
+        {"stages": "square,apgd-ce,apgd-dlr", "losses": -1, "broken_by": np.where(np.arange(N) < 50, "square", "")},
         {"unstable": np.arange(N) < 1},
     ],
 )

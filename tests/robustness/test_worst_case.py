@@ -23,7 +23,7 @@ def analyse(folder: Path, *attempts: Attempt) -> Attacks:
 
 def test_what_a_stronger_attack_took_does_not_speak_against_the_robust_accuracy(tmp_path):
     weak = crafted(WEAK, losses=np.where(WEAK & (np.arange(N) < 30), 0, -1))
-    strong = crafted(STRONG, stages="apgd-ce,square", losses=-1)
+    strong = crafted(STRONG, stages="apgd-ce,apgd-t,square", losses=-1)
     attacks = analyse(tmp_path, (PLAIN, "weak", None, None, weak), (PLAIN, "strong", None, None, strong))
     assert attacks.rows.set_index("perturbation")["trust"].to_dict() == {"weak": INVALID, "strong": OK}
     (robust,) = attacks.worst.to_dict("records")
