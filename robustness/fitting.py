@@ -21,6 +21,7 @@ def fit_law(
     data: str,
     lambdas: Sequence[float],
     *,
+    noises: Sequence[str] = SWEEP_NOISES,
     n: int = 1000,
     seed: int = 0,
     data_dir: str | Path = "data",
@@ -34,6 +35,7 @@ def fit_law(
         model: name of a shipped model, or a checkpoint.
         data: data set that the model was trained on; its split ``train`` is used.
         lambdas: the λs to choose from.
+        noises: noises of the sweep.
         n: size of the random subset of the training images.
         seed: seed of the subset and of the noise.
         data_dir: folder of the data sets.
@@ -46,21 +48,25 @@ def fit_law(
 
     Raises:
         PrerequisiteError: the model or the data is missing.
-        InputError: an invalid value, or a model without a sparse code.
+        InputError: an invalid value, a noise that is not in the sweep, or a model without a sparse code.
     """
+    unknown = [noise for noise in noises if noise not in SWEEP_NOISES]
+    if unknown or not noises:
+        raise InputError(f"expected noises among {', '.join(SWEEP_NOISES)}, got {', '.join(unknown) or 'none'}")
     check_seed(seed)
     if batch_size < 1:
         raise InputError(f"--batch-size must be at least 1; got {batch_size}")
     place = select_device(device)
     images = load_images(data, split="train", data_dir=data_dir).subset(n, seed=seed)
     subject = load_subject(model, num_classes=len(images.classes), device=place, speed=speed)
-    levels = 1 + sum(len(severities(noise, "sweep")) for noise in SWEEP_NOISES)
+    levels = 1 + sum(len(severities(noise, "sweep")) for noise in noises)
     total = levels * len({*lambdas, subject.lam}) * len(images)
     with make_bar(total=total, unit="img", unit_scale=True, smoothing=0.05) as bar:
         fitted = fit_residual_law(
             subject.network,
             images,
             lambdas,
+            noises=noises,
             weights=subject.fingerprint,
             precision=subject.precision,
             seed=seed,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SWEEP_NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
-"""Noise families of the reference implementation's sweep, to which residual laws are fitted."""
+"""Noises of the reference implementation's sweep, to which residual laws are fitted unless others are chosen."""
 Floats = NDArray[np.floating[Any]]
 Choice = float | Floats
 """λ for all images of the cell, or an array (N,) with one λ for each."""

@@ -36,6 +36,7 @@ def fit_residual_law(
     images: ImageSet,
     lambdas: Sequence[float],
     *,
+    noises: Sequence[str] = SWEEP_NOISES,
     weights: str,
     precision: str = "float32",
     seed: int,
@@ -45,7 +46,7 @@ def fit_residual_law(
 ) -> FittedLaw:
     """Find the best λ of every noise level and fit a line through these λs over their mean residuals.
 
-    Every level of every noise of the sweep, and the clean images, make one :class:`NoiseLevel`. The law is the line
+    Every level of every noise, and the clean images, make one :class:`NoiseLevel`. The law is the line
     (:func:`robustness.laws.fit_line`) through the levels at which the training λ keeps at least half of its clean
     accuracy, clipped to the range of their best λs.
 
@@ -53,6 +54,8 @@ def fit_residual_law(
         network: an SDNet in eval mode, on ``device``.
         images: training images; test images are refused.
         lambdas: the λs to choose from.
+        noises: noises of the sweep. Laws of a run whose corruptions include these noises have seen the kind of noise
+            beforehand; ``speckle_noise`` is the one that CIFAR-10-C and ImageNet-C keep for such purposes.
         weights: fingerprint of the network's weights, stored with the law.
         precision: precision of the network, stored with the law.
         seed: seed of the noise.
@@ -75,7 +78,7 @@ def fit_residual_law(
     if network.lam is None or not network.has_code:
         raise InputError(f"{network.describe()['arch']} has no sparse code: a residual law needs an SDNet")
     grid = sorted({*lambdas, network.lam})
-    levels = [("clean", 0), *((noise, level) for noise in SWEEP_NOISES for level in severities(noise, "sweep"))]
+    levels = [("clean", 0), *((noise, level) for noise in noises for level in severities(noise, "sweep"))]
     points = []
     with tempfile.TemporaryDirectory() as scratch:
         for noise, severity in levels:

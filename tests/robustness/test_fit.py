@@ -80,6 +80,23 @@ def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
     assert draw_line(fitted.points, fitted.provenance) == fitted
 
 
+@pytest.mark.usefixtures("one_level")
+def test_a_law_is_fitted_to_the_noises_that_were_chosen(model, monkeypatch, capsys):
+    monkeypatch.setattr("robustness.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40))
+    options = ["--data", "shapes", "--n", "12", "--lambdas", "0.1,0.3", "--device", "cpu"]
+    assert main([str(model), *options]) == 0
+    everything = read_law(model, weights=weights_fingerprint(load_model(model)))
+    assert main([str(model), *options, "--noises", "speckle_noise"]) == 0
+    speckle = read_law(model, weights=weights_fingerprint(load_model(model)))
+    assert "2 of 2 noise levels" in capsys.readouterr().out
+    assert everything is not None
+    assert speckle is not None
+    points = [point for point in everything.points if point.noise in ("clean", "speckle_noise")]
+    assert speckle == draw_line(points, everything.provenance)
+    with pytest.raises(InputError, match="got fog"):
+        main([str(model), *options, "--noises", "speckle_noise,fog"])
+
+
 def test_levels_that_defeat_the_model_are_left_out_and_the_line_is_clipped_to_what_was_best():
     """Kept: λ = 0.2, 0.3, 0.7 at r = 1, 2, 3; the fourth level leaves less than half of the clean accuracy."""
     levels = [("clean", 1.0, 0.2, 0.9), ("a", 2.0, 0.3, 0.6), ("a", 3.0, 0.7, 0.45), ("a", 4.0, 0.1, 0.44)]
