@@ -3,200 +3,148 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from data_prep import ImageSet
 from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
-from robustness.measure.cells import AttackTask
 from robustness.measure.craft import craft, distance
 from robustness.measure.donors import Jury, find_donors
 from robustness.measure.evaluate import evaluate
 from robustness.measure.journal import Journal
 from robustness.measure.perturbations import PerturbedImages
-from robustness.measure.probes import ModelProbes, Prober, probe_libraries
+from robustness.measure.probes import Prober, probe_libraries
 from robustness.measure.stages import Stage, list_stages
 from robustness.measure.subjects import Subject
 from robustness.measure.victims import Victim
-from robustness.run_directory import RunDirectory
 from robustness.which_lam import WhichLam
 from sdnet_core import Network
 from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
 
-_SAMPLES = 4
+if TYPE_CHECKING:
+    from robustness.measure.tasks import AttackTask, Outcome, Workplace
 
 
-@dataclass
 class Attacker:
-    """Crafts adversarial images for one set of clean images and evaluates them.
+    """Crafts the adversarial images of one task and evaluates them.
 
     Args:
-        images: the clean images.
-        directory: run directory for adversarial images and the state of a running attack.
-        device: device of the models.
-        batch_size: images per forward pass of the evaluation; the attack has its own.
-        seed: seed of the random starts.
+        task: the attack, the model and the cells.
+        clean: the clean images.
+        workplace: run directory for adversarial images and the state of a running attack, device, progress bar, and the
+            probes that attacks on one model share.
     """
 
-    images: ImageSet
-    directory: RunDirectory
-    device: torch.device
-    batch_size: int
-    seed: int
-    _model_probes: dict[tuple[str, WhichLam], ModelProbes] = field(init=False, default_factory=dict)
-    _donors: dict[str, Jury | None] = field(init=False, default_factory=dict)
-    _attack_passes: int = field(init=False, default=0)
+    def __init__(self, task: AttackTask, clean: PerturbedImages, workplace: Workplace) -> None:
+        self.task, self.clean, self.workplace = task, clean, workplace
+        self._seed, self._pixels = task.cells[0].seed, np.asarray(clean.pixels)
+        self._images = to_images(torch.from_numpy(np.array(clean.pixels))).contiguous()
+        self._labels = torch.from_numpy(np.array(clean.labels))
 
-    def measure(self, task: AttackTask, bar: tqdm[Any]) -> list[tuple[pd.DataFrame, float]]:
+    def _make_victim(self) -> Victim:
+        return Victim(self.task.subject.network, self.task.perturbation.crafted_for)
+
+    def run(self) -> list[Outcome]:
         """Return outcomes per image and seconds of the cells; existing adversarial images are read back.
 
         The frame of the attacked cell (``whitebox``) also has the columns of the trust marks: see :meth:`_verify`.
         """
-        network, crafted_for = task.subject.network, task.adversary.crafted_for
-        with frozen(network):
-            adversarial = self._obtain(task, bar)
-            bar.set_description(f"{task.title}: evaluation and probes")
+        cells, bar = self.task.cells, self.workplace.bar
+        with frozen(self.task.subject.network):
+            adversarial, attack_passes = self._obtain()
+            bar.set_description(f"{self.task.title}: evaluation and probes")
             started = time.perf_counter()
-            frames = self._evaluate(task.subject, adversarial, [cell.lam for cell in task.cells], self.batch_size)
-            bar.update(len(self.images) * len(task.cells))
-            seconds = (time.perf_counter() - started) / len(task.cells)
+            frames = self._evaluate(adversarial, [cell.lam for cell in cells], self.workplace.batch_size)
+            bar.update(len(self._labels) * len(cells))
+            seconds = (time.perf_counter() - started) / len(cells)
             results = []
-            for cell, frame in zip(task.cells, frames, strict=True):
-                is_whitebox = cell.lam == crafted_for
-                marked = self._verify(task, adversarial, frame) if is_whitebox else frame
+            for cell, frame in zip(cells, frames, strict=True):
+                is_whitebox = cell.lam == self.task.perturbation.crafted_for
+                marked = self._verify(adversarial, frame, attack_passes) if is_whitebox else frame
                 results.append((marked, round(seconds + adversarial.seconds * is_whitebox, 4)))
         return results
 
-    @torch.inference_mode()
-    def collect_samples(self, task: AttackTask, lambdas: Sequence[float]) -> dict[str, np.ndarray] | None:
-        """Collect images of a few classes that the attack turned, and its effect on their codes, for figures.
-
-        Returns:
-            ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
-            (K, L, H', W'), mean |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``eps``, ``title`` and ``answers``
-            (JSON: label and prediction of each). None if there are no images or none was turned.
-        """
-        pixels = np.asarray(self.images.pixels)
-        adversarial = AdversarialSet.read(self.directory.adversarial_set(task.key), pixels)
-        if adversarial is None or not (adversarial.broken_by >= 0).any():
-            return None
-        turned = np.flatnonzero(adversarial.broken_by >= 0)
-        _, first_of_class = np.unique(self.images.labels[turned], return_index=True)
-        chosen = turned[np.sort(first_of_class)][:_SAMPLES]
-        network, classes = task.subject.network, self.images.classes
-        assert isinstance(network, Network)
-        moved = np.concatenate([adversarial[int(i) : int(i) + 1] for i in chosen])
-        x, x_moved = _as_tensor(pixels[chosen]).to(self.device), to_images(torch.from_numpy(moved)).to(self.device)
-        changes = [(network.encode(x_moved, lam) - network.encode(x, lam)).abs().mean(1) for lam in lambdas]
-        predicted = Victim(network, task.adversary.crafted_for)(x_moved).argmax(1).tolist()
-        names = [[classes[self.images.labels[i]], classes[p]] for i, p in zip(chosen, predicted, strict=True)]
-        return {
-            "clean": pixels[chosen],
-            "adversarial": moved,
-            "perturbation": moved - pixels[chosen].astype(np.float32) / 255,
-            "code_change": torch.stack(changes, 1).cpu().numpy(),
-            "lambdas": np.array(lambdas),
-            "eps": np.array(task.adversary.attack.eps),
-            "title": np.array(f"{task.subject.name}, {task.adversary.attack.title}"),
-            "answers": np.array(json.dumps(names)),
-        }
-
-    def is_crafted(self, task: AttackTask) -> bool:
-        """Check whether the adversarial images of a task are on disk."""
-        return self.directory.adversarial_set(task.key).is_file()
-
-    def _obtain(self, task: AttackTask, bar: tqdm[Any]) -> AdversarialSet:
-        path = self.directory.adversarial_set(task.key)
-        pixels = np.asarray(self.images.pixels)
+    def _obtain(self) -> tuple[AdversarialSet, int]:
+        """Return the adversarial images, and the passes that crafting them took; 0 if they were read back."""
+        path = self.task.image_file(self.workplace.directory)
         journal = Journal(path.with_suffix(".partial"))
-        adversarial = AdversarialSet.read(path, pixels)
-        self._attack_passes = 0
+        adversarial, passes = AdversarialSet.read(path, self._pixels), 0
         if adversarial is None:
-            self._craft(task, pixels, journal, bar).write(path)
-            adversarial = AdversarialSet.read(path, pixels)  # measure exactly what is stored
+            crafted, passes = self._craft(journal)
+            crafted.write(path)
+            adversarial = AdversarialSet.read(path, self._pixels)  # measure exactly what is stored
             assert adversarial is not None, f"{path} was written and cannot be read"
         else:
-            bar.update(len(self.images) * task.adversary.attack.passes)
+            self.workplace.bar.update(len(self._labels) * self.task.perturbation.attack.passes)
         journal.clear()
-        return adversarial
+        return adversarial, passes
 
-    def _craft(self, task: AttackTask, pixels: NDArray[np.uint8], journal: Journal, bar: tqdm[Any]) -> AdversarialSet:
-        """Run the attack, or resume it."""
-        attack, choice, network = task.adversary.attack, task.adversary.crafted_for, task.subject.network
-        victim = Victim(network, choice)
-        stages, mover = self._stages(task, victim), self._mover(task, victim)
-        images = _as_tensor(pixels)
-        labels = torch.from_numpy(np.array(self.images.labels))
+    def _craft(self, journal: Journal) -> tuple[AdversarialSet, int]:
+        """Run the attack, or resume it; return the images and the passes that it took."""
+        attack, bar, device = self.task.perturbation.attack, self.workplace.bar, self.workplace.device
+        victim, leave_early = self._make_victim(), not self.task.perturbation.shown_elsewhere
+        stages, mover = self._list_stages(attack, victim, leave_early=leave_early), self._mover(victim)
         before, weight = bar.n, attack.passes / len(stages)
 
         def report(stage: str, n: int) -> None:
-            bar.set_description(f"{task.title}: {stage}")
+            bar.set_description(f"{self.task.title}: {stage}")
             bar.update(n * weight)
 
         crafted = craft(
             victim,
             stages,
-            images,
-            labels,
+            self._images,
+            self._labels,
             norm=attack.norm,
             eps=attack.eps,
             batch_size=attack.batch_size,
-            seed=self.seed,
-            device=self.device,
+            seed=self._seed,
+            device=device,
             mover=mover,
             journal=journal,
             progress=report,
         )
-        bar.update(len(images) * attack.passes - (bar.n - before))
-        self._attack_passes = victim.passes
-        return encode(
+        bar.update(len(self._images) * attack.passes - (bar.n - before))
+        passes = victim.passes
+        coded = encode(
             crafted,
-            pixels,
-            labels,
+            self._pixels,
+            self._labels,
             victim=victim,
             stages=tuple(stage.name for stage in (*stages, *([mover] if mover else []))),
             batch_size=attack.batch_size,
-            device=self.device,
+            device=device,
         )
+        return coded, passes
 
-    def _stages(self, task: AttackTask, victim: Victim) -> list[Stage]:
-        return list_stages(
-            task.adversary.attack,
-            victim,
-            num_classes=task.subject.network.num_classes,
-            seed=self.seed,
-            leave_early=not task.adversary.shown_elsewhere,
-        )
+    def _list_stages(self, attack: Attack, victim: Victim, *, leave_early: bool = True) -> list[Stage]:
+        classes = self.task.subject.network.num_classes
+        return list_stages(attack, victim, num_classes=classes, seed=self._seed, leave_early=leave_early)
 
-    def _mover(self, task: AttackTask, victim: Victim) -> Stage | None:
+    def _mover(self, victim: Victim) -> Stage | None:
         """Build the mover for images that the stages leave clean, if they are shown at another λ."""
-        attack = task.adversary.mover
+        attack = self.task.perturbation.mover
         if attack is None:
             return None
-        (stage,) = list_stages(attack, victim, num_classes=task.subject.network.num_classes, seed=self.seed)
+        (stage,) = self._list_stages(attack, victim)
         return dataclasses.replace(stage, name="mover")
 
     def _evaluate(
-        self, subject: Subject, adversarial: AdversarialSet, choices: Sequence[WhichLam], batch_size: int
+        self, adversarial: AdversarialSet, choices: Sequence[WhichLam], batch_size: int
     ) -> list[pd.DataFrame]:
-        images = PerturbedImages(adversarial, self.images.labels)
-        indices = self.images.indices
-        return evaluate(subject.network, images, indices, choices, device=self.device, batch_size=batch_size)
+        images = PerturbedImages(adversarial, self.clean.labels)
+        network, indices = self.task.subject.network, self.task.images.indices
+        return evaluate(network, images, indices, choices, device=self.workplace.device, batch_size=batch_size)
 
-    def _verify(self, task: AttackTask, adversarial: AdversarialSet, frame: pd.DataFrame) -> pd.DataFrame:
+    def _verify(self, adversarial: AdversarialSet, frame: pd.DataFrame, attack_passes: int) -> pd.DataFrame:
         """Return ``frame`` with the columns that trust marks need, measured again on the stored images.
 
         Columns: ``attacked`` (was right on the clean image), ``broken_by`` (name of the stage, empty for none),
@@ -205,66 +153,63 @@ class Attacker:
         ``attack_passes`` and ``probe_passes`` (of all images together; 0 for an attack that was read back), and the
         fields of :class:`~robustness.measure.probes.ModelProbes` and :class:`~robustness.measure.probes.AttackProbes`.
         """
-        first_size = min(self.batch_size, len(adversarial))
+        first_size = min(self.workplace.batch_size, len(adversarial))
         other_size = max(first_size // 3, 1) if first_size > 1 else 2
-        (again,) = self._evaluate(task.subject, adversarial, [task.adversary.crafted_for], other_size)
+        (again,) = self._evaluate(adversarial, [self.task.perturbation.crafted_for], other_size)
         stored = to_images(torch.from_numpy(adversarial[:])).contiguous()
-        clean = _as_tensor(np.asarray(self.images.pixels))
         names = np.array([*adversarial.stages, ""])
         return frame.assign(
             attacked=adversarial.attacked,
             broken_by=names[adversarial.broken_by],
             stages=",".join(adversarial.stages),
             dropped=adversarial.dropped,
-            distance=distance(stored, clean, task.adversary.attack.norm).numpy(),
+            distance=distance(stored, self._images, self.task.perturbation.attack.norm).numpy(),
             in_range=((stored >= 0) & (stored <= 1)).flatten(1).all(1).numpy(),
             predicted_again=again["predicted"].to_numpy(),
-            **self._probe(task, adversarial, clean, stored),
+            **self._probe(adversarial, stored),
+            attack_passes=attack_passes,
         )
 
-    def _probe(self, task: AttackTask, adversarial: AdversarialSet, clean: Tensor, stored: Tensor) -> dict[str, Any]:
+    def _probe(self, adversarial: AdversarialSet, stored: Tensor) -> dict[str, Any]:
         """Try the probes of an attack; those that do not depend on it, only once per model and λ."""
-        subject, choice = task.subject, task.adversary.crafted_for
-        labels = torch.from_numpy(np.array(self.images.labels))
-        victim = Victim(subject.network, choice)
-        limit = task.adversary.probe_images
+        subject, adversary, victim = self.task.subject, self.task.perturbation, self._make_victim()
         prober = Prober(
             victim=victim,
-            images=clean,
-            labels=labels,
+            images=self._images,
+            labels=self._labels,
             num_classes=subject.network.num_classes,
-            limit=limit,
-            seed=self.seed,
-            device=self.device,
-            donors=self._find_donors(subject, clean, labels) if limit else None,
+            limit=adversary.probe_images,
+            seed=self._seed,
+            device=self.workplace.device,
+            donors=self._find_donors() if adversary.probe_images else None,
             reset=subject.reset,
         )
-        if (subject.name, choice) not in self._model_probes:
-            self._model_probes[subject.name, choice] = prober.probe_model()
-        about_model = self._model_probes[subject.name, choice]
+        key = ("probes", subject.name, adversary.crafted_for)
+        about_model = self.workplace.shelf.get(key, prober.probe_model)
         own = prober.probe_attack(
-            task.adversary.attack,
+            adversary.attack,
             adversarial.stages,
             torch.from_numpy(adversarial.attacked & (adversarial.broken_by < 0)),
             torch.from_numpy(adversarial.attacked),
             stored,
             random=about_model.is_random,
         )
-        passes = {"attack_passes": self._attack_passes, "probe_passes": victim.passes}
-        return vars(about_model) | vars(own) | passes
+        return vars(about_model) | vars(own) | {"probe_passes": victim.passes}
 
-    def _find_donors(self, subject: Subject, images: Tensor, labels: Tensor) -> Jury | None:
+    def _find_donors(self) -> Jury | None:
         """Find the donors, the same for all models that are not donors themselves."""
+        subject = self.task.subject
         own = subject.fingerprint if isinstance(subject.network, Network) else ""
-        if own not in self._donors:
-            self._donors[own] = find_donors(
-                images,
-                labels,
+        return self.workplace.shelf.get(
+            ("donors", own),
+            lambda: find_donors(
+                self._images,
+                self._labels,
                 num_classes=subject.network.num_classes,
                 besides=own,
-                device=self.device,
-            )
-        return self._donors[own]
+                device=self.workplace.device,
+            ),
+        )
 
 
 def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, probed: bool) -> None:
@@ -287,7 +232,3 @@ def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, pro
                     "under Square, name = 'Square'"
                 )
             list_stages(attack, Victim(network, subject.lam), num_classes=network.num_classes, seed=0)
-
-
-def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    return to_images(torch.from_numpy(np.array(pixels))).contiguous()

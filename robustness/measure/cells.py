@@ -1,8 +1,4 @@
-"""The grid as a flat list of cells: each measurement has a key made of everything that can change its result.
-
-Two kinds of tasks: corruptions, whose images are the same for all models and λs, and attacks, whose images are crafted
-against one model at one choice of λ and then shown to it at others.
-"""
+"""The grid as a flat list of cells: each measurement has a key made of everything that can change its result."""
 
 from __future__ import annotations
 
@@ -10,15 +6,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from data_prep import ImageSet
-from data_prep.shifts import SHIFTS
 from data_prep.subsets import ClassSubset
 from robustness.attack import Attack
 from robustness.measure import probes
 from robustness.measure.answers import Sketch, identify
-from robustness.measure.perturbations import Perturbation, SequencePerturbation
+from robustness.measure.perturbations import Perturbation
 from robustness.measure.stages import library_of
 from robustness.measure.subjects import Subject
 from robustness.which_lam import WhichLam
@@ -49,8 +44,6 @@ class Adversary:
     crafted_for: WhichLam
     probe_images: int
     shown_elsewhere: bool
-    severity: ClassVar[int] = 0
-    source: ClassVar[str] = "generated"
 
     @property
     def name(self) -> str:
@@ -73,6 +66,25 @@ class Adversary:
             "library": library_of(self.attack),
             "crafted_for": self.crafted_for.identity(),
             **({"mover": [mover.identity(), library_of(mover)]} if mover else {}),
+        }
+
+    def identify_probes(self, lam: WhichLam) -> dict[str, Any]:
+        """Return the identity of the trust probes, which are measured with the attacked cell."""
+        if self.crafted_for != lam:
+            return {}
+        libraries = {"libraries": probes.probe_libraries(self.attack)} if self.probe_images else {}
+        return {"probes": {"version": probes.VERSION, "images": self.probe_images, **libraries}}
+
+    def to_row(self, lam: WhichLam) -> dict[str, Any]:
+        """Return the columns in tables of the cell at ``lam``, as JSON values; an attack has no severities."""
+        return {
+            "source": "generated",
+            "perturbation": self.name,
+            "severity": 0,
+            "norm": self.attack.norm,
+            "eps": self.attack.eps,
+            "threat": "whitebox" if self.crafted_for == lam else "transfer",
+            **self.crafted_for.to_row("crafted_"),
         }
 
 
@@ -109,29 +121,21 @@ class Cell:
             "seed": self.seed,
             "precision": self.subject.precision,
             **({"subset": self.subset.fingerprint} if self.subset else {}),
-            **self._probes(),
+            **self.perturbation.identify_probes(self.lam),
             **self._answers(),
         }
 
     @property
     def sketches(self) -> list[Sketch]:
         """Sketches of a foreign model's answers, at the λs that the result depends on."""
-        choices = [self.lam, *([self.perturbation.crafted_for] if isinstance(self.perturbation, Adversary) else [])]
-        known = self.subject.sketches
+        known, crafted_for = self.subject.sketches, self.perturbation.crafted_for
+        choices = [self.lam] if crafted_for is None else [self.lam, crafted_for]
         return [known[choice.value] for choice in choices if not choice.policy and choice.value in known]
 
     def _answers(self) -> dict[str, Any]:
         """Return the ids of a foreign model's answers: its weights may lie where torch does not see them."""
         names = ("answers", "answers_attacked")
         return {name: identify(sketch) for name, sketch in zip(names, self.sketches)}
-
-    def _probes(self) -> dict[str, Any]:
-        """Return the identity of the trust probes, which are measured with the attacked cell."""
-        adversary = self.perturbation
-        if not isinstance(adversary, Adversary) or adversary.crafted_for != self.lam:
-            return {}
-        libraries = {"libraries": probes.probe_libraries(adversary.attack)} if adversary.probe_images else {}
-        return {"probes": {"version": probes.VERSION, "images": adversary.probe_images, **libraries}}
 
     @cached_property
     def key(self) -> str:
@@ -153,74 +157,9 @@ class Cell:
             "model": self.subject.name,
             "data": self.images.title,
             "split": self.images.split,
-            "source": self.perturbation.source,
-            "perturbation": self.perturbation.name,
-            "severity": self.perturbation.severity,
             **self.lam.to_row(),
             "trained_lam": self.subject.lam,
             "n": len(self.images),
             **({"shift": self.shift} if self.shift else {}),
-            **({"sequence": True} if isinstance(self.perturbation, SequencePerturbation) else {}),
-            **self._threat_fields(),
+            **self.perturbation.to_row(self.lam),
         }
-
-    def _threat_fields(self) -> dict[str, Any]:
-        """Return an attack's columns in tables; clean images at a policy exist only for its attacks."""
-        if not isinstance(self.perturbation, Adversary):
-            return {"threat": "adaptive"} if self.lam.policy else {}
-        crafted = self.perturbation.crafted_for
-        return {
-            "norm": self.perturbation.attack.norm,
-            "eps": self.perturbation.attack.eps,
-            "threat": "whitebox" if crafted == self.lam else "transfer",
-            **crafted.to_row("crafted_"),
-        }
-
-
-@dataclass(frozen=True)
-class Task:
-    """Cells that share their images and their model, evaluated together: one λ after another on every batch."""
-
-    subject: Subject
-    perturbation: Perturbation
-    images: ImageSet
-    cells: tuple[Cell, ...]
-
-    @property
-    def title(self) -> str:
-        """Title for people: split, perturbation and severity, or the shifted set."""
-        if self.perturbation.name in SHIFTS:
-            return self.images.title
-        return f"{self.images.split} {self.perturbation.name} {self.perturbation.severity or ''}".strip()
-
-    @property
-    def size(self) -> int:
-        """Forward passes of one image each; for sequences an estimate."""
-        return len(self.cells) * len(self.images) * self.perturbation.frames
-
-
-@dataclass(frozen=True)
-class AttackTask:
-    """Cells that share one set of adversarial images of one model; its ``key`` names that set."""
-
-    subject: Subject
-    adversary: Adversary
-    cells: tuple[Cell, ...]
-
-    @property
-    def title(self) -> str:
-        """Title for people: model, λ and attack."""
-        lam = self.adversary.crafted_for.title.replace(" = ", "=").removeprefix("the ")
-        return " ".join(filter(None, (self.subject.name, lam, self.adversary.attack.title)))
-
-    @property
-    def size(self) -> int:
-        """Estimated forward passes of one image each."""
-        return (self.adversary.attack.passes + len(self.cells)) * len(self.cells[0].images)
-
-    @cached_property
-    def key(self) -> str:
-        """SHA-256 (hex) of everything that decides the adversarial images: a cell's identity without its λ."""
-        identity = self.cells[0].identity()
-        of_cell = ("lam", "probes", "answers")
-        return hash_identity({name: value for name, value in identity.items() if name not in of_cell})

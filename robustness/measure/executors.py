@@ -5,41 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
-
-import torch
-from tqdm import tqdm
+from typing import Protocol, runtime_checkable
 
 from robustness.measure.jobs import Job, Result
-from robustness.measure.perturbations import Archive
+from robustness.measure.tasks import Workplace
 from robustness.measure.worker import OutOfMemory, Worker
-from robustness.run_directory import RunDirectory
 
 ATTEMPTS = 4
 """Number of attempts at a job that the machine, not the model, fails to finish."""
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Everything but the jobs that an executor needs.
-
-    Args:
-        archive: the official -C archive, or None to generate the corruptions.
-        directory: the run directory. Executors read and write its adversarial images only.
-        device: device to compute on, on this machine.
-        batch_size: images per forward pass.
-        bar: progress bar over all jobs, in forward passes of one image each.
-        report: called with a sentence for people about every failure that was repaired.
-        timeout: seconds after which a task is abandoned; None for no limit.
-    """
-
-    archive: Archive | None
-    directory: RunDirectory
-    device: torch.device
-    batch_size: int
-    bar: tqdm[Any]
-    report: Callable[[str], None]
-    timeout: float | None = None
 
 
 @runtime_checkable
@@ -110,13 +83,13 @@ class LocalExecutor:
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`Executor`."""
-        worker = Worker(workplace.archive, workplace.directory, workplace.device, workplace.timeout)
+        worker = Worker(workplace)
         batch_size = workplace.batch_size
         for job in jobs:
             attempt, failure = JobAttempt(job, batch_size), None
             while attempt.job is not None:
                 try:
-                    for result in worker.measure(attempt.job, batch_size=attempt.batch_size, bar=workplace.bar):
+                    for result in worker.execute(attempt.job, batch_size=attempt.batch_size):
                         attempt.accept(result)
                         yield result
                 except OutOfMemory as error:

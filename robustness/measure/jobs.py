@@ -9,10 +9,9 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-import pandas as pd
-
 from data_prep.errors import InputError
-from robustness.measure.cells import AttackTask, Cell, Task, hash_identity
+from robustness.measure.cells import Cell, hash_identity
+from robustness.measure.tasks import AttackTask, Outcome, PerturbationTask, Task
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Job:
         tasks: one task for each model, or the attack alone.
     """
 
-    tasks: tuple[Task | AttackTask, ...]
+    tasks: tuple[Task, ...]
 
     @property
     def cells(self) -> list[Cell]:
@@ -38,7 +37,7 @@ class Job:
     @property
     def is_attack(self) -> bool:
         """True if the job is an attack."""
-        return isinstance(self.tasks[0], AttackTask)
+        return self.tasks[0].is_attack
 
     @property
     def size(self) -> int:
@@ -66,7 +65,7 @@ class Result:
     """
 
     title: str
-    outcomes: dict[str, tuple[pd.DataFrame, float]]
+    outcomes: dict[str, Outcome]
     failed: tuple[str, ...] = ()
     reason: str = ""
     environment: dict[str, Any] | None = None
@@ -77,7 +76,7 @@ class Result:
         return {*self.outcomes, *self.failed}
 
 
-def plan_jobs(tasks: Sequence[Task], attacks: Sequence[AttackTask]) -> list[Job]:
+def plan_jobs(tasks: Sequence[PerturbationTask], attacks: Sequence[AttackTask]) -> list[Job]:
     """List the jobs of a plan, in its order."""
     shared = groupby(tasks, key=lambda task: (task.perturbation, id(task.images)))
     return [Job(tuple(group)) for _, group in shared] + [Job((attack,)) for attack in attacks]

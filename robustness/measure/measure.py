@@ -21,16 +21,16 @@ from data_prep.progress import make_bar
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
-from robustness.measure.attacker import Attacker
-from robustness.measure.cells import PROTOCOL_VERSION, AttackTask, Cell, Task
+from robustness.measure.cells import PROTOCOL_VERSION, Cell
 from robustness.measure.earlier import Earlier, look_back
-from robustness.measure.executors import Executor, LocalExecutor, Workplace
+from robustness.measure.executors import Executor, LocalExecutor
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
-from robustness.measure.perturbations import Archive, Perturbation, SequencePerturbation
+from robustness.measure.perturbations import Archive, Perturbation
 from robustness.measure.plan import ShiftBeside, plan_attacks, plan_tasks
-from robustness.measure.samples import collect_samples
+from robustness.measure.samples import collect_attack_samples, collect_samples
 from robustness.measure.soundness import examine
 from robustness.measure.subjects import Subject
+from robustness.measure.tasks import AttackTask, PerturbationTask, Workplace
 from robustness.measure.time_limit import TimeLimitError, time_limit
 from robustness.options import AblationOptions, RunOptions, write_options
 from robustness.run_directory import RunDirectory
@@ -80,7 +80,7 @@ class Measurement:
     on_result: Callable[[], None] = lambda: None
     previous_suites: Sequence[Measurement] = ()
     quiet: bool = False
-    tasks: list[Task] = field(init=False)
+    tasks: list[PerturbationTask] = field(init=False)
     attacks: list[AttackTask] = field(init=False)
     agreements: list[Agreement] = field(init=False, default_factory=list)
     jobs: list[Job] = field(init=False)
@@ -117,8 +117,7 @@ class Measurement:
     @property
     def cells(self) -> list[Cell]:
         """Cells of the whole grid, including the cells of other shards."""
-        tasks: list[Task | AttackTask] = [*self.tasks, *self.attacks]
-        return [cell for task in tasks for cell in task.cells]
+        return [cell for task in (*self.tasks, *self.attacks) for cell in task.cells]
 
     @property
     def own_cells(self) -> list[Cell]:
@@ -177,7 +176,7 @@ class Measurement:
         """Remove adversarial images crafted on a model whose answers have changed since."""
         for task in self.attacks:
             if {cell.key for cell in task.cells} & self._outdated:
-                self.directory.adversarial_set(task.key).unlink(missing_ok=True)
+                task.image_file(self.directory).unlink(missing_ok=True)
 
     def run(self, asked: RunOptions | AblationOptions) -> None:
         """Measure every missing cell; ``run.json`` is written before the first cell and after the last.
@@ -260,19 +259,19 @@ class Measurement:
     def _list_shown(self) -> list[Perturbation]:
         """List the perturbations of the clean images that yield one image per image."""
         of_images = (task.perturbation for task in self.tasks if task.images is self.images)
-        return [it for it in dict.fromkeys(of_images) if not isinstance(it, SequencePerturbation)]
+        return [it for it in dict.fromkeys(of_images) if it.frames == 1]
 
     def _keep_attack_samples(self) -> None:
         """Store the effect of the first attack's largest budget on the first model with a λ, at the training λ.
 
         ``rank`` is the position among the suitable tasks: a merge of shards keeps the samples with the first rank.
         """
-        attacker = Attacker(self.images, self.directory, self.device, self.batch_size, self.suite.seed)
-        for rank, task in enumerate(sorted(self.attacks, key=lambda task: -task.adversary.attack.eps)):
-            same = task.adversary.attack.norm == self.suite.attacks[0].norm
-            if same and task.subject.network.has_code and task.adversary.crafted_for.value == task.subject.lam:
-                grid = task.subject.lambdas(self.suite.lambdas)
-                arrays = attacker.collect_samples(task, [lam for lam in grid if lam is not None])
+        for rank, task in enumerate(sorted(self.attacks, key=lambda task: -task.perturbation.attack.eps)):
+            adversary, subject = task.perturbation, task.subject
+            is_first = adversary.attack.norm == self.suite.attacks[0].norm
+            if is_first and subject.network.has_code and adversary.crafted_for.value == subject.lam:
+                grid = [lam for lam in subject.lambdas(self.suite.lambdas) if lam is not None]
+                arrays = collect_attack_samples(task, grid, task.image_file(self.directory), self.device)
                 if arrays is not None:
                     self.directory.write_samples({**arrays, "rank": np.array(rank)}, "attack_samples")
                     return

@@ -21,6 +21,7 @@ from data_prep.errors import PrerequisiteError
 from data_prep.pixel_rows import PixelRows
 from data_prep.sources import how_to_get
 from robustness.suite import Suite
+from robustness.which_lam import WhichLam
 
 _IN_MEMORY_BYTES = 8 << 20
 _BATCH, _FEW = 256, 32
@@ -47,6 +48,8 @@ class Perturbation:
     archive: str = ""
     frames: ClassVar[int] = 1
     """Frames per image that a model evaluates, exactly or approximately."""
+    crafted_for: ClassVar[None] = None
+    """None, because the images are the same for all models and λs."""
 
     @property
     def is_clean(self) -> bool:
@@ -61,6 +64,15 @@ class Perturbation:
         if self.profile:
             fields["parameters"] = parameters(self.name, self.severity, self.profile)
         return fields
+
+    def identify_probes(self, lam: WhichLam) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing: only attacks have trust probes."""
+        return {}
+
+    def to_row(self, lam: WhichLam) -> dict[str, Any]:
+        """Return the columns in tables of a cell at ``lam``; clean images at a policy exist only for its attacks."""
+        threat = {"threat": "adaptive"} if lam.policy else {}
+        return {"source": self.source, "perturbation": self.name, "severity": self.severity, **threat}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +89,10 @@ class SequencePerturbation(Perturbation):
     def identity(self) -> dict[str, Any]:
         """Return the identity as other perturbations do."""
         return {**super().identity(), "sequence": True}
+
+    def to_row(self, lam: WhichLam) -> dict[str, Any]:
+        """Return the columns as other perturbations do."""
+        return {**super().to_row(lam), "sequence": True}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from data_prep import ImageSet
 from data_prep.shifts import Shift
-from robustness.measure.cells import Adversary, AttackTask, Cell, Task
+from robustness.measure.cells import Adversary, Cell
 from robustness.measure.perturbations import Archive, Perturbation, SequencePerturbation
 from robustness.measure.subjects import Subject
+from robustness.measure.tasks import AttackTask, PerturbationTask, SequenceTask
 from robustness.suite import Suite
 from robustness.which_lam import WhichLam
 
@@ -35,7 +36,7 @@ def list_perturbations(suite: Suite, corruptions: tuple[str, ...], *, archive: A
     ]
 
 
-def list_sequences(suite: Suite, *, archive: Archive | None) -> list[Perturbation]:
+def list_sequences(suite: Suite, *, archive: Archive | None) -> list[SequencePerturbation]:
     """List the perturbation sequences of a suite, all from one source."""
     return [
         SequencePerturbation(
@@ -56,7 +57,7 @@ def plan_tasks(
     archive: Archive | None,
     training_images: ImageSet | None = None,
     shifts: Sequence[ShiftBeside] = (),
-) -> list[Task]:
+) -> list[PerturbationTask]:
     """Plan the whole grid in groups: perturbations outermost, so that images are perturbed once for all models and λs.
 
     Args:
@@ -69,19 +70,21 @@ def plan_tasks(
         shifts: the natural shifts, each with the clean images that it is compared with.
     """
     tasks = [
-        _plan_task(suite, subject, perturbation, images)
+        PerturbationTask(subject, perturbation, images, _list_cells(suite, subject, perturbation, images))
         for perturbation in list_perturbations(suite, suite.corruptions, archive=archive)
         for subject in subjects
     ]
     tasks += [
-        _plan_task(suite, subject, perturbation, images)
-        for perturbation in list_sequences(suite, archive=archive)
+        SequenceTask(subject, sequence, images, _list_cells(suite, subject, sequence, images))
+        for sequence in list_sequences(suite, archive=archive)
         for subject in subjects
     ]
     tasks += _plan_shifts(suite, subjects, shifts, source=tasks[0].perturbation.source)
     if training_images is not None:
         tasks += [
-            _plan_task(suite, subject, perturbation, training_images)
+            PerturbationTask(
+                subject, perturbation, training_images, _list_cells(suite, subject, perturbation, training_images)
+            )
             for perturbation in list_perturbations(suite, suite.selection_corruptions, archive=None)
             for subject in subjects
             if len(subject.lambdas(suite.lambdas)) > 1
@@ -89,15 +92,14 @@ def plan_tasks(
     return tasks
 
 
-def _plan_task(suite: Suite, subject: Subject, perturbation: Perturbation, images: ImageSet) -> Task:
+def _list_cells(suite: Suite, subject: Subject, perturbation: Perturbation, images: ImageSet) -> tuple[Cell, ...]:
     choices = _choices(suite, subject, perturbation) if images.split == suite.split else _grid(suite, subject)
-    cells = tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
-    return Task(subject, perturbation, images, cells)
+    return tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
 
 
 def _plan_shifts(
     suite: Suite, subjects: list[Subject], shifts: Sequence[ShiftBeside], *, source: str
-) -> Iterator[Task]:
+) -> Iterator[PerturbationTask]:
     """Plan the classes of each shifted set; clean images are evaluated again only if these are not all classes."""
     for shift, beside in shifts:
         subset = None if shift.subset.is_whole else shift.subset
@@ -110,7 +112,7 @@ def _plan_shifts(
                     Cell(subject, lam, perturbation, images, suite.seed, shift.name, subset)
                     for lam in _grid(suite, subject)
                 ]
-                yield Task(subject, perturbation, images, tuple(cells))
+                yield PerturbationTask(subject, perturbation, images, tuple(cells))
 
 
 def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> list[AttackTask]:
@@ -132,7 +134,7 @@ def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> lis
                 )
                 shown = choices if elsewhere else [crafted_for]
                 cells = tuple(Cell(subject, choice, adversary, images, suite.seed) for choice in shown)
-                tasks.append(AttackTask(subject, adversary, cells))
+                tasks.append(AttackTask(subject, adversary, images, cells))
     return tasks
 
 

@@ -25,8 +25,8 @@ from robustness.measure.jobs import Shard
 from robustness.measure.measure import Measurement
 from robustness.measure.perturbations import Archive, check_generated, find_official
 from robustness.measure.plan import ShiftBeside
-from robustness.measure.shelf import Shelf
 from robustness.measure.subjects import load_subjects
+from robustness.measure.tasks import Shelf
 from robustness.mirror import local_folder
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
-from robustness.measure.cells import AttackTask
-from robustness.measure.executors import JobAttempt, Workplace
+from robustness.measure.executors import JobAttempt
 from robustness.measure.jobs import Job, Result
 from robustness.measure.loaders.functions import list_own_modules
-from robustness.measure.ray_worker import Arrival, Delivery, Plan, measure_remotely
+from robustness.measure.ray_worker import Arrival, Delivery, Shipment, measure_remotely
+from robustness.measure.tasks import Workplace
 from robustness.measure.worker import OutOfMemory
 
 _WAIT_SECONDS = 5.0
@@ -142,7 +141,7 @@ class _Campaign:
 
     def __init__(self, jobs: Sequence[Job], workplace: Workplace, gpus: float) -> None:
         self._jobs, self._workplace, self._gpus = jobs, workplace, gpus
-        self._plan = ray.put(Plan(tuple(jobs), workplace.archive, workplace.timeout))
+        self._shipment = ray.put(Shipment(tuple(jobs), workplace.archive, workplace.timeout))
         self._measure = ray.remote(num_returns="streaming", max_retries=0, num_cpus=1, num_gpus=gpus)(measure_remotely)
         self._running: dict[Any, _Running] = {}
         self._seen: set[str] = set()
@@ -170,13 +169,13 @@ class _Campaign:
         """Start a job, on another node than ``avoid`` if there is one."""
         assert attempt.job is not None
         task, others = attempt.job.tasks[0], self._find_nodes(avoid) if avoid else []
-        path = self._path_of(task) if isinstance(task, AttackTask) else None
+        path = task.image_file(self._workplace.directory)
         stream = self._measure.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(others[index % len(others)], soft=True)
             if others
             else "DEFAULT"
         ).remote(
-            [self._plan],
+            [self._shipment],
             index,
             frozenset(cell.key for cell in attempt.job.cells),
             attempt.batch_size,
@@ -230,9 +229,9 @@ class _Campaign:
         """Accept a result; adversarial images are stored before the outcomes that belong to them."""
         assert attempt.job is not None
         task = next(t for t in attempt.job.tasks if any(cell.key in delivery.result.keys for cell in t.cells))
-        if delivery.adversarial is not None:
-            assert isinstance(task, AttackTask)
-            with replacing(self._path_of(task)) as temporary:
+        path = task.image_file(self._workplace.directory)
+        if delivery.adversarial is not None and path is not None:
+            with replacing(path) as temporary:
                 temporary.write_bytes(delivery.adversarial)
         before = attempt.job.size
         attempt.accept(delivery.result)
@@ -251,9 +250,6 @@ class _Campaign:
             yield failure
         if running.attempt.job is not None:
             self._submit(running.index, running.attempt, avoid=running.arrival.node if running.arrival else None)
-
-    def _path_of(self, task: AttackTask) -> Path:
-        return self._workplace.directory.adversarial_set(task.key)
 
 
 def _summarise(error: RayError) -> str:

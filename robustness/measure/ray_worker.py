@@ -15,16 +15,17 @@ from ray.exceptions import RaySystemError
 from tqdm import tqdm
 
 from data_prep.errors import InputError, PrerequisiteError
-from robustness.measure.cells import AttackTask, hash_identity
+from robustness.measure.cells import hash_identity
 from robustness.measure.jobs import Job, Result
 from robustness.measure.perturbations import Archive
+from robustness.measure.tasks import Workplace
 from robustness.measure.worker import Worker, telling_out_of_memory
 from robustness.run_directory import RunDirectory
 from sdnet_core.environment import describe_environment
 
 
 @dataclass(frozen=True)
-class Plan:
+class Shipment:
     """Data that every node gets once, through the object store: all jobs with their models and images."""
 
     jobs: tuple[Job, ...]
@@ -50,7 +51,7 @@ class Delivery:
 
 
 def measure_remotely(
-    plan: list[ray.ObjectRef[Plan]],
+    shipment: list[ray.ObjectRef[Shipment]],
     index: int,
     keys: frozenset[str],
     batch_size: int,
@@ -60,8 +61,8 @@ def measure_remotely(
     """Measure some cells of a job on this node: report the node first, then yield the results one by one.
 
     Args:
-        plan: reference to the plan, in a list so that Ray does not fetch it again for every job.
-        index: index of the job in the plan.
+        shipment: reference to the shipment, in a list so that Ray does not fetch it again for every job.
+        index: index of the job in the shipment.
         keys: keys of the requested cells.
         batch_size: images per forward pass.
         device: ``cpu`` or ``cuda``: the GPU, or share of one, that Ray gave to this process.
@@ -74,18 +75,21 @@ def measure_remotely(
     """
     address = ray.util.get_node_ip_address()
     yield Arrival(ray.get_runtime_context().get_node_id(), address, _name_hardware(device))
-    content = _load(plan[0], device, address)
+    content = _load(shipment[0], device, address)
     job = content.jobs[index].restrict(keys)
     assert job is not None
     _check_same(job, address)
     with tempfile.TemporaryDirectory(prefix="sdnet-robustness-") as folder:
-        directory, task = RunDirectory(Path(folder)), job.tasks[0]
-        path = directory.adversarial_set(task.key) if isinstance(task, AttackTask) else None
+        directory = RunDirectory(Path(folder))
+        path = job.tasks[0].image_file(directory)
         if path is not None and crafted is not None:
             path.parent.mkdir()
             path.write_bytes(crafted)
-        worker = Worker(content.archive, directory, torch.device(device), content.timeout)
-        for result in worker.measure(job, batch_size=batch_size, bar=tqdm(disable=True)):
+        bar: tqdm[Any] = tqdm(disable=True)
+        workplace = Workplace(
+            content.archive, directory, torch.device(device), batch_size, bar, timeout=content.timeout
+        )
+        for result in Worker(workplace).execute(job, batch_size=batch_size):
             found = path.read_bytes() if path is not None and path.exists() else None
             told = replace(result, environment=_describe(device))
             yield Delivery(told, found if found != crafted else None)
@@ -93,10 +97,10 @@ def measure_remotely(
 
 
 @lru_cache(maxsize=1)
-def _load(plan: ray.ObjectRef[Plan], device: str, address: str) -> Plan:
-    """Load the plan with its models on ``device``, once per worker process."""
+def _load(shipment: ray.ObjectRef[Shipment], device: str, address: str) -> Shipment:
+    """Load the shipment with its models on ``device``, once per worker process."""
     try:
-        content: Plan = ray.get(plan)
+        content: Shipment = ray.get(shipment)
     except RaySystemError as error:
         reason = str(error).partition("\n")[0]
         raise PrerequisiteError(

@@ -1,9 +1,10 @@
-"""A few images under every corruption, their reconstructions A z and their codes, for figures and report."""
+"""A few images under every corruption and under an attack, and their codes, for figures and report."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ from torch import Tensor
 from data_prep import ImageSet
 from data_prep.errors import InputError
 from robustness.grids import thin_out
+from robustness.measure.adversarial import AdversarialSet
 from robustness.measure.perturbations import Archive, Perturbation, perturb
 from robustness.measure.subjects import Subject
+from robustness.measure.tasks import AttackTask
+from robustness.measure.victims import Victim
 from sdnet_core import Network
 from sdnet_core.augment import to_images
 
 _IMAGES = 6
 _MAPS = 8
+_ATTACKED_IMAGES = 4
 _MOST_LAMBDAS = 20
 """Largest number of λs with pictures, to bound the memory: at one λ the pictures of ImageNet-C take 18 MB."""
 
@@ -91,6 +96,49 @@ def collect_samples(
         "atoms": network.input_layer.weight.permute(0, 2, 3, 1).cpu().numpy(),
         "codes": codes[:, strongest].half().cpu().numpy(),
         "code_atoms": strongest.cpu().numpy(),
+    }
+
+
+@torch.inference_mode()
+def collect_attack_samples(
+    task: AttackTask, lambdas: Sequence[float], file: Path, device: torch.device
+) -> dict[str, np.ndarray] | None:
+    """Collect images of a few classes that an attack turned, and its effect on their codes, for figures.
+
+    Args:
+        task: the attack.
+        lambdas: λs of the codes.
+        file: file of the adversarial images.
+        device: device of the model.
+
+    Returns:
+        ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
+        (K, L, H', W'), mean |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``eps``, ``title`` and ``answers``
+        (JSON: label and prediction of each). None if there are no images or none was turned.
+    """
+    pixels, labels, classes = np.asarray(task.images.pixels), task.images.labels, task.images.classes
+    adversarial = AdversarialSet.read(file, pixels)
+    if adversarial is None or not (adversarial.broken_by >= 0).any():
+        return None
+    turned = np.flatnonzero(adversarial.broken_by >= 0)
+    _, first_of_class = np.unique(labels[turned], return_index=True)
+    chosen = turned[np.sort(first_of_class)][:_ATTACKED_IMAGES]
+    network, adversary = task.subject.network, task.perturbation
+    assert isinstance(network, Network)
+    clean, moved = pixels[chosen], np.concatenate([adversarial[int(i) : int(i) + 1] for i in chosen])
+    x, x_moved = (to_images(torch.from_numpy(it)).contiguous().to(device) for it in (clean, moved))
+    changes = [(network.encode(x_moved, lam) - network.encode(x, lam)).abs().mean(1) for lam in lambdas]
+    predicted = Victim(network, adversary.crafted_for)(x_moved).argmax(1).tolist()
+    names = [[classes[labels[i]], classes[p]] for i, p in zip(chosen, predicted, strict=True)]
+    return {
+        "clean": clean,
+        "adversarial": moved,
+        "perturbation": moved - clean.astype(np.float32) / 255,
+        "code_change": torch.stack(changes, 1).cpu().numpy(),
+        "lambdas": np.array(lambdas),
+        "eps": np.array(adversary.attack.eps),
+        "title": np.array(f"{task.subject.name}, {adversary.attack.title}"),
+        "answers": np.array(json.dumps(names)),
     }
 
 

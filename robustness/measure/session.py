@@ -17,11 +17,11 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
-from robustness.measure.cells import AttackTask, Task
 from robustness.measure.first_look import find_other_weights
 from robustness.measure.foreign import ForeignClassifier, find_enlarged
 from robustness.measure.measure import Measurement
 from robustness.measure.subjects import Subject, load_subject
+from robustness.measure.tasks import Task
 from robustness.mirror import mirrored
 from robustness.options import AblationOptions, RunOptions
 from sdnet_core import Network
@@ -57,7 +57,7 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
     parts += [attack.title for attack in suite.attacks]
     yield f"  {', '.join(parts)}: {cells} cells, {done} of them done"
     for task in measurement.attacks:
-        if task.adversary.crafted_for.policy and task.adversary.attack == suite.attacks[0]:
+        if task.perturbation.crafted_for.policy and task.perturbation.attack == suite.attacks[0]:
             yield f"  {task.subject.name} is attacked through its residual law, too"
     has_lam = any(subject.lam is not None for subject in measurement.subjects)
     if has_lam and measurement.training_images is not None:
@@ -100,14 +100,10 @@ def estimate_work(measurement: Measurement) -> Estimate:
     return Estimate(dict(passes), seconds)
 
 
-def _count_passes(task: Task | AttackTask, measurement: Measurement) -> dict[str, int]:
-    if isinstance(task, Task):
-        if task.cells[0].shift:
-            return {"natural shifts": task.size}
-        is_selection = task.images is measurement.training_images
-        return {"choice of λ on training images" if is_selection else "clean and corrupted images": task.size}
-    probes = {"trust probes": task.size // 3} if task.adversary.probe_images else {}
-    return {"attacks": task.size, **probes}
+def _count_passes(task: Task, measurement: Measurement) -> dict[str, int]:
+    is_selection = task.images is measurement.training_images
+    probes = {"trust probes": task.size // 3} if task.is_attack and measurement.suite.probe_images else {}
+    return {"choice of λ on training images" if is_selection else task.part: task.size, **probes}
 
 
 def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[str]:

@@ -12,7 +12,7 @@ from data_prep.errors import InputError
 from robustness.measure.given import Model
 from robustness.measure.measure import Measurement
 from robustness.measure.prepare import plan_run
-from robustness.measure.shelf import Shelf
+from robustness.measure.tasks import Shelf
 from robustness.mirror import is_url
 from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file

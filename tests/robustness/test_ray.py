@@ -22,10 +22,11 @@ from tqdm import tqdm
 from data_prep.cifar_c import CifarC
 from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import run
-from robustness.measure.executors import JobAttempt, Workplace
+from robustness.measure.executors import JobAttempt
 from robustness.measure.jobs import Result
 from robustness.measure.measure import Measurement
 from robustness.measure.prepare import prepare, read_suite
+from robustness.measure.tasks import Workplace
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory
 
@@ -228,8 +229,8 @@ def test_a_node_with_other_versions_or_without_the_archive_is_refused(grid, mode
     assert job.cells[0].key
     with pytest.raises(InputError, match=r"the node 10\.0\.0\.1 has another version"):
         ray_worker._check_same(job, "10.0.0.1")
-    plan = ray_worker.Plan((), CifarC(tmp_path / "CIFAR-10-C"))
-    monkeypatch.setattr(ray_worker.ray, "get", lambda reference: plan)
+    shipment = ray_worker.Shipment((), CifarC(tmp_path / "CIFAR-10-C"))
+    monkeypatch.setattr(ray_worker.ray, "get", lambda reference: shipment)
     with pytest.raises(PrerequisiteError, match=r"has no folder .*CIFAR-10-C"):
         ray_worker._load(ray_worker.ray.ObjectRef.nil(), "cpu", "10.0.0.1")
 

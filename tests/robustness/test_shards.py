@@ -214,7 +214,7 @@ def test_a_shard_without_any_job_is_whole_and_a_failed_cell_keeps_its_reason(gri
     def fail(*arguments: object, **options: object) -> None:
         raise ValueError("it is broken")
 
-    monkeypatch.setattr("robustness.measure.worker.evaluate", fail)
+    monkeypatch.setattr("robustness.measure.tasks.evaluate", fail)
     assert measure(grid, rest, "--shard", "1/2") == 1
     assert join(tmp_path / "joined", empty, rest) == 1
     assert "ValueError: it is broken" in capsys.readouterr().err
@@ -241,7 +241,7 @@ def test_two_runs_never_write_to_one_folder(grid, tmp_path, capsys):
 
 
 def test_out_of_memory_is_tried_again_with_smaller_batches_and_reported(grid, tmp_path, monkeypatch, capsys):
-    from robustness.measure.worker import evaluate
+    from robustness.measure.tasks import evaluate
 
     sizes = []
 
@@ -253,7 +253,7 @@ def test_out_of_memory_is_tried_again_with_smaller_batches_and_reported(grid, tm
 
     narrowed = ("--batch-size", "8", "--corruptions", "pixelate", "--severities", "1")
     measure(grid, tmp_path / "roomy", *narrowed)
-    monkeypatch.setattr("robustness.measure.worker.evaluate", fit)
+    monkeypatch.setattr("robustness.measure.tasks.evaluate", fit)
     assert measure(grid, tmp_path / "narrow", *narrowed) == 0
     assert sizes[:3] == [8, 4, 2]
     assert set(sizes[3:]) == {2}, "the jobs that follow start at the size that fits"
@@ -270,13 +270,13 @@ def test_out_of_memory_is_tried_again_with_smaller_batches_and_reported(grid, tm
         return corrupt(images, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("robustness.measure.worker.evaluate", evaluate)
+        patch.setattr("robustness.measure.tasks.evaluate", evaluate)
         patch.setattr("robustness.measure.perturbations.corrupt", fit_corrupted)
         assert measure(grid, tmp_path / "making", *narrowed) == 0
     pd.testing.assert_frame_equal(read_cells(tmp_path / "making"), read_cells(tmp_path / "roomy"), rtol=1e-4)
     assert "out of memory; attempt 2 of 4" in json.loads((tmp_path / "making" / "run.json").read_text())["events"][0]
 
-    monkeypatch.setattr("robustness.measure.worker.evaluate", lambda *_, **__: fit(batch_size=9))
+    monkeypatch.setattr("robustness.measure.tasks.evaluate", lambda *_, **__: fit(batch_size=9))
     assert measure(grid, tmp_path / "hopeless", *narrowed[2:]) == 1
     assert "out of memory (attempt 4, batch size 31)" in capsys.readouterr().err
 
