@@ -24,8 +24,8 @@ from data_prep import load_images
 from data_prep.parser import CommandParser
 from robustness.attack import Attack
 from robustness.grids import read_eps
-from robustness.measure.craft import craft
-from robustness.measure.stages import LIBRARY_NORMS, Stage, list_stages
+from robustness.measure.craft import LIBRARY_NORMS, Stage, craft
+from robustness.measure.stages import list_stages
 from robustness.measure.victims import Victim
 from sdnet_core import load_model
 from sdnet_core.adversarial import frozen

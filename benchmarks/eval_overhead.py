@@ -20,7 +20,7 @@ import torch
 
 from data_prep import load_images
 from data_prep.parser import CommandParser
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import load_subjects
 from robustness.run_directory import RunDirectory
 from robustness.suite import Suite

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     if is_dry:
         return EXIT_DONE
     ablation.train()
-    findings = ablation.measure(say=print)
+    findings = ablation.run_suite(say=print)
     print_summary(findings)
     if code := exit_code(findings):
         return code

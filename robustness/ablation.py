@@ -15,7 +15,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.summary import MEAN
 from robustness.analysis.tables import to_markdown, write_csv
 from robustness.measure.prepare import find_images, prepare
-from robustness.measure.session import measure
+from robustness.measure.session import conduct
 from robustness.options import AblationOptions, RunOptions
 from robustness.statistics import wilson_interval
 from robustness.suite import Suite, read_suite_file
@@ -175,10 +175,10 @@ class Ablation:
                     device=options.device,
                 )
 
-    def measure(self, *, say: Callable[[str], object] = lambda _: None) -> Findings:
+    def run_suite(self, *, say: Callable[[str], object] = lambda _: None) -> Findings:
         """Measure all variants in one run of the suite."""
         options = RunOptions(data_dir=self.options.data_dir, device=self.options.device, out=str(self.out / "run"))
-        findings = measure(prepare(self.suite, options), options, asked=self.options, say=say)
+        findings = conduct(prepare(self.suite, options), options, asked=self.options, say=say)
         assert findings is not None
         return findings
 

@@ -21,7 +21,7 @@ from robustness.analysis.overview import Overview
 from robustness.attack import Attack
 from robustness.grids import check_lambdas, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.given import Models, name_models, undisturbed
-from robustness.measure.session import check_measured, measure
+from robustness.measure.session import check_measured, conduct
 from robustness.measure.several import find_parent, plan_runs
 from robustness.options import RunOptions
 from robustness.runs import Run, open_run
@@ -175,7 +175,7 @@ def _evaluate(
             measurement.quiet = not progress
             asked = own if folder is None else msgspec.structs.replace(own, out=None)
             warn = partial(print, file=sys.stderr) if progress else lambda _: None
-            measured[measurement.suite.name] = measure(measurement, own, asked=asked, warn=warn)
+            measured[measurement.suite.name] = conduct(measurement, own, asked=asked, warn=warn)
             check_measured(measurement)
         if parent is not None:
             Overview(parent, {name: found for name, found in measured.items() if found is not None}).write()

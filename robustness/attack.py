@@ -9,7 +9,7 @@ from typing import Any
 
 from data_prep.errors import InputError
 from data_prep.schema import read
-from robustness.attack_kinds import kind_of
+from robustness.attack_kinds import Kind, kind_of
 from robustness.grids import LARGEST_EPS, read_eps
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
@@ -97,7 +97,12 @@ class Attack:
             )
         if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise InputError(f"attack {self.label}: step_size must be a finite number > 0; got {self.step_size}")
-        kind_of(self.name).check(self)
+        self.kind.check(self)
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the attack, which knows its fields."""
+        return kind_of(self.name)
 
     @property
     def title(self) -> str:
@@ -106,8 +111,8 @@ class Attack:
 
     @property
     def needs_gradients(self) -> bool:
-        """True if the attack differentiates through the model; Square only queries it."""
-        return self.name != "Square" and self.parts != ("square",)
+        """True if the attack differentiates through the model."""
+        return self.kind.needs_gradients(self)
 
     @property
     def alpha(self) -> float:
@@ -117,16 +122,16 @@ class Attack:
     @property
     def passes(self) -> int:
         """Forward passes per image, estimated for progress and fair shares; a backward pass counts as two."""
-        return kind_of(self.name).count_passes(self)
+        return self.kind.count_passes(self)
 
     def describe(self) -> str:
         """Describe the parameters for captions: ``pgd: 20 steps of 2.5 ε / steps``."""
-        return f"{self.label}: {kind_of(self.name).describe(self)}"
+        return f"{self.label}: {self.kind.describe(self)}"
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the attack's result, given the model, λ, images and seed, as JSON values."""
         common = {"name": self.name, "norm": self.norm, "eps": self.eps, "batch_size": self.batch_size}
-        return {**common, **kind_of(self.name).identify(self)}
+        return {**common, **self.kind.identify(self)}
 
 
 def format_eps(eps: float, norm: str) -> str:
@@ -153,7 +158,8 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         fields = dict(table)
         if not isinstance(fields.get("name"), str):
             raise InputError("[[attacks]]: the key `name` is missing: pgd, autoattack or a class of torchattacks")
-        known = _COMMON_KEYS | kind_of(fields["name"]).keys
+        kind = kind_of(fields["name"])
+        known = _COMMON_KEYS | kind.keys
         if unknown := set(fields) - known:
             hint = ": a class of torchattacks takes its arguments as options = { … }" if "options" in known else ""
             raise InputError(
@@ -164,7 +170,7 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
         if given is None or given == []:
             raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
-        fields = {**kind_of(fields["name"]).defaults, **fields}
+        fields = {**kind.defaults, **fields}
         for eps in given if isinstance(given, list) else [given]:
             attacks.append(read({**fields, "eps": read_eps(eps)}, Attack, f"attack {fields['name']}"))
     return tuple(attacks)

@@ -33,16 +33,26 @@ class Kind:
 
     keys: fields that a suite may give in addition to the fields of every attack.
     defaults: defaults of these fields that differ from the defaults of :class:`~robustness.attack.Attack`.
+    package: package that computes the attack; empty for an attack of this project.
     version: version of an attack of this project; raise it whenever a step of the attack changes, so that older
         outcomes no longer count as done. 0 for attacks of libraries.
+    transfers: false if the images just fool one network, so that they say nothing about another λ.
+    moves_survivors: true if an image that withstands the attack is left where the search ended, not where it began.
     """
 
     keys: frozenset[str] = frozenset({"options"})
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    package: str = "torchattacks"
     version: int = 0
+    transfers: bool = True
+    moves_survivors: bool = False
 
     def check(self, attack: Attack) -> None:
         """Raise InputError for fields that contradict each other."""
+
+    def needs_gradients(self, attack: Attack) -> bool:
+        """Tell whether the attack differentiates through the model; Square only queries it."""
+        return attack.name != "Square"
 
     def count_passes(self, attack: Attack) -> int:
         """Estimate the number of forward passes per image; a backward pass counts as two."""
@@ -62,6 +72,8 @@ class Kind:
 
 class _Stepped(Kind):
     """Attacks of this project that take steps along the gradients of several losses."""
+
+    package = ""
 
     def check(self, attack: Attack) -> None:
         given = attack.losses
@@ -85,6 +97,7 @@ class _Stepped(Kind):
 class _PGD(_Stepped):
     keys = frozenset({"steps", "step_size", "restarts", "random_start", "losses", "targets"})
     version = 2
+    moves_survivors = True
 
     def describe(self, attack: Attack) -> str:
         size = "2.5 ε / steps" if attack.step_size is None else f"{attack.step_size:g}"
@@ -100,6 +113,7 @@ class _Minimum(_Stepped):
     keys = frozenset({"steps", "losses", "targets"})
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({"steps": 100, "losses": ("margin",)})
     version = 1
+    transfers = False
 
     def describe(self, attack: Attack) -> str:
         return f"smallest perturbation by {attack.steps} steps, {self._name_losses(attack)}"
@@ -107,6 +121,7 @@ class _Minimum(_Stepped):
 
 class _AutoAttack(Kind):
     keys = frozenset({"version", "parts", "queries"})
+    package = "pyautoattack"
 
     def check(self, attack: Attack) -> None:
         if attack.version not in AUTOATTACK_VERSIONS:
@@ -119,6 +134,9 @@ class _AutoAttack(Kind):
                 f"attack {attack.label}: unknown part {', '.join(sorted(unknown))}: "
                 f"choose from {', '.join(AUTOATTACK_PARTS)}"
             )
+
+    def needs_gradients(self, attack: Attack) -> bool:
+        return attack.parts != ("square",)
 
     def count_passes(self, attack: Attack) -> int:
         return 3 * _APGD_STEPS * len(attack.parts or AUTOATTACK_PARTS) + attack.queries

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     check_seed(arguments["seed"])
     lambdas = parse_lambdas(arguments.pop("lambdas"))
     noises = arguments.pop("noises").replace(" ", "").split(",")
-    from robustness.fitting import fit_law
+    from robustness.measure.fitting import fit_law
 
     fitted, path = fit_law(lambdas=lambdas, noises=noises, **arguments)
     law, quality = fitted.law, "–" if fitted.r_squared is None else f"{fitted.r_squared:.2f}"

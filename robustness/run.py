@@ -22,7 +22,7 @@ from sdnet_core.catalogue import SPEEDS, shipped_models
 
 if TYPE_CHECKING:
     from robustness.analysis.findings import Findings
-    from robustness.measure.measure import Measurement
+    from robustness.measure.measurement import Measurement
 
 _OPTIONS = RunOptions.__struct_fields__
 
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
     from robustness.analysis.overview import Overview
-    from robustness.measure.session import describe_estimate, describe_plan, estimate_work, measure, plan_to_json
+    from robustness.measure.session import conduct, describe_estimate, describe_plan, estimate_work, plan_to_json
     from robustness.measure.several import find_parent, plan_runs
     from robustness.suite_folders import write_list
 
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     measured: dict[str, Findings] = {}
     for measurement, own in runs:
         measurement.quiet = quiet
-        findings = measure(measurement, own, say=say, warn=warn)
+        findings = conduct(measurement, own, say=say, warn=warn)
         if findings is None:
             return _show_shard(measurement, say)
         if not quiet and not arguments.json:

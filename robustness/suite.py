@@ -113,7 +113,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise InputError(f"unknown threat {', '.join(sorted(unknown))}: choose from {', '.join(THREATS)}")
         if "whitebox" not in self.threats:
             raise InputError("threats must hold whitebox: the others are compared with it")
-        if set(self.threats) != {"whitebox"} and (found := [a.label for a in self.attacks if a.name == "minimum"]):
+        if set(self.threats) != {"whitebox"} and (found := [a.label for a in self.attacks if not a.kind.transfers]):
             raise InputError(
                 f"attack {found[0]}: images that just fool one network say nothing about another λ: write "
                 'threats = ["whitebox"]'

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from data_prep import load_images
 from robustness.attack import Attack
-from robustness.measure.craft import Crafted, craft
-from robustness.measure.stages import Stage, list_stages
+from robustness.measure.craft import Crafted, Stage, craft
+from robustness.measure.stages import list_stages
 from robustness.measure.victims import Victim
 from sdnet_core import build_model
 

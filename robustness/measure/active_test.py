@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.measure.craft import craft
-from robustness.measure.impatience import Impatient
 from robustness.measure.stages import list_stages
+from robustness.measure.watchers import Impatient
 
 INNER, BORDER = 16, 6
 INNER_SHARE = 0.75

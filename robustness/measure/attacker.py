@@ -15,10 +15,9 @@ from torch import Tensor
 from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
-from robustness.measure.craft import craft, distance
+from robustness.measure.craft import Journal, craft, distance
 from robustness.measure.donors import Jury, find_donors
 from robustness.measure.evaluate import evaluate
-from robustness.measure.journal import Journal
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.probes import Prober, probe_libraries
 from robustness.measure.stages import Stage, list_stages

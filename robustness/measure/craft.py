@@ -1,18 +1,110 @@
-"""Attacks on the images that are still right, by stage and batch; an interruption loses at most one batch."""
+"""Attacks on the images that are still right, by stage and batch.
+
+A journal keeps every finished batch on disk: an interruption loses at most one.
+"""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from data_prep.arrays import read_arrays, write_arrays
 from robustness.attack import allowed_distance
-from robustness.measure.journal import Attempt, Journal
-from robustness.measure.stages import Stage
+
+DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
+"""Fewest classes for the DLR loss, which takes the third largest logit, and for the targeted DLR loss, which takes the
+fourth."""
+LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+"""Names of the norms in torchattacks and pyautoattack."""
+_OVERHEAD = 1 << 20
+"""Bytes of an attempt on disk besides its images, at most."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
+
+    Args:
+        name: name in marks and files.
+        perturb: the attempt.
+        knows_budget: the stage was given ε; False for a stage that searches for the smallest perturbation.
+    """
+
+    name: str
+    perturb: Callable[[Tensor, Tensor], Tensor]
+    knows_budget: bool = True
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the stages of an attack are made for.
+
+    Args:
+        victim: images to logits.
+        num_classes: number of classes of the victim.
+        seed: seed of the attacks that have their own generator.
+        leave_early: stop on images that are classified wrongly.
+    """
+
+    victim: nn.Module
+    num_classes: int
+    seed: int
+    leave_early: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The result of one stage on one batch, on the CPU.
+
+    images: float32 (M, 3, H, W) in [0, 1], within the budget. fooled: (M,) true if the model gets the image wrong.
+    dropped: (M,) true if the attempt left the budget that it was given and the clean image replaces it.
+    seconds: float64 (), seconds that it took.
+    """
+
+    images: Float[Tensor, "m 3 h w"]
+    fooled: Bool[Tensor, " m"]
+    dropped: Bool[Tensor, " m"]
+    seconds: Float[Tensor, ""]
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A folder of attempts; each batch adds one batch's size, whatever the number of images."""
+
+    folder: Path
+
+    def write(self, stage: int, batch: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
+        """Store the ``attempt`` of a stage's batch on the images at the positions ``members``."""
+        named = {name: tensor.numpy() for name, tensor in {"members": members, **vars(attempt)}.items()}
+        write_arrays(self._path(stage, batch), named, compressed=False)
+
+    def read(self, stage: int, batch: int, members: Int[Tensor, " m"], shape: torch.Size) -> Attempt | None:
+        """Read the attempt of a stage's batch; None if it is absent, damaged, or was made on other images.
+
+        shape: shape of the images, (M, 3, H, W).
+        """
+        arrays = read_arrays(self._path(stage, batch), most=4 * shape.numel() + _OVERHEAD)
+        if arrays is None or arrays.keys() != {"members", "images", "fooled", "dropped", "seconds"}:
+            return None
+        found = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        stored, attempt = found.pop("members"), Attempt(**found)
+        fits = attempt.images.shape == shape and attempt.images.dtype == torch.float32
+        fits = fits and attempt.fooled.dtype == attempt.dropped.dtype == torch.bool and attempt.seconds.ndim == 0
+        return attempt if fits and torch.equal(stored, members) else None
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, stage: int, batch: int) -> Path:
+        return self.folder / f"{stage:02}-{batch:05}.npz"
 
 
 @dataclass

@@ -22,7 +22,7 @@ from robustness.measure.first_look import look_at_answers
 from robustness.measure.foreign import runs_code
 from robustness.measure.given import Model, widen_classes
 from robustness.measure.jobs import Shard
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.perturbations import Archive, check_generated, find_official
 from robustness.measure.plan import ShiftBeside
 from robustness.measure.subjects import load_subjects

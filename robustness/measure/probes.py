@@ -23,10 +23,9 @@ from robustness.grids import LARGEST_EPS
 from robustness.measure.active_test import find_planted
 from robustness.measure.craft import Crafted, craft, distance
 from robustness.measure.donors import Jury, distil
-from robustness.measure.impatience import Impatient
-from robustness.measure.jumps import measure_jumps
-from robustness.measure.slopes import compare_slopes
+from robustness.measure.slopes import compare_slopes, measure_jumps
 from robustness.measure.stages import Stage, library_of, list_stages
+from robustness.measure.watchers import Impatient
 
 VERSION = 5
 """Version of the probes; raise it whenever a probe changes, so that older outcomes no longer count as done."""
@@ -108,7 +107,7 @@ class AttackProbes:
     inside: 1 PGD left a survivor within half of its budget. flat: 1 the gradient is nowhere above 1e-20 there.
     margin: float32 (N,), z_y − max z_j of a survivor as stored, over z_y − max z_j of the clean image; NaN if not
         measured, as below ε = 2/255 (L2: 0.25).
-    jump: float32 (N,), see :func:`~robustness.measure.jumps.measure_jumps`; NaN if a survivor was not moved.
+    jump: float32 (N,), see :func:`~robustness.measure.slopes.measure_jumps`; NaN if a survivor was not moved.
     """
 
     losses: NDArray[np.int8]
@@ -378,9 +377,9 @@ class Prober:
     def _look_at(
         self, chosen: Tensor, stored: Tensor, attack: Attack
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
-        """Inspect where survivors of PGD ended up; other searches return the clean image on failure."""
+        """Inspect where the survivors of an attack ended up, unless it returns the clean image on failure."""
         margin = np.full(len(self.labels), np.nan, np.float32)
-        if attack.name != "pgd" or not len(chosen):
+        if not attack.kind.moves_survivors or not len(chosen):
             return self._answer(chosen[:0], chosen[:0]), self._answer(chosen[:0], chosen[:0]), margin
         x, y = self._show(chosen)
         moved = stored[chosen].to(self.device)

@@ -19,7 +19,7 @@ from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.first_look import find_other_weights
 from robustness.measure.foreign import ForeignClassifier, find_enlarged
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject, load_subject
 from robustness.measure.tasks import Task
 from robustness.mirror import mirrored
@@ -221,7 +221,7 @@ def compare_with_exact(measurement: Measurement) -> Iterator[str]:
         yield f"  {agreement}"
 
 
-def measure(
+def conduct(
     measurement: Measurement,
     options: RunOptions,
     *,

@@ -10,7 +10,7 @@ import msgspec
 
 from data_prep.errors import InputError
 from robustness.measure.given import Model
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.prepare import plan_run
 from robustness.measure.tasks import Shelf
 from robustness.mirror import is_url

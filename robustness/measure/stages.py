@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -19,14 +18,13 @@ from torch import Tensor, nn
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.schema import fits
 from robustness.attack import Attack
-from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS, kind_of
+from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS
+from robustness.measure.autoattack import list_autoattack
+from robustness.measure.craft import DLR_CLASSES, LIBRARY_NORMS, TARGETED_DLR_CLASSES, Setup, Stage
 from robustness.measure.minimum import find_smallest
 from robustness.measure.pgd import measure_norm, pgd
 from robustness.measure.scale_free import ScaleFree
 
-DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
-"""Fewest classes for the DLR loss, which takes the third largest logit, and for the targeted DLR loss, which takes the
-fourth."""
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}
 """Classes of torchattacks that bound no L∞ or L2 norm, are not attacks of their own, or repeat AutoAttack."""
@@ -38,25 +36,8 @@ _COUNTS = {
 _NOTHING = 1e-30
 """Constant added to a gradient's norm in place of torchattacks' 1e-10, which exceeds gradients of confident networks.
 """
-LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-"""Names of the norms in torchattacks and pyautoattack."""
 _BUDGET_NAMES = {"eps", "max_epsilon"}
 """Names of ε in torchattacks' classes."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
-
-    Args:
-        name: name in marks and files.
-        perturb: the attempt.
-        knows_budget: the stage was given ε; False for a stage that searches for the smallest perturbation.
-    """
-
-    name: str
-    perturb: Callable[[Tensor, Tensor], Tensor]
-    knows_budget: bool = True
 
 
 def library_of(attack: Attack) -> str:
@@ -65,9 +46,9 @@ def library_of(attack: Attack) -> str:
     Raises:
         PrerequisiteError: its package is not installed.
     """
-    if own := kind_of(attack.name).version:
-        return f"robustness {attack.name} {own}"
-    package = "pyautoattack" if attack.name == "autoattack" else "torchattacks"
+    package = attack.kind.package
+    if not package:
+        return f"robustness {attack.name} {attack.kind.version}"
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
@@ -93,17 +74,8 @@ def list_stages(
             DLR loss.
     """
     library_of(attack)
-    if attack.name == "autoattack":
-        from robustness.measure.autoattack import autoattack_stages
-
-        return autoattack_stages(attack, victim, num_classes, seed, leave_early=leave_early)
-    if attack.name == "pgd":
-        return _pgd_stages(attack, victim, num_classes, leave_early=leave_early)
-    if attack.name == "minimum":
-        return [_smallest_stage(attack, victim, num_classes)]
-    if attack.name in REPAIRED_LIBRARY_ATTACKS:
-        victim = ScaleFree(victim, unit=attack.name in SCALE_FREE_LIBRARY_ATTACKS)
-    return [_find_torchattack(attack, victim, num_classes, seed)]
+    list_own = _STAGES_OF.get(attack.name, _list_torchattack)
+    return list_own(attack, Setup(victim, num_classes, seed, leave_early))
 
 
 def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]:
@@ -119,14 +91,14 @@ def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]
     return listed
 
 
-def _pgd_stages(attack: Attack, victim: nn.Module, num_classes: int, *, leave_early: bool) -> list[Stage]:
+def _list_pgd(attack: Attack, setup: Setup) -> list[Stage]:
     """List a stage for every restart, loss and target class."""
     stages = []
     for restart in range(attack.restarts):
-        for loss, rank, name in _list_losses(attack, num_classes):
+        for loss, rank, name in _list_losses(attack, setup.num_classes):
             run = partial(
                 pgd,
-                victim,
+                setup.victim,
                 norm=attack.norm,
                 eps=attack.eps,
                 steps=attack.steps,
@@ -134,29 +106,31 @@ def _pgd_stages(attack: Attack, victim: nn.Module, num_classes: int, *, leave_ea
                 loss=loss,
                 rank=rank,
                 random_start=attack.random_start,
-                leave_early=leave_early,
+                leave_early=setup.leave_early,
             )
             stages.append(Stage(f"{name}, restart {restart + 1}" if restart else name, run))
     return stages
 
 
-def _smallest_stage(attack: Attack, victim: nn.Module, num_classes: int) -> Stage:
-    """Build one stage: the smallest perturbation that any loss finds."""
-    losses = _list_losses(attack, num_classes)
+def _list_minimum(attack: Attack, setup: Setup) -> list[Stage]:
+    """List one stage: the smallest perturbation that any loss finds."""
+    losses = _list_losses(attack, setup.num_classes)
+    find = partial(find_smallest, setup.victim, norm=attack.norm, steps=attack.steps)
 
     def perturb(images: Tensor, labels: Tensor) -> Tensor:
         best, smallest = images, torch.full_like(images[:, :1, :1, :1], torch.inf)
         for loss, rank, _ in losses:
-            found = find_smallest(victim, images, labels, norm=attack.norm, steps=attack.steps, loss=loss, rank=rank)
+            found = find(images, labels, loss=loss, rank=rank)
             size = measure_norm(found - images, attack.norm)
             is_better = (size > 0) & (size < smallest)
             best, smallest = torch.where(is_better, found, best), torch.where(is_better, size, smallest)
         return best
 
-    return Stage(attack.name, perturb, knows_budget=False)
+    return [Stage(attack.name, perturb, knows_budget=False)]
 
 
-def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed: int) -> Stage:
+def _list_torchattack(attack: Attack, setup: Setup) -> list[Stage]:
+    """List one stage: the class of torchattacks that the attack names."""
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
@@ -177,18 +151,21 @@ def _find_torchattack(attack: Attack, victim: nn.Module, num_classes: int, seed:
     options |= dict.fromkeys(budget, attack.eps)
     if "norm" in takes:
         options["norm"] = LIBRARY_NORMS[attack.norm]
-    _check_options(attack, {name: takes[name].default for name in attack.options}, num_classes)
+    _check_options(attack, {name: takes[name].default for name in attack.options}, setup.num_classes)
     if "n_classes" in takes:
-        options.setdefault("n_classes", min(takes["n_classes"].default, num_classes))
+        options.setdefault("n_classes", min(takes["n_classes"].default, setup.num_classes))
     if "seed" in takes:
-        options.setdefault("seed", seed)
+        options.setdefault("seed", setup.seed)
     if "eps_for_division" in takes:
         options.setdefault("eps_for_division", _NOTHING)
+    victim = setup.victim
+    if attack.name in REPAIRED_LIBRARY_ATTACKS:
+        victim = ScaleFree(victim, unit=attack.name in SCALE_FREE_LIBRARY_ATTACKS)
     try:
         perturb = kind(victim, **options)
     except Exception as error:  # the class may raise anything
         raise InputError(f"attack {attack.label}: {attack.name} does not take these options: {error}") from error
-    return Stage(attack.name, perturb, knows_budget=bool(budget))
+    return [Stage(attack.name, perturb, knows_budget=bool(budget))]
 
 
 def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -> None:
@@ -207,3 +184,11 @@ def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -
     needed = max(needed, attack.options.get("n_classes", 0))
     if num_classes < needed:
         raise InputError(f"attack {attack.label}: its loss needs {needed} classes and the model has {num_classes}")
+
+
+_STAGES_OF: dict[str, Callable[[Attack, Setup], list[Stage]]] = {
+    "pgd": _list_pgd,
+    "minimum": _list_minimum,
+    "autoattack": list_autoattack,
+}
+"""Functions that list the stages of an attack by its name; any other name is a class of torchattacks."""

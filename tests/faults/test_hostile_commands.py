@@ -92,8 +92,8 @@ class TestCommandLines:
         option=st.sampled_from(["data", "data-dir", "n", "lambdas", "seed", "device", "batch-size", ""]), value=words
     )
     def test_options_of_a_fit(self, option: str, value: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("robustness.fitting.load_images", load_once)
-        monkeypatch.setattr("robustness.fitting.fit_residual_law", enough)
+        monkeypatch.setattr("robustness.measure.fitting.load_images", load_once)
+        monkeypatch.setattr("robustness.measure.fitting.fit_residual_law", enough)
         named = [f"--{option}={value}"] if option else [value]
         first = [f"{models}/sparse.safetensors"] if option else []
         check_command(fit, [*first, "--data", "shapes", "--n", "2", *named])

@@ -21,7 +21,7 @@ from vices import CHANGING, FAILING, HARMLESS, VICES, WRAPPERS, Vice, Vicious
 from data_prep import load_images
 from robustness.analysis.frames import Run
 from robustness.measure.foreign import wrap_model
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory
@@ -108,7 +108,7 @@ def check(vices: list[Vice], wrapper: str) -> None:
 def without_git():
     """To ask for the revision takes longer than to measure."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("robustness.measure.measure.describe_environment", cache(describe_environment))
+        patch.setattr("robustness.measure.measurement.describe_environment", cache(describe_environment))
         yield
 
 

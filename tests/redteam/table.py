@@ -21,7 +21,7 @@ from data_prep.shapes import make_shapes
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.attack import Attack
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import load_subjects
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory

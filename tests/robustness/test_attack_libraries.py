@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,18 +18,45 @@ from data_prep import load_images
 from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.attack_kinds import kind_of
-from robustness.measure.autoattack import Watcher
 from robustness.measure.cells import Adversary
-from robustness.measure.craft import craft, distance
+from robustness.measure.craft import LIBRARY_NORMS, craft, distance
 from robustness.measure.pgd import pgd
 from robustness.measure.square import run_square
-from robustness.measure.stages import LIBRARY_NORMS, list_stages
+from robustness.measure.stages import list_stages
 from robustness.measure.subjects import load_subjects
 from robustness.measure.targets import _try_targets, perturb_by_apgd, perturb_by_fab
 from robustness.measure.victims import Victim
+from robustness.measure.watchers import Watcher
 from robustness.which_lam import WhichLam
 from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
+
+REPLACED = {
+    "APGDAttack.attack_single_run": "6b4bb9bb68306653",
+    "APGDAttack_targeted.perturb": "5dae406264b31757",
+    "FABAttack.attack_single_run": "90afcafb3cd6def2",
+    "FABAttack.perturb": "e9d2190a82f510e2",
+    "FABAttack_PT._get_predicted_label": "b750d74771a8f68d",
+    "FABAttack_PT._predict_fn": "21622f57a2cb5af7",
+    "SquareAttack.attack_single_run": "bbb4652b0b745d9c",
+}
+"""First digits of the SHA-256 of the methods of pyautoattack that this project replaces or steers."""
+
+
+def test_the_replaced_methods_of_pyautoattack_are_those_of_the_pinned_version():
+    """For another version, compare the methods with ours first: autoattack.py, square.py, targets.py, watchers.py."""
+    from pyautoattack import autopgd_base, fab_base, fab_pt, square
+
+    root = Path(__file__).parents[2]
+    pin = f"pyautoattack=={metadata.version('pyautoattack')}"
+    assert pin in (root / "constraints.txt").read_text().splitlines()
+    assert f'"{pin}"' in (root / "pyproject.toml").read_text()
+    places = [vars(module) for module in (autopgd_base, fab_base, fab_pt, square)]
+    for name, digits in REPLACED.items():
+        owner, _, method = name.partition(".")
+        (kind,) = {place[owner] for place in places if owner in place}
+        found = hashlib.sha256(inspect.getsource(vars(kind)[method]).encode()).hexdigest()
+        assert found.startswith(digits), name
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.12)])
@@ -106,7 +137,7 @@ def test_one_lucky_wrong_answer_of_a_stochastic_model_does_not_end_an_attack():
 
     watcher, labels = Watcher(Moody()), torch.zeros(4, dtype=torch.int64)
     images = torch.rand(4, *SHAPE)
-    with watcher.watching(images, labels, "linf", 1.0):
+    with watcher.watching_within(images, labels, "linf", 1.0):
         for _ in range(7):
             watcher(images)
     assert watcher.model.asked > 7, "it was asked again, and not left"

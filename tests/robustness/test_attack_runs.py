@@ -212,7 +212,7 @@ def test_a_full_disk_stops_the_run_and_is_no_failure_of_the_model(attack_suite, 
     def write(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("robustness.measure.journal.Journal.write", write)
+    monkeypatch.setattr("robustness.measure.craft.Journal.write", write)
     arguments = ["--suite", str(attack_suite), "--out", str(tmp_path / "run")]
     assert run_command(lambda: run.main(arguments)) == 2
     assert "the disk is full" in capsys.readouterr().err

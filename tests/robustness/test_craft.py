@@ -9,9 +9,8 @@ from attacked import CPU, Marked, half_breaker, linear_problem, marked_problem, 
 
 from robustness.attack import Attack
 from robustness.measure import craft as craft_module
-from robustness.measure.craft import craft, distance
-from robustness.measure.journal import Journal
-from robustness.measure.stages import Stage, list_stages
+from robustness.measure.craft import Journal, Stage, craft, distance
+from robustness.measure.stages import list_stages
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

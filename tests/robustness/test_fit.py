@@ -16,7 +16,7 @@ from data_prep.errors import InputError
 from data_prep.shapes import make_shapes
 from robustness.fit import main
 from robustness.laws import FittedLaw, NoiseLevel, fit_line, law_path, read_law, write_law
-from robustness.measure.fit import _find_best, draw_line, fit_residual_law
+from robustness.measure.fitting import _find_best, draw_line, fit_residual_law
 from robustness.measure.subjects import load_subject, load_subjects
 from robustness.policies import SWEEP_NOISES, ResidualLaw
 from sdnet_core import ModelCard, build_model, load_model, save_model, weights_fingerprint
@@ -33,7 +33,7 @@ def model(models: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def one_level(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the first level of every noise, so that a fit takes a second."""
-    monkeypatch.setattr("robustness.measure.fit.severities", lambda noise, profile: (1,))
+    monkeypatch.setattr("robustness.measure.fitting.severities", lambda noise, profile: (1,))
 
 
 def level(residual: float, lam: float, spread: float = 0.1, trained: float = 0.9) -> NoiseLevel:
@@ -64,7 +64,9 @@ def test_a_flat_fit_has_no_quality():
 
 @pytest.mark.usefixtures("one_level")
 def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
-    monkeypatch.setattr("robustness.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40))
+    monkeypatch.setattr(
+        "robustness.measure.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40)
+    )
     options = ["--data", "shapes", "--n", "12", "--lambdas", "0.1,0.3", "--device", "cpu", "--seed", "3"]
     assert main([str(model), *options]) == 0
     assert "written" in capsys.readouterr().out
@@ -82,7 +84,9 @@ def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
 
 @pytest.mark.usefixtures("one_level")
 def test_a_law_is_fitted_to_the_noises_that_were_chosen(model, monkeypatch, capsys):
-    monkeypatch.setattr("robustness.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40))
+    monkeypatch.setattr(
+        "robustness.measure.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40)
+    )
     options = ["--data", "shapes", "--n", "12", "--lambdas", "0.1,0.3", "--device", "cpu"]
     assert main([str(model), *options]) == 0
     everything = read_law(model, weights=weights_fingerprint(load_model(model)))

@@ -181,7 +181,7 @@ def test_timm_can_download_with_the_packages_that_are_installed():
 
 
 def test_robustbench_models_are_loaded_from_their_place(without_network):
-    from robustness.robustbench_shim import import_robustbench
+    from robustness.measure.loaders.robustbench import import_robustbench
 
     import_robustbench()
     from robustbench.model_zoo.architectures.resnet import ResNet18

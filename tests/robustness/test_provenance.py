@@ -10,7 +10,7 @@ import pytest
 from robustness import run
 from robustness.analysis.frames import Run
 from robustness.analysis.page_data import _record
-from robustness.measure import measure
+from robustness.measure import measurement
 from robustness.run_directory import RunDirectory
 
 ASKED = ["--selection", "none", "--corruptions", "contrast", "--n", "6", "--models", "resnet18-shapes"]
@@ -18,7 +18,7 @@ ASKED = ["--selection", "none", "--corruptions", "contrast", "--n", "6", "--mode
 
 def pretend(monkeypatch, version: str) -> None:
     environment = {"hardware": {"device": "cpu"}, "system": "s", "versions": {"torch": version}, "git": {}}
-    monkeypatch.setattr(measure, "describe_environment", lambda _: environment)
+    monkeypatch.setattr(measurement, "describe_environment", lambda _: environment)
 
 
 def test_cells_of_several_sessions_keep_their_environments(tmp_path, monkeypatch, without_figures):

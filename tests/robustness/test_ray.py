@@ -24,7 +24,7 @@ from data_prep.errors import InputError, PrerequisiteError, run_command
 from robustness import run
 from robustness.measure.executors import JobAttempt
 from robustness.measure.jobs import Result
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.prepare import prepare, read_suite
 from robustness.measure.tasks import Workplace
 from robustness.options import RunOptions

@@ -13,7 +13,7 @@ from data_prep import ImageSet, corrupt
 from data_prep.errors import PrerequisiteError
 from data_prep.generate import generate_archive_c
 from data_prep.store import Record, labels_path, pixels_path
-from robustness.robustbench_shim import import_robustbench
+from robustness.measure.loaders.robustbench import import_robustbench
 
 N = 10_000
 """RobustBench takes it for granted that a severity has this many images."""

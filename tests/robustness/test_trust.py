@@ -17,7 +17,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.trust import judge, judge_rise, judge_transfer
 from robustness.attack import Attack
-from robustness.measure.measure import Measurement
+from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject, load_subjects
 from robustness.options import RunOptions
 from robustness.report import exit_code

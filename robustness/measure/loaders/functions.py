@@ -16,8 +16,7 @@ from typing import Any
 
 from data_prep.errors import InputError, PrerequisiteError, UsageError, describe_error
 from robustness.measure.loaders.address import LIBRARIES, Address
-from robustness.measure.loaders.loaded import Loaded, Wanted
-from robustness.measure.loaders.loading import loading
+from robustness.measure.loaders.loaded import Loaded, Wanted, loading
 from robustness.measure.loaders.weights import load_weights
 from robustness.measure.wrappers import as_module
 

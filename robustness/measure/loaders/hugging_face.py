@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from data_prep.errors import InputError, PrerequisiteError, describe_error
 from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.libraries import check_classes
-from robustness.measure.loaders.loaded import Loaded, Wanted
-from robustness.measure.loaders.loading import loading
+from robustness.measure.loaders.loaded import Loaded, Wanted, loading
 
 _PREPROCESSOR = "preprocessor_config.json"
 _BYTE = 255.0

@@ -1,11 +1,17 @@
-"""The input and output of a loader."""
+"""What a loader is given and returns, and the setting in which it runs foreign code."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from data_prep.errors import InputError
 from robustness.measure.world import World
 
 
@@ -49,3 +55,41 @@ class Loaded:
     differentiable: bool = True
     notes: tuple[str, ...] = ()
     world: World | None = None
+
+
+@contextmanager
+def loading(world: World | None = None) -> Iterator[World]:
+    """Run the block in ``world``, or a new one, in which the command line has no options and printing goes to stderr.
+
+    Raises:
+        ModelExitError: the block tried to end the process.
+    """
+    world, arguments = world or World(), sys.argv
+    with world.entered(loading=True):
+        sys.argv = arguments[:1]
+        try:
+            yield world
+        finally:
+            sys.argv = arguments
+
+
+def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int | None:
+    """Check the shape of a recorded program's input; return the number of images per call, None for any.
+
+    Args:
+        path: path of the program.
+        shape: (N, C, H, W) of its input; entries that are not whole numbers are free.
+        wanted: the data set's requirements.
+
+    Raises:
+        InputError: the program does not take images of three channels, or not of this size.
+    """
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+        raise InputError(f"{path} takes inputs of shape {shape}: expected images (N, 3, H, W) in [0, 1]")
+    size = wanted.image_size
+    if size and any(isinstance(own, int) and own != other for own, other in zip(shape[2:], size, strict=True)):
+        raise InputError(
+            f"{path} was recorded for images of {shape[2]} × {shape[3]} pixels and these have {size[0]} × {size[1]}: "
+            "enlarge them for it with --input-size, or export it with a free size"
+        )
+    return shape[0] if isinstance(shape[0], int) else None

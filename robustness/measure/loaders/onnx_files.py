@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError, describe_error
-from robustness.measure.loaders.loaded import Loaded, Wanted
-from robustness.measure.loaders.loading import loading
-from robustness.measure.loaders.shapes import check_input_shape
+from robustness.measure.loaders.loaded import Loaded, Wanted, check_input_shape, loading
 from robustness.measure.loaders.weights import hash_file
 from robustness.measure.wrappers import FixedBatch
 

@@ -15,9 +15,7 @@ from data_prep.errors import InputError, PrerequisiteError, describe_error
 from robustness.measure.loaders import onnx_files
 from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.functions import name_functions
-from robustness.measure.loaders.loaded import Loaded, Wanted
-from robustness.measure.loaders.loading import loading
-from robustness.measure.loaders.shapes import check_input_shape
+from robustness.measure.loaders.loaded import Loaded, Wanted, check_input_shape, loading
 from robustness.measure.loaders.weights import check_is_binary, hash_file
 from robustness.measure.wrappers import FixedBatch
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -13,7 +16,6 @@ from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.libraries import NO_DOWNLOAD
 from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.loaders.weights import read_tensors
-from robustness.robustbench_shim import import_robustbench
 
 _BENCHMARK_DATA = {10: "cifar10", 100: "cifar100", 1000: "imagenet"}
 _THREATS = ("Linf", "L2", "corruptions")
@@ -61,3 +63,30 @@ def load_robustbench(address: Address, wanted: Wanted) -> Loaded:
             f"{held} does not hold the weights of robustbench:{name}: remove it and download it again"
         ) from error
     return Loaded(model=model, version=f"robustbench {metadata.version('robustbench')}")
+
+
+def import_robustbench() -> ModuleType:
+    """Import ``robustbench`` and return it.
+
+    Version 1.1.1 imports ``autoattack``, which is published as ``pyautoattack``. While RobustBench is being imported,
+    ``pyautoattack`` answers to that name and deprecation warnings are hidden; afterwards both are undone.
+
+    Raises:
+        PrerequisiteError: RobustBench, or a package that it imports, is not installed.
+    """
+    if (loaded := sys.modules.get("robustbench")) is not None:
+        return loaded
+    others = {name for name in sys.modules if name.partition(".")[0] == "autoattack"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not others:
+                sys.modules["autoattack"] = importlib.import_module("pyautoattack")
+            return importlib.import_module("robustbench")
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"RobustBench cannot be imported ({error}): in the project's folder, run pip install '.[attacks]'"
+        ) from error
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "autoattack" and name not in others]:
+            del sys.modules[name]
