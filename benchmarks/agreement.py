@@ -13,6 +13,7 @@ from data_prep import load_images
 from data_prep.parser import CommandParser
 from robustness.grids import format_lam, parse_lambdas
 from robustness.measure.agreement import measure_agreement
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject
 from sdnet_core.environment import describe_environment, select_device
 
@@ -34,7 +35,7 @@ def main() -> int:
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in arguments.models.split(","):
         fast, exact = (
-            load_subject(name, num_classes=len(images.classes), device=device, speed=speed)
+            load_subject(name, Wanted(num_classes=len(images.classes)), device=device, speed=speed)
             for speed in ("fast", "exact")
         )
         for lam in fast.lambdas(arguments.lambdas):

@@ -20,6 +20,7 @@ import torch
 
 from data_prep import load_images
 from data_prep.parser import CommandParser
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import load_subjects
 from robustness.run_directory import RunDirectory
@@ -78,7 +79,7 @@ def main() -> int:
         lambdas=(0.1, 0.2, 0.5),
     )
     images = load_images(suite.data, split="test", data_dir=arguments.data_dir).subset(arguments.n)
-    subjects = load_subjects(suite.models, num_classes=len(images.classes), device=device)
+    subjects = load_subjects(suite.models, Wanted(num_classes=len(images.classes)), device=device)
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder) / "run")
         measurement = Measurement(suite, subjects, images, None, directory, device, 250)

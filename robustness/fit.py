@@ -12,7 +12,7 @@ from data_prep.parser import CommandParser
 from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 from robustness.policies import SWEEP_NOISES
-from sdnet_core.catalogue import SPEEDS
+from sdnet_core.config import SPEEDS
 
 _LEVELS = 1 + sum(len(severities(noise, "sweep")) for noise in SWEEP_NOISES)
 

@@ -1,4 +1,17 @@
-"""A run directory at a URL: the run works in a local folder and copies finished files to the URL."""
+"""A run directory at a URL: the run works in a local folder and copies finished files to the URL.
+
+fsspec gives the file systems, but its means to keep two folders alike do not suffice here:
+
+- A path of ``universal_pathlib`` in place of the folder would have neither the rename that makes a file whole or
+  absent, nor a lock against a second run: object stores lack both.
+- ``fsspec.generic.rsync`` takes two files of one size for the same, and a ``run.json`` of another status may have the
+  same size. It fails in stores that do not know sizes, such as plain HTTP servers.
+- It would fetch a truncated copy over a whole file; here a checksum decides, in both directions.
+- It copies in any order; here ``run.json`` goes last, so that a copy that broke off never names cells that are missing.
+- It copies what an unfinished attack has written and fetches every name that the store lists; here only finished files
+  are copied, and only the names of measurements are fetched.
+- An error of the store would end the run; here it is a warning, and the copy is tried again a minute later.
+"""
 
 from __future__ import annotations
 

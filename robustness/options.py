@@ -10,7 +10,7 @@ from data_prep.errors import InputError
 from data_prep.schema import read
 from robustness.attack import format_eps
 from robustness.grids import format_lam, read_eps
-from sdnet_core.catalogue import SPEEDS
+from sdnet_core.config import SPEEDS
 
 LARGEST_SIDE = 4096
 LONGEST_TIMEOUT = 366 * 86400.0

@@ -18,7 +18,7 @@ from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_s
 from robustness.options import EXECUTORS, SELECTIONS, RunOptions
 from robustness.report import STRICT_HELP, exit_code, overview_to_json, print_overview, print_summary, to_json
 from robustness.suite import read_suite_file, shipped_suites
-from sdnet_core.catalogue import SPEEDS, shipped_models
+from sdnet_core.config import SPEEDS, shipped_models
 
 if TYPE_CHECKING:
     from robustness.analysis.findings import Findings

@@ -56,7 +56,7 @@ class Run:
 
         Accuracies are shares in [0, 1] with Wilson's 95 % interval ``ci_low, ci_high``.
         """
-        return self.findings.cells.copy()
+        return self._read("cells")
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -64,7 +64,7 @@ class Run:
 
         ``gain`` is the paired difference from the training λ, ``versus`` the paired difference from the baseline model.
         """
-        return self.findings.summary.copy()
+        return self._read("summary")
 
     @property
     def attacks(self) -> pd.DataFrame:
@@ -72,18 +72,25 @@ class Run:
 
         Empty, with the columns of ``cells.csv``, if the run has no attack.
         """
-        found = self.findings.attacks
-        return pd.DataFrame(columns=frames.CELL_COLUMNS) if found is None else found.rows.copy()
+        return self._read("attacks")
 
     @property
     def shifts(self) -> pd.DataFrame:
         """Accuracy under natural shifts and on clean images of the same classes: ``tables/shifts.csv``."""
-        return self.findings.shifts.copy()
+        return self._read("shifts")
 
     @property
     def sequences(self) -> pd.DataFrame:
         """Flips and top-5 distances along perturbation sequences: ``tables/sequences.csv``."""
-        return self.findings.sequences.copy()
+        return self._read("sequences")
+
+    def _read(self, name: str) -> pd.DataFrame:
+        """Return a copy of a frame of the findings."""
+        if name == "attacks":
+            found = self.findings.attacks
+            return pd.DataFrame(columns=frames.CELL_COLUMNS) if found is None else found.rows.copy()
+        frame: pd.DataFrame = getattr(self.findings, name).copy()
+        return frame
 
     @property
     def missing(self) -> dict[str, str]:
@@ -194,30 +201,9 @@ class Runs(Run):
         """One leaderboard over all suites, one row per suite and model: ``leaderboard.csv``."""
         return self._overview.board.copy()
 
-    @property
-    def cells(self) -> pd.DataFrame:
-        """:attr:`Run.cells` of every suite."""
-        return self._join("cells")
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """:attr:`Run.summary` of every suite."""
-        return self._join("summary")
-
-    @property
-    def attacks(self) -> pd.DataFrame:
-        """:attr:`Run.attacks` of every suite."""
-        return self._join("attacks")
-
-    @property
-    def shifts(self) -> pd.DataFrame:
-        """:attr:`Run.shifts` of every suite."""
-        return self._join("shifts")
-
-    @property
-    def sequences(self) -> pd.DataFrame:
-        """:attr:`Run.sequences` of every suite."""
-        return self._join("sequences")
+    def _read(self, name: str) -> pd.DataFrame:
+        """Return the frames of all suites, stacked."""
+        return _stack({suite: run._read(name) for suite, run in self.suites.items()})
 
     @property
     def missing(self) -> dict[str, str]:
@@ -261,9 +247,6 @@ class Runs(Run):
             )
         parts = {name: run.compare(theirs.suites[name], models) for name, run in self.suites.items()}
         return _stack(parts)
-
-    def _join(self, name: str) -> pd.DataFrame:
-        return _stack({suite: getattr(run, name) for suite, run in self.suites.items()})
 
     def __repr__(self) -> str:
         return f"<robustness.Runs {self.path}: {self.headline}>"

@@ -9,7 +9,6 @@ check_neighbours("data_prep")
 from data_prep.lazy import attach  # noqa: E402 - our own, as just checked
 
 if TYPE_CHECKING:
-    from sdnet_core.catalogue import shipped_models
     from sdnet_core.checkpoints import (
         ModelCard,
         build_model,
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
         save_model,
         weights_fingerprint,
     )
+    from sdnet_core.config import shipped_models
     from sdnet_core.networks import Network, NetworkConfig
     from sdnet_core.sparse_coding import CSCConv2d, CSCLinear
 
@@ -42,6 +42,6 @@ _ELSEWHERE = {
     "CSCLinear": "sdnet_core.sparse_coding",
     "Network": "sdnet_core.networks",
     "NetworkConfig": "sdnet_core.networks",
-    "shipped_models": "sdnet_core.catalogue",
+    "shipped_models": "sdnet_core.config",
 }
 __getattr__ = attach(__name__, dict.fromkeys(__all__, "sdnet_core.checkpoints") | _ELSEWHERE)

@@ -20,8 +20,7 @@ from data_prep.disk import check_folder
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
 from data_prep.schema import read
-from sdnet_core.catalogue import SUFFIX, shipped_models
-from sdnet_core.config import CIFAR_MEAN, CIFAR_STD, LARGEST, NetworkConfig
+from sdnet_core.config import CIFAR_MEAN, CIFAR_STD, LARGEST, SUFFIX, NetworkConfig, shipped_models
 from sdnet_core.networks import Network
 
 _FORMAT = "sdnet-robustness/1"

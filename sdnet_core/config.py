@@ -1,12 +1,17 @@
-"""The configuration of a network, the architectures by name and channel statistics, without importing torch."""
+"""The configuration of a network, the architectures and the shipped models by name, without importing torch."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
 
 from data_prep.errors import InputError
 
+SUFFIX = ".safetensors"
+SPEEDS = ("exact", "fast")
+"""Forms of a network for evaluation; see :mod:`sdnet_core.speed`."""
 LARGEST = {"width": 1024, "n_dict": 64, "num_classes": 100_000, "image_size": 2048, "n_steps": 1000}
 """Largest values that a card may contain, because a network is built before its weights are read."""
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -81,6 +86,12 @@ class NetworkConfig:
         if self.lam_layers not in ("input", "all"):
             raise InputError(f"lam_layers must be 'input' or 'all'; got {self.lam_layers!r}")
         check_options(lam=self.lam, mu=self.mu, n_steps=self.n_steps)
+
+
+def shipped_models() -> dict[str, Path]:
+    """List the names and paths of the models that come with the package."""
+    folder = Path(str(files("sdnet_core") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def check_options(*, lam: float, mu: float, n_steps: int) -> None:

@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     from data_prep.disk import check_folder
     from data_prep.pictures import pick_pictures
-    from sdnet_core.catalogue import shipped_models
     from sdnet_core.checkpoints import load_model, read_card
+    from sdnet_core.config import shipped_models
     from sdnet_core.environment import select_device
     from sdnet_core.visualization import visualize
 

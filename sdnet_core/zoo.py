@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 
 from data_prep import load_images
 from data_prep.errors import InputError
-from sdnet_core.catalogue import shipped_models
 from sdnet_core.checkpoints import (
     ModelCard,
     check_target,
@@ -20,6 +19,7 @@ from sdnet_core.checkpoints import (
     save_model,
     weights_fingerprint,
 )
+from sdnet_core.config import shipped_models
 from sdnet_core.networks import Network
 from sdnet_core.training import count_correct
 

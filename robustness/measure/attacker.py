@@ -15,12 +15,12 @@ from torch import Tensor
 from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.measure.adversarial import AdversarialSet, encode
-from robustness.measure.craft import Journal, craft, distance
+from robustness.measure.craft import Journal, Stage, craft, distance
 from robustness.measure.donors import Jury, find_donors
 from robustness.measure.evaluate import evaluate
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.probes import Prober, probe_libraries
-from robustness.measure.stages import Stage, list_stages
+from robustness.measure.stages import list_stages
 from robustness.measure.subjects import Subject
 from robustness.measure.victims import Victim
 from robustness.which_lam import WhichLam

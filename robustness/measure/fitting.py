@@ -19,6 +19,7 @@ from data_prep.errors import InputError, check_seed
 from data_prep.progress import make_bar
 from robustness.laws import FittedLaw, NoiseLevel, fit_line, law_path, write_law
 from robustness.measure.evaluate import evaluate
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.perturbations import Perturbation, perturb
 from robustness.measure.subjects import Classifier, load_subject
 from robustness.policies import SWEEP_NOISES, ResidualLaw
@@ -74,7 +75,7 @@ def fit_law(
         raise InputError(f"--batch-size must be at least 1; got {batch_size}")
     place = select_device(device)
     images = load_images(data, split="train", data_dir=data_dir).subset(n, seed=seed)
-    subject = load_subject(model, num_classes=len(images.classes), device=place, speed=speed)
+    subject = load_subject(model, Wanted(num_classes=len(images.classes)), device=place, speed=speed)
     levels = 1 + sum(len(severities(noise, "sweep")) for noise in noises)
     total = levels * len({*lambdas, subject.lam}) * len(images)
     with make_bar(total=total, unit="img", unit_scale=True, smoothing=0.05) as bar:

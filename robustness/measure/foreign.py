@@ -19,8 +19,7 @@ from data_prep.errors import InputError
 from robustness.measure.guest import Guest
 from robustness.measure.loaders import functions, hugging_face, libraries, programs, robustbench
 from robustness.measure.loaders.address import Address, is_foreign, parse_address, runs_code
-from robustness.measure.loaders.loaded import Loaded, Wanted
-from robustness.measure.world import World
+from robustness.measure.loaders.loaded import Loaded, Wanted, find_enlarged
 from robustness.measure.wrappers import as_module, find_dtype, find_hidden_knob, find_knob, take_logits
 from sdnet_core.networks import Network, Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
@@ -32,46 +31,27 @@ class ForeignClassifier(nn.Module):
     """A module from elsewhere behind the calls that the harness makes.
 
     Args:
-        model: images (N, 3, H, W) to logits (N, K), or to something that holds them; may take ``lam`` as a keyword.
-            It is called in the type of its own weights; images and logits are float32 outside it.
+        loaded: the module and what its source says about it. Its output may also be something that holds the logits,
+            and its ``forward`` may take ``lam`` as a keyword. It is called in the type of its own weights; images and
+            logits are float32 outside it.
         num_classes: number of classes K.
         origin: the user's name for the model, and the version of the library that it comes from.
-        mean: channel means to subtract from images; None if the model takes images in [0, 1].
-        std: channel standard deviations to divide by; None as for ``mean``.
-        input_size: height and width of the images that its source evaluates it on; None if the source does not say.
-        content: SHA-256 of the file that holds the program itself; empty if the weights identify the model.
-        differentiable: true if gradients reach the images.
-        notes: notes for a reader of the numbers, one sentence each.
-        world: world that the model was loaded and is called in; None makes a new one.
         enlarge_to: short side in pixels to which every image is enlarged for the model, bilinear; None keeps the size.
     """
 
     has_code = False
 
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        num_classes: int,
-        origin: str,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
-        input_size: tuple[int, int] | None = None,
-        content: str = "",
-        differentiable: bool = True,
-        notes: tuple[str, ...] = (),
-        world: World | None = None,
-        enlarge_to: int | None = None,
-    ) -> None:
+    def __init__(self, loaded: Loaded, *, num_classes: int, origin: str, enlarge_to: int | None = None) -> None:
         super().__init__()
-        self.enlarge_to = enlarge_to
-        model = as_module(model)
-        self.model, self.num_classes, self.origin, self.input_size = model, num_classes, origin, input_size
-        self.content, self.differentiable, self.notes = content, differentiable, notes
+        self.model = as_module(loaded.model)
+        self.num_classes, self.origin, self.enlarge_to = num_classes, origin, enlarge_to
+        self.input_size, self.content = loaded.input_size, loaded.content
+        self.differentiable, self.notes = loaded.differentiable, loaded.notes
+        mean, std = loaded.mean, loaded.std
         self.normalise = nn.Identity() if mean is None or std is None else Normalise(mean, std)
-        self.lam, self.dtype = find_knob(model, origin), find_dtype(model)
+        self.lam, self.dtype = find_knob(self.model, origin), find_dtype(self.model)
         self.eval()
-        self.guest = Guest(model, partial(take_logits, num_classes=num_classes), world)
+        self.guest = Guest(self.model, partial(take_logits, num_classes=num_classes), loaded.world)
 
     def train(self, mode: bool = True) -> ForeignClassifier:
         """Set the mode as in every module; a program of ``torch.export`` has only the mode of its recording."""
@@ -118,13 +98,6 @@ class ForeignClassifier(nn.Module):
         return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes, **content, **enlarged}
 
 
-def find_enlarged(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Compute height and width of an image of height and width ``size`` whose short side becomes ``side``."""
-    height, width = size
-    short = min(height, width)
-    return round(height * side / short), round(width * side / short)
-
-
 Loader = Callable[[Address, Wanted], Loaded]
 _LOADERS: dict[str, Loader] = {
     "function": functions.load_function,
@@ -136,22 +109,12 @@ _LOADERS: dict[str, Loader] = {
 }
 
 
-def load_foreign(
-    given: str,
-    *,
-    num_classes: int,
-    classes: tuple[str, ...] = (),
-    image_size: tuple[int, int] | None = None,
-    enlarge_to: int | None = None,
-) -> ForeignClassifier | Network:
+def load_foreign(given: str, wanted: Wanted) -> ForeignClassifier | Network:
     """Load a model that the project has not built (docs/benchmark-your-model.md lists the sources).
 
     Args:
         given: the model as written on the command line.
-        num_classes: number of classes of the data set.
-        classes: names of its classes in the order of the labels, if known.
-        image_size: height and width of its images, if known.
-        enlarge_to: short side in pixels to which every image is enlarged for the model; None keeps the size.
+        wanted: what the data set requires of it.
 
     Returns:
         The model, in eval mode on the CPU; if a function returns a network of this project, that network itself.
@@ -162,54 +125,37 @@ def load_foreign(
     """
     address = parse_address(given)
     assert address is not None, f"{given} is a model of this project"
-    seen = image_size if image_size is None or enlarge_to is None else find_enlarged(image_size, enlarge_to)
-    wanted = Wanted(num_classes=num_classes, classes=classes, image_size=seen)
     loaded = _LOADERS[address.source](address, wanted)
-    origin = f"{address.title} ({loaded.version})" if loaded.version else address.title
-    return _wrap(origin, loaded, wanted, image_size, enlarge_to)
+    return _wrap(f"{address.title} ({loaded.version})" if loaded.version else address.title, loaded, wanted)
 
 
-def wrap_model(
-    name: str,
-    model: Any,
-    *,
-    num_classes: int,
-    image_size: tuple[int, int] | None = None,
-    enlarge_to: int | None = None,
-) -> ForeignClassifier | Network:
+def wrap_model(name: str, model: Any, wanted: Wanted) -> ForeignClassifier | Network:
     """Put a module, or a function images → logits, behind the calls that the harness makes.
 
     Args:
         name: name in tables.
         model: images float32 (N, 3, H, W) in [0, 1] to logits (N, K); it does its own normalisation.
-        num_classes: number of classes K of the data set.
-        image_size: height and width of its images; needed by a model with layers that take their size from the first
-            images.
-        enlarge_to: short side in pixels to which every image is enlarged for the model; None keeps the size.
+        wanted: what the data set requires of it; a model with layers that take their size from the first images needs
+            the size of the images.
 
     Raises:
         InputError: the model cannot be called, or its knob has no training value.
     """
     if not callable(model):
         raise InputError(f"{name} must be a torch.nn.Module or a function; got {type(model).__name__}")
-    wanted = Wanted(num_classes=num_classes, image_size=image_size)
-    return _wrap(name, Loaded(model=as_module(model)), wanted, image_size, enlarge_to)
+    return _wrap(name, Loaded(model=as_module(model)), wanted)
 
 
-def _wrap(
-    origin: str, loaded: Loaded, wanted: Wanted, image_size: tuple[int, int] | None, enlarge_to: int | None
-) -> ForeignClassifier | Network:
+def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Network:
     if isinstance(loaded.model, Network):
         return loaded.model.eval()
-    fields = {name: value for name, value in vars(loaded).items() if name not in ("model", "version")}
-    fields |= {"num_classes": wanted.num_classes, "enlarge_to": enlarge_to}
-    classifier = ForeignClassifier(loaded.model, origin=origin, **fields)
+    classifier = ForeignClassifier(loaded, num_classes=wanted.num_classes, origin=origin, enlarge_to=wanted.enlarge_to)
     if part := find_hidden_knob(classifier.model):
         classifier.notes += (
             f"{origin}: its part {part} takes lam and the model itself does not, so that λ is not varied: let its "
             "forward take lam and hand it on, and give it the attribute lam",
         )
-    _fill_lazy(classifier, image_size)
+    _fill_lazy(classifier, wanted.image_size)
     return classifier
 
 

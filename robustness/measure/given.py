@@ -14,6 +14,7 @@ from torch import nn
 from data_prep import ImageSet
 from data_prep.errors import InputError
 from robustness.measure.foreign import wrap_model
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import name_of
 from sdnet_core.augment import to_images
 
@@ -78,7 +79,7 @@ def widen_classes(images: ImageSet, models: Mapping[str, Model]) -> ImageSet:
     model = next((model for model in models.values() if not isinstance(model, str)), None)
     if images.classes != names or model is None or not len(images):
         return images
-    network = wrap_model("model", model, num_classes=len(names), image_size=images.pixels.shape[1:3])
+    network = wrap_model("model", model, Wanted(num_classes=len(names), image_size=images.pixels.shape[1:3]))
     parameter = next(network.parameters(), torch.empty(0))
     try:
         with torch.no_grad():

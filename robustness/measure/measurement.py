@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,6 +41,11 @@ from sdnet_core.environment import describe_environment
 
 CLEAN_TOLERANCE = 0.005
 """Largest difference of clean accuracy from the model card's on the same full test set."""
+_RECORDED_KEYS = (
+    *("name", "description", "profile", "corruptions", "severities", "lambdas", "selection", "baseline", "seed"),
+    *("threats", "probe_images"),
+)
+"""Keys of the suite that its record holds as they are."""
 
 
 @dataclass
@@ -298,38 +303,24 @@ class Measurement:
                     f"{recorded:.2%}: the weights, the normalisation or the images are not those of its training"
                 )
 
-    def _describe_session(self, started: datetime, status: str) -> dict[str, Any]:
-        session = {"started": started.isoformat(timespec="seconds"), "status": status}
-        return {**session, "written": datetime.now(UTC).isoformat(timespec="seconds"), "environment": self._environment}
-
     def _describe_grid(self) -> dict[str, Any]:
         """Return the request as the record holds it: suite, images, protocol."""
-        suite = self.suite
+        suite, images = self.suite, self.images
         perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
         archive = {f"{p.name} {p.severity}": p.archive for p in perturbations if p.archive}
         return {
             "protocol": PROTOCOL_VERSION,
             "suite": {
-                "name": suite.name,
-                "description": suite.description,
-                "profile": suite.profile,
-                "corruptions": suite.corruptions,
-                "severities": suite.severities,
-                "lambdas": suite.lambdas,
-                "selection": suite.selection,
-                "baseline": suite.baseline,
-                "seed": suite.seed,
+                **{name: getattr(suite, name) for name in _RECORDED_KEYS},
                 "attacks": [{"about": attack.describe(), **attack.identity()} for attack in suite.attacks],
-                "threats": suite.threats,
-                "probe_images": suite.probe_images,
             },
             "data": {
                 "name": suite.data,
-                "title": self.images.title,
-                "split": self.images.split,
-                "n": len(self.images),
-                "fingerprint": self.images.fingerprint,
-                "classes": self.images.classes,
+                "title": images.title,
+                "split": images.split,
+                "n": len(images),
+                "fingerprint": images.fingerprint,
+                "classes": images.classes,
                 "source": self.tasks[0].perturbation.source,
                 **({"archive": archive} if archive else {}),
             },
@@ -341,19 +332,24 @@ class Measurement:
             for s in self.subjects
         ]
 
-    def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
-        own, earlier = {cell.key for cell in self.own_cells}, self._earlier
-        rows = []
+    def _describe_cells(self) -> Iterator[dict[str, Any]]:
+        """Yield the row of every cell with its status, and the reason if it failed."""
+        own = {cell.key for cell in self.own_cells}
         for cell in self.cells:
-            here = "missing" if cell.key in own else "elsewhere"
-            state = "done" if cell.key in self.done else "failed" if cell.key in self.failures else here
-            rows.append({**cell.row(), "status": state, "reason": self.failures.get(cell.key, "")})
+            missing = "missing" if cell.key in own else "elsewhere"
+            state = "done" if cell.key in self.done else "failed" if cell.key in self.failures else missing
+            yield {**cell.row(), "status": state, "reason": self.failures.get(cell.key, "")}
+
+    def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
+        earlier = self._earlier
+        moments = {"started": started, "written": datetime.now(UTC)}
+        times = {name: moment.isoformat(timespec="seconds") for name, moment in moments.items()}
+        session = {**times, "status": status, "environment": self._environment}
         self.directory.write_record(
             {
                 "status": status,
                 "options": write_options(asked),
-                "started": started.isoformat(timespec="seconds"),
-                "written": datetime.now(UTC).isoformat(timespec="seconds"),
+                **times,
                 **self._describe_grid(),
                 "models": [*self._describe_models(), *earlier.models],
                 "batch_size": self.batch_size,
@@ -363,7 +359,7 @@ class Measurement:
                 "soundness": [*self.soundness, *earlier.soundness],
                 "events": self.events,
                 "environment": self._environment,
-                "sessions": [*earlier.sessions, self._describe_session(started, status)],
-                "cells": [*rows, *earlier.cells],
+                "sessions": [*earlier.sessions, session],
+                "cells": [*self._describe_cells(), *earlier.cells],
             }
         )

@@ -22,6 +22,7 @@ from robustness.measure.first_look import look_at_answers
 from robustness.measure.foreign import runs_code
 from robustness.measure.given import Model, widen_classes
 from robustness.measure.jobs import Shard
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.perturbations import Archive, check_generated, find_official
 from robustness.measure.plan import ShiftBeside
@@ -45,25 +46,22 @@ _KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", 
 def read_suite(options: RunOptions) -> Suite:
     """Read the suite that file and options together describe; raise InputError for invalid values."""
     fields = read_suite_file(options.suite or "demo")
-    if options.eps is not None:
-        if not fields["attacks"]:
-            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
-        fields["attacks"] = replace_eps(fields["attacks"], options.eps)
     if not options.models and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
         raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
     archive = fields.get("archive", "")
     is_free = archive != "imagenetp" and not names_of_archive(archive)
     if options.data is not None and options.data != fields["data"] and is_free:
         fields |= {"data": options.data, "archive": ARCHIVE_OF.get(options.data, "")}
+    return _replace_keys(fields, options)
+
+
+def _replace_keys(fields: dict[str, Any], options: RunOptions) -> Suite:
+    """Build the suite of ``fields`` with the keys that ``options`` name replaced; raise as :func:`read_suite`."""
+    if options.eps is not None:
+        if not fields["attacks"]:
+            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
+        fields["attacks"] = replace_eps(fields["attacks"], options.eps)
     return Suite(**fields | _list_replaced(options))
-
-
-def replace_keys(suite: Suite, options: RunOptions) -> Suite:
-    """Replace the keys of a suite that ``options`` name; raise InputError as :func:`read_suite`."""
-    if options.eps is not None and not suite.attacks:
-        raise InputError(f"the suite {suite.name} has no attack, so eps changes nothing in it: leave it out")
-    attacks = suite.attacks if options.eps is None else replace_eps(suite.attacks, options.eps)
-    return msgspec.structs.replace(suite, attacks=attacks, **_list_replaced(options))
 
 
 def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:
@@ -78,14 +76,9 @@ def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suit
         InputError: an invalid value; the message names it.
     """
     own = {"name": as_file_name(images.name), "data": images.name, "split": images.split}
-    own |= {"profile": profile_of(images), "archive": archive_of(images)}
+    own |= {"profile": profile_of(images), "archive": ARCHIVE_OF.get(images.name, "")}
     own["description"] = f"Corruptions of {images.title}" if fields.get("corruptions") != () else images.title
     return Suite(**own | fields | _list_replaced(options))
-
-
-def archive_of(images: ImageSet) -> str:
-    """Return the official -C archive of images; empty for none."""
-    return ARCHIVE_OF.get(images.name, "")
 
 
 def profile_of(images: ImageSet) -> str:
@@ -171,10 +164,10 @@ def make_suite(
         return standard_suite(options, images, **fields)
     own = options if attacks is None else msgspec.structs.replace(options, eps=None)
     named = read_suite_file(options.suite or "demo")["data"] if suite is None else suite.data
-    made = read_suite(own) if suite is None else replace_keys(suite, own)
+    made = read_suite(own) if suite is None else _replace_keys(msgspec.structs.asdict(suite), own)
     if images is not None:
         same = images.name == named or made.only_official or made.archive == "imagenetp"
-        archive = made.archive if same else archive_of(images)
+        archive = made.archive if same else ARCHIVE_OF.get(images.name, "")
         made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive)
     if attacks is not None:
         made = msgspec.structs.replace(made, attacks=_make_attacks(attacks, options, made.profile))
@@ -240,12 +233,11 @@ def prepare(
         ("subjects", tuple(named), drawn.classes, size),
         lambda: load_subjects(
             named,
-            num_classes=len(drawn.classes),
+            Wanted(
+                num_classes=len(drawn.classes), classes=drawn.classes, image_size=size, enlarge_to=options.input_size
+            ),
             device=device,
             speed=options.speed,
-            classes=drawn.classes,
-            image_size=size,
-            enlarge_to=options.input_size,
         ),
     )
     notes = shelf.get(

@@ -21,10 +21,10 @@ from robustness.attack import Attack
 from robustness.attack_kinds import has_margin_loss
 from robustness.grids import LARGEST_EPS
 from robustness.measure.active_test import find_planted
-from robustness.measure.craft import Crafted, craft, distance
+from robustness.measure.craft import Crafted, Stage, craft, distance
 from robustness.measure.donors import Jury, distil
 from robustness.measure.slopes import compare_slopes, measure_jumps
-from robustness.measure.stages import Stage, library_of, list_stages
+from robustness.measure.stages import library_of, list_stages
 from robustness.measure.watchers import Impatient
 
 VERSION = 5

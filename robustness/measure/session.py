@@ -18,7 +18,8 @@ from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.first_look import find_other_weights
-from robustness.measure.foreign import ForeignClassifier, find_enlarged
+from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.loaders.loaded import Wanted, find_enlarged
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject, load_subject
 from robustness.measure.tasks import Task
@@ -215,7 +216,7 @@ def compare_with_exact(measurement: Measurement) -> Iterator[str]:
     device = measurement.device
     images = measurement.images.subset(min(_AGREEMENT_N, len(measurement.images)))
     for name, fast in zip(measurement.suite.models, measurement.subjects, strict=True):
-        exact = load_subject(name, num_classes=len(images.classes), device=device)
+        exact = load_subject(name, Wanted(num_classes=len(images.classes)), device=device)
         agreement = measure_agreement(fast, exact, images, device=device, batch_size=measurement.batch_size)
         measurement.agreements.append(agreement)
         yield f"  {agreement}"

@@ -17,6 +17,7 @@ from robustness.laws import FittedLaw, read_law
 from robustness.measure.answers import Sketch, sketch_answers
 from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, runs_code, wrap_model
 from robustness.measure.loaders.address import parse_address, shorten_path
+from robustness.measure.loaders.loaded import Wanted
 from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
 from sdnet_core.speed import accelerate
 
@@ -83,27 +84,20 @@ class Subject:
 
 def load_subject(
     given: str | nn.Module | Callable[..., Any],
+    wanted: Wanted,
     *,
-    num_classes: int,
     device: torch.device,
     speed: str = "exact",
     name: str | None = None,
-    classes: tuple[str, ...] = (),
-    image_size: tuple[int, int] | None = None,
-    enlarge_to: int | None = None,
 ) -> Subject:
     """Load or wrap one model (see :func:`load_subjects`), without its residual law, which may not be fitted yet.
 
     Args:
         given: the model as written on the command line, or a module or function images → logits.
-        num_classes: number of classes of the data set.
+        wanted: what the data set requires of it.
         device: device to load it onto.
         speed: ``"exact"`` or ``"fast"``, the latter for networks of this project.
         name: name in tables; default: ``given`` as written, or the kind of object.
-        classes: names of the classes of the data in the order of the labels, if known.
-        image_size: height and width of the images, if known.
-        enlarge_to: short side in pixels to which images are enlarged for a foreign model, after any corruption; None
-            keeps the size. Networks of this project take images as they are.
 
     Raises:
         PrerequisiteError: no such model, or a package or a file that it needs is missing.
@@ -112,19 +106,18 @@ def load_subject(
     accuracy: dict[str, Any] = {}
     again: Callable[[], Classifier] | None = None
     network: Classifier
-    size: dict[str, Any] = {"image_size": image_size, "enlarge_to": enlarge_to}
     if not isinstance(given, str):
         title = name or _name_object(given)
-        network = wrap_model(title, given, num_classes=num_classes, **size)
+        network = wrap_model(title, given, wanted)
     elif is_foreign(given):
         title = name or name_of(given)
-        load = partial(load_foreign, given, num_classes=num_classes, classes=classes, **size)
+        load = partial(load_foreign, given, wanted)
         network, again = load(), load if runs_code(given) else None
     else:
         title = name or name_of(given)
-        _check_classes(given, read_card(given).config.num_classes, num_classes)
+        _check_classes(given, read_card(given).config.num_classes, wanted.num_classes)
         network, accuracy = load_model(given), read_card(given).accuracy
-    _check_classes(title, network.num_classes, num_classes)
+    _check_classes(title, network.num_classes, wanted.num_classes)
     fingerprint = weights_fingerprint(network)
     if isinstance(network, Network):
         network = accelerate(network, speed, device)
@@ -136,25 +129,19 @@ def load_subject(
 
 def load_subjects(
     models: Sequence[str] | Mapping[str, str | nn.Module | Callable[..., Any]],
+    wanted: Wanted,
     *,
-    num_classes: int,
     device: torch.device,
     speed: str = "exact",
-    classes: tuple[str, ...] = (),
-    image_size: tuple[int, int] | None = None,
-    enlarge_to: int | None = None,
 ) -> list[Subject]:
     """Load each of ``models`` onto ``device``, with its residual law if it has one.
 
     Args:
         models: models as written on the command line (shipped names, paths of checkpoints, and what
             :func:`robustness.measure.foreign.load_foreign` takes), or names for tables and what they stand for.
-        num_classes: number of classes; see :func:`load_subject` for this and the other arguments.
+        wanted: what the data set requires of them; see :func:`load_subject` for this and the other arguments.
         device: device to load them onto.
         speed: ``"exact"`` or ``"fast"``.
-        classes: names of the classes.
-        image_size: height and width of the images.
-        enlarge_to: short side in pixels to which images are enlarged for foreign models.
 
     Raises:
         PrerequisiteError: no such model.
@@ -162,10 +149,9 @@ def load_subjects(
             other weights.
     """
     named = models if isinstance(models, Mapping) else _name_models(models)
-    options: dict[str, Any] = {"classes": classes, "image_size": image_size, "enlarge_to": enlarge_to}
     subjects = []
     for name, given in named.items():
-        subject = load_subject(given, num_classes=num_classes, device=device, speed=speed, name=name, **options)
+        subject = load_subject(given, wanted, device=device, speed=speed, name=name)
         if isinstance(given, str) and not is_foreign(given):
             subject = replace(subject, law=read_law(given, weights=subject.fingerprint))
         subjects.append(subject)

@@ -21,6 +21,7 @@ from vices import CHANGING, FAILING, HARMLESS, VICES, WRAPPERS, Vice, Vicious
 from data_prep import load_images
 from robustness.analysis.frames import Run
 from robustness.measure.foreign import wrap_model
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject
 from robustness.options import RunOptions
@@ -41,7 +42,9 @@ def images():
 def measure(folder: Path, models: dict[str, object]) -> tuple[Run, dict[tuple[str, str], np.ndarray]]:
     """The run of several models, and the predictions of every finished cell."""
     suite = Suite(name="s", data="shapes", models=tuple(models), corruptions=("contrast",), severities=(5,), n=12)
-    subjects = [Subject(name, wrap_model(name, model, num_classes=10), "", {}) for name, model in models.items()]
+    subjects = [
+        Subject(name, wrap_model(name, model, Wanted(num_classes=10)), "", {}) for name, model in models.items()
+    ]
     directory = RunDirectory(folder)
     directory.create()
     options = {"suite": suite, "images": images(), "archive": None, "directory": directory, "device": CPU}

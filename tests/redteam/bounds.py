@@ -19,6 +19,7 @@ from data_prep.shapes import make_shapes
 from robustness.attack import Attack
 from robustness.measure.craft import craft
 from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.loaders.loaded import Loaded
 from robustness.measure.stages import list_stages
 from robustness.measure.victims import Victim
 from sdnet_core.augment import to_images
@@ -54,7 +55,7 @@ def _attempts(member: Member, images: Tensor, labels: Tensor, eps: float) -> Ite
         for loss in ("ce", "dlr"):
             options = {"steps": _STEPS, "loss": loss}
             attack = Attack(name="APGD", norm="linf", eps=eps, options=options)
-            network = ForeignClassifier(victim, num_classes=CLASSES, origin=member.name)
+            network = ForeignClassifier(Loaded(model=victim), num_classes=CLASSES, origin=member.name)
             yield _craft(Victim(network, None), attack, images, labels)
 
 

@@ -21,6 +21,7 @@ from data_prep.shapes import make_shapes
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.frames import Run
 from robustness.attack import Attack
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import load_subjects
 from robustness.options import RunOptions
@@ -82,7 +83,7 @@ def measure(names: Sequence[str], attack: Attack, *, n: int = N, **options: obje
     with tempfile.TemporaryDirectory() as folder:
         measurement = Measurement(
             suite=Suite(name="zoo", data="shapes", models=given, corruptions=(), attacks=(attack,), **options),
-            subjects=load_subjects(given, num_classes=CLASSES, device=torch.device("cpu")),
+            subjects=load_subjects(given, Wanted(num_classes=CLASSES), device=torch.device("cpu")),
             images=_draw(n),
             archive=None,
             directory=RunDirectory(Path(folder)),

@@ -14,6 +14,7 @@ from robustness import run
 from robustness.measure import answers
 from robustness.measure.answers import draw_probe_images, identify, is_close, sketch_answers, sketch_logits
 from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.loaders.loaded import Loaded
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -75,7 +76,7 @@ def test_asking_leaves_no_trace():
             self.networks[0] += 1
             return super().forward(images)
 
-    model = ForeignClassifier(Counts(torch.zeros(10, 3)), num_classes=10, origin="o")
+    model = ForeignClassifier(Loaded(model=Counts(torch.zeros(10, 3))), num_classes=10, origin="o")
     first = sketch_answers(model, None, (32, 32), CPU)
     assert sketch_answers(model, None, (32, 32), CPU) == first
     assert model.model.networks[0].abs().sum() == 0

@@ -20,6 +20,7 @@ from robustness.attack import Attack
 from robustness.attack_kinds import kind_of
 from robustness.measure.cells import Adversary
 from robustness.measure.craft import LIBRARY_NORMS, craft, distance
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.pgd import pgd
 from robustness.measure.square import run_square
 from robustness.measure.stages import list_stages
@@ -80,7 +81,7 @@ def test_attacks_on_a_shipped_model_agree_with_pyautoattack_to_the_image():
     """Through λ, the fused solver and the channels-last layout: light parts on a few images."""
     from pyautoattack import AutoAttack
 
-    (subject,) = load_subjects(("sdnet18-shapes",), num_classes=10, device=CPU)
+    (subject,) = load_subjects(("sdnet18-shapes",), Wanted(num_classes=10), device=CPU)
     shapes = load_images("shapes", split="test").subset(4)
     images = to_images(torch.from_numpy(np.array(shapes.pixels))).contiguous()
     labels = torch.from_numpy(np.array(shapes.labels))

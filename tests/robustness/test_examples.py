@@ -13,6 +13,7 @@ from data_prep import ImageSet
 from data_prep.decode import Geometry, decode_image
 from data_prep.imagenet import imagenet_wnids
 from robustness.measure.first_look import look_at_answers
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject
 from sdnet_core.augment import to_images
 
@@ -46,7 +47,7 @@ def measure_accuracy(given: str, images: ImageSet) -> float:
     """Share of right answers of a model that is written as on the command line."""
     size = images.pixels.shape[1], images.pixels.shape[2]
     subject = load_subject(
-        given, num_classes=len(images.classes), device=CPU, classes=tuple(images.classes), image_size=size
+        given, Wanted(num_classes=len(images.classes), classes=tuple(images.classes), image_size=size), device=CPU
     )
     assert look_at_answers([subject], images, device=CPU) == []
     with torch.no_grad():

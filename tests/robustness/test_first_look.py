@@ -13,6 +13,7 @@ from data_prep import load_images
 from data_prep.errors import InputError
 from robustness import run
 from robustness.measure.first_look import find_other_weights, look_at_answers
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject
 from robustness.run_directory import RunDirectory
 
@@ -21,7 +22,7 @@ IMAGES = load_images("shapes", split="test").subset(6)
 
 
 def look(model: nn.Module | Callable[[Tensor], object]) -> list[str]:
-    subject = load_subject(model, num_classes=10, device=CPU, name="mine", image_size=(32, 32))
+    subject = load_subject(model, Wanted(num_classes=10, image_size=(32, 32)), device=CPU, name="mine")
     return look_at_answers([subject], IMAGES, device=CPU)
 
 
@@ -95,7 +96,7 @@ def test_a_model_that_hangs_is_left_to_the_grid():
         while True:
             pass
 
-    subject = load_subject(hangs, num_classes=10, device=CPU)
+    subject = load_subject(hangs, Wanted(num_classes=10), device=CPU)
     assert look_at_answers([subject], IMAGES, device=CPU, timeout=0.2) == []
 
 
@@ -133,7 +134,7 @@ def test_images_are_enlarged_for_models_from_elsewhere_and_the_run_says_so(tmp_p
 def test_a_function_that_draws_other_weights_every_time_is_named(tmp_path, monkeypatch):
     """Nothing would ever count as done; a function that seeds nothing is no such one, see ``test_loaders``."""
     directory = RunDirectory(tmp_path)
-    subject = load_subject(nn.Flatten(), num_classes=10, device=CPU, name="mine")
+    subject = load_subject(nn.Flatten(), Wanted(num_classes=10), device=CPU, name="mine")
     assert find_other_weights([subject], directory) == []
     models = [{"name": "mine", "weights": subject.fingerprint}, {"name": "other", "weights": "0"}]
     monkeypatch.setattr(RunDirectory, "read_record", lambda _: {"models": models})

@@ -17,6 +17,7 @@ from data_prep.shapes import make_shapes
 from robustness.fit import main
 from robustness.laws import FittedLaw, NoiseLevel, fit_line, law_path, read_law, write_law
 from robustness.measure.fitting import _find_best, draw_line, fit_residual_law
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject, load_subjects
 from robustness.policies import SWEEP_NOISES, ResidualLaw
 from sdnet_core import ModelCard, build_model, load_model, save_model, weights_fingerprint
@@ -114,7 +115,7 @@ def test_levels_that_defeat_the_model_are_left_out_and_the_line_is_clipped_to_wh
 
 @pytest.mark.usefixtures("one_level")
 def test_the_residual_is_that_at_the_lambda_of_training_and_the_best_lambda_has_the_most_right_answers(model):
-    subject = load_subject(str(model), num_classes=10, device=CPU)
+    subject = load_subject(str(model), Wanted(num_classes=10), device=CPU)
     images = make_shapes("train", n=40)
     options = {"weights": subject.fingerprint, "seed": 0, "device": CPU, "batch_size": 20}
     clean = fit_residual_law(subject.network, images, (0.2, 0.9), **options).points[0]
@@ -161,12 +162,14 @@ def test_a_new_model_under_an_old_law_is_refused_when_it_is_measured(model):
     weights = weights_fingerprint(load_model(model))
     law = FittedLaw(ResidualLaw(0.1, 0.2, 0.1, 1.0), None, (), {"weights": weights})
     write_law(law, law_path(model))
-    assert load_subjects((str(model),), num_classes=10, device=CPU)[0].law == law
+    assert load_subjects((str(model),), Wanted(num_classes=10), device=CPU)[0].law == law
     other = build_model("sdnet18", width=2)
     save_model(other, model, ModelCard(name="other", config=other.config))
     with pytest.raises(InputError, match="other weights"):
-        load_subjects((str(model),), num_classes=10, device=CPU)
-    assert load_subject(str(model), num_classes=10, device=CPU).law is None, "fitting it again must stay possible"
+        load_subjects((str(model),), Wanted(num_classes=10), device=CPU)
+    assert load_subject(str(model), Wanted(num_classes=10), device=CPU).law is None, (
+        "fitting it again must stay possible"
+    )
 
 
 def test_the_best_lambda_is_a_mean_over_samples_of_the_images():

@@ -19,6 +19,7 @@ from data_prep.errors import InputError, PrerequisiteError
 from robustness import run
 from robustness.measure import session
 from robustness.measure.foreign import ForeignClassifier, load_foreign
+from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.subjects import Subject, load_subjects
 from sdnet_core import load_model
 
@@ -89,7 +90,7 @@ def test_a_knob_becomes_lambda(tmp_path, without_figures):
 
 
 def test_a_knob_takes_one_lambda_per_image_and_refuses_what_is_none():
-    model = load_foreign("examples.thresholding:build", num_classes=10)
+    model = load_foreign("examples.thresholding:build", Wanted(num_classes=10))
     lam = torch.tensor([0.0, 0.1, 0.2, 0.3])
     expected = torch.cat([model(IMAGES[i : i + 1], lam=float(lam[i])) for i in range(4)])
     torch.testing.assert_close(model(IMAGES, lam=lam), expected)
@@ -97,7 +98,7 @@ def test_a_knob_takes_one_lambda_per_image_and_refuses_what_is_none():
     with pytest.raises(InputError, match="finite number ≥ 0"):
         model(IMAGES, lam=-0.1)
     with pytest.raises(InputError, match="has no λ"):
-        ForeignClassifier(nn.Flatten(), num_classes=10, origin="flat")(IMAGES, lam=0.1)
+        ForeignClassifier(Loaded(model=nn.Flatten()), num_classes=10, origin="flat")(IMAGES, lam=0.1)
 
 
 def test_modules_that_take_views_work_as_they_do_alone(tmp_path, monkeypatch, without_figures):
@@ -129,9 +130,9 @@ def test_torchvisions_preset_normalises(without_network, monkeypatch):
     folder.mkdir(parents=True)
     torch.save(plain.state_dict(), place := folder / url.rpartition("/")[2])
     with pytest.raises(InputError, match=f"{place} is not the file that its name says, whose SHA-256 begins with b8a5"):
-        load_subjects(("torchvision:squeezenet1_1",), num_classes=1000, device=CPU)
+        load_subjects(("torchvision:squeezenet1_1",), Wanted(num_classes=1000), device=CPU)
     monkeypatch.setattr("robustness.measure.loaders.libraries.hash_file", lambda _: "b8a52dc0")
-    (subject,) = load_subjects(("torchvision:squeezenet1_1",), num_classes=1000, device=CPU)
+    (subject,) = load_subjects(("torchvision:squeezenet1_1",), Wanted(num_classes=1000), device=CPU)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     torch.testing.assert_close(subject.network(IMAGES), expected, rtol=1e-4, atol=1e-4)
@@ -149,7 +150,7 @@ def test_timms_weights_are_taken_from_the_place_that_is_asked_for(without_networ
     place = without_network / "hub/timm" / f"{name}.safetensors"
     place.parent.mkdir(parents=True)
     save_file(plain.state_dict(), place)
-    model = load_foreign(f"timm:{name}", num_classes=1000)
+    model = load_foreign(f"timm:{name}", Wanted(num_classes=1000))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     torch.testing.assert_close(model(IMAGES), expected, rtol=1e-4, atol=1e-4)
@@ -193,13 +194,13 @@ def test_robustbench_models_are_loaded_from_their_place(without_network):
     place = without_network / "hub/robustbench/cifar10/Linf/Sehwag2021Proxy_R18.pt"
     place.parent.mkdir(parents=True)
     torch.save({"state_dict": plain.state_dict()}, place)
-    model = load_foreign("robustbench:Sehwag2021Proxy_R18", num_classes=10)
+    model = load_foreign("robustbench:Sehwag2021Proxy_R18", Wanted(num_classes=10))
     torch.testing.assert_close(model(IMAGES), plain(IMAGES), rtol=1e-4, atol=1e-4)
     torch.save({"state_dict": {"conv1.weight": torch.zeros(3, 3)}}, place)
     with pytest.raises(
         InputError, match=r"R18.pt does not hold the weights of .*_R18: remove it and download it again"
     ):
-        load_foreign("robustbench:Sehwag2021Proxy_R18", num_classes=10)
+        load_foreign("robustbench:Sehwag2021Proxy_R18", Wanted(num_classes=10))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_robustbench_models_are_loaded_from_their_place(without_network):
 def test_weights_that_cannot_be_had_are_asked_for(given, message, without_network):
     classes = 10 if given.startswith("robustbench") else 1000
     with pytest.raises(PrerequisiteError, match=message):
-        load_foreign(given, num_classes=classes)
+        load_foreign(given, Wanted(num_classes=classes))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_weights_that_cannot_be_had_are_asked_for(given, message, without_networ
 )
 def test_names_that_lead_nowhere_are_refused(given, message):
     with pytest.raises(InputError, match=message):
-        load_foreign(given, num_classes=10)
+        load_foreign(given, Wanted(num_classes=10))
 
 
 class Unlucky(nn.Module):
@@ -244,7 +245,7 @@ class Unlucky(nn.Module):
 
 def test_a_knob_without_its_value_of_training_is_refused():
     with pytest.raises(InputError, match=r"model\.lam must be the λ it was trained with"):
-        ForeignClassifier(Unlucky(), num_classes=10, origin="unlucky")
+        ForeignClassifier(Loaded(model=Unlucky()), num_classes=10, origin="unlucky")
 
 
 @pytest.mark.parametrize("lam", [torch.tensor(0.1), torch.tensor([0.1]), nn.Parameter(torch.tensor(0.1)), 0.1])
@@ -252,7 +253,7 @@ def test_a_lambda_of_training_in_a_tensor_is_that_of_the_grid(lam):
     """0.1 in float32 is 0.10000000149, and a grid has 0.1."""
     model = Unlucky()
     model.lam = lam
-    assert Subject("m", ForeignClassifier(model, num_classes=10, origin="m"), "", {}).lam == 0.1
+    assert Subject("m", ForeignClassifier(Loaded(model=model), num_classes=10, origin="m"), "", {}).lam == 0.1
 
 
 def test_a_suite_file_cannot_run_code(tmp_path):

@@ -21,6 +21,7 @@ from torch.nn import functional
 from robustness.attack import Attack
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.guest import Guest
+from robustness.measure.loaders.loaded import Loaded
 from robustness.measure.probes import Prober
 from robustness.measure.stages import list_stages
 from robustness.measure.victims import Victim
@@ -43,7 +44,7 @@ class Linear(nn.Module):
 
 
 def classify(model: nn.Module) -> ForeignClassifier:
-    return ForeignClassifier(model, num_classes=10, origin="o")
+    return ForeignClassifier(Loaded(model=model), num_classes=10, origin="o")
 
 
 def gradient_of(model: ForeignClassifier, images: Tensor = IMAGES) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.foreign import load_foreign
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install '.[models]'")
@@ -75,7 +76,7 @@ def expect(model: nn.Module, images: Tensor, mean: list[float], std: list[float]
 
 def test_a_folder_is_an_image_classifier_with_the_normalisation_of_its_preprocessor(saved, folder):
     subject = load_subject(
-        f"hf:{folder}", num_classes=3, device=torch.device("cpu"), classes=("Cat", "dog", "great white shark")
+        f"hf:{folder}", Wanted(num_classes=3, classes=("Cat", "dog", "great white shark")), device=torch.device("cpu")
     )
     torch.testing.assert_close(subject.network(IMAGES), expect(saved[1], IMAGES, [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]))
     assert subject.name == "hf:tiny-resnet"
@@ -96,35 +97,35 @@ def test_a_folder_is_an_image_classifier_with_the_normalisation_of_its_preproces
 )
 def test_every_way_to_scale_bytes_is_one_of_images_between_0_and_1(saved, folder, fields, mean, std):
     change(folder, "preprocessor_config.json", **fields)
-    model = load_foreign(f"hf:{folder}", num_classes=3)
+    model = load_foreign(f"hf:{folder}", Wanted(num_classes=3))
     torch.testing.assert_close(model(IMAGES), expect(saved[1], IMAGES, mean, std), rtol=1e-4, atol=1e-5)
 
 
 def test_classes_in_another_order_are_taken_by_their_names_and_others_are_refused(saved, folder):
     order = ("great white shark", "cat", "dog")
-    model = load_foreign(f"hf:{folder}", num_classes=3, classes=order)
+    model = load_foreign(f"hf:{folder}", Wanted(num_classes=3, classes=order))
     expected = expect(saved[1], IMAGES, [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])[:, [2, 0, 1]]
     torch.testing.assert_close(model(IMAGES), expected)
     assert "classes are in another order than those of the data and are taken by their names" in model.notes[0]
     with pytest.raises(InputError, match="shares 2 of 3 classes with the data and does not know 'bird'"):
-        load_foreign(f"hf:{folder}", num_classes=3, classes=("cat", "dog", "bird"))
-    assert load_foreign(f"hf:{folder}", num_classes=3, classes=("n01", "n02", "n03")).notes == ()
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3, classes=("cat", "dog", "bird")))
+    assert load_foreign(f"hf:{folder}", Wanted(num_classes=3, classes=("n01", "n02", "n03"))).notes == ()
 
 
 def test_what_is_missing_or_does_not_fit_is_named(folder, tmp_path):
     with pytest.raises(InputError, match="tells 3 classes apart and the data set has 10"):
-        load_foreign(f"hf:{folder}", num_classes=10)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=10))
     with pytest.raises(PrerequisiteError, match=r"no config.json in .*: hf: takes a folder on this machine"):
-        load_foreign("hf:microsoft/resnet-50", num_classes=1000)
+        load_foreign("hf:microsoft/resnet-50", Wanted(num_classes=1000))
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(PrerequisiteError, match=r"no preprocessor_config.json in .*which says how images are"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))
     write(folder, "preprocessor_config.json", {"do_normalize": True})
     with pytest.raises(InputError, match="normalises images and does not say by what"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))
     write(folder, "preprocessor_config.json", {**USUAL, "image_std": [1, 0, 1]})
     with pytest.raises(InputError, match="three values of image_mean and of image_std > 0"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))
 
 
 def test_damaged_weights_and_weights_of_another_network_are_refused(folder):
@@ -132,18 +133,18 @@ def test_damaged_weights_and_weights_of_another_network_are_refused(folder):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be read as an image classifier"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))
     weights.write_bytes(whole)
     change(folder, "config.json", depths=[2, 1])
     with pytest.raises(InputError, match=r"holds no weights for .*: transformers would draw them at random"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))
     change(folder, "config.json", depths=[1, 1], id2label={"0": "a", "2": "b"})
     with pytest.raises(InputError, match="id2label must name the classes 0, 1, 2"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))
 
 
 def test_code_in_a_folder_is_not_run(folder):
     (folder / "own.py").write_text("raise SystemExit('code of the folder was run')")
     change(folder, "config.json", model_type="own", auto_map={"AutoModelForImageClassification": "own.Own"})
     with pytest.raises(InputError, match="cannot be read as an image classifier"):
-        load_foreign(f"hf:{folder}", num_classes=3)
+        load_foreign(f"hf:{folder}", Wanted(num_classes=3))

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.foreign import ForeignClassifier, load_foreign, runs_code, wrap_model
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject, load_subjects, name_of
 from sdnet_core import Network, load_model, weights_fingerprint
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-OPTIONS = {"num_classes": 10, "device": CPU, "image_size": (8, 8)}
+WANTED = Wanted(num_classes=10, image_size=(8, 8))
+OPTIONS = {"wanted": WANTED, "device": CPU}
 
 
 class Tiny(nn.Module):
@@ -132,22 +135,24 @@ def test_code_of_a_user_changes_nothing_for_others_while_it_is_loaded(write, cap
 )
 def test_code_that_makes_no_model_is_told_from_a_model(write, source, message):
     with pytest.raises((InputError, PrerequisiteError), match=message):
-        load_foreign(f"{write('m.py', source)}:build", num_classes=10)
+        load_foreign(f"{write('m.py', source)}:build", Wanted(num_classes=10))
 
 
 def test_a_file_without_a_function_is_answered_with_its_functions(write):
     path = write("mymodel.py", NET + "\ndef other(x):\n    pass\n\ndef small(width=4):\n    pass\n")
     with pytest.raises(InputError, match=r"name one of them, .*mymodel\.py:FUNCTION; it has build, small$"):
-        load_foreign(str(path), num_classes=10)
+        load_foreign(str(path), Wanted(num_classes=10))
     with pytest.raises(PrerequisiteError, match=r"no file .*gone\.py"):
-        load_foreign(str(path.with_name("gone.py")) + ":build", num_classes=10)
+        load_foreign(str(path.with_name("gone.py")) + ":build", Wanted(num_classes=10))
 
 
 def test_a_network_of_this_project_that_a_function_returns_is_that_network(write):
     """Its ``forward`` takes ``lam``, of a ResNet too."""
     source = "from sdnet_core import load_model\ndef build():\n    return load_model('{}')\n"
     for name in ("resnet18-shapes", "sdnet18-shapes"):
-        subject = load_subject(f"{write(f'{name[:3]}.py', source.format(name))}:build", num_classes=10, device=CPU)
+        subject = load_subject(
+            f"{write(f'{name[:3]}.py', source.format(name))}:build", Wanted(num_classes=10), device=CPU
+        )
         assert isinstance(subject.network, Network)
         assert subject.lam == load_model(name).lam
         assert subject.fingerprint == weights_fingerprint(load_model(name))
@@ -162,12 +167,12 @@ def test_a_function_makes_a_model_too_and_objects_are_measured_as_they_are():
     names = [subject.name for subject in load_subjects({"a": make(), "b": make()}, **OPTIONS)]
     assert names == ["a", "b"]
     with pytest.raises(InputError, match=r"three must be a torch.nn.Module or a function; got int"):
-        wrap_model("three", 3, num_classes=10)
+        wrap_model("three", 3, Wanted(num_classes=10))
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda it: nn.DataParallel(torch.compile(it))])
 def test_a_knob_inside_a_wrapper_is_a_knob(wrap):
-    bare, wrapped = (wrap_model("m", it, num_classes=10) for it in (make(Tiny), wrap(make(Tiny))))
+    bare, wrapped = (wrap_model("m", it, Wanted(num_classes=10)) for it in (make(Tiny), wrap(make(Tiny))))
     assert wrapped.lam == 0.25
     torch.testing.assert_close(wrapped(IMAGES, lam=0.5), bare(IMAGES, lam=0.5))
     assert weights_fingerprint(wrapped) == weights_fingerprint(bare)
@@ -179,16 +184,16 @@ def test_a_knob_has_a_value_of_training_or_is_none(lam):
     model.lam = lam
     if lam is None:
         model.forward = lambda images, lam=None: Tiny.forward(model, images, 0.0)  # type: ignore[method-assign]
-        assert not wrap_model("m", model, num_classes=10).has_lam
+        assert not wrap_model("m", model, Wanted(num_classes=10)).has_lam
     else:
         with pytest.raises(InputError, match="a finite number ≥ 0, or None for a model without λ; got"):
-            wrap_model("m", model, num_classes=10)
+            wrap_model("m", model, Wanted(num_classes=10))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_model_computes_in_the_type_of_its_weights_and_is_seen_in_float32(dtype):
     expected = make()(IMAGES)
-    model = wrap_model("m", make().to(dtype), num_classes=10)
+    model = wrap_model("m", make().to(dtype), Wanted(num_classes=10))
     logits = model(images := IMAGES.clone().requires_grad_())
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
@@ -218,7 +223,7 @@ class Output:
 def test_logits_are_found_in_what_a_model_answers(dress):
     model = make()
     torch.testing.assert_close(
-        wrap_model("m", lambda images: dress(model(images)), num_classes=10)(IMAGES), model(IMAGES)
+        wrap_model("m", lambda images: dress(model(images)), Wanted(num_classes=10))(IMAGES), model(IMAGES)
     )
 
 
@@ -238,7 +243,7 @@ def test_logits_are_found_in_what_a_model_answers(dress):
 def test_answers_without_logits_are_described(dress, message):
     model = make()
     with pytest.raises(InputError, match=message):
-        wrap_model("m", lambda images: dress(model(images)), num_classes=10)(IMAGES)
+        wrap_model("m", lambda images: dress(model(images)), Wanted(num_classes=10))(IMAGES)
 
 
 def test_layers_without_a_size_get_it_from_the_data_and_are_said_to_be_random():
@@ -247,7 +252,7 @@ def test_layers_without_a_size_get_it_from_the_data_and_are_said_to_be_random():
     assert subject.network.model[1].weight.shape == (10, 192)
     assert "their weights are random" in subject.network.notes[0]
     with pytest.raises(InputError, match="call it once before you hand it over, or give image_size"):
-        wrap_model("m", nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), num_classes=10)
+        wrap_model("m", nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), Wanted(num_classes=10))
 
 
 class Counting(nn.Linear):
@@ -326,23 +331,23 @@ def test_weights_of_ones_own_training_go_into_an_architecture_of_torchvision(tmp
     torch.manual_seed(0)
     trained = models.squeezenet1_1(num_classes=7).eval()
     path = save_checkpoint(tmp_path / "best.pth", trained, "prefixed")
-    model = load_foreign(f"torchvision:squeezenet1_1@{path}", num_classes=7)
+    model = load_foreign(f"torchvision:squeezenet1_1@{path}", Wanted(num_classes=7))
     images = torch.rand(2, 3, 64, 64)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(model(images), trained((images - mean.view(3, 1, 1)) / std.view(3, 1, 1)))
     assert "normalised by mean 0.485, 0.456, 0.406" in model.notes[0]
     assert model.origin.startswith("torchvision:squeezenet1_1@best.pth (torchvision ")
     with pytest.raises(InputError, match=r"holds torchvision:squeezenet1_1 for 7 classes and 10 are asked for"):
-        load_foreign(f"torchvision:squeezenet1_1@{path}", num_classes=10)
+        load_foreign(f"torchvision:squeezenet1_1@{path}", Wanted(num_classes=10))
     with pytest.raises(InputError, match=r"best.pth does not hold the weights of torchvision:alexnet: missing"):
-        load_foreign(f"torchvision:alexnet@{path}", num_classes=7)
+        load_foreign(f"torchvision:alexnet@{path}", Wanted(num_classes=7))
 
 
 def test_weights_of_ones_own_training_go_into_an_architecture_of_timm(tmp_path):
     timm = pytest.importorskip("timm")
     trained = timm.create_model("mobilenetv3_small_050", num_classes=7).eval()
     path = save_checkpoint(tmp_path / "best.pth", trained, "safetensors")
-    model = load_foreign(f"timm:mobilenetv3_small_050@{path}", num_classes=7)
+    model = load_foreign(f"timm:mobilenetv3_small_050@{path}", Wanted(num_classes=7))
     torch.testing.assert_close(model.model(IMAGES), trained(IMAGES))
 
 
@@ -350,7 +355,7 @@ def test_weights_of_ones_own_training_go_into_an_architecture_of_timm(tmp_path):
 def test_the_number_of_classes_is_looked_at_before_weights_are_fetched(given, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("weights are being fetched"))
     with pytest.raises(InputError, match=f"{given} tells 1000 classes apart and the data set has 10"):
-        load_foreign(given, num_classes=10)
+        load_foreign(given, Wanted(num_classes=10))
 
 
 class Hidden:
@@ -395,14 +400,14 @@ def test_files_that_do_not_hold_the_weights_are_named_with_the_reason(write, tmp
     spoil, message = DAMAGED[name]
     spoil(tmp_path / name)
     with pytest.raises(InputError, match=f"{re.escape(name)} ?:?.*{message}"):
-        load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / name}", num_classes=10)
+        load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / name}", Wanted(num_classes=10))
 
 
 def test_a_name_that_ends_in_a_date_is_no_hash(write, tmp_path):
     path = save_checkpoint(tmp_path / "net-20260131.pth", nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), "bare")
-    load_foreign(f"{write('m.py', BUILDER)}:bare@{path}", num_classes=10)
+    load_foreign(f"{write('m.py', BUILDER)}:bare@{path}", Wanted(num_classes=10))
     with pytest.raises(PrerequisiteError, match=r"no file .*gone\.pth: check the path"):
-        load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / 'gone.pth'}", num_classes=10)
+        load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / 'gone.pth'}", Wanted(num_classes=10))
 
 
 def quiet(function: Callable[[], object]) -> object:
@@ -453,23 +458,23 @@ def test_a_program_of_torch_export_is_measured_as_an_object_and_from_a_file(tmp_
     torch.testing.assert_close(subject.network(IMAGES), expected)
     assert subject.network.input_size == (8, 8)
     if batch is None:
-        model = wrap_model("net", program.module(), num_classes=10)
+        model = wrap_model("net", program.module(), Wanted(num_classes=10))
         torch.testing.assert_close(model(images := IMAGES.clone().requires_grad_()), expected)
         assert torch.autograd.grad(model(images).sum(), images)[0].abs().sum() > 0
     with pytest.raises(InputError, match=r"net.pt2 was recorded for images of 8 × 8 pixels and these have 9 × 9"):
-        load_foreign(str(tmp_path / "net.pt2"), num_classes=10, image_size=(9, 9))
+        load_foreign(str(tmp_path / "net.pt2"), Wanted(num_classes=10, image_size=(9, 9)))
 
 
 def test_files_that_hold_no_whole_model_are_answered_with_the_way_to_measure_them(tmp_path):
     torch.save(make().state_dict(), tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"w.pth holds no whole model: .*torchvision:NAME@.*w.pth, timm:N.*function@"):
-        load_foreign(str(tmp_path / "w.pth"), num_classes=10)
+        load_foreign(str(tmp_path / "w.pth"), Wanted(num_classes=10))
     (tmp_path / "net.keras").write_bytes(b"PK")
     with pytest.raises(InputError, match="is a model of Keras: export it as ONNX"):
-        load_foreign(str(tmp_path / "net.keras"), num_classes=10)
+        load_foreign(str(tmp_path / "net.keras"), Wanted(num_classes=10))
     for suffix in ("pt", "pt2", "onnx"):
         with pytest.raises(PrerequisiteError, match=f"no file .*gone.{suffix}"):
-            load_foreign(str(tmp_path / f"gone.{suffix}"), num_classes=10)
+            load_foreign(str(tmp_path / f"gone.{suffix}"), Wanted(num_classes=10))
 
 
 def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
@@ -505,16 +510,18 @@ def test_models_are_named_by_their_files_and_not_by_where_those_lie(tmp_path, mo
 def test_images_are_enlarged_for_a_model_after_whatever_was_done_to_them():
     """Gradients come back in the size of the data, and the identity says so."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
-    subject = load_subject(model, enlarge_to=16, **OPTIONS)
+    subject = load_subject(model, replace(WANTED, enlarge_to=16), device=CPU)
     large = nn.functional.interpolate(IMAGES, (16, 16), mode="bilinear", antialias=True)
     torch.testing.assert_close(subject.network(IMAGES), model(large))
     images = IMAGES.clone().requires_grad_()
     assert torch.autograd.grad(subject.network(images).sum(), images)[0].shape == IMAGES.shape
     assert subject.identity()["enlarged_to"] == 16
     assert "enlarged_to" not in load_subject(make(), **OPTIONS).identity()
-    wide = wrap_model("m", lambda images: images.flatten(1)[:, : images.shape[3]], num_classes=24, enlarge_to=12)
+    wide = wrap_model(
+        "m", lambda images: images.flatten(1)[:, : images.shape[3]], Wanted(num_classes=24, enlarge_to=12)
+    )
     assert wide(torch.rand(2, 3, 8, 16)).shape == (2, 24)
-    lazy = load_subject(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), enlarge_to=16, **OPTIONS)
+    lazy = load_subject(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), replace(WANTED, enlarge_to=16), device=CPU)
     assert lazy.network.model[1].in_features == 768
 
 
@@ -551,7 +558,7 @@ def test_programs_run_code_and_weights_do_not(given):
 def test_what_was_loaded_can_be_sent_to_another_process():
     import pickle
 
-    model = wrap_model("m", make(), num_classes=10)
+    model = wrap_model("m", make(), Wanted(num_classes=10))
     again = pickle.loads(pickle.dumps(model))
     assert isinstance(again, ForeignClassifier)
     torch.testing.assert_close(again(IMAGES), model(IMAGES))
@@ -571,7 +578,7 @@ class Around(nn.Module):
 def test_a_knob_that_the_model_hides_is_named() -> None:
     hidden = [Around(make(Tiny)), nn.Sequential(Around(make(Tiny))), functools.partial(make(Tiny), lam=0.25)]
     for model, part in zip(hidden, ("inner", "0.inner", "Tiny"), strict=True):
-        (note,) = wrap_model("mine", model, num_classes=10).notes
+        (note,) = wrap_model("mine", model, Wanted(num_classes=10)).notes
         assert f"mine: its part {part} takes lam and the model itself does not, so that λ is not varied" in note
-    assert wrap_model("mine", Around(make()), num_classes=10).notes == ()
-    assert wrap_model("mine", make(Tiny), num_classes=10).notes == ()
+    assert wrap_model("mine", Around(make()), Wanted(num_classes=10)).notes == ()
+    assert wrap_model("mine", make(Tiny), Wanted(num_classes=10)).notes == ()

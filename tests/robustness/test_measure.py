@@ -15,6 +15,7 @@ from data_prep.errors import InputError
 from robustness.measure.cells import Cell
 from robustness.measure.evaluate import EvaluationError, evaluate
 from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.perturbations import PerturbedImages, perturb
 from robustness.measure.plan import list_perturbations
 from robustness.measure.subjects import Subject, load_subjects
@@ -178,14 +179,14 @@ def test_cells_read_together_are_those_read_one_by_one(monkeypatch, tmp_path):
 
 def test_models_are_checked_before_anything_is_measured(models, tmp_path):
     with pytest.raises(InputError, match="10 classes and the data set has 100"):
-        load_subjects((f"{models}/sparse.safetensors",), num_classes=100, device=CPU)
+        load_subjects((f"{models}/sparse.safetensors",), Wanted(num_classes=100), device=CPU)
     model = build_model("sdnet18", width=2)
     save_model(model, tmp_path / "sparse.safetensors", ModelCard(name="s", config=model.config))
     paths = (f"{models}/sparse.safetensors", f"{tmp_path}/sparse.safetensors")
-    names = [subject.name for subject in load_subjects(paths, num_classes=10, device=CPU)]
+    names = [subject.name for subject in load_subjects(paths, Wanted(num_classes=10), device=CPU)]
     assert names == [f"{models.name}/sparse", f"{tmp_path.name}/sparse"]
     with pytest.raises(InputError, match=r"two models are called '.*sparse'"):
-        load_subjects((paths[0], paths[0]), num_classes=10, device=CPU)
+        load_subjects((paths[0], paths[0]), Wanted(num_classes=10), device=CPU)
 
 
 @pytest.mark.parametrize("classes", [40_000, 70_000])
@@ -200,7 +201,7 @@ def test_classes_beyond_two_bytes_stay_what_they_are(tmp_path, classes):
             answer[:, classes - 1] = 1.0
             return answer + 0 * model.weight.sum()
 
-    network = ForeignClassifier(Points(), num_classes=classes, origin="points")
+    network = ForeignClassifier(Loaded(model=Points()), num_classes=classes, origin="points")
     images = PerturbedImages(IMAGES.pixels[:3], labels)
     (frame,) = evaluate(network, images, np.arange(3), [None], device=CPU, batch_size=2)
     assert frame["label"].tolist() == labels.tolist()
@@ -219,7 +220,9 @@ def test_classes_beyond_two_bytes_stay_what_they_are(tmp_path, classes):
 
 
 def test_labels_that_do_not_fit_are_refused():
-    network = ForeignClassifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), num_classes=10, origin="linear")
+    network = ForeignClassifier(
+        Loaded(model=nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))), num_classes=10, origin="linear"
+    )
     images = PerturbedImages(IMAGES.pixels[:2], IMAGES.labels[:2])
     with pytest.raises(EvaluationError, match="must be from 0 to 2147483647; got 0 to 2147483648"):
         evaluate(network, images, np.array([0, 2**31]), [None], device=CPU, batch_size=2)

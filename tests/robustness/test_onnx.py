@@ -16,6 +16,7 @@ from data_prep.errors import InputError, PrerequisiteError
 from robustness.attack import Attack
 from robustness.measure.attacker import check_attacks
 from robustness.measure.foreign import load_foreign
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject
 
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed: pip install '.[models]'")
@@ -23,7 +24,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip ins
 pytest.importorskip("onnx2torch", reason="onnx2torch is not installed: pip install '.[models]'")
 
 IMAGES = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-OPTIONS: dict[str, Any] = {"num_classes": 10, "device": torch.device("cpu"), "image_size": (8, 8)}
+OPTIONS: dict[str, Any] = {"wanted": Wanted(num_classes=10, image_size=(8, 8)), "device": torch.device("cpu")}
 
 
 class Net(nn.Module):
@@ -81,16 +82,16 @@ def test_a_model_that_can_be_converted_has_gradients(tmp_path):
 
 def test_a_fixed_number_of_images_is_no_limit_and_a_fixed_size_is_one(tmp_path):
     path = export(Net(), tmp_path / "net.onnx", IMAGES[:2], free=())
-    model = load_foreign(str(path), num_classes=10, image_size=(8, 8))
+    model = load_foreign(str(path), Wanted(num_classes=10, image_size=(8, 8)))
     torch.testing.assert_close(model(IMAGES), Net()(IMAGES), rtol=1e-4, atol=1e-5)
     assert model.input_size == (8, 8)
     with pytest.raises(InputError, match=r"net.onnx was recorded for images of 8 × 8 pixels and these have 9 × 8"):
-        load_foreign(str(path), num_classes=10, image_size=(9, 8))
+        load_foreign(str(path), Wanted(num_classes=10, image_size=(9, 8)))
 
 
 def test_channels_may_come_last(tmp_path):
     path = export(Net(last=True), tmp_path / "net.onnx", IMAGES.permute(0, 2, 3, 1), free=(0, 1, 2))
-    model = load_foreign(str(path), num_classes=10, image_size=(8, 8))
+    model = load_foreign(str(path), Wanted(num_classes=10, image_size=(8, 8)))
     torch.testing.assert_close(model(IMAGES), Net()(IMAGES), rtol=1e-4, atol=1e-5)
 
 
@@ -115,7 +116,7 @@ def test_a_conversion_that_answers_otherwise_is_not_believed(tmp_path, monkeypat
     other = Net()
     other.linear.bias.data[3] += 0.1
     monkeypatch.setattr("onnx2torch.convert", lambda _: other)
-    model = load_foreign(str(path), num_classes=10)
+    model = load_foreign(str(path), Wanted(num_classes=10))
     assert "what onnx2torch makes of it answers otherwise than onnxruntime" in model.notes[0]
     torch.testing.assert_close(model(IMAGES), Net()(IMAGES), rtol=1e-4, atol=1e-5)
 
@@ -139,13 +140,13 @@ def test_files_that_are_none_and_inputs_that_are_no_images_are_refused(tmp_path)
     path = export(Net(), tmp_path / "net.onnx", IMAGES)
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(InputError, match=r"net.onnx cannot be read as ONNX \(truncated or damaged"):
-        load_foreign(str(path), num_classes=10)
+        load_foreign(str(path), Wanted(num_classes=10))
     bytes_in = write_graph(tmp_path / "bytes.onnx", "Identity", onnx.TensorProto.INT64)
     with pytest.raises(InputError, match=r"bytes.onnx (takes x tensor\(int64\): expected one input|cannot be run)"):
-        load_foreign(str(bytes_in), num_classes=10)
+        load_foreign(str(bytes_in), Wanted(num_classes=10))
     double = export(Net().double(), tmp_path / "double.onnx", IMAGES.double())
     with pytest.raises(InputError, match=r"double.onnx cannot be run by onnxruntime.*; export it in float32"):
-        load_foreign(str(double), num_classes=10)
+        load_foreign(str(double), Wanted(num_classes=10))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
@@ -153,11 +154,11 @@ def test_a_package_that_is_missing_is_named_with_the_extra(tmp_path, monkeypatch
     path = write_graph(tmp_path / "net.onnx", "GlobalAveragePool")
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(PrerequisiteError, match=rf"needs the package {package} .*, pip install '.\[models"):
-        load_foreign(str(path), num_classes=10)
+        load_foreign(str(path), Wanted(num_classes=10))
 
 
 def test_without_onnx2torch_a_model_runs_in_onnxruntime(tmp_path, monkeypatch):
     path = write_graph(tmp_path / "net.onnx", "GlobalAveragePool")
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
-    model = load_foreign(str(path), num_classes=10)
+    model = load_foreign(str(path), Wanted(num_classes=10))
     assert "the package onnx2torch is not installed: in the project's folder, pip install" in model.notes[0]

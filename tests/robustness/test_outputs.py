@@ -17,6 +17,7 @@ from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.tables import to_terminal, widen, write_tables
 from robustness.analysis.write import write_analysis
 from robustness.measure.evaluate import evaluate
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.perturbations import Perturbation, PerturbedImages
 from robustness.measure.samples import collect_samples
 from robustness.measure.subjects import load_subjects
@@ -144,7 +145,7 @@ def test_nothing_outlives_the_outcomes_that_it_was_made_of(tmp_path, monkeypatch
 def test_a_long_grid_has_samples_at_some_of_its_lambdas(models):
     """Evenly spread, with the λ of training, and each with what belongs to it; a short grid has them at all."""
     images, device = load_images("shapes", split="test").subset(2), torch.device("cpu")
-    (subject,) = load_subjects((f"{models}/sparse.safetensors",), num_classes=10, device=device)
+    (subject,) = load_subjects((f"{models}/sparse.safetensors",), Wanted(num_classes=10), device=device)
     clean = Perturbation(name="clean", severity=0, source="generated")
 
     def collect(grid: tuple[float, ...]) -> dict[str, np.ndarray]:
@@ -165,7 +166,7 @@ def test_a_long_grid_has_samples_at_some_of_its_lambdas(models):
 def test_top_five_is_stored_for_every_image(models):
     """The label is among the five largest logits; of ten classes an untrained network has it there half of the time."""
     images, device = load_images("shapes", split="test").subset(40), torch.device("cpu")
-    (subject,) = load_subjects((f"{models}/plain.safetensors",), num_classes=10, device=device)
+    (subject,) = load_subjects((f"{models}/plain.safetensors",), Wanted(num_classes=10), device=device)
     shown = PerturbedImages(images.pixels, images.labels)
     (frame,) = evaluate(subject.network, shown, images.indices, [None], device=device, batch_size=7)
     with torch.inference_mode():

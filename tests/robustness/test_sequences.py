@@ -17,6 +17,7 @@ from data_prep.corruptions.sequences import perturb
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.analysis.sequences import MEAN_OF_SEQUENCES
 from robustness.flips import flips_of_sequences, top5_distances
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.sequences import evaluate_sequences
 from robustness.report import print_summary
@@ -87,7 +88,7 @@ def test_outcomes_are_flips_and_distances_of_all_frames_whatever_the_batch(noise
 def robustness_network() -> nn.Module:
     from robustness.measure.foreign import wrap_model
 
-    return wrap_model("mine", ByBrightness(), num_classes=10)
+    return wrap_model("mine", ByBrightness(), Wanted(num_classes=10))
 
 
 def test_a_run_counts_flips_as_the_paper_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

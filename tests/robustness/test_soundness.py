@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from data_prep import load_images
 from robustness import run
 from robustness.measure.foreign import ForeignClassifier
+from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.soundness import Soundness, examine
 from robustness.measure.subjects import Subject, load_subject
 from robustness.verdicts import judge_soundness
@@ -149,7 +150,7 @@ class HalfPrecision(Plain):
 
 
 def ask(model: nn.Module) -> Soundness:
-    network = model if hasattr(model, "encode") else ForeignClassifier(model, num_classes=10, origin="o")
+    network = model if hasattr(model, "encode") else ForeignClassifier(Loaded(model=model), num_classes=10, origin="o")
     return examine(Subject("m", network, "", {}), network.lam, IMAGES, CPU, seed=0)
 
 
@@ -217,7 +218,7 @@ def build_at_random() -> nn.Module:
 
 def test_another_instance_is_not_blamed_for_what_both_share(monkeypatch):
     monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
-    subject = load_subject("test_soundness:CountsInItsFile", num_classes=10, device=CPU)
+    subject = load_subject("test_soundness:CountsInItsFile", Wanted(num_classes=10), device=CPU)
     found = examine(subject, None, IMAGES, CPU, seed=0)
     assert "instance" not in [change.kind for change in found.changes]
 
@@ -225,7 +226,7 @@ def test_another_instance_is_not_blamed_for_what_both_share(monkeypatch):
 @pytest.mark.parametrize(("function", "mark"), [("build_anew", "SUSPECT"), ("build_at_random", "OK")])
 def test_a_builder_that_makes_another_model_each_time_is_told(function, mark, monkeypatch):
     monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
-    subject = load_subject(f"test_soundness:{function}", num_classes=10, device=CPU)
+    subject = load_subject(f"test_soundness:{function}", Wanted(num_classes=10), device=CPU)
     verdict = judge_soundness(_to_dict(examine(subject, None, IMAGES, CPU, seed=0)))
     assert verdict.mark == mark
     assert ("seed it" in verdict.reason) == (mark == "SUSPECT")

@@ -17,6 +17,7 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.trust import judge, judge_rise, judge_transfer
 from robustness.attack import Attack
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject, load_subjects
 from robustness.options import RunOptions
@@ -276,7 +277,7 @@ def rows_of(findings: Findings, threat: str = "whitebox") -> pd.DataFrame:
 
 
 def test_a_plain_trained_resnet_raises_no_mark(tmp_path):
-    (subject,) = load_subjects(("resnet18-shapes",), num_classes=10, device=CPU)
+    (subject,) = load_subjects(("resnet18-shapes",), Wanted(num_classes=10), device=CPU)
     findings = attack_model(subject, tmp_path)
     assert list(rows_of(findings)["trust"]) == [OK]
     assert exit_code(findings, strict=True) == 0
@@ -299,7 +300,7 @@ class Quantised(nn.Module):
 
 
 def test_a_model_that_quantises_its_input_is_found_out(tmp_path):
-    (subject,) = load_subjects(("resnet18-shapes",), num_classes=10, device=CPU)
+    (subject,) = load_subjects(("resnet18-shapes",), Wanted(num_classes=10), device=CPU)
     subject.network.normalise = Quantised(subject.network.normalise)
     findings = attack_model(subject, tmp_path)
     (row,) = rows_of(findings).to_dict("records")
@@ -316,7 +317,7 @@ def test_a_lambda_that_silences_every_code_is_invalid(tmp_path):
 
     The network answers one class for everything: whether that is right of any image makes no difference.
     """
-    (subject,) = load_subjects(("sdnet18-shapes",), num_classes=10, device=CPU)
+    (subject,) = load_subjects(("sdnet18-shapes",), Wanted(num_classes=10), device=CPU)
     findings = attack_model(subject, tmp_path, lambdas=(0.1, 1e6))
     assert isinstance(findings.attacks, Attacks)
     whitebox = rows_of(findings)

@@ -14,7 +14,7 @@ from data_prep.errors import EXIT_UNREAD, InputError, run_command
 from data_prep.shapes import make_shapes
 from sdnet_core import ModelCard, build_model, load_model, read_card, save_model, weights_fingerprint
 from sdnet_core.__main__ import main
-from sdnet_core.catalogue import shipped_models
+from sdnet_core.config import shipped_models
 from sdnet_core.training import count_correct
 
 CPU = torch.device("cpu")

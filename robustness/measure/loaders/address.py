@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdnet_core.catalogue import shipped_models
+from sdnet_core.config import shipped_models
 
 LIBRARIES = ("torchvision", "timm", "robustbench", "hf")
 """Sources that are written before a colon."""

@@ -23,11 +23,28 @@ class Wanted:
         num_classes: number of classes K.
         classes: their names in the order of the labels; empty if unknown.
         image_size: height and width of the images; None if unknown.
+        enlarge_to: short side in pixels to which every image is enlarged for a foreign model, after any corruption;
+            None keeps the size. Networks of this project take images as they are.
     """
 
     num_classes: int
     classes: tuple[str, ...] = ()
     image_size: tuple[int, int] | None = None
+    enlarge_to: int | None = None
+
+    @property
+    def shown_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that a foreign model is shown; None if unknown."""
+        if self.image_size is None or self.enlarge_to is None:
+            return self.image_size
+        return find_enlarged(self.image_size, self.enlarge_to)
+
+
+def find_enlarged(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Compute height and width of an image of height and width ``size`` whose short side becomes ``side``."""
+    height, width = size
+    short = min(height, width)
+    return round(height * side / short), round(width * side / short)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +103,7 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int
     """
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
         raise InputError(f"{path} takes inputs of shape {shape}: expected images (N, 3, H, W) in [0, 1]")
-    size = wanted.image_size
+    size = wanted.shown_size
     if size and any(isinstance(own, int) and own != other for own, other in zip(shape[2:], size, strict=True)):
         raise InputError(
             f"{path} was recorded for images of {shape[2]} × {shape[3]} pixels and these have {size[0]} × {size[1]}: "

@@ -124,7 +124,7 @@ def load_onnx(path: Path, wanted: Wanted) -> Loaded:
 
 def _draw_sample(shape: tuple[Any, ...], wanted: Wanted, is_last: bool) -> Tensor:
     """Draw a few images of noise in the shape that the model takes."""
-    free = wanted.image_size or (_SIDE, _SIDE)
+    free = wanted.shown_size or (_SIDE, _SIDE)
     n, height, width = (
         own if isinstance(own, int) else other for own, other in zip((shape[0], *shape[2:]), (_IMAGES, *free))
     )
