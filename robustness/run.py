@@ -163,8 +163,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
     from robustness.analysis.overview import Overview
+    from robustness.measure.request import find_parent, plan_runs
     from robustness.measure.session import conduct, describe_estimate, describe_plan, estimate_work, plan_to_json
-    from robustness.measure.several import find_parent, plan_runs
     from robustness.suite_folders import write_list
 
     quiet = arguments.quiet

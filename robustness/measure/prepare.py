@@ -1,26 +1,20 @@
-"""Preparation of a measurement from options: read the suite, load images and models, plan the grid."""
+"""Preparation of the measurement of a suite: load images and models, plan the grid."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from data_prep import ImageSet, load_images
-from data_prep.archives_c import names_of_archive
 from data_prep.errors import InputError, PrerequisiteError, UsageError
-from data_prep.files import as_file_name
 from data_prep.shifts import find_shifts, geometry_beside, list_shifts, read_shift
 from data_prep.sources import split_sizes
-from robustness.attack import Attack, read_attacks, replace_eps
 from robustness.measure.attacker import check_attacks
 from robustness.measure.executors import Executor, LocalExecutor
 from robustness.measure.first_look import look_at_answers
-from robustness.measure.foreign import runs_code
-from robustness.measure.given import Model, widen_classes
+from robustness.measure.given import Model
 from robustness.measure.jobs import Shard
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
@@ -31,166 +25,12 @@ from robustness.measure.tasks import Shelf
 from robustness.mirror import local_folder
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory
-from robustness.suite import Suite, read_suite_file
+from robustness.suite import Suite
 from sdnet_core.environment import select_device
 
 _BATCH_SIZE, _BATCH_SIZE_OF_LARGE = 250, 50
 LARGE_SIDE = 64
 """Pixels per side above which images are measured in smaller batches and, by default, with ImageNet-C's parameters."""
-ARCHIVE_OF = {"cifar10": "cifar10c", "cifar100": "cifar100c", "imagenet": "imagenetc"}
-"""Official -C archive by data set, used if it is on disk."""
-_KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", "n", "seed")
-"""Options that directly replace keys of a suite."""
-
-
-def read_suite(options: RunOptions) -> Suite:
-    """Read the suite that file and options together describe; raise InputError for invalid values."""
-    fields = read_suite_file(options.suite or "demo")
-    if not options.models and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
-        raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
-    archive = fields.get("archive", "")
-    is_free = archive != "imagenetp" and not names_of_archive(archive)
-    if options.data is not None and options.data != fields["data"] and is_free:
-        fields |= {"data": options.data, "archive": ARCHIVE_OF.get(options.data, "")}
-    return _replace_keys(fields, options)
-
-
-def _replace_keys(fields: dict[str, Any], options: RunOptions) -> Suite:
-    """Build the suite of ``fields`` with the keys that ``options`` name replaced; raise as :func:`read_suite`."""
-    if options.eps is not None:
-        if not fields["attacks"]:
-            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
-        fields["attacks"] = replace_eps(fields["attacks"], options.eps)
-    return Suite(**fields | _list_replaced(options))
-
-
-def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:
-    """Build the suite of standard corruptions: CIFAR-10-C's parameters up to 64 pixels a side, else ImageNet-C's.
-
-    Args:
-        options: options that replace keys of the suite.
-        images: images to measure, which name the suite.
-        fields: other keys of :class:`Suite`.
-
-    Raises:
-        InputError: an invalid value; the message names it.
-    """
-    own = {"name": as_file_name(images.name), "data": images.name, "split": images.split}
-    own |= {"profile": profile_of(images), "archive": ARCHIVE_OF.get(images.name, "")}
-    own["description"] = f"Corruptions of {images.title}" if fields.get("corruptions") != () else images.title
-    return Suite(**own | fields | _list_replaced(options))
-
-
-def profile_of(images: ImageSet) -> str:
-    """Return the parameter table that suits the size of images: ``cifar`` or ``imagenet``."""
-    return "imagenet" if max(images.pixels.shape[1:3]) > LARGE_SIDE else "cifar"
-
-
-def _list_replaced(options: RunOptions) -> dict[str, Any]:
-    fields = {key: value for key in _KEYS if (value := getattr(options, key)) is not None}
-    if options.selection is not None:
-        fields["selection"] = "" if options.selection == "none" else options.selection
-    return fields
-
-
-def plan_run(
-    options: RunOptions,
-    *,
-    models: Mapping[str, Model] | None = None,
-    data: Any = None,
-    suite: Suite | None = None,
-    attacks: tuple[str | dict[str, Any] | Attack, ...] | None = None,
-    classes: Sequence[str] | str | Path | None = None,
-    progress: bool = True,
-    whole: bool = False,
-    shelf: Shelf | None = None,
-) -> Measurement:
-    """Load images and models, make the suite and plan its grid.
-
-    Args:
-        options: the request, and how it is measured.
-        models: models by name; None for the models of the options or the suite.
-        data: images that replace ``options.data``, in any form that :func:`data_prep.load_images` takes.
-        suite: suite that replaces ``options.suite``.
-        attacks: attacks that replace ``options.attacks``.
-        classes: classes of the images, which replace ``options.classes``.
-        progress: show a bar while pictures are read.
-        whole: load all images, even if few are measured.
-        shelf: objects that suites of the same command have loaded.
-
-    Raises:
-        PrerequisiteError: data, a model or a GPU is missing.
-        InputError: data or a model is invalid.
-    """
-    shelf = shelf or Shelf()
-    source = options.data if data is None else data
-    images: ImageSet | None = None
-    if source is not None:
-
-        def load() -> ImageSet:
-            loaded = load_images(
-                source,
-                options.split,
-                options.data_dir,
-                resize=options.resize,
-                crop=options.crop,
-                classes=options.classes if classes is None else classes,
-                n=None if isinstance(source, ImageSet) or whole else options.n,
-                seed=options.seed or 0,
-                progress=progress,
-            )
-            return widen_classes(loaded, models or {}) if data is not None and classes is None else loaded
-
-        images = shelf.get(("images", options.data), load)
-    wanted = make_suite(options, images, suite, options.attacks if attacks is None else attacks)
-    return prepare(wanted, options, images=images, models=models, progress=progress, shelf=shelf)
-
-
-def make_suite(
-    options: RunOptions,
-    images: ImageSet | None = None,
-    suite: Suite | None = None,
-    attacks: tuple[str | dict[str, Any] | Attack, ...] | None = None,
-) -> Suite:
-    """Build the requested suite: a given one, the suite of a file, or the standard suite of ``images``.
-
-    Raises:
-        InputError: an invalid value; the message names it.
-    """
-    if suite is None and options.suite is None and images is not None:
-        fields: dict[str, Any] = {"attacks": _make_attacks(attacks or (), options, profile_of(images))}
-        if attacks and options.corruptions is None:
-            fields["corruptions"] = ()
-        return standard_suite(options, images, **fields)
-    own = options if attacks is None else msgspec.structs.replace(options, eps=None)
-    named = read_suite_file(options.suite or "demo")["data"] if suite is None else suite.data
-    made = read_suite(own) if suite is None else _replace_keys(msgspec.structs.asdict(suite), own)
-    if images is not None:
-        same = images.name == named or made.only_official or made.archive == "imagenetp"
-        archive = made.archive if same else ARCHIVE_OF.get(images.name, "")
-        made = msgspec.structs.replace(made, data=images.name, split=images.split, archive=archive)
-    if attacks is not None:
-        made = msgspec.structs.replace(made, attacks=_make_attacks(attacks, options, made.profile))
-    return made
-
-
-def _make_attacks(
-    attacks: tuple[str | dict[str, Any] | Attack, ...], options: RunOptions, profile: str
-) -> tuple[Attack, ...]:
-    """Build attacks from names, tables or attacks, each once for every budget in its norm."""
-    if options.eps is not None and not attacks:
-        raise InputError("eps is given and no attack: name one, as in attacks=['pgd']")
-    made: list[Attack] = []
-    for attack in attacks:
-        if isinstance(attack, Attack):
-            made.append(attack)
-            continue
-        table = {"name": attack} if isinstance(attack, str) else dict(attack)
-        if options.eps is None:
-            made += read_attacks([table], profile)
-        for norm, eps in options.eps or ():
-            made += read_attacks([{**table, "norm": norm or table.get("norm", "linf"), "eps": eps}], profile)
-    return tuple(made)
 
 
 def prepare(
@@ -283,6 +123,11 @@ def _find_other_profile(measurement: Measurement) -> list[str]:
         f"the suite {suite.name} generates corruptions with the parameters of the profile {suite.profile}, and for "
         f"images of {height} × {width} pixels they are those of {fitting}: write profile = {fitting!r} into its file"
     ]
+
+
+def profile_of(images: ImageSet) -> str:
+    """Return the parameter table that suits the size of images: ``cifar`` or ``imagenet``."""
+    return "imagenet" if max(images.pixels.shape[1:3]) > LARGE_SIDE else "cifar"
 
 
 def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, Archive | None]:

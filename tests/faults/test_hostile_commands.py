@@ -173,7 +173,8 @@ def enough(*_: object, **__: object) -> None:
 @pytest.fixture
 def small(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A suite that is quickly prepared."""
-    monkeypatch.setattr("robustness.measure.prepare.load_images", load_once)
+    for module in ("prepare", "request"):
+        monkeypatch.setattr(f"robustness.measure.{module}.load_images", load_once)
     path = tmp_path / "small.toml"
     path.write_text(f'data = "shapes"\ncorruptions = ["pixelate"]\nmodels = ["{models}/plain.safetensors"]\nn = 2\n')
     return path

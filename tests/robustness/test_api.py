@@ -234,7 +234,7 @@ def test_the_example_runs(capsys):
 
 
 def test_an_attack_object_is_taken_as_it_is(images):
-    from robustness.measure.prepare import _make_attacks
+    from robustness.measure.request import _make_attacks
     from robustness.options import RunOptions
 
     own = Attack(name="pgd", norm="l2", eps=0.25, steps=3)

@@ -25,7 +25,8 @@ from robustness import run
 from robustness.measure.executors import JobAttempt
 from robustness.measure.jobs import Result
 from robustness.measure.measurement import Measurement
-from robustness.measure.prepare import prepare, read_suite
+from robustness.measure.prepare import prepare
+from robustness.measure.request import read_suite
 from robustness.measure.tasks import Workplace
 from robustness.options import RunOptions
 from robustness.run_directory import RunDirectory

@@ -18,7 +18,8 @@ from data_prep.errors import InputError, run_command
 from robustness import merge, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.measure.jobs import Job, Shard
-from robustness.measure.prepare import prepare, read_suite
+from robustness.measure.prepare import prepare
+from robustness.measure.request import read_suite
 from robustness.options import RunOptions, read_options
 from robustness.run_directory import RunDirectory
 

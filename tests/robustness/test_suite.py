@@ -8,7 +8,7 @@ import pytest
 from data_prep import load_images
 from data_prep.errors import InputError
 from robustness import run
-from robustness.measure.prepare import plan_run, read_suite
+from robustness.measure.request import plan_run, read_suite
 from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file, shipped_suites
 
