@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from data_prep.subsets import ClassSubset
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.subjects import Classifier
-from robustness.measure.victims import choose_lam
 from robustness.which_lam import LamGiven, WhichLam
 from sdnet_core import Network
 from sdnet_core.augment import to_images
+from sdnet_core.sparse_coding import Lambda
 
 _LARGEST = 2**31 - 1
 _TOP = 5
@@ -59,6 +60,28 @@ class Answers:
         for name, value in vars(part).items():
             if value is not None:
                 getattr(self, name)[index, batch] = value
+
+
+def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: LamGiven) -> Lambda | None:
+    """Compute λ of a call: the fixed number, or the policy's choice for each image, shape (N,).
+
+    The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the training λ. If gradients are recorded, the
+    clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
+
+    Source: Bengio, Léonard & Courville, 2013 (straight-through estimator); Athalye, Carlini & Wagner, ICML 2018
+        (backward pass differentiable approximation).
+    """
+    chooser = WhichLam.of(which)
+    law = chooser.law
+    if law is None:
+        return chooser.value
+    assert isinstance(network, Network), "a residual law is fitted to a sparse code"
+    residual = network.residual(images, network.encode(images))
+    chosen = law.lam(residual)
+    if not (torch.is_grad_enabled() and residual.requires_grad):
+        return chosen
+    smooth = law.slope * residual + law.intercept
+    return chosen.detach() + smooth - smooth.detach()
 
 
 def answer(

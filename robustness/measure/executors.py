@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from robustness.measure.jobs import Job, Result
 from robustness.measure.tasks import Workplace
-from robustness.measure.worker import OutOfMemory, Worker
+from robustness.measure.worker import OutOfMemory, execute_job
 
 ATTEMPTS = 4
 """Number of attempts at a job that the machine, not the model, fails to finish."""
@@ -83,13 +83,12 @@ class LocalExecutor:
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`Executor`."""
-        worker = Worker(workplace)
         batch_size = workplace.batch_size
         for job in jobs:
             attempt, failure = JobAttempt(job, batch_size), None
             while attempt.job is not None:
                 try:
-                    for result in worker.execute(attempt.job, batch_size=attempt.batch_size):
+                    for result in execute_job(attempt.job, replace(workplace, batch_size=attempt.batch_size)):
                         attempt.accept(result)
                         yield result
                 except OutOfMemory as error:

@@ -19,7 +19,7 @@ from robustness.measure.cells import hash_identity
 from robustness.measure.jobs import Job, Result
 from robustness.measure.perturbations import Archive
 from robustness.measure.tasks import Workplace
-from robustness.measure.worker import Worker, telling_out_of_memory
+from robustness.measure.worker import execute_job, telling_out_of_memory
 from robustness.run_directory import RunDirectory
 from sdnet_core.environment import describe_environment
 
@@ -89,7 +89,7 @@ def measure_remotely(
         workplace = Workplace(
             content.archive, directory, torch.device(device), batch_size, bar, timeout=content.timeout
         )
-        for result in Worker(workplace).execute(job, batch_size=batch_size):
+        for result in execute_job(job, workplace):
             found = path.read_bytes() if path is not None and path.exists() else None
             told = replace(result, environment=_describe(device))
             yield Delivery(told, found if found != crafted else None)

@@ -9,10 +9,9 @@ import pandas as pd
 import torch
 
 from robustness.flips import TOP, flips_of_sequences, top5_distances
-from robustness.measure.evaluate import EvaluationError
+from robustness.measure.evaluate import EvaluationError, choose_lam
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.subjects import Classifier
-from robustness.measure.victims import choose_lam
 from robustness.which_lam import LamGiven
 from sdnet_core.augment import to_images
 

@@ -102,9 +102,11 @@ def estimate_work(measurement: Measurement) -> Estimate:
 
 
 def _count_passes(task: Task, measurement: Measurement) -> dict[str, int]:
-    is_selection = task.images is measurement.training_images
-    probes = {"trust probes": task.size // 3} if task.is_attack and measurement.suite.probe_images else {}
-    return {"choice of λ on training images" if is_selection else task.part: task.size, **probes}
+    if task.is_attack:
+        return {"attacks": task.size, **({"trust probes": task.size // 3} if measurement.suite.probe_images else {})}
+    if task.images is measurement.training_images:
+        return {"choice of λ on training images": task.size}
+    return {"natural shifts" if task.cells[0].shift else "clean and corrupted images": task.size}
 
 
 def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[str]:

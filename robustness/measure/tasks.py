@@ -90,11 +90,6 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def part(self) -> str:
-        """Part of a run that the task belongs to, for people."""
-
-    @property
-    @abstractmethod
     def size(self) -> int:
         """Estimated forward passes of one image each."""
 
@@ -123,11 +118,6 @@ class PerturbationTask(Task):
         if self.perturbation.name in SHIFTS:
             return self.images.title
         return f"{self.images.split} {self.perturbation.name} {self.perturbation.severity or ''}".strip()
-
-    @property
-    def part(self) -> str:
-        """Part of a run that the task belongs to, for people."""
-        return "natural shifts" if self.cells[0].shift else "clean and corrupted images"
 
     @property
     def size(self) -> int:
@@ -190,11 +180,6 @@ class AttackTask(Task):
         """Title for people: model, λ and attack."""
         lam = self.perturbation.crafted_for.title.replace(" = ", "=").removeprefix("the ")
         return " ".join(filter(None, (self.subject.name, lam, self.perturbation.attack.title)))
-
-    @property
-    def part(self) -> str:
-        """Part of a run that the task belongs to, for people."""
-        return "attacks"
 
     @property
     def size(self) -> int:

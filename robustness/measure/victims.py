@@ -8,32 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from robustness.measure.evaluate import choose_lam
 from robustness.measure.subjects import Classifier
 from robustness.which_lam import LamGiven, WhichLam
-from sdnet_core import Network
-from sdnet_core.sparse_coding import Lambda
-
-
-def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: LamGiven) -> Lambda | None:
-    """Compute λ of a call: the fixed number, or the policy's choice for each image, shape (N,).
-
-    The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the training λ. If gradients are recorded, the
-    clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
-
-    Source: Bengio, Léonard & Courville, 2013 (straight-through estimator); Athalye, Carlini & Wagner, ICML 2018
-        (backward pass differentiable approximation).
-    """
-    chooser = WhichLam.of(which)
-    law = chooser.law
-    if law is None:
-        return chooser.value
-    assert isinstance(network, Network), "a residual law is fitted to a sparse code"
-    residual = network.residual(images, network.encode(images))
-    chosen = law.lam(residual)
-    if not (torch.is_grad_enabled() and residual.requires_grad):
-        return chosen
-    smooth = law.slope * residual + law.intercept
-    return chosen.detach() + smooth - smooth.detach()
 
 
 class _ContiguousGradient(torch.autograd.Function):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,37 +30,28 @@ class OutOfMemory(RuntimeError):
         return type(self), (str(self), self.keys)
 
 
-@dataclass(frozen=True)
-class Worker:
-    """Measures jobs at one workplace."""
+def execute_job(job: Job, workplace: Workplace) -> Iterator[Result]:
+    """Yield the result of each task of ``job`` as soon as it is known; a model that fails yields its reason.
 
-    workplace: Workplace
+    The progress bar advances by ``job.size`` in total.
 
-    def execute(self, job: Job, *, batch_size: int) -> Iterator[Result]:
-        """Yield the result of each task of ``job`` as soon as it is known; a model that fails yields its reason.
-
-        Args:
-            job: the job to measure; it advances the progress bar by ``job.size`` in total.
-            batch_size: images per forward pass; an attack has its own.
-
-        Raises:
-            OutOfMemory: the job does not fit at this batch size.
-            UsageError: an error that a user can fix.
-        """
-        workplace = replace(self.workplace, batch_size=batch_size)
-        workplace.bar.set_description(job.title)
-        with tempfile.TemporaryDirectory(dir=workplace.directory.path, prefix=".scratch-") as scratch:
-            try:
-                with telling_out_of_memory():
-                    images = job.tasks[0].prepare(workplace, Path(scratch))
-            except InputError as error:
-                yield from (_fail(task, error) for task in job.tasks)
-                return
-            for task in job.tasks:
-                yield from _run(task, images, workplace)
+    Raises:
+        OutOfMemory: the job does not fit at the batch size of the workplace.
+        UsageError: an error that a user can fix.
+    """
+    workplace.bar.set_description(job.title)
+    with tempfile.TemporaryDirectory(dir=workplace.directory.path, prefix=".scratch-") as scratch:
+        try:
+            with telling_out_of_memory():
+                images = job.tasks[0].prepare(workplace, Path(scratch))
+        except InputError as error:
+            yield from (_fail(task, error) for task in job.tasks)
+            return
+        for task in job.tasks:
+            yield from _execute_task(task, images, workplace)
 
 
-def _run(task: Task, images: PerturbedImages, workplace: Workplace) -> Iterator[Result]:
+def _execute_task(task: Task, images: PerturbedImages, workplace: Workplace) -> Iterator[Result]:
     """Measure a task; a λ at which the model fails does not affect the others."""
     try:
         with time_limit(workplace.timeout):
@@ -70,12 +61,12 @@ def _run(task: Task, images: PerturbedImages, workplace: Workplace) -> Iterator[
         if is_disk_error(error):
             raise
         failure, own = _fail(task, error), task.image_file(workplace.directory)
-        is_whole = len(task.cells) == 1 or isinstance(error, TimeLimitError | InputError)
-        if is_whole or (own is not None and not own.is_file()):
-            yield failure
-        else:
+        has_images = own is None or own.is_file()
+        if has_images and len(task.cells) > 1 and not isinstance(error, TimeLimitError | InputError):
             for cell in task.cells:
-                yield from _run(replace(task, cells=(cell,)), images, workplace)
+                yield from _execute_task(replace(task, cells=(cell,)), images, workplace)
+        else:
+            yield failure
         return
     yield Result(task.title, {cell.key: result for cell, result in zip(task.cells, results, strict=True)})
 

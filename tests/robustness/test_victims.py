@@ -7,7 +7,8 @@ from attacked import run, small_victim
 from torch import Tensor
 
 from robustness.attack import Attack
-from robustness.measure.victims import Victim, choose_lam
+from robustness.measure.evaluate import choose_lam
+from robustness.measure.victims import Victim
 from robustness.policies import ResidualLaw
 from sdnet_core import weights_fingerprint
 from sdnet_core.adversarial import frozen
