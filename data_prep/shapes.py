@@ -1,7 +1,7 @@
-"""``shapes``: ten classes of geometric figures on cluttered ground, drawn from a seed without any file on disk.
+"""``shapes``: ten classes of geometric shapes on cluttered ground, drawn from a seed without any file on disk.
 
 It is a testbed that a small convolutional network learns in minutes and a linear classifier cannot learn at all. A
-figure may be brighter or darker than its ground, at any place, size, colour and angle, so a single pixel tells nothing.
+shape may be brighter or darker than its ground, at any place, size, colour and angle, so a single pixel tells nothing.
 Some classes differ only in fine detail (square, stripes, checkerboard), which noise and blur remove first.
 Ridge regression on pixels stays at 12 % (chance is 10 %). A residual network of 78,042 parameters reached 99.0 % after
 8 epochs, and kept 87.6 % under Gaussian noise of σ = 0.1 and 35.4 % under σ = 0.2.
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.errors import InputError
-from data_prep.figures import FIGURES, Floats
 from data_prep.imageset import ImageSet
+from data_prep.outlines import OUTLINES, Floats
 
 SIDE = 32
 SPLIT_SIZES = {"train": 10_000, "test": 2_000}
@@ -24,9 +24,9 @@ CHUNK = 1_000
 def make_shapes(split: str, *, n: int | None = None, seed: int = 0) -> ImageSet:
     """Draw a split of ``shapes``.
 
-    A figure is the set where a signed distance d, in pixels, is negative; its opacity clip(1/2 − d, 0, 1) makes smooth
+    A shape is the set where a signed distance d, in pixels, is negative; its opacity clip(1/2 − d, 0, 1) makes smooth
     edges. The ground has two colours that fade into each other, waves and two strokes; a third stroke crosses the
-    figure; Gaussian noise of standard deviation 0.02 is added last. On average, figure and ground differ by 0.15 to
+    shape; Gaussian noise of standard deviation 0.02 is added last. On average, shape and ground differ by 0.15 to
     0.45 (of the range 0 to 1) in every channel, with either sign.
 
     split: ``"train"`` or ``"test"``; each has its own stream of random numbers.
@@ -41,9 +41,9 @@ def make_shapes(split: str, *, n: int | None = None, seed: int = 0) -> ImageSet:
     if n < 1:
         raise InputError(f"expected at least 1 image of shapes, got {n}")
     rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
-    labels = np.arange(n) % len(FIGURES)
+    labels = np.arange(n) % len(OUTLINES)
     chunks = [_draw(rng, labels[start : start + CHUNK]) for start in range(0, n, CHUNK)]
-    return ImageSet("shapes", "shapes", split, np.concatenate(chunks), labels, tuple(FIGURES), np.arange(n))
+    return ImageSet("shapes", "shapes", split, np.concatenate(chunks), labels, tuple(OUTLINES), np.arange(n))
 
 
 def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -55,14 +55,14 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.uin
     images: Floats = ground + _texture(rng, n)
     for _ in range(2):
         images = _paint(images, _stroke(rng, n), _stroke_colour(rng, middle))
-    images = _paint(images, _figure(rng, labels), ink)
+    images = _paint(images, _outline(rng, labels), ink)
     images = _paint(images, _stroke(rng, n), _stroke_colour(rng, middle))
     images += 0.02 * rng.standard_normal(images.shape, dtype=np.float32)
     return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
 
 
-def _figure(rng: np.random.Generator, labels: NDArray[np.int64]) -> Floats:
-    """Compute the signed distance (n, 32, 32), in pixels, to a figure per label at a random place, size and angle."""
+def _outline(rng: np.random.Generator, labels: NDArray[np.int64]) -> Floats:
+    """Compute the signed distance (n, 32, 32), in pixels, to an outline per label at a random place, size and angle."""
     n = len(labels)
     radius = _uniform(rng, 6, 11, (n, 1, 1))
     room = SIDE / 2 - 0.9 * radius
@@ -70,9 +70,9 @@ def _figure(rng: np.random.Generator, labels: NDArray[np.int64]) -> Floats:
     x, y = x - room * _uniform(rng, -1, 1, (n, 1, 1)), y - room * _uniform(rng, -1, 1, (n, 1, 1))
     x, y = _rotate(x / radius, y / radius, _uniform(rng, 0, 2 * np.pi, (n, 1, 1)))
     distance = np.empty((n, SIDE, SIDE), dtype=np.float32)
-    for label, figure in enumerate(FIGURES.values()):
+    for label, outline in enumerate(OUTLINES.values()):
         chosen = labels == label
-        distance[chosen] = figure(x[chosen], y[chosen])
+        distance[chosen] = outline(x[chosen], y[chosen])
     return distance * radius
 
 

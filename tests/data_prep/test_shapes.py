@@ -7,7 +7,7 @@ import pytest
 
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
-from data_prep.figures import FIGURES
+from data_prep.outlines import OUTLINES
 from data_prep.shapes import make_shapes
 
 
@@ -92,21 +92,21 @@ def grid(n: int = 800) -> tuple[np.ndarray, np.ndarray]:
     return line[None, :], line[:, None]
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_its_area_and_room(name: str) -> None:
-    inside = FIGURES[name](*np.broadcast_arrays(*grid())) < 0
+@pytest.mark.parametrize("name", OUTLINES)
+def test_every_outline_has_its_area_and_room(name: str) -> None:
+    inside = OUTLINES[name](*np.broadcast_arrays(*grid())) < 0
     assert inside.mean() * 2.4**2 == pytest.approx(AREAS[name], rel=0.01)
     assert not inside[[0, -1]].any()
     assert not inside[:, [0, -1]].any()
 
 
-def test_no_figure_turns_into_another() -> None:
+def test_no_outline_turns_into_another() -> None:
     x, y = np.broadcast_arrays(*grid(120))
-    fixed = {name: figure(x, y) < 0 for name, figure in FIGURES.items()}
+    fixed = {name: outline(x, y) < 0 for name, outline in OUTLINES.items()}
     for angle in np.deg2rad(np.arange(0, 360, 5)):
         turned_x, turned_y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-        for name, figure in FIGURES.items():
-            turned = figure(turned_x, turned_y) < 0
+        for name, outline in OUTLINES.items():
+            turned = outline(turned_x, turned_y) < 0
             for other, mask in fixed.items():
                 assert name == other or (turned & mask).sum() < 0.9 * (turned | mask).sum()
 

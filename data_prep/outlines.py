@@ -1,6 +1,6 @@
-"""The ten figures of ``shapes``, each a signed distance: negative inside, in units of the figure's size.
+"""The ten outlines of ``shapes``, each a signed distance: negative inside, in units of the outline's size.
 
-Every figure takes coordinate arrays x and y of equal shape and fits into |x|, |y| ≤ 1.1. No rotation turns one figure
+Every outline takes coordinate arrays x and y of equal shape and fits into |x|, |y| ≤ 1.1. No rotation turns one outline
 into another. At corners the distance is to the nearest edge line, which is enough for drawing.
 """
 
@@ -76,7 +76,7 @@ def _checkerboard(x: Floats, y: Floats) -> Floats:
     return np.maximum(_box(x, y, 0.9, 0.9), np.maximum(np.minimum(columns, -rows), np.minimum(rows, -columns)))
 
 
-FIGURES: dict[str, Callable[[Floats, Floats], Floats]] = {
+OUTLINES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "checkerboard": _checkerboard,
     "crescent": _crescent,
     "cross": _cross,
