@@ -17,12 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import replacing
-from robustness.measure.executors import JobAttempt
+from robustness.measure.executors import JobAttempt, OutOfMemory
 from robustness.measure.jobs import Job, Result
 from robustness.measure.loaders.functions import list_own_modules
 from robustness.measure.ray_worker import Arrival, Delivery, Shipment, measure_remotely
 from robustness.measure.tasks import Workplace
-from robustness.measure.worker import OutOfMemory
 
 _WAIT_SECONDS = 5.0
 _WORDS = ("auto", "local")

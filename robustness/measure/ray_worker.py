@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.cells import hash_identity
+from robustness.measure.executors import execute_job, telling_out_of_memory
 from robustness.measure.jobs import Job, Result
 from robustness.measure.perturbations import Archive
 from robustness.measure.tasks import Workplace
-from robustness.measure.worker import execute_job, telling_out_of_memory
 from robustness.run_directory import RunDirectory
 from sdnet_core.environment import describe_environment
 

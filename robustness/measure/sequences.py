@@ -29,16 +29,13 @@ def evaluate_sequences(
     batch_size: int,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[pd.DataFrame]:
-    """Compute outcomes per image, one frame for each of ``lambdas``.
+    """Compute outcomes per image as :func:`robustness.measure.evaluate.evaluate` does, one frame for each λ.
 
     Args:
-        network: the network in eval mode, on ``device``.
+        network, indices, lambdas, device: as there.
         images: pixels uint8 (N, frames, H, W, 3) and labels.
-        indices: identity of every image in its split.
-        lambdas: λs of the calls, or policies that choose it for each frame; (None,) for a model without λ.
         noise: compare every frame with the first, as in :func:`robustness.flips.flips_of_sequences`.
         step: number of frames between compared frames.
-        device: device of the network.
         batch_size: frames per forward pass.
         progress: called with the number of images since the last call.
 
