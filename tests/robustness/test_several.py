@@ -20,7 +20,7 @@ from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError
 from data_prep.importing import import_tree
 from data_prep.shifts import CIFAR10_CLASSES
 from robustness import report, run
-from robustness.measure import prepare, worker
+from robustness.measure import prepare, request, tasks
 
 SUITE = 'data = "shapes"\ndescription = "Made up & <b>escaped</b>"\ncorruptions = [{}]\nseverities = [1]\nn = 20\n'
 
@@ -72,8 +72,9 @@ def test_suites_share_images_models_and_answers(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(module, name, counted)
 
     count(prepare, "load_images")
+    count(request, "load_images")
     count(prepare, "load_subjects")
-    count(worker, "evaluate")
+    count(tasks, "evaluate")
     measured = measure(tmp_path / "run", write_suites(tmp_path))
     assert calls == {"load_images": 1, "load_subjects": 1, "evaluate": 2 * 3}, "two models: clean, noise and contrast"
     assert {name: len(part.cells) for name, part in measured.suites.items()} == {"noisy": 4, "pale": 4, "both": 6}
