@@ -24,7 +24,8 @@ from data_prep import load_images
 from data_prep.parser import CommandParser
 from robustness.attack import Attack
 from robustness.grids import read_eps
-from robustness.measure.craft import LIBRARY_NORMS, Stage, craft
+from robustness.measure.autoattack import LIBRARY_NORMS
+from robustness.measure.craft import Stage, craft
 from robustness.measure.stages import list_stages
 from robustness.measure.victims import Victim
 from sdnet_core import load_model

@@ -22,10 +22,14 @@ from torch import Tensor, nn
 
 from data_prep.errors import InputError
 from robustness.attack import Attack, allowed_distance
-from robustness.measure.craft import DLR_CLASSES, LIBRARY_NORMS, TARGETED_DLR_CLASSES, Setup, Stage
+from robustness.measure.craft import Setup, Stage
+from robustness.measure.pgd import DLR_CLASSES, TARGETED_DLR_CLASSES
 from robustness.measure.square import run_square
 from robustness.measure.targets import perturb_by_apgd, perturb_by_fab
 from robustness.measure.watchers import EveryImageFooledError, Watcher
+
+LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+"""Names of the norms in torchattacks and pyautoattack."""
 
 
 def list_autoattack(attack: Attack, setup: Setup) -> list[Stage]:

@@ -18,11 +18,6 @@ from torch import Tensor, nn
 from data_prep.arrays import read_arrays, write_arrays
 from robustness.attack import allowed_distance
 
-DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
-"""Fewest classes for the DLR loss, which takes the third largest logit, and for the targeted DLR loss, which takes the
-fourth."""
-LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
-"""Names of the norms in torchattacks and pyautoattack."""
 _OVERHEAD = 1 << 20
 """Bytes of an attempt on disk besides its images, at most."""
 

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 Loss = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, " m"]]
 """Function of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
+DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
+"""Fewest classes for the DLR loss, which takes the third largest logit, and for the targeted DLR loss, which takes the
+fourth."""
 _ORDERS = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
 _L1_SLACK = 1e-4
 """Share of ε reserved for the rounding of all values, which adds up in L1."""

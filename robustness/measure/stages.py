@@ -19,10 +19,10 @@ from data_prep.errors import InputError, PrerequisiteError
 from data_prep.schema import fits
 from robustness.attack import Attack
 from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS
-from robustness.measure.autoattack import list_autoattack
-from robustness.measure.craft import DLR_CLASSES, LIBRARY_NORMS, TARGETED_DLR_CLASSES, Setup, Stage
+from robustness.measure.autoattack import LIBRARY_NORMS, list_autoattack
+from robustness.measure.craft import Setup, Stage
 from robustness.measure.minimum import find_smallest
-from robustness.measure.pgd import measure_norm, pgd
+from robustness.measure.pgd import DLR_CLASSES, TARGETED_DLR_CLASSES, measure_norm, pgd
 from robustness.measure.scale_free import ScaleFree
 
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}

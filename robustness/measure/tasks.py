@@ -1,4 +1,4 @@
-"""Tasks, the cells that are measured together, and the workplace where a worker measures them."""
+"""Tasks, the cells that are measured together, and the workplace where that happens."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Workplace:
 class Task(ABC):
     """Cells that share their model and its images, evaluated together: one λ after another on every batch.
 
-    A worker treats all kinds alike: :meth:`prepare` makes the images that the tasks of a job share, and :meth:`run`
+    An executor treats all kinds alike: :meth:`prepare` makes the images that the tasks of a job share, and :meth:`run`
     measures one task on them.
     """
 

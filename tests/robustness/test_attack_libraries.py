@@ -18,8 +18,9 @@ from data_prep import load_images
 from data_prep.errors import InputError
 from robustness.attack import Attack
 from robustness.attack_kinds import kind_of
+from robustness.measure.autoattack import LIBRARY_NORMS
 from robustness.measure.cells import Adversary
-from robustness.measure.craft import LIBRARY_NORMS, craft, distance
+from robustness.measure.craft import craft, distance
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.pgd import pgd
 from robustness.measure.square import run_square
