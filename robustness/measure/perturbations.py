@@ -193,7 +193,7 @@ def perturb(
     if perturbation.source == "official":
         assert archive is not None
         return PerturbedImages(archive.match(images, perturbation.name, perturbation.severity), images.labels)
-    if isinstance(perturbation, SequencePerturbation):
+    if perturbation.frames > 1:
         return PerturbedImages(_make_frames(perturbation, images, seed, scratch), images.labels)
     result = _make_room(images.pixels.shape, scratch)
     step = min(batch_size, _BATCH)
@@ -218,7 +218,7 @@ def _make_room(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
     return allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out (or TMPDIR)")
 
 
-def _make_frames(perturbation: SequencePerturbation, images: ImageSet, seed: int, scratch: Path) -> NDArray[np.uint8]:
+def _make_frames(perturbation: Perturbation, images: ImageSet, seed: int, scratch: Path) -> NDArray[np.uint8]:
     """Make the sequence of every image, (N, frames, H, W, 3)."""
     difficulty = perturbation.severity if perturbation.name in sequences.NOISES else 1
     result: NDArray[np.uint8] | None = None
