@@ -197,16 +197,17 @@ class Attacker:
 
     def _find_donors(self) -> Jury | None:
         """Find the donors, the same for all models that are not donors themselves."""
-        subject = self.task.subject
+        subject, others, device = self.task.subject, self.task.perturbation.donors, self.workplace.device
         own = subject.fingerprint if isinstance(subject.network, Network) else ""
         return self.workplace.shelf.get(
-            ("donors", own),
+            ("donors", own, tuple(id(other) for other in others)),
             lambda: find_donors(
                 self._images,
                 self._labels,
                 num_classes=subject.network.num_classes,
                 besides=own,
-                device=self.workplace.device,
+                others=[Victim(other.network.to(device), other.lam) for other in others],
+                device=device,
             ),
         )
 

@@ -38,12 +38,14 @@ class Adversary:
         crafted_for: λ, or the policy, that the attack differentiates through; None for a model without λ.
         probe_images: number of images for each trust probe.
         shown_elsewhere: the images are also shown to the model at other choices of λ.
+        donors: other models of the run, on which the trust probes craft images, too; empty where shipped networks do.
     """
 
     attack: Attack
     crafted_for: WhichLam
     probe_images: int
     shown_elsewhere: bool
+    donors: tuple[Subject, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,7 +75,8 @@ class Adversary:
         if self.crafted_for != lam:
             return {}
         libraries = {"libraries": probes.probe_libraries(self.attack)} if self.probe_images else {}
-        return {"probes": {"version": probes.VERSION, "images": self.probe_images, **libraries}}
+        donors = {"donors": [donor.fingerprint for donor in self.donors]} if self.donors else {}
+        return {"probes": {"version": probes.VERSION, "images": self.probe_images, **libraries, **donors}}
 
     def to_row(self, lam: WhichLam) -> dict[str, Any]:
         """Return the columns in tables of the cell at ``lam``, as JSON values; an attack has no severities."""

@@ -6,6 +6,7 @@ Attacks against Machine Learning*, 2017 (surrogates).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -68,33 +69,42 @@ class Jury(nn.Module):
         return torch.stack([self._crafted[norm, eps, i] for i in chosen.tolist()])
 
 
+def shipped_donors(num_classes: int, size: tuple[int, int]) -> list[str]:
+    """List the shipped networks for so many classes and images of that height and width."""
+    return [name for name in shipped_models() if read_card(name).config.num_classes == num_classes and size == (32, 32)]
+
+
 @torch.no_grad()
 def find_donors(
-    images: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], *, num_classes: int, besides: str, device: torch.device
+    images: Float[Tensor, "n 3 h w"],
+    labels: Int[Tensor, " n"],
+    *,
+    num_classes: int,
+    besides: str,
+    others: Sequence[nn.Module],
+    device: torch.device,
 ) -> Jury | None:
-    """Find the first shipped networks that are right about most of the images; None if no network is.
+    """Find the first networks that are right about most of the images; None if no network is.
 
     Args:
         images: clean images in [0, 1], on the CPU.
         labels: classes of the images.
         num_classes: number of classes of the data set.
         besides: fingerprint of the weights of the model under test, which cannot be its own donor.
+        others: other models of the run, on ``device``, in the place of shipped networks.
         device: device for the donors.
     """
-    donors: list[nn.Module] = []
-    for name in shipped_models():
-        if (
-            len(donors) < NETWORKS
-            and read_card(name).config.num_classes == num_classes
-            and images.shape[2:] == (32, 32)
-        ):
-            network = load_model(name).eval().requires_grad_(False)
-            if weights_fingerprint(network) != besides:
-                network = network.to(device)
-                right = network(images[:_LOOKED_AT].to(device)).argmax(1).cpu() == labels[:_LOOKED_AT]
-                if right.float().mean() >= _LEAST_ACCURACY:
-                    donors.append(network)
+    shipped = [] if others else shipped_donors(num_classes, (images.shape[2], images.shape[3]))
+    loaded = (load_model(name).eval().requires_grad_(False) for name in shipped)
+    candidates = others or (network.to(device) for network in loaded if weights_fingerprint(network) != besides)
+    able = (network for network in candidates if _is_able(network, images[:_LOOKED_AT].to(device), labels))
+    donors = list(itertools.islice(able, NETWORKS))
     return Jury(donors, num_classes) if donors else None
+
+
+def _is_able(network: nn.Module, images: Tensor, labels: Tensor) -> bool:
+    right = network(images).argmax(1).cpu() == labels[: len(images)]
+    return float(right.float().mean()) >= _LEAST_ACCURACY
 
 
 class _Surrogate(nn.Module):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from data_prep import ImageSet
 from data_prep.shifts import Shift
 from robustness.measure.cells import Adversary, Cell
+from robustness.measure.donors import NETWORKS, shipped_donors
 from robustness.measure.perturbations import Archive, Perturbation, SequencePerturbation
 from robustness.measure.subjects import Subject
 from robustness.measure.tasks import AttackTask, PerturbationTask, SequenceTask
@@ -131,11 +132,21 @@ def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> lis
                     crafted_for=crafted_for,
                     probe_images=suite.probe_images,
                     shown_elsewhere=elsewhere,
+                    donors=_donors(suite, subject, subjects, images),
                 )
                 shown = choices if elsewhere else [crafted_for]
                 cells = tuple(Cell(subject, choice, adversary, images, suite.seed) for choice in shown)
                 tasks.append(AttackTask(subject, adversary, images, cells))
     return tasks
+
+
+def _donors(suite: Suite, subject: Subject, subjects: list[Subject], images: ImageSet) -> tuple[Subject, ...]:
+    """List other models of the run for the trust probes, if there are probes and no shipped network for such images."""
+    size = images.pixels.shape[1], images.pixels.shape[2]
+    if not suite.probe_images or shipped_donors(subject.network.num_classes, size):
+        return ()
+    others = [other for other in subjects if other is not subject and getattr(other.network, "differentiable", True)]
+    return tuple(others[:NETWORKS])
 
 
 def attacked_choices(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from data_prep import load_images
@@ -10,6 +11,7 @@ from robustness.laws import FittedLaw
 from robustness.measure import cells, probes
 from robustness.measure.plan import plan_attacks, plan_tasks
 from robustness.measure.subjects import Subject
+from robustness.measure.tasks import AttackTask
 from robustness.policies import ResidualLaw
 from robustness.suite import Suite
 from sdnet_core import build_model
@@ -66,3 +68,28 @@ def list_keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_keys_are_those_of_the_first_release(monkeypatch):
     keys = list_keys(monkeypatch)
     assert {name: keys.get(name) for name in KEYS} == KEYS
+
+
+def plan_probed(subjects: list[Subject], *, side: int) -> dict[str, AttackTask]:
+    """The attack on each model, by its name, on grey images of so many pixels a side."""
+    pixels, labels = np.full((8, side, side, 3), 128, np.uint8), np.arange(8) % 10
+    images = load_images((pixels, labels), classes=tuple("abcdefghij"))
+    attack = Attack(name="pgd", norm="linf", eps=2 / 255)
+    suite = Suite(name="s", data="d", corruptions=(), models=("m",), attacks=(attack,), threats=("whitebox",))
+    return {task.subject.name: task for task in plan_attacks(suite, subjects, images)}
+
+
+def test_other_models_of_the_run_are_in_the_key_where_they_are_donors():
+    """No network is shipped for images of 40 pixels, so that the marks depend on which models help."""
+    first, second, third, fourth = (
+        Subject(name, build_model("resnet18", width=2, num_classes=10, image_size=40), name * 64, {}) for name in "abcd"
+    )
+    alone, pair = plan_probed([first], side=40)["a"], plan_probed([first, second], side=40)["a"]
+    assert alone.perturbation.donors == ()
+    assert pair.perturbation.donors == (second,)
+    assert pair.key == alone.key, "the adversarial images are the same"
+    assert pair.cells[0].key != alone.cells[0].key
+    many = [plan_probed([first, second, third, *more], side=40)["a"].cells[0].key for more in ([], [fourth])]
+    assert many[0] == many[1], "two donors are enough"
+    for models in ([first], [first, second]):
+        assert plan_probed(models, side=32)["a"].perturbation.donors == ()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness.attack import Attack
+from robustness.measure.donors import find_donors, shipped_donors
 from robustness.measure.probes import MANY, AttackProbes, Prober
 
 SHAPE = (3, 8, 8)
@@ -260,3 +261,17 @@ def test_the_weakest_survivors_are_attacked_until_most_withstand():
 def test_a_stochastic_model_is_attacked_on_the_mean_of_its_answers():
     found = probe(make_prober(Sorted()), dataclasses.replace(PGD, eps=0.2), random=True)
     assert said(found.averaged) == {0}
+
+
+def test_other_models_of_the_run_are_donors_where_no_shipped_network_is():
+    """Images of 8 pixels in 4 classes: nothing is shipped for them, so the first able models of the run are asked."""
+    prober = make_prober(Sorted())
+    assert shipped_donors(CLASSES, (8, 8)) == []
+    assert shipped_donors(10, (32, 32)) != []
+    settings = {"num_classes": CLASSES, "besides": "", "device": torch.device("cpu")}
+    unable, able, more = Silent(), Sorted(), Sorted()
+    jury = find_donors(prober.images, prober.labels, others=[unable, able, more, Sorted()], **settings)
+    assert list(jury.networks) == [able, more]
+    assert find_donors(prober.images, prober.labels, others=[unable], **settings) is None
+    found = probe(dataclasses.replace(prober, victim=Hidden(), donors=jury), dataclasses.replace(PGD, eps=0.2))
+    assert said(found.transfer) == {0}, "they fool a model without a gradient"
