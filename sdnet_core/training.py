@@ -8,16 +8,13 @@ choose it. Under torchrun each process takes its share of every batch (:mod:`sdn
 
 from __future__ import annotations
 
-import copy
 import json
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,7 +22,6 @@ from tqdm import tqdm
 
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
-from data_prep.files import replacing
 from data_prep.progress import make_bar
 from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.augment import crop_and_flip, resize, to_images
@@ -34,9 +30,11 @@ from sdnet_core.environment import describe_environment, select_device
 from sdnet_core.networks import CIFAR_MEAN, CIFAR_STD, Network
 from sdnet_core.processes import ALONE, Processes, join_processes, own_device
 from sdnet_core.recipes import Recipe
+from sdnet_core.training_state import MovingAverage, TrainingState, read_state, write_log
 
 _EVALUATION_BATCH = 500
 _MOST_THREADS = 1024
+_STATE_FILE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,9 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     pixels = torch.from_numpy(np.array(train_set.pixels)).to(run.device)
     labels = torch.from_numpy(np.array(train_set.labels)).to(run.device)
     identity = run.identity(init_weights, train_set, test_set)
-    average = MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None
-    log = _resume(run, identity, model, optimiser, average)
+    state = TrainingState(model, optimiser, MovingAverage(model, recipe.ema_decay) if recipe.ema_decay else None)
+    _resume(run, identity, state)
+    log = state.log
     steps = len(pixels) // recipe.batch_size
     with make_bar(
         total=recipe.epochs * steps,
@@ -103,8 +102,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     ) as progress:
         for epoch in range(len(log), recipe.epochs):
             started = time.perf_counter()
-            loss = _train_epoch(run, model, parallel, optimiser, average, pixels, labels, epoch, progress)
-            tested = _finish(average.model) if average is not None else model
+            loss = _train_epoch(run, state, parallel, pixels, labels, progress)
+            tested = model if state.average is None else state.finish()
             # in the precision of training; the accuracy on the card is measured in float32
             with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
                 correct = count_correct(tested, test_set, run.device, run.processes)
@@ -119,9 +118,9 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             )
             progress.set_postfix(loss=f"{loss:.3f}", test=f"{100 * log[-1]['test_accuracy']:.2f}%")
             if run.processes.is_first:
-                _write_state(run, identity, model, optimiser, average, log)
-                _write_log(run.out, log)
-    model = _finish(average.model if average is not None else model)
+                state.write(run.out / _STATE_FILE, identity)
+                write_log(run.out, log)
+    model = state.finish()
     accuracy = {
         "correct": count_correct(model, test_set, run.device, run.processes),
         "n": len(test_set),
@@ -151,22 +150,15 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
 
 
 def _train_epoch(
-    run: TrainingRun,
-    model: Network,
-    parallel: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage | None,
-    pixels: Tensor,
-    labels: Tensor,
-    epoch: int,
-    progress: tqdm[Any],
+    run: TrainingRun, state: TrainingState, parallel: nn.Module, pixels: Tensor, labels: Tensor, progress: tqdm[Any]
 ) -> float:
     """Train for one pass over the shuffled images and return the mean loss, the only value the host waits for.
 
     Whole batches are drawn, whatever the number of processes, and then divided. ``parallel`` is the model wrapped for
-    all processes; ``average`` follows it.
+    all processes.
     """
-    recipe, share = run.recipe, run.processes.share
+    recipe, share, epoch = run.recipe, run.processes.share, len(state.log)
+    model, optimiser = state.model, state.optimiser
     generator = torch.Generator(run.device).manual_seed(((run.seed << 20) + epoch) % 2**64)
     order = torch.randperm(len(pixels), generator=generator, device=run.device)
     steps = len(pixels) // recipe.batch_size
@@ -201,8 +193,8 @@ def _train_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         model.project()
-        if average is not None:
-            average.update(model)
+        if state.average is not None:
+            state.average.update(model)
         total += loss.detach()
         progress.update()
     mean = float(run.processes.add(total)) / (steps * run.processes.size)
@@ -246,35 +238,6 @@ def memory_layout(device: torch.device, width: int) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" or width >= 16 else torch.contiguous_format
 
 
-class MovingAverage:
-    """Exponential moving average of a model, θ̄ ← d θ̄ + (1 − d) θ, BatchNorm statistics included.
-
-    torch's ``AveragedModel`` would also average the step sizes, whose buffers change shape when a model is prepared.
-
-    Args:
-        model: the model to follow; the average begins as a copy of it.
-        decay: d, in (0, 1).
-    """
-
-    def __init__(self, model: Network, decay: float) -> None:
-        self.model, self.decay = copy.deepcopy(model), decay
-
-    @torch.no_grad()
-    def update(self, model: Network) -> None:
-        """Update the average with ``model``; whole numbers (counts of batches) are copied."""
-        for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - self.decay)
-            else:
-                mean.copy_(value)
-
-
-def _finish(model: Network) -> Network:
-    """Normalise the atoms of ``model`` and converge its step sizes, for evaluation and storage."""
-    model.refresh()
-    return model
-
-
 def _start_from(model: Network, trained: Network) -> str:
     """Copy the weights of a trained network of the same configuration and return their fingerprint.
 
@@ -287,78 +250,20 @@ def _start_from(model: Network, trained: Network) -> str:
     return weights_fingerprint(trained)
 
 
-def _resume(
-    run: TrainingRun,
-    identity: str,
-    model: Network,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage | None,
-) -> list[dict[str, float]]:
-    """Restore ``state.pt`` if it exists and return the rows of the finished epochs; only the first process reads it."""
-    path = run.out / "state.pt"
+def _resume(run: TrainingRun, identity: str, state: TrainingState) -> None:
+    """Restore ``state.pt`` if it exists; only the first process reads it."""
+    path = run.out / _STATE_FILE
     if run.fresh and run.processes.is_first:
         path.unlink(missing_ok=True)
-    state = run.processes.send(_read_state(path) if run.processes.is_first and path.exists() else None)
-    if state is None:
-        return []
-    if state["identity"] != identity:
+    stored = run.processes.send(read_state(path) if run.processes.is_first and path.exists() else None)
+    if stored is None:
+        return
+    if stored["identity"] != identity:
         raise InputError(
             f"{run.out} holds a training of another recipe, seed or precision, from another --init, on other images or "
             "by an older version: choose another --out or give --fresh to start again"
         )
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    if average is not None:
-        average.model.load_state_dict(state["average"])
-    rows: list[dict[str, float]] = state["log"]
-    return rows
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    """Read a state written by :func:`_write_state`, and check the archive's checksums, which torch does not do.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-        state = torch.load(path, map_location="cpu", weights_only=True) if whole else None
-    except Exception as error:  # a damaged file raises a variety of errors
-        raise InputError(f"{path} is damaged or cannot be read: give --fresh to start again") from error
-    if not isinstance(state, dict) or not {"identity", "model", "optimiser", "log"} <= state.keys():
-        raise InputError(f"{path} is damaged or was not written by a training: give --fresh to start again")
-    return state
-
-
-def _write_state(
-    run: TrainingRun,
-    identity: str,
-    model: Network,
-    optimiser: torch.optim.Optimizer,
-    average: MovingAverage | None,
-    log: list[dict[str, float]],
-) -> None:
-    state = {"identity": identity, "model": model.state_dict(), "optimiser": optimiser.state_dict(), "log": log}
-    if average is not None:
-        state["average"] = average.model.state_dict()
-    with replacing(run.out / "state.pt") as temporary:
-        torch.save(state, temporary)
-
-
-def _write_log(out: Path, log: list[dict[str, float]]) -> None:
-    """Write ``log.csv`` and ``curves.png``: loss and test accuracy by epoch."""
-    from matplotlib.figure import Figure
-
-    frame = pd.DataFrame(log)
-    frame.to_csv(out / "log.csv", index=False)
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.plot(frame["epoch"], frame["train_loss"], color="#0072B2")
-    left.set(xlabel="epoch", ylabel="training loss")
-    right.plot(frame["epoch"], 100 * frame["test_accuracy"], color="#D55E00")
-    right.set(xlabel="epoch", ylabel="test accuracy (%)")
-    figure.savefig(out / "curves.png", dpi=120)
+    state.restore(stored)
 
 
 def check_threads(threads: int) -> int:

@@ -68,7 +68,7 @@ def test_two_processes_finish_what_one_began(tmp_path, import_shapes: Callable[.
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdnet_core.training._write_log", interrupt)
+    monkeypatch.setattr("sdnet_core.training.write_log", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train.main([*options, "--out", str(tmp_path / "two")])
     printed = train_by_two("-m", "sdnet_core.train", *options, "--out", str(tmp_path / "two"))

@@ -22,7 +22,7 @@ from sdnet_core.augment import crop_and_flip, resize, to_images
 from sdnet_core.checkpoints import build_model
 from sdnet_core.recipes import read_recipe, shipped_recipes
 from sdnet_core.train import main
-from sdnet_core.training import MovingAverage
+from sdnet_core.training_state import MovingAverage
 
 TINY = ["--recipe", "shapes-sdnet18", "--set", "data=tiny", "--set", "model.width=2", "--set", "batch_size=50"]
 TINY += ["--set", "epochs=8", "--threads", "1", "--device", "cpu"]
