@@ -1,11 +1,11 @@
 """AutoAttack: pyautoattack's parts in their order, on any victim.
 
 Some of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB
-asks nothing more about an image that was classified wrongly (:mod:`robustness.measure.watchers`), Square in L∞ tries
-several squares at a time (:mod:`robustness.measure.square`), and the targeted parts try several target classes
-(:mod:`robustness.measure.targets`). The version of pyautoattack is therefore pinned in ``pyproject.toml`` and in
-``constraints.txt``; ``tests/robustness/test_attack_libraries.py`` fails for any other text of the replaced methods, and
-compares image by image.
+asks nothing more about an image that was classified wrongly (:mod:`robustness.measure.watchers`); Square in L∞ tries
+several squares at a time, and the targeted parts several target classes (:mod:`robustness.measure.full_batches`). The
+version of pyautoattack is therefore pinned in ``pyproject.toml`` and in ``constraints.txt``;
+``tests/robustness/test_attack_libraries.py`` fails for any other text of the replaced methods, and compares image by
+image.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from data_prep.errors import InputError
 from robustness.attack import Attack, allowed_distance
 from robustness.measure.craft import Setup, Stage
+from robustness.measure.full_batches import perturb_by_apgd, perturb_by_fab, run_square
 from robustness.measure.pgd import DLR_CLASSES, TARGETED_DLR_CLASSES
-from robustness.measure.square import run_square
-from robustness.measure.targets import perturb_by_apgd, perturb_by_fab
 from robustness.measure.watchers import EveryImageFooledError, Watcher
 
 LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}

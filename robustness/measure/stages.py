@@ -23,7 +23,7 @@ from robustness.measure.autoattack import LIBRARY_NORMS, list_autoattack
 from robustness.measure.craft import Setup, Stage
 from robustness.measure.minimum import find_smallest
 from robustness.measure.pgd import DLR_CLASSES, TARGETED_DLR_CLASSES, measure_norm, pgd
-from robustness.measure.scale_free import ScaleFree
+from robustness.measure.victims import ScaleFree
 
 _L2 = {"CW", "PGDL2", "PGDRSL2", "DeepFool", "EADEN"}
 _NEITHER_NORM = {"EADL1", "SparseFool", "OnePixel", "Pixle", "JSMA", "VANILA", "GN", "MultiAttack", "LGV", "AutoAttack"}

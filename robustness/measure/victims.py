@@ -1,4 +1,7 @@
-"""A network as an attack sees it: images in, logits out, at a fixed λ or through a policy that chooses λ per image."""
+"""A network as an attack sees it: images in, logits out, at a fixed λ or through a policy that chooses λ per image.
+
+Attack libraries see it with gradients that neither vanish in float32 nor depend on their scale.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from torch import Tensor, nn
 from robustness.measure.evaluate import choose_lam
 from robustness.measure.subjects import Classifier
 from robustness.which_lam import LamGiven, WhichLam
+
+_ROUNDING = 1e-3
+"""Share of |g| by which rounding may move the sum of a loss's gradient g at the logits away from 0."""
 
 
 class _ContiguousGradient(torch.autograd.Function):
@@ -62,3 +68,73 @@ class Victim(nn.Module):
         self.passes += len(images)
         connected: Tensor = _Connected.apply(logits, images, self)
         return connected
+
+
+class ScaleFree(nn.Module):
+    """A model whose logits are the logits of ``model(images)``, with modified gradients.
+
+    - The rounding of the softmax is repaired. The gradient g of a loss that stays the same when a constant is added to
+      all logits sums to zero; float32 rounds 1 − p to 0 where a model is confident. The component of the largest logit
+      is then replaced by minus the sum of the others.
+    - With ``unit`` the gradient of each image is multiplied by a power of two, at the logits and at the image, so that
+      its largest component lies in [1, 2). Signs and directions stay as they are, bit for bit; constants that a library
+      adds to a norm, the batch size in a mean and underflow no longer matter. Only for attacks that use each gradient
+      by its sign or its direction.
+
+    Args:
+        model: images in [0, 1] to logits, in eval mode.
+        unit: bring the gradient of each image to one scale.
+    """
+
+    def __init__(self, model: nn.Module, *, unit: bool = True) -> None:
+        super().__init__()
+        self.model, self.unit = model, unit
+        self.training = False
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
+        """Compute the logits of images in [0, 1]."""
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            logits: Tensor = self.model(images)
+            return logits
+        shown = _Unit.apply(images) if self.unit else images
+        logits = _Repaired.apply(self.model(shown))
+        return _Unit.apply(logits) if self.unit else logits
+
+
+def _to_unit(gradient: Tensor) -> Tensor:
+    """Multiply each row by the power of two that brings its largest component into [1, 2); zeros stay zeros."""
+    largest = gradient.abs().flatten(1).amax(1)
+    usable = torch.isfinite(largest) & (largest > 0)
+    exponent = torch.frexp(torch.where(usable, largest, torch.ones_like(largest)))[1] - 1
+    exponent = exponent.view(-1, *[1] * (gradient.ndim - 1))
+    half = exponent // 2  # in two factors: 2^-exponent alone overflows for the smallest numbers
+    return torch.ldexp(torch.ldexp(gradient, -half), half - exponent)
+
+
+class _Unit(torch.autograd.Function):
+    """Identity whose gradient has a fixed scale."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return _to_unit(gradient)
+
+
+class _Repaired(torch.autograd.Function):
+    """Identity in the logits whose gradient sums to zero."""
+
+    @staticmethod
+    def forward(context: Any, logits: Tensor) -> Tensor:
+        context.save_for_backward(logits)
+        return logits.view_as(logits)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        top = context.saved_tensors[0].argmax(1, keepdim=True)
+        others = gradient.scatter(1, top, 0.0)
+        exact = -others.sum(1, keepdim=True)
+        is_spoilt = (gradient.gather(1, top) - exact).abs() > _ROUNDING * others.abs().sum(1, keepdim=True)
+        return torch.where(is_spoilt, others.scatter(1, top, exact), gradient)

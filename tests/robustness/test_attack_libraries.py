@@ -21,12 +21,11 @@ from robustness.attack_kinds import kind_of
 from robustness.measure.autoattack import LIBRARY_NORMS
 from robustness.measure.cells import Adversary
 from robustness.measure.craft import craft, distance
+from robustness.measure.full_batches import _try_targets, perturb_by_apgd, perturb_by_fab, run_square
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.pgd import pgd
-from robustness.measure.square import run_square
 from robustness.measure.stages import list_stages
 from robustness.measure.subjects import load_subjects
-from robustness.measure.targets import _try_targets, perturb_by_apgd, perturb_by_fab
 from robustness.measure.victims import Victim
 from robustness.measure.watchers import Watcher
 from robustness.which_lam import WhichLam
@@ -46,7 +45,7 @@ REPLACED = {
 
 
 def test_the_replaced_methods_of_pyautoattack_are_those_of_the_pinned_version():
-    """For another version, compare the methods with ours first: autoattack.py, square.py, targets.py, watchers.py."""
+    """For another version, compare the methods with ours first: autoattack.py, full_batches.py, watchers.py."""
     from pyautoattack import autopgd_base, fab_base, fab_pt, square
 
     root = Path(__file__).parents[2]
