@@ -109,16 +109,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
     add("--executor", choices=EXECUTORS, default="local", help="measure here (default) or on a Ray cluster")
+    add("--ray-address", metavar="HOST:PORT", help="running cluster (default: $RAY_ADDRESS, or Ray on this machine)")
     add(
-        "--ray-address",
-        metavar="HOST:PORT",
-        help="running cluster (default: $RAY_ADDRESS, or Ray on this machine)",
-    )
-    add(
-        "--gpus-per-task",
-        type=float,
-        metavar="X",
-        help="share of a GPU for a job on Ray: 0.5, 1 (default), 0 for CPUs",
+        "--gpus-per-task", type=float, metavar="X", help="share of a GPU for a job on Ray: 0.5, 1 (default), 0 for CPUs"
     )
     add("--shard", metavar="i/n", help="measure part i of n only; robustness.merge joins the parts")
     add(

@@ -26,10 +26,7 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "momentum": ("0 ≤ momentum < 1", lambda value: 0 <= value < 1),
     "weight_decay": ("a finite weight_decay ≥ 0", lambda value: 0 <= value < math.inf),
     "label_smoothing": ("0 ≤ label_smoothing < 1", lambda value: 0 <= value < 1),
-    "crop_padding": (
-        f"0 ≤ crop_padding ≤ {LARGEST['image_size']}",
-        lambda value: 0 <= value <= LARGEST["image_size"],
-    ),
+    "crop_padding": (f"0 ≤ crop_padding ≤ {LARGEST['image_size']}", lambda value: 0 <= value <= LARGEST["image_size"]),
     "ema_decay": ("0 ≤ ema_decay < 1", lambda value: 0 <= value < 1),
     "adversarial_eps": ("adversarial_eps in (0, 1] pixel units", lambda value: 0 < value <= 1),
     "adversarial_steps": ("adversarial_steps ≥ 1", lambda value: value >= 1),

@@ -206,12 +206,7 @@ def _train_epoch(
 
 
 @torch.inference_mode()
-def count_correct(
-    model: Network,
-    images: ImageSet,
-    device: torch.device,
-    processes: Processes = ALONE,
-) -> int:
+def count_correct(model: Network, images: ImageSet, device: torch.device, processes: Processes = ALONE) -> int:
     """Count the correct predictions on ``images`` at the training λ; the model's mode is restored.
 
     Each of ``processes`` predicts its share of the batches; all return the sum.

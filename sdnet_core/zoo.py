@@ -11,14 +11,7 @@ from scipy.stats import binomtest
 
 from data_prep import load_images
 from data_prep.errors import InputError
-from sdnet_core.checkpoints import (
-    ModelCard,
-    check_target,
-    load_model,
-    read_card,
-    save_model,
-    weights_fingerprint,
-)
+from sdnet_core.checkpoints import ModelCard, check_target, load_model, read_card, save_model, weights_fingerprint
 from sdnet_core.config import shipped_models
 from sdnet_core.networks import Network
 from sdnet_core.training import count_correct

@@ -101,12 +101,7 @@ def _draw(images: Tensor, norm: str, eps: float, generator: torch.Generator, *, 
 
 
 def find_planted(
-    victim: nn.Module,
-    attack: Attack,
-    images: Float[Tensor, "n 3 h w"],
-    *,
-    seed: int,
-    device: torch.device,
+    victim: nn.Module, attack: Attack, images: Float[Tensor, "n 3 h w"], *, seed: int, device: torch.device
 ) -> Int[Tensor, " n"]:
     """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 not planted.
 

@@ -49,13 +49,7 @@ class Agreement:
 
 @torch.inference_mode()
 def measure_agreement(
-    fast: Subject,
-    exact: Subject,
-    images: ImageSet,
-    *,
-    device: torch.device,
-    batch_size: int,
-    lam: float | None = None,
+    fast: Subject, exact: Subject, images: ImageSet, *, device: torch.device, batch_size: int, lam: float | None = None
 ) -> Agreement:
     """Classify the images with both forms, at the training λ if ``lam`` is None."""
     same = torch.zeros((), dtype=torch.int64, device=device)

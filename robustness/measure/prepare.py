@@ -97,8 +97,7 @@ def prepare(
         device=device,
         batch_size=options.batch_size or (_BATCH_SIZE_OF_LARGE if large else _BATCH_SIZE),
         training_images=shelf.get(
-            ("selection", id(drawn), suite.selection, suite.selection_n),
-            lambda: load_selection(suite, data_dir, drawn),
+            ("selection", id(drawn), suite.selection, suite.selection_n), lambda: load_selection(suite, data_dir, drawn)
         ),
         shifts=read_shifts(suite, images, data_dir, progress=progress),
         shard=shard,

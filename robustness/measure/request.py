@@ -37,11 +37,7 @@ _KEYS = ("lambdas", "models", "corruptions", "severities", "baseline", "split", 
 
 
 def plan_runs(
-    options: RunOptions,
-    suites: Sequence[Asked],
-    *,
-    models: Mapping[str, Model] | None = None,
-    **given: Any,
+    options: RunOptions, suites: Sequence[Asked], *, models: Mapping[str, Model] | None = None, **given: Any
 ) -> list[tuple[Measurement, RunOptions]]:
     """Load images and models once, and plan the grid of every suite.
 

@@ -65,10 +65,7 @@ def compare_slopes(
 
 
 def measure_jumps(
-    victim: nn.Module,
-    images: Float[Tensor, "n 3 h w"],
-    moved: Float[Tensor, "n 3 h w"],
-    labels: Int[Tensor, " n"],
+    victim: nn.Module, images: Float[Tensor, "n 3 h w"], moved: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """Compute the largest unexplained change on the way, as a share of all change.
 

@@ -75,11 +75,7 @@ def _read_model(transformers: Any, folder: Path, given: str) -> Any:
     transformers.utils.logging.set_verbosity_error()
     try:
         model, report = transformers.AutoModelForImageClassification.from_pretrained(
-            str(folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            dtype="auto",
-            output_loading_info=True,
+            str(folder), local_files_only=True, trust_remote_code=False, dtype="auto", output_loading_info=True
         )
     except Exception as error:  # the files may raise anything
         raise InputError(f"{given} cannot be read as an image classifier: {describe_error(error)}") from error
