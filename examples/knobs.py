@@ -1,7 +1,7 @@
 """A ResNet-18 with three knobs that take noise off, to ask whether SDNet's λ is better than any knob.
 
 python -m robustness.run --suite cifar10c --corruptions gaussian_noise,shot_noise,impulse_noise --n 1000 \
-    --lambdas 0,0.1:0.6:6,0.8,1.0,1.2 \
+    --lambdas 0,0.1,0.2,0.3,0.4,0.5,0.6,0.8 \
     --models sdnet18-cifar10,resnet18-cifar10,examples/knobs.py:blurred,examples/knobs.py:thresholded
 
 Each knob is 0 for the ResNet as it was trained, and the policies choose it as they choose λ. A third one, ``adapted``,
