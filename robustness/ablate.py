@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     is_dry = arguments.pop("dry_run")
     given: dict[str, Any] = {name: tuple(it) if isinstance(it, list) else it for name, it in arguments.items()}
     from robustness.ablation import Ablation, lay_out
-    from robustness.analysis.tables import to_markdown
+    from robustness.analysis.texts import to_markdown
     from robustness.report import exit_code, print_summary
 
     ablation = Ablation.plan(AblationOptions(**given))

@@ -13,7 +13,7 @@ from data_prep.errors import InputError, check_seed
 from data_prep.files import as_file_name, write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.summary import MEAN
-from robustness.analysis.tables import to_markdown, write_csv
+from robustness.analysis.texts import to_markdown, write_csv
 from robustness.measure.prepare import find_images, prepare
 from robustness.measure.session import conduct
 from robustness.options import AblationOptions, RunOptions

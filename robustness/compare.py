@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the tidy table, too")
     arguments = parser.parse_args(argv)
     import robustness
-    from robustness.analysis.tables import to_markdown, write_csv
+    from robustness.analysis.texts import to_markdown, write_csv
 
     first, second = robustness.open_run(arguments.first), robustness.open_run(arguments.second)
     names = parse_names(arguments.models, known=[*first._run.models, *second._run.models]) if arguments.models else ()

@@ -29,7 +29,8 @@ def print_summary(findings: Findings) -> None:
     from robustness.analysis.figures import MOST_MODELS
     from robustness.analysis.sequences import SEQUENCE_NOTE
     from robustness.analysis.shifts import format_shifts
-    from robustness.analysis.tables import SUMMARY_NOTE, describe, format_sequences, list_missing, to_terminal, widen
+    from robustness.analysis.tables import SUMMARY_NOTE, describe, format_sequences, list_missing, widen
+    from robustness.analysis.texts import to_terminal
 
     run = findings.run
     for reason, count in Counter(run.missing.values()).items():
@@ -68,7 +69,8 @@ def print_summary(findings: Findings) -> None:
 def print_overview(overview: Overview) -> None:
     """Print the leaderboard of several suites and its location."""
     from robustness.analysis.overview import ORDER_NOTE
-    from robustness.analysis.tables import RANK_NOTE, to_terminal
+    from robustness.analysis.tables import RANK_NOTE
+    from robustness.analysis.texts import to_terminal
 
     width = shutil.get_terminal_size((110, 40)).columns
     print(f"\n{to_terminal(overview.lay_out(), width)}\n\n{fill(f'{RANK_NOTE} {ORDER_NOTE}', width)}")

@@ -12,11 +12,11 @@ import pandas as pd
 from data_prep.errors import InputError
 from robustness.analysis import frames
 from robustness.analysis.comparison import compare_runs
-from robustness.analysis.drawings import list_drawings
 from robustness.analysis.findings import Findings
 from robustness.analysis.overview import Overview
 from robustness.analysis.page import write_page
 from robustness.analysis.tables import describe, widen
+from robustness.analysis.write import list_drawings
 from robustness.mirror import fetch, is_url
 from robustness.run_directory import RunDirectory
 from robustness.suite_folders import is_parent

@@ -13,6 +13,8 @@ from scipy.stats import t as student_t
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
+LEVEL = 0.05
+"""Significance level: p of a difference that is beyond doubt is below it."""
 _DRAWS = 2000
 _DRAWN_AT_ONCE = 1 << 22
 """Number of counts drawn at once, which bounds the memory."""
@@ -34,11 +36,22 @@ def wilson_interval(correct: float, n: float, z: float = Z_95) -> tuple[float, f
 
     Source: Wilson, JASA 22, 1927; Brown, Cai & DasGupta, Statistical Science 16(2), 2001, eq. 4.
     """
-    share = correct / n
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    low, high = wilson_intervals(correct / n, n, z).tolist()
+    return low, high
+
+
+def wilson_intervals(shares: ArrayLike, n: ArrayLike, z: float = Z_95) -> NDArray[np.float64]:
+    """Compute :func:`wilson_interval` of many proportions: (...) shares of ``n`` trials each to (..., 2) ends."""
+    share, count = np.asarray(shares, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    centre = share + z * z / (2 * count)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    ends = np.stack([centre - half, centre + half], axis=-1) / (1 + z * z / count)[..., None]
+    return np.asarray(np.clip(ends, 0.0, 1.0))
+
+
+def share_interval(right: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Compute the share of True among (n,) answers, and its :func:`wilson_interval`."""
+    return float(right.mean()), *wilson_interval(int(right.sum()), len(right))
 
 
 def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
@@ -78,11 +91,8 @@ def accuracy_intervals(n: ArrayLike, sums: ArrayLike, squares: ArrayLike) -> NDA
     mean, centre = np.clip(total / count, 0.0, 1.0), (total + 1) / (count + 2)
     variance = (np.asarray(squares, dtype=np.float64) + 1) / (count + 2) - centre**2
     worth = count / np.minimum(1.0, variance / (centre * (1 - centre)))
-    middle = mean + Z_95**2 / (2 * worth)
-    half = Z_95 * np.sqrt(mean * (1 - mean) / worth + Z_95**2 / (4 * worth**2))
-    scale = 1 + Z_95**2 / worth
-    low, high = np.minimum((middle - half) / scale, mean), np.maximum((middle + half) / scale, mean)
-    return np.stack([mean, np.maximum(low, 0.0), np.minimum(high, 1.0)], axis=-1)
+    low, high = np.moveaxis(wilson_intervals(mean, worth), -1, 0)
+    return np.stack([mean, np.minimum(low, mean), np.maximum(high, mean)], axis=-1)
 
 
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
@@ -234,6 +244,15 @@ def _compare_counts(gained: int, lost: int, n: int) -> tuple[float, float, float
     half = _quantile(n) * math.sqrt(((gained + lost + 2) / (n + 2) - centre**2) / (n + 2))
     low, high = max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
     return mean, low, high, _two_sided(min(gained, lost), gained + lost)
+
+
+def find_direction(low: float, high: float, p: float) -> int:
+    """Return +1 or −1 if a paired difference is beyond doubt, otherwise 0.
+
+    Its interval from ``low`` to ``high`` must exclude zero, and ``p`` be below :data:`LEVEL`; if ``p`` is NaN, the
+    interval decides alone.
+    """
+    return 0 if p >= LEVEL else int(low > 0) - int(high < 0)
 
 
 def adjust_for_many(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustness.analysis.attack_tables import records
 from robustness.analysis.attacks import Attacks
-from robustness.analysis.drawings import Drawing
-from robustness.analysis.figures import save_drawings
+from robustness.analysis.columns import ACCURACY, to_records
+from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks, save_drawings, scale_budgets
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import Look, model_looks
-from robustness.analysis.tables import SYMBOLS, describe, name_setting
+from robustness.analysis.tables import describe
+from robustness.analysis.texts import MARK_NOTE, SYMBOLS, name_setting
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
 from robustness.verdicts import INVALID, OK, SUSPECT
+from robustness.which_lam import WhichLam
 from sdnet_core.drawing import hide_axis
 from sdnet_core.style import TEXT_WIDTH, lam_colour, panel_grid
 
@@ -29,7 +30,6 @@ _MOST_CODES = 4
 _CELL = 0.18
 """Inches per number of the transfer matrix."""
 _MARKERS = {SUSPECT: "$?$", INVALID: "x"}
-_MARK_NOTE = "?: SUSPECT, ✗: INVALID, not to be believed."
 
 
 def write_attack_figures(run: Run, attacks: Attacks) -> None:
@@ -40,31 +40,27 @@ def write_attack_figures(run: Run, attacks: Attacks) -> None:
 def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
     """List the figures of the attacks."""
     lines = "Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy (adaptive). "
-    note = f"{describe(run)}. {lines if attacks.has_lam else ''}Bands: 95 % intervals. {_MARK_NOTE}"
+    note = f"{describe(run)}. {lines if attacks.has_lam else ''}Bands: 95 % intervals. {MARK_NOTE}."
     yield Drawing("accuracy_by_eps", note, partial(draw_accuracy_by_eps, run, attacks))
     for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):
         if group["shown"].nunique() > 1:
             title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too. "
-            title += _MARK_NOTE
+            title += f"{MARK_NOTE}."
             yield Drawing(
                 f"transfer_{run.file_names[str(model)]}_{attack}_{norm}", title, partial(draw_transfer_matrix, group)
             )
     samples = run.directory.read_samples("attack_samples")
     if samples:
         title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
-        title += _mark_of(run, attacks, str(samples["title"]))
+        title += _write_mark(attacks, str(samples["title"]))
         yield Drawing("adversarial_images", title, partial(draw_adversarial_images, samples))
 
 
-def _mark_of(run: Run, attacks: Attacks, title: str) -> str:
-    """Return the mark at the training λ of the attack called ``title`` (``model, pgd L∞ 8/255``); empty for none."""
-    trained = {model["name"]: model["lam"] for model in run.record["models"]}
-    for row in records(attacks.rows[attacks.rows["threat"] == "whitebox"]):
-        norm, eps = str(row["norm"]), float(str(row["eps"]))
-        name = f"{row['model']}, {row['perturbation']} {NORMS[norm]} {format_eps(eps, norm)}"
-        if (name, row["lam"]) == (title, trained[str(row["model"])]) and row["trust"] != OK:
-            return f" Marked {row['trust']}: {row['trust_reason']}."
-    return ""
+def _write_mark(attacks: Attacks, title: str) -> str:
+    """Write the mark at the training λ of the attack on the duel called ``title``; empty for none."""
+    rows = (row for row in attacks.listed if row.threat == "whitebox" and row.shown == row.duel.trained)
+    marked = next((row.verdict for row in rows if row.duel.title == title and row.verdict.mark != OK), None)
+    return "" if marked is None else f" Marked {marked.mark}: {marked.reason}."
 
 
 def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
@@ -72,56 +68,46 @@ def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
     rows = attacks.rows
     panels = [(str(attack), str(norm), g) for (attack, norm), g in rows.groupby(["perturbation", "norm"], sort=False)]
     figure, axes = panel_grid(len(panels), x="ε", y="accuracy (%)", share_x=False, height=2.4)
-    natural = {name_setting(row): row for row in records(run.cells[run.cells["perturbation"] == "clean"])}
+    clean = run.cells[run.cells["perturbation"] == "clean"]
+    natural = {(row["model"], WhichLam.from_row(row)): row for row in to_records(clean)}
     lambdas = sorted(rows["lam"].dropna().unique())
     looks = model_looks(run.models)
     for axis, (attack, norm, group) in zip(axes, panels):
         axis.set_title(f"{attack} {NORMS[norm]}")
-        axis.set_xlabel("ε (1/255)" if norm == "linf" else "ε")
-        scale = 255.0 if norm == "linf" else 1.0
+        scale = scale_budgets(axis, norm)
         axis.set_xticks([0.0, *(scale * eps for eps in sorted(group["eps"].astype(float).unique()))])
-        settings: dict[str, list[dict[str, object]]] = {}
-        for row in records(group[group["threat"] != "transfer"]):
-            settings.setdefault(name_setting(row), []).append(row)
+        settings: dict[tuple[str, WhichLam], list[dict[str, Any]]] = {}
+        for row in to_records(group[group["threat"] != "transfer"]):
+            settings.setdefault((row["model"], WhichLam.from_row(row)), []).append(row)
         for setting, of_setting in settings.items():
             colour = _colour(of_setting[0], lambdas, looks)
-            marker = looks[str(of_setting[0]["model"])].marker
             for threat, line in (("whitebox", "-"), ("adaptive", "--")):
                 points = [row for row in of_setting if row["threat"] == threat]
                 if points:
-                    label = setting if threat == "whitebox" else None
-                    _draw_line(axis, [natural[setting], *points], scale, colour, marker, line, label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
+                    style = {"color": colour, "marker": looks[setting[0]].marker, "linestyle": line}
+                    style |= {"label": name_setting(points[0])} if threat == "whitebox" else {}
+                    _draw_line(axis, pd.DataFrame([natural[setting], *points]), scale, style)
+    add_legend(figure, axes[0], most=3)
     return figure
 
 
-def _colour(row: dict[str, object], lambdas: list[float], looks: dict[str, Look]) -> object:
+def _colour(row: dict[str, Any], lambdas: list[float], looks: dict[str, Look]) -> object:
     """Choose a colour: λs from a sequential map, black for the policy, the model's own colour without λ."""
     if row["policy"]:
         return _POLICY_COLOUR
     if row["lam"] in lambdas:
-        return lam_colour(lambdas.index(float(str(row["lam"]))), len(lambdas))
-    return looks[str(row["model"])].colour
+        return lam_colour(lambdas.index(row["lam"]), len(lambdas))
+    return looks[row["model"]].colour
 
 
-def _draw_line(
-    axis: Axes,
-    points: list[dict[str, object]],
-    scale: float,
-    colour: object,
-    marker: str,
-    line: str,
-    label: str | None,
-) -> None:
-    frame = pd.DataFrame(points)
-    x = frame["eps"].astype(float).fillna(0.0).to_numpy() * scale
-    accuracy, low, high = (100 * frame[name].to_numpy(dtype=float) for name in ("accuracy", "ci_low", "ci_high"))
-    if line == "-":
-        axis.fill_between(x, low, high, color=colour, alpha=0.06, linewidth=0)
-    axis.plot(x, accuracy, line, color=colour, marker=marker, label=label)
+def _draw_line(axis: Axes, points: pd.DataFrame, scale: float, style: dict[str, Any]) -> None:
+    x = points["eps"].astype(float).fillna(0.0).to_numpy() * scale
+    accuracy, low, high = (100 * points[name].to_numpy(dtype=float) for name in ACCURACY)
+    if style["linestyle"] == "-":
+        axis.fill_between(x, low, high, color=style["color"], alpha=0.06, linewidth=0)
+    axis.plot(x, accuracy, **style)
     for mark, symbol in _MARKERS.items():
-        marked = (frame["trust"] == mark).to_numpy()
+        marked = (points["trust"] == mark).to_numpy()
         axis.plot(
             x[marked],
             accuracy[marked],

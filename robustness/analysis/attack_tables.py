@@ -7,14 +7,31 @@ from pathlib import Path
 import pandas as pd
 
 from data_prep.files import write_text
-from robustness.analysis.attacks import Attacks
+from robustness.analysis.attacks import Attacks, Row
+from robustness.analysis.columns import ACCURACY, to_records
 from robustness.analysis.frames import Run
 from robustness.analysis.latex import to_latex
-from robustness.analysis.tables import SYMBOLS, describe, name_budget, name_setting, split_heads, to_markdown, write_csv
-from robustness.attack import NORMS
+from robustness.analysis.tables import describe
+from robustness.analysis.texts import (
+    MARK_NOTE,
+    SYMBOLS,
+    Head,
+    format_number,
+    format_value,
+    join_head,
+    name_budget,
+    name_setting,
+    to_markdown,
+    write_csv,
+)
+from robustness.analysis.worst_case import Survivors
+from robustness.attack import NORMS, format_eps
 from robustness.verdicts import OK
+from robustness.which_lam import WhichLam
 
-_MARKS = "?: SUSPECT, ✗: INVALID, not to be believed; tables/attacks.csv says why."
+_MARKS = f"{MARK_NOTE}; tables/attacks.csv says why."
+Texts = dict[tuple[str, WhichLam], str]
+"""Texts of a column by model and λ."""
 
 
 def write_attack_tables(run: Run, attacks: Attacks) -> None:
@@ -33,8 +50,7 @@ def write_attack_tables(run: Run, attacks: Attacks) -> None:
             for reason, places in list_reasons(attacks, str(norm)).items()
         ]
         write_text(path.with_suffix(".md"), "\n".join([to_markdown(wide), "", caption, *reasons, ""]))
-        heads = split_heads(list(wide.columns), [column.rpartition(" ")[0] for column in wide.columns[1:]])
-        write_text(path.with_suffix(".tex"), to_latex(wide, caption, path.name, heads=heads))
+        write_text(path.with_suffix(".tex"), to_latex(wide, caption, path.name))
 
 
 def describe_attacks(run: Run) -> str:
@@ -54,15 +70,16 @@ def explain_columns(attacks: Attacks) -> str:
 
 def list_reasons(attacks: Attacks, norm: str) -> dict[str, dict[str, list[str]]]:
     """List every reason for a mark other than OK by model, λ and the columns of :func:`widen_attacks` that it marks."""
-    rows = attacks.rows[attacks.rows["norm"] == norm]
-    worst = attacks.worst[attacks.worst["norm"] == norm].assign(perturbation="robust", threat="")
     places: dict[str, dict[str, list[str]]] = {}
-    for row in records(pd.concat([rows, worst])):
-        if row["trust"] == OK:
-            continue
-        column = " ".join(_head(attacks, str(row["perturbation"]), norm, row["eps"], str(row["threat"])))
-        for reason in str(row["trust_reason"]).split("; "):
-            places.setdefault(reason, {}).setdefault(name_setting(row), []).append(column)
+    results: list[tuple[Row | Survivors, Head]] = [
+        *((row, _head(attacks, row.duel.attack, norm, row.duel.eps, row.threat)) for row in attacks.listed),
+        *((robust, _head(attacks, "robust", norm, robust.eps)) for robust in attacks.survivors),
+    ]
+    for result, head in results:
+        if result.norm == norm and result.verdict.mark != OK:
+            setting = name_setting({"model": result.model, **result.shown.to_row()})
+            for reason in result.verdict.reasons:
+                places.setdefault(reason, {}).setdefault(setting, []).append(join_head(head))
     return places
 
 
@@ -77,32 +94,29 @@ def widen_attacks(run: Run, attacks: Attacks, norm: str, *, whole: bool) -> pd.D
     """
     rows = attacks.rows[(attacks.rows["norm"] == norm) & (whole | (attacks.rows["threat"] != "transfer"))]
     natural = run.cells[(run.cells["perturbation"] == "clean") & run.cells["model"].isin(rows["model"].unique())]
-    columns: dict[str, pd.Series] = {"natural": _texts(natural, whole)}
+    columns: dict[Head, Texts] = {("", "natural"): _write_column(natural, whole)}
     for (attack, eps, threat), group in rows.groupby(["perturbation", "eps", "threat"], sort=False):
-        columns[" ".join(_head(attacks, str(attack), norm, eps, str(threat)))] = _texts(group, whole)
+        columns[_head(attacks, str(attack), norm, float(str(eps)), str(threat))] = _write_column(group, whole)
     for eps, group in attacks.worst[attacks.worst["norm"] == norm].groupby("eps"):
-        columns[f"robust {name_budget(norm, eps)}"] = _texts(group, whole)
-    wide = pd.DataFrame(columns).reindex([*columns["natural"].index]).fillna("–")
-    wide.index.name = "accuracy (%)"
-    return wide
+        columns[_head(attacks, "robust", norm, float(str(eps)))] = _write_column(group, whole)
+    settings = list(columns["", "natural"])
+    names = [name_setting({"model": model, **which.to_row()}) for model, which in settings]
+    texts = {head: [column.get(setting, "–") for setting in settings] for head, column in columns.items()}
+    return pd.DataFrame(texts, index=pd.Index(names, name="accuracy (%)"))
 
 
-def _head(attacks: Attacks, attack: str, norm: str, eps: object, threat: str) -> list[str]:
-    """Write the head of a column: attack and ε, and the threat model if a model has a λ."""
-    return [attack, name_budget(norm, eps), *([threat] if threat and attacks.has_lam else [])]
+def _head(attacks: Attacks, attack: str, norm: str, eps: float, threat: str = "") -> Head:
+    """Write the head of a column: attack and budget, and the threat model if a model has a λ."""
+    if threat and attacks.has_lam:
+        return f"{attack} {name_budget(norm, eps)}", threat
+    return f"{attack} {NORMS[norm]}", format_eps(eps, norm)
 
 
-def _texts(rows: pd.DataFrame, intervals: bool) -> pd.Series:
-    """Write accuracy, interval and mark of every row as one text, by model and λ."""
+def _write_column(rows: pd.DataFrame, intervals: bool) -> Texts:
+    """Write accuracy, interval and mark of every row as one text."""
     texts = {}
-    for row in records(rows):
-        accuracy, low, high = (100 * float(str(row[name])) for name in ("accuracy", "ci_low", "ci_high"))
-        text = f"{accuracy:.1f} [{low:.1f}, {high:.1f}]" if intervals else f"{accuracy:.1f}"
-        trust = row["trust"]
-        texts[name_setting(row)] = text + (SYMBOLS[trust] if isinstance(trust, str) else "")
-    return pd.Series(texts, dtype=object)
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, object]]:
-    """Return the rows of a frame as dictionaries."""
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+    for row in to_records(rows):
+        value = [row[name] for name in ACCURACY]
+        text = format_value(*value) if intervals else format_number(100 * value[0])
+        texts[row["model"], WhichLam.from_row(row)] = text + SYMBOLS.get(row["trust"], "")
+    return texts

@@ -20,26 +20,25 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.duels import Duel, Target, list_duels
+from robustness.analysis.columns import ACCURACY, name_values, with_ends
+from robustness.analysis.duels import MARKED_DIFFERENCE, Duel, Judged, Target, describe_right, list_duels
 from robustness.analysis.frames import CELL_COLUMNS, Run
 from robustness.analysis.trust import judge_rise, judge_transfer
 from robustness.analysis.worst_case import Survivors, find_survivors, worst_case
 from robustness.attack import format_eps
-from robustness.statistics import paired_answers, wilson_interval
+from robustness.statistics import wilson_interval
 from robustness.verdicts import OK, Verdict, grade, unite
 from robustness.which_lam import WhichLam
 
 _OF_ONE_SET = ("residual", "sparsity", "seconds")
 """Columns of ``cells.csv`` that describe one set of images; empty for the worst case of several sets."""
-_POWER = ("attack_power", "attack_power_low", "attack_power_high")
-_OF_DIFFERENCE = ("", "_low", "_high", "_p", "_trust")
 BEATEN = (0.02, 0.2)
 """Decrease in accuracy, from this attack to another attack of the run: SUSPECT above the first, INVALID above the
 second."""
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, eq=False)
+class Row(Judged):
     """One line of the attack tables: the images that withstood, and the trust mark.
 
     ``crafted`` is the choice of λ that the images were crafted for; None for the worst case over all choices.
@@ -53,6 +52,16 @@ class Row:
     verdict: Verdict
 
     @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.duel.model
+
+    @property
+    def norm(self) -> str:
+        """Norm of the budget."""
+        return self.duel.norm
+
+    @property
     def accuracy(self) -> float:
         """Share of the images that withstood, in [0, 1]."""
         return float(self.right.mean())
@@ -62,16 +71,11 @@ class Row:
         cells = self.duel.cells
         crafted = self.shown if self.crafted is None else self.crafted
         cell = cells[cells["key"] == self.duel.keys[crafted, self.shown]].iloc[0]
-        low, high = wilson_interval(int(self.right.sum()), len(self.right))
         return {
             **{name: cell[name] for name in [*CELL_COLUMNS, "policy"]},
             **(dict.fromkeys(_OF_ONE_SET, math.nan) if self.crafted is None else {}),
             "threat": self.threat,
-            "accuracy": self.accuracy,
-            "ci_low": low,
-            "ci_high": high,
-            "trust": self.verdict.mark,
-            "trust_reason": self.verdict.reason,
+            **self.describe(),
         }
 
 
@@ -79,12 +83,13 @@ class Row:
 class Attacks:
     """The results of a run's attacks: :func:`tabulate_rows`, ``worst_case`` and :func:`transfer_matrix`.
 
-    ``survivors`` are the images behind ``worst``, one entry per line.
+    ``listed`` and ``survivors`` are the images behind ``rows`` and ``worst``, one entry per line.
     """
 
     rows: pd.DataFrame
     worst: pd.DataFrame
     transfers: pd.DataFrame
+    listed: Sequence[Row] = ()
     survivors: Sequence[Survivors] = ()
 
     @property
@@ -104,8 +109,8 @@ class Attacks:
             return None
         duels = list_duels(run)
         survivors = find_survivors(run, duels)
-        rows = tabulate_rows(run, list_rows(duels))
-        return cls(rows, worst_case(run, survivors), transfer_matrix(duels), survivors)
+        rows = list_rows(duels)
+        return cls(tabulate_rows(run, rows), worst_case(run, survivors), transfer_matrix(duels), rows, survivors)
 
 
 def list_rows(duels: Sequence[Duel]) -> list[Row]:
@@ -113,8 +118,8 @@ def list_rows(duels: Sequence[Duel]) -> list[Row]:
     rows = [row for duel in duels for row in _rows_of(duel)]
     alike: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        alike.setdefault((row.duel.model, row.duel.norm, row.threat, row.shown), []).append(row)
-    return [_compare_with_others(row, alike[row.duel.model, row.duel.norm, row.threat, row.shown]) for row in rows]
+        alike.setdefault((row.model, row.norm, row.threat, row.shown), []).append(row)
+    return [_compare_with_others(row, alike[row.model, row.norm, row.threat, row.shown]) for row in rows]
 
 
 def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
@@ -133,18 +138,18 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
     fields = [
         row.fields()
         | _power(row)
-        | _difference("gain", row, _find_trained(row, trained))
-        | _difference("versus", row, _find_baseline(run.baseline, row, trained))
+        | row.compare("gain", _find_trained(row, trained))
+        | row.compare("versus", _find_baseline(run.baseline, row, trained))
         for row in rows
     ]
-    differences = [f"{title}{suffix}" for title in ("gain", "versus") for suffix in _OF_DIFFERENCE]
-    return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *_POWER, *differences])
+    differences = with_ends("gain", "versus", ends=MARKED_DIFFERENCE)
+    return pd.DataFrame(fields, columns=[*CELL_COLUMNS, "policy", *with_ends("attack_power"), *differences])
 
 
 def _power(row: Row) -> dict[str, object]:
     """Return the share of planted adversarial examples found by the attack behind a row; empty for a worst case."""
     found, planted = row.duel.power(row.crafted) if row.crafted is not None else (0, 0)
-    return dict(zip(_POWER, (found / planted, *wilson_interval(found, planted)), strict=True)) if planted else {}
+    return name_values("attack_power", (found / planted, *wilson_interval(found, planted))) if planted else {}
 
 
 def _find_trained(row: Row, trained: Mapping[tuple[Target, str], Row]) -> Row | None:
@@ -160,17 +165,10 @@ def _find_baseline(baseline: str | None, row: Row, trained: Mapping[tuple[Target
 
     Transferred images are easier than the images of a white-box attack on the baseline, so they are not compared.
     """
-    if baseline is None or row.duel.model == baseline or row.threat == "transfer":
+    if baseline is None or row.model == baseline or row.threat == "transfer":
         return None
     target = (baseline, *row.duel.target[1:])
     return trained.get((target, row.threat)) or trained.get((target, "whitebox"))
-
-
-def _difference(title: str, row: Row, reference: Row | None) -> dict[str, object]:
-    if reference is None:
-        return {}
-    values = (*paired_answers(row.right, reference.right), unite([row.verdict, reference.verdict]).mark)
-    return {f"{title}{suffix}": value for suffix, value in zip(_OF_DIFFERENCE, values, strict=True)}
 
 
 def _compare_with_others(row: Row, rows: Sequence[Row]) -> Row:
@@ -239,29 +237,14 @@ def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
         Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high, trust, trust_reason``;
         ``crafted`` and ``shown`` are λs, ``residual`` for the policy, or empty for a model without λ.
     """
-    columns = ["model", "perturbation", "norm", "eps", "crafted", "shown", "n", "accuracy", "ci_low", "ci_high"]
+    columns = ["model", "perturbation", "norm", "eps", "crafted", "shown", "n", *ACCURACY, "trust", "trust_reason"]
     rows = []
     for duel in duels:
         for crafted, shown in duel.keys:
             if shown not in duel.clean:
                 continue
             right = duel.right(crafted, shown)
-            low, high = wilson_interval(int(right.sum()), len(right))
-            verdict = _judge_pair(duel, crafted, shown)
-            rows.append(
-                {
-                    "model": duel.model,
-                    "perturbation": duel.attack,
-                    "norm": duel.norm,
-                    "eps": duel.eps,
-                    "crafted": crafted.entry,
-                    "shown": shown.entry,
-                    "n": len(right),
-                    "accuracy": float(right.mean()),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "trust": verdict.mark,
-                    "trust_reason": verdict.reason,
-                }
-            )
-    return pd.DataFrame(rows, columns=[*columns, "trust", "trust_reason"])
+            row = dict(zip(("model", "perturbation", "norm", "eps"), duel.target, strict=True))
+            row |= {"crafted": crafted.entry, "shown": shown.entry}
+            rows.append(row | describe_right(right, _judge_pair(duel, crafted, shown)))
+    return pd.DataFrame(rows, columns=columns)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustness.analysis.columns import with_ends
 from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import find_entries
 from robustness.analysis.summary import Settings, average, find_main_mean, list_planned
@@ -27,12 +26,13 @@ def tabulate_classes(run: Run, settings: Settings, summary: pd.DataFrame) -> pd.
     title, names = find_main_mean(run)
     planned = list_planned(run, names)
     tables = []
-    for model, (policy, lam) in find_entries(run, summary).items():
-        places = settings.get((model, policy, str(lam if policy == "fixed" else math.nan)), {})
-        table = pd.DataFrame({"model": model, "lam": lam, "class": [classes[c] for c in there], "n": counts[there]})
+    for setting, lam in find_entries(run, summary).items():
+        places = settings.get(setting, {})
+        names = [classes[label] for label in there]
+        table = pd.DataFrame({"model": setting.model, "lam": lam, "class": names, "n": counts[there]})
         for column, needed in (("clean", [("clean", 0)]), ("mean", planned if title else [])):
             values = average(places, needed) if needed and all(place in places for place in needed) else None
-            table[[column, f"{column}_low", f"{column}_high"]] = _average_classes(values, labels, counts)[there]
+            table[with_ends(column)] = _average_classes(values, labels, counts)[there]
         tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model", "lam", "class", "n"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data_prep.errors import InputError
@@ -94,10 +95,10 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
     for ours, theirs in pairs:
         reasons = _find_mismatch(first, second, (ours, theirs))
         left_out += [f"{ours}: {reason}" for reason in dict.fromkeys(reasons.values())]
-        for (model, policy, lam), places in mine.items():
-            counterpart = other.get((theirs, policy, lam))
-            if model == ours and counterpart and policy not in reasons:
-                row = {"model": ours, "policy": policy, "lam": float(lam)}
+        for setting, places in mine.items():
+            counterpart = other.get(setting._replace(model=theirs))
+            if setting.model == ours and counterpart and setting.policy not in reasons:
+                row = {"model": ours, "policy": setting.policy, "lam": np.nan if setting.lam is None else setting.lam}
                 rows += [{**group, **row} for group in _compare(first, second, places, counterpart)]
     if not rows:
         why = f" ({'; '.join(left_out)})" if left_out else ""

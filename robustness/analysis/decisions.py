@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,16 @@ from robustness.policies import POLICIES, Fixed, Policy, Trained, View
 
 _DECIMALS = 10
 """Decimals to which mean λs are rounded, so that the mean of equal λs is the λ itself."""
+Place = tuple[str, int]
+"""Perturbation and severity."""
+
+
+class Setting(NamedTuple):
+    """A model under a λ policy; ``lam`` distinguishes the λs of ``fixed`` and is None for every other policy."""
+
+    model: str
+    policy: str
+    lam: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +39,6 @@ class Decision:
         perturbation: ``clean`` or a corruption.
         severity: level of the corruption; 0 for clean.
         policy: name of the policy; ``none`` for a model without λ.
-        setting: λ of the policy ``fixed``, to distinguish the fixed λs; NaN for every other policy.
         lam: mean of the chosen λs; NaN for a model without λ.
         correct: (N,) correct predictions.
         nll: mean of −log p(label).
@@ -44,14 +52,23 @@ class Decision:
     perturbation: str
     severity: int
     policy: str
-    setting: float
     lam: float
     correct: NDArray[np.bool_]
     nll: float
     ece: float
-    calibration: tuple[float, float, float]
+    calibration: tuple[float, ...]
     residual: float
     sparsity: float
+
+    @property
+    def place(self) -> Place:
+        """Perturbation and severity."""
+        return self.perturbation, self.severity
+
+    @property
+    def setting(self) -> Setting:
+        """Model, policy and, for ``fixed``, its λ."""
+        return Setting(self.model, self.policy, self.lam if self.policy == Fixed.name else None)
 
 
 def decide(run: Run, policies: tuple[Policy, ...] = POLICIES) -> list[Decision]:
@@ -82,8 +99,7 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
             chosen = policy.choose(seen)
             if chosen is not None:
                 rows = np.abs(np.subtract.outer(answers.lambdas, chosen)).argmin(axis=0)
-                setting = policy.lam if isinstance(policy, Fixed) else math.nan
-                yield answers.pick(rows, policy=policy.name, setting=setting, **where)
+                yield answers.pick(rows, policy=policy.name, **where)
 
 
 @dataclass(frozen=True)
@@ -118,12 +134,11 @@ class _Answers:
 
     def pick(self, rows: NDArray[np.intp] | np.intp | int, **fields: Any) -> Decision:
         """Return the decision for the λ at position ``rows``, one for all images or (N,) one for each."""
-        fields = {"setting": math.nan, **fields}
         if np.ndim(rows) == 0:
             fields |= {name: float(values[rows]) for name, values in self._means.items()}
-            value, low, high = self._calibrations[rows].tolist()
+            calibration = tuple(self._calibrations[rows].tolist())
             lam = round(float(self.lambdas[rows]), _DECIMALS)
-            return Decision(**fields, calibration=(value, low, high), correct=self.correct[rows], lam=lam)
+            return Decision(**fields, calibration=calibration, correct=self.correct[rows], lam=lam)
         images = np.arange(self.correct.shape[1])
         taken = {
             name: self.get(name)[rows, images] for name in ("confidence", "correct", "nll", "residual", "sparsity")
@@ -131,8 +146,8 @@ class _Answers:
         fields |= {name: float(taken[name].mean()) for name in ("nll", "residual", "sparsity")}
         ece = float(expected_calibration_error(taken["confidence"], taken["correct"]))
         lam = round(float(self.lambdas[rows].mean()), _DECIMALS)
-        value, low, high = root_calibration_error(taken["confidence"], taken["correct"]).tolist()
-        return Decision(**fields, ece=ece, calibration=(value, low, high), correct=taken["correct"], lam=lam)
+        calibration = tuple(root_calibration_error(taken["confidence"], taken["correct"]).tolist())
+        return Decision(**fields, ece=ece, calibration=calibration, correct=taken["correct"], lam=lam)
 
 
 def _select(run: Run, model: str, lambdas: NDArray[np.float64]) -> dict[str, np.ndarray]:

@@ -1,15 +1,19 @@
-"""Every figure of a run by its name, drawn only when requested."""
+"""What all figures share: a figure by its name, and colours and markers, the same in the figures and in the report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, figure_style, save_figure
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from robustness.analysis.findings import Findings
+    from robustness.analysis.frames import Run
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,82 @@ class Drawing:
     draw: Callable[[], Figure]
 
 
-def list_drawings(findings: Findings) -> Iterator[Drawing]:
-    """List the figures that the run has outcomes for."""
-    from robustness.analysis.attack_figures import list_attack_figures
-    from robustness.analysis.figures import list_figures
+def save_drawings(drawings: Iterable[Drawing], run: Run) -> None:
+    """Draw figures into the folder ``figures`` of a run."""
+    with figure_style():
+        for drawing in drawings:
+            save_figure(drawing.draw(), run.directory.path / "figures", drawing.name, drawing.note)
 
-    if not len(findings.run.cells):
-        return
-    yield from list_figures(findings)
-    if findings.attacks is not None:
-        yield from list_attack_figures(findings.run, findings.attacks)
+
+def add_legend(figure: Figure, axis: Axes, *, most: int = 6, title: str | None = None) -> None:
+    """Add a legend of the labels in ``axis`` above a figure, in at most ``most`` columns."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, title=title, loc="outside upper center", ncols=min(len(labels), most))
+
+
+def scale_budgets(axis: Axes, norm: str) -> float:
+    """Label the axis of ε, and return the factor for its values: L∞ budgets are shown in 1/255."""
+    axis.set_xlabel("ε (1/255)" if norm == "linf" else "ε")
+    return 255.0 if norm == "linf" else 1.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of a curve.
+
+    Args:
+        colour: ``#rrggbb``.
+        marker: marker of Matplotlib.
+    """
+
+    colour: str
+    marker: str
+
+
+_POLICIES = {
+    "trained": Look(MODEL_COLOURS[0], MODEL_MARKERS[0]),
+    "validated": Look(MODEL_COLOURS[1], MODEL_MARKERS[1]),
+    "residual": Look(MODEL_COLOURS[2], MODEL_MARKERS[2]),
+    "oracle": Look(MODEL_COLOURS[3], MODEL_MARKERS[3]),
+}
+_FAMILIES = {
+    "clean": Look("#7F7F7F", "P"),
+    "gaussian_noise": Look(MODEL_COLOURS[0], MODEL_MARKERS[0]),
+    "shot_noise": Look(MODEL_COLOURS[1], MODEL_MARKERS[1]),
+    "speckle_noise": Look(MODEL_COLOURS[2], MODEL_MARKERS[2]),
+    "impulse_noise": Look(MODEL_COLOURS[3], MODEL_MARKERS[3]),
+}
+_OTHERS = (Look(MODEL_COLOURS[4], MODEL_MARKERS[4]), Look(MODEL_COLOURS[5], "X"))
+
+
+def policy_look(name: str) -> Look:
+    """Choose the look of a λ policy; a policy from elsewhere has one of two others, by its name."""
+    return _POLICIES.get(name, _other(name))
+
+
+def family_look(name: str) -> Look:
+    """Choose the look of a noise family of the residual law."""
+    return _FAMILIES.get(name, _other(name))
+
+
+def model_looks(names: Iterable[str]) -> dict[str, Look]:
+    """Choose the looks of models: a colour by name; if two names want one colour, the later gets the next.
+
+    More than seven models share colours and differ in the marker.
+    """
+    looks: dict[str, Look] = {}
+    taken: set[tuple[int, int]] = set()
+    count = len(MODEL_COLOURS)
+    for name in sorted(set(names)):
+        wanted = zlib.crc32(name.encode())
+        choices = [((wanted + step % count) % count, (wanted + step // count) % count) for step in range(count * count)]
+        used = {colour for colour, _ in taken} if len(taken) < count else set()
+        free = [choice for choice in choices if choice not in taken and choice[0] not in used]
+        choice = (free or choices)[0]
+        taken.add(choice)
+        looks[name] = Look(MODEL_COLOURS[choice[0]], MODEL_MARKERS[choice[1]])
+    return looks
+
+
+def _other(name: str) -> Look:
+    return _OTHERS[zlib.crc32(name.encode()) % len(_OTHERS)]

@@ -10,13 +10,42 @@ import numpy as np
 import pandas as pd
 
 from data_prep.errors import InputError
+from robustness.analysis.columns import ACCURACY, DIFFERENCE, name_values
 from robustness.analysis.frames import Run
+from robustness.analysis.texts import name_budget
 from robustness.analysis.trust import attack_power, judge
+from robustness.statistics import paired_answers, share_interval
 from robustness.verdicts import Verdict, unite
 from robustness.which_lam import WhichLam
 
 Target = tuple[str, str, str, float]
 """Model, attack, norm and ε."""
+MARKED_DIFFERENCE = (*DIFFERENCE, "_trust")
+"""Ends of the names of a paired difference, its interval, p and the worse mark of the two numbers."""
+
+
+def describe_right(right: np.ndarray, verdict: Verdict) -> dict[str, object]:
+    """Return ``n``, accuracy, interval, trust mark and its reason, from (N,) images that withstood."""
+    values = dict(zip(ACCURACY, share_interval(right), strict=True))
+    return {"n": len(right), **values, "trust": verdict.mark, "trust_reason": verdict.reason}
+
+
+class Judged:
+    """Base of the results of attacks: (N,) the images that withstood, and the verdict on their number."""
+
+    right: np.ndarray
+    verdict: Verdict
+
+    def describe(self) -> dict[str, object]:
+        """Return the columns of :func:`describe_right`."""
+        return describe_right(self.right, self.verdict)
+
+    def compare(self, name: str, reference: Judged | None) -> dict[str, object]:
+        """Return the difference ``name`` from another result on the same images; empty without another one."""
+        if reference is None or reference is self:
+            return {}
+        values = (*paired_answers(self.right, reference.right), unite([self.verdict, reference.verdict]).mark)
+        return name_values(name, values, MARKED_DIFFERENCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +76,11 @@ class Duel:
     def target(self) -> Target:
         """Model, attack, norm and ε."""
         return self.model, self.attack, self.norm, self.eps
+
+    @property
+    def title(self) -> str:
+        """Model, attack and budget: ``model, pgd L∞ 8/255``."""
+        return f"{self.model}, {self.attack} {name_budget(self.norm, self.eps)}"
 
     @cached_property
     def keys(self) -> dict[tuple[WhichLam, WhichLam], str]:

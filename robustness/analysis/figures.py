@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -12,23 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from robustness.analysis.drawings import Drawing
+from robustness.analysis.columns import select_lam
+from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks, save_drawings
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import Look, model_looks
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law, has_comparison
 from robustness.analysis.shifts import list_shift_figures
 from robustness.analysis.tables import describe, own_up
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
-from sdnet_core.style import (
-    MODEL_MARKERS,
-    TEXT_WIDTH,
-    figure_style,
-    lam_colour,
-    panel_grid,
-    save_figure,
-)
+from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, lam_colour, panel_grid
 
 MOST_MODELS = 8
 """Largest number of models in one figure; with more models, the first are compared and none has its own figures."""
@@ -41,13 +34,6 @@ _CHARACTERS = 100
 def write_figures(findings: Findings) -> None:
     """Draw every figure that the run has outcomes for into its folder ``figures``; see :data:`MOST_MODELS`."""
     save_drawings(list_figures(findings), findings.run)
-
-
-def save_drawings(drawings: Iterable[Drawing], run: Run) -> None:
-    """Draw figures into the folder ``figures`` of a run."""
-    with figure_style():
-        for drawing in drawings:
-            save_figure(drawing.draw(), run.directory.path / "figures", drawing.name, drawing.note)
 
 
 def list_figures(findings: Findings) -> Iterator[Drawing]:
@@ -109,7 +95,7 @@ def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
         for model in run.models[:MOST_MODELS]:
             rows = summary[(summary["perturbation"] == name) & (summary["model"] == model)]
             _draw_model(axis, rows, model, looks[model])
-    _add_legend(figure, axes[0])
+    add_legend(figure, axes[0])
     return figure
 
 
@@ -144,7 +130,7 @@ def draw_accuracy_by_severity(run: Run, model: str) -> Figure:
             rows = here[(here["model"] == model) & (here["lam"] == lam)]
             colour, marker = lam_colour(index, len(lambdas)), MODEL_MARKERS[index % 7]
             _draw_severities(axis, rows, f"λ = {format_lam(lam)}", colour, "-", marker)
-    _add_legend(figure, axes[0], title=model)
+    add_legend(figure, axes[0], title=model)
     return figure
 
 
@@ -159,21 +145,18 @@ def draw_models_by_severity(findings: Findings) -> Figure:
     looks, table = model_looks(run.models), findings.board.table.head(MOST_MODELS)
     axes[0].set_xticks(sorted(cells["severity"].unique()))
     settings = [
-        (model, lam, cells[(cells["model"] == model) & ((cells["lam"] == lam) | pd.isna(lam))])
+        (model if pd.isna(lam) else f"{model}, λ = {format_lam(lam)}", looks[model], select_lam(cells, model, lam))
         for model, lam in zip(table["model"], table["lam"])
     ]
     for axis, name in zip(axes, run.corruptions):
         axis.set_title(name.replace("_", " "))
-        for model, lam, own in settings:
-            rows, look = own[own["perturbation"] == name], looks[model]
+        for title, look, own in settings:
+            rows = own[own["perturbation"] == name]
             low, high = 100 * rows["ci_low"], 100 * rows["ci_high"]
             axis.fill_between(rows["severity"], low, high, color=look.colour, alpha=0.12, linewidth=0)
-            title = model if pd.isna(lam) else f"{model}, λ = {format_lam(lam)}"
             _draw_severities(axis, rows, title, look.colour, "-", look.marker)
-    handles, labels = axes[0].get_legend_handles_labels()
-    longest = max(map(len, labels), default=1)
-    columns = max(1, min(len(labels), _CHARACTERS // (longest + 6)))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    longest = max((len(title) for title, _, _ in settings), default=1)
+    add_legend(figure, axes[0], most=max(1, _CHARACTERS // (longest + 6)))
     return figure
 
 
@@ -209,8 +192,3 @@ def draw_samples(samples: dict[str, np.ndarray]) -> Figure:
     for axis in axes.flat:
         hide_axis(axis)
     return figure
-
-
-def _add_legend(figure: Figure, axis: Axes, title: str | None = None) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, title=title, loc="outside upper center", ncols=min(len(labels), 6))

@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from data_prep.files import as_file_name
+from robustness.analysis.columns import ACCURACY, to_key
 from robustness.laws import FittedLaw
 from robustness.record import CellRecord
 from robustness.run_directory import Columns, RunDirectory
-from robustness.statistics import wilson_interval
+from robustness.statistics import wilson_intervals
 from robustness.verdicts import OK, Verdict, judge_soundness
 
 CELL_COLUMNS = [
     *("model", "data", "source", "perturbation", "severity", "norm", "eps", "threat", "lam", "n"),
-    *("accuracy", "ci_low", "ci_high", "residual", "sparsity", "trust", "trust_reason", "seconds"),
+    *(*ACCURACY, "residual", "sparsity", "trust", "trust_reason", "seconds"),
 ]
 """Columns of ``cells.csv``; the columns of attacks are empty for corruptions."""
+_OF_CELLS = ("key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split", "shift", "sequence")
+"""Further columns of :attr:`Run.cells`."""
 _ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "top5")
 _KEPT_BYTES = 1 << 29
 """Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
@@ -51,7 +54,7 @@ class Run:
         """
         asked: dict[str, dict[str, Any]] = {cell["key"]: cell for cell in self.record["cells"]}
         cells: list[dict[str, Any]] = []
-        values: list[tuple[float, ...]] = []
+        values: list[NDArray[np.float64]] = []
         correct: dict[str, np.ndarray] = {}
         kept: dict[str, tuple[Columns, int]] = {}
         environments: Counter[str] = Counter()
@@ -60,37 +63,26 @@ class Run:
             answers = batch.columns
             room -= sum(column.nbytes for column in answers.values())
             right = answers["correct"]
-            n, counts = right.shape[1], right.sum(axis=1).tolist()
-            code = [
-                answers[name].mean(axis=1).tolist() if name in answers else [math.nan] * len(right)
+            accuracy = right.sum(axis=1) / right.shape[1]
+            columns = [accuracy, *wilson_intervals(accuracy, right.shape[1]).T]
+            columns += [
+                answers[name].mean(axis=1) if name in answers else np.full(len(right), np.nan)
                 for name in ("residual", "sparsity")
             ]
+            columns.append(np.array([metadata["seconds"] for metadata in batch.metadata], dtype=np.float64))
             cells += (asked[key] for key in batch.keys)
-            values += (
-                (count / n, *wilson_interval(count, n), residual, sparsity, metadata["seconds"])
-                for count, residual, sparsity, metadata in zip(counts, *code, batch.metadata, strict=True)
-            )
+            values.append(np.stack(columns, axis=1))
             environments.update(json.dumps(metadata.get("environment")) for metadata in batch.metadata)
             correct |= zip(batch.keys, right, strict=True)
             if room >= 0:
                 kept |= {key: (answers, row) for row, key in enumerate(batch.keys)}
-        measured = pd.DataFrame(values, columns=["accuracy", "ci_low", "ci_high", "residual", "sparsity", "seconds"])
-        columns = [
-            *CELL_COLUMNS,
-            "key",
-            "trained_lam",
-            "policy",
-            "crafted_lam",
-            "crafted_policy",
-            "split",
-            "shift",
-            "sequence",
-        ]
+        names = [*ACCURACY, "residual", "sparsity", "seconds"]
+        measured = pd.DataFrame(np.concatenate([np.empty((0, len(names))), *values]), columns=names)
         described = pd.DataFrame(cells, columns=list(CellRecord.__annotations__))
-        table = pd.concat([described, measured], axis=1).reindex(columns=columns)
+        table = pd.concat([described, measured], axis=1).reindex(columns=[*CELL_COLUMNS, *_OF_CELLS])
         table = table.astype({"lam": float, "trained_lam": float})
         places = zip(table["model"], table["lam"], table["norm"].isna())
-        verdicts = [self.soundness.get((model, _key_of(lam))) if own else None for model, lam, own in places]
+        verdicts = [self.soundness.get((model, to_key(lam))) if own else None for model, lam, own in places]
         table["trust"] = [verdict.mark if verdict else None for verdict in verdicts]
         table["trust_reason"] = [verdict.reason if verdict else None for verdict in verdicts]
         return table, correct, kept, environments
@@ -273,7 +265,3 @@ class Run:
         if found is None:
             raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")
         return found[0]
-
-
-def _key_of(lam: float) -> float | None:
-    return None if math.isnan(lam) else float(lam)

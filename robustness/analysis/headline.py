@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.columns import ACCURACY, with_ends
 from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import Leaderboard
-from robustness.analysis.summary import find_direction, find_directions, find_main_mean
-from robustness.attack import NORMS, format_eps
+from robustness.analysis.summary import MEAN_OF_EXTRA, direction_of, directions_of, find_main_mean
+from robustness.analysis.texts import name_budget
 from robustness.verdicts import OK
 
 _NBSP = "\N{NO-BREAK SPACE}"
@@ -30,7 +31,7 @@ def write_headline(run: Run, summary: pd.DataFrame, attacks: Attacks | None, boa
     has_lam = bool((summary["policy"] == "trained").any())
     is_contest = not has_lam or board.measure in ("steady", "shifts")
     parts = [_say_leader(run, board) if is_contest else _say_corruptions(run, summary)]
-    if attacks is not None and (has_lam or not board.measure.startswith("robust")):
+    if attacks is not None and (has_lam or board.measure not in board.threats):
         parts.append(_say_attacks(run, attacks))
     said = [part for part in parts if part]
     return " ".join(said) or f"{', '.join(run.models)}: accuracy on {run.record['data']['title']}."
@@ -45,14 +46,14 @@ def _say_corruptions(run: Run, summary: pd.DataFrame) -> str | None:
         return None
     start = trained.iloc[0]
     model = str(start["model"])
-    sentence = f"{_under(len(names), title)} {model} keeps {_accuracy(start)}"
+    sentence = f"{_under(len(names), title)} {model} keeps {_share(start)}"
     if pd.notna(start["versus"]):
         sentence += f", {_differ('versus', start, *_AGAINST)} {run.baseline}"
     for policy, way in (("residual", "image by image"), ("validated", "on training images")):
         chosen = means[(means["model"] == model) & (means["policy"] == policy)]
         if len(chosen):
             row = chosen.iloc[0]
-            verb = "costs" if find_direction(row, "gain") < 0 else "adds"
+            verb = "costs" if direction_of(row, "gain") < 0 else "adds"
             gain = _differ("gain", row, "on top", "", "nothing measurable").strip()
             return f"{sentence}; choosing λ {way}{_own_up(run, model, policy, names)} {verb} {gain}."
     return f"{sentence}."
@@ -89,14 +90,14 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
     else:
         where = f"Under every attack of the run within {board.threats[board.measure]}"
     mark = f" (trust: {row[f'{board.measure}_trust']})" if board.measure in board.threats else ""
-    kept = f"{_accuracy(row, board.measure)}{mark}"
+    kept = _share(row, board.measure) + mark
     if board.measure == "steady":
-        kept = f"the class in {kept.replace('accuracy', 'of the frames')}"
+        kept = f"the class in {_share(row, board.measure, of='of the frames')}"
     if len(ranked) == 1:
         return f"{where} {model} keeps {kept}."
-    alike = [name for name in str(row["alike"] or "").split("; ") if name and pd.notna(row["rank_from"])]
-    if pd.isna(row["rank_from"]):
+    if model not in board.ranks:
         return f"{where} {model} seems to keep {kept}, which is not to be believed."
+    alike = board.ranks[model].alike
     if not alike:
         return f"{where} {model} keeps most of {len(ranked)} models: {kept}."
     named = " and ".join(filter(None, (", ".join(alike[:-1]), alike[-1])))
@@ -116,7 +117,7 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
     norm = asked[0]["norm"]
     model = next(name for name in run.models if name in {cell["model"] for cell in asked})
     eps = max(float(cell["eps"]) for cell in asked if cell["norm"] == norm)
-    budget = f"{NORMS[norm]} {format_eps(eps, norm)}"
+    budget = name_budget(norm, eps)
     worst = attacks.worst
     rows = worst[(worst["model"] == model) & (worst["norm"] == norm) & (worst["eps"] == eps) & (worst["policy"] == "")]
     trained = next(m["lam"] for m in run.record["models"] if m["name"] == model)
@@ -124,14 +125,14 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
     if not len(at_trained):
         return f"The attacks on {model} within {budget} are not finished."
     row = at_trained.iloc[0]
-    sentence = f"Under every attack of the run within {budget} {model} keeps {_accuracy(row)}"
+    sentence = f"Under every attack of the run within {budget} {model} keeps {_share(row)}"
     if len(rows) > 1:
         sentence += ", whatever λ the attacker assumes"
     if row["versus_trust"] == OK:
         sentence += f", {_differ('versus', row, *_AGAINST)} {run.baseline}"
     others = rows[rows["gain"].notna()]
     if len(others):
-        better = int((find_directions(others[others["gain_trust"] == OK], "gain") > 0).sum())
+        better = directions_of(others[others["gain_trust"] == OK], "gain").count(1)
         count = f"{better or 'none'} of the {len(others)} other λs" if len(others) > 1 else "the other λ"
         verb = "is not" if len(others) == 1 and not better else "is" if better < 2 else "are"
         sentence += f"; {count} {verb} measurably better" + (", all tested together" if len(others) > 1 else "")
@@ -139,20 +140,20 @@ def _say_attacks(run: Run, attacks: Attacks) -> str | None:
 
 
 def _under(count: int, title: str | None) -> str:
-    kind = "extra corruption" if title and "extra" in title else "corruption"
+    kind = "extra corruption" if title == MEAN_OF_EXTRA else "corruption"
     return f"Under {count} {kind}{'s' * (count != 1)}"
 
 
-def _accuracy(row: pd.Series, name: str = "accuracy") -> str:
-    low, high = ("ci_low", "ci_high") if name == "accuracy" else (f"{name}_low", f"{name}_high")
-    return f"{100 * row[name]:.1f}{_NBSP}% accuracy [{100 * row[low]:.1f}, {100 * row[high]:.1f}]"
+def _share(row: pd.Series, name: str = "accuracy", *, of: str = "accuracy") -> str:
+    value, low, high = (100 * row[column] for column in (ACCURACY if name == "accuracy" else with_ends(name)))
+    return f"{value:.1f}{_NBSP}% {of} [{low:.1f}, {high:.1f}]"
 
 
 def _differ(name: str, row: pd.Series, more: str, less: str, neither: str) -> str:
     """Put a paired difference into words, with its interval in the stated direction."""
-    direction = find_direction(row, name)
+    direction = direction_of(row, name)
     if not direction:
         return neither
-    value, low, high = (direction * 100 * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    value, low, high = (direction * 100 * row[column] for column in with_ends(name))
     ends = sorted((low, high))
     return f"{value:.1f} points [{ends[0]:.1f}, {ends[1]:.1f}] {more if direction > 0 else less}"

@@ -7,6 +7,8 @@ import unicodedata
 
 import pandas as pd
 
+from robustness.analysis.texts import Head
+
 _ESCAPES = {
     **{character: f"\\{character}" for character in "$&#_%{}"},
     "\\": r"\textbackslash{}",
@@ -61,19 +63,18 @@ def to_latex(
     caption: str,
     name: str,
     *,
-    heads: list[tuple[str, str]] | None = None,
     bold: pd.DataFrame | None = None,
 ) -> str:
     """Write a booktabs table: a ``longtable`` if it exceeds a page, shrunk to the line if it is wider.
 
     Args:
-        texts: the cells as text; the name of the index heads the first column.
+        texts: the cells as text; the name of the index heads the first column. A column is called by its title, or by
+            a pair of group and title; columns of one group stand below a common head.
         caption: caption of the table.
         name: name of the file, from which ``\\label`` is made.
-        heads: group and own title of every column; None uses the column names.
         bold: the cells to set in bold; None for none.
     """
-    heads = heads or [("", str(column)) for column in texts.columns]
+    heads: list[Head] = [("", head) if isinstance(head, str) else head for head in texts.columns]
     titles = [[escape(texts.index.name), *(escape(title) for _, title in heads)]]
     body = []
     for row, (index, values) in enumerate(zip(texts.index, texts.to_numpy())):
@@ -99,7 +100,7 @@ def to_latex(
     return _join(["booktabs", *(["graphicx"] if is_wide else [])], lines)
 
 
-def _count_characters(texts: pd.DataFrame, heads: list[tuple[str, str]]) -> int:
+def _count_characters(texts: pd.DataFrame, heads: list[Head]) -> int:
     """Count the characters of the widest cell of every column, and two between columns."""
     columns = [[str(texts.index.name), *map(str, texts.index)]]
     columns += [[title, *map(str, texts.iloc[:, place])] for place, (_, title) in enumerate(heads)]

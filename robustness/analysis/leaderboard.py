@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,19 +13,30 @@ from numpy.typing import NDArray
 
 from data_prep.shifts import SHIFTS
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.columns import ACCURACY, name_values, select_lam, to_key, to_records, with_ends
+from robustness.analysis.decisions import Place, Setting
 from robustness.analysis.frames import Run
 from robustness.analysis.sequences import find_steady
 from robustness.analysis.summary import Settings, average, average_rows, find_main_mean, list_planned
-from robustness.attack import NORMS, format_eps
-from robustness.statistics import accuracy_interval, adjust_for_many, paired_answers, paired_differences
+from robustness.analysis.texts import name_budget
+from robustness.statistics import accuracy_interval, adjust_for_many, find_direction, paired_answers, paired_differences
 from robustness.verdicts import INVALID
 
-_LEVEL = 0.05
-_SCORES = ("mce", "relative_mce", "mce_alexnet")
+PERCENT = ("mce", "relative_mce", "mce_alexnet")
+"""Columns in percent."""
 _TOP5 = ("clean_top5", "mean_top5")
-_MEANS = ("clean", "mean", "shifts", "steady", *_TOP5)
+SHARES = ("clean", "mean", "shifts", "steady", *_TOP5)
+"""Columns that are shares, besides the threats."""
 _OF_NONE = ("none", "trained", "fixed")
 """Policies that a leaderboard may show; a model gets the first that it has."""
+
+
+class Rank(NamedTuple):
+    """The first and last place that a model may have, and the models that cannot be told apart from it."""
+
+    first: int
+    last: int
+    alike: list[str]
 
 
 @dataclass(frozen=True)
@@ -41,11 +52,13 @@ class Leaderboard:
             ``threats``, each with ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.
         measure: the column that models are ranked by.
         threats: norm and ε in words, by column.
+        ranks: the ranks of the models that can be ranked.
     """
 
     table: pd.DataFrame
     measure: str
     threats: dict[str, str]
+    ranks: dict[str, Rank]
 
     @property
     def title(self) -> str:
@@ -72,7 +85,7 @@ def rank_models(
     planned = list_planned(run, names or ["clean"])
     worst = None if attacks is None else attacks.worst
     budgets = [] if worst is None else list(worst[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
-    threats = {name_threat(norm, eps): f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in budgets}
+    threats = {name_threat(norm, eps): name_budget(norm, eps) for norm, eps in budgets}
     measure = (
         "mean"
         if title
@@ -81,45 +94,48 @@ def rank_models(
     steady = find_steady(run)
     rows: list[dict[str, Any]] = []
     values: dict[str, NDArray[np.float64]] = {}
-    for model, (policy, lam) in find_entries(run, summary).items():
-        own = summary[_is_of(summary, model, policy, lam)].set_index("perturbation")
+    for setting, lam in find_entries(run, summary).items():
+        model = setting.model
+        own = _select(summary, setting).set_index("perturbation")
         row = {"model": model, "lam": lam}
         row |= _take(own, "clean", "clean") | _take(own, title, "mean")
         row |= {"n": own["n"].iloc[0]} if len(own) else {}
         shifted = find_shifted(run, model, lam)
         if shifted is not None:
-            row |= dict(zip(("shifts", "shifts_low", "shifts_high"), accuracy_interval(shifted), strict=True))
+            row |= name_values("shifts", accuracy_interval(shifted))
             values |= {model: shifted} if measure == "shifts" else {}
-        kept = steady.get((model, -1.0 if math.isnan(lam) else lam))
+        kept = steady.get((model, to_key(lam)))
         if kept is not None:
-            row |= dict(zip(("steady", "steady_low", "steady_high"), accuracy_interval(kept), strict=True))
+            row |= name_values("steady", accuracy_interval(kept))
             values |= {model: kept} if measure == "steady" else {}
         row |= _count_top5(run, model, lam, planned if title else [])
-        of_scores = scores[_is_of(scores, model, policy, lam)]
-        for name in _SCORES if len(of_scores) else ():
-            row |= {f"{name}{end}": of_scores.iloc[0][f"{name}{end}"] for end in ("", "_low", "_high")}
+        for of_scores in to_records(_select(scores, setting).head(1)):
+            row |= {name: of_scores[name] for name in with_ends(*PERCENT)}
         for survivors in () if attacks is None else attacks.survivors:
             if survivors.model == model and (survivors.lam == lam or math.isnan(lam)) and not survivors.policy:
                 threat = name_threat(survivors.norm, survivors.eps)
                 row |= survivors.name_values(threat)
                 if threat == measure and row[f"{threat}_trust"] != INVALID:
                     values[model] = survivors.right.astype(float)
-        places = settings.get((model, policy, str(lam if policy == "fixed" else math.nan)), {})
+        places = settings.get(setting, {})
         if measure in ("mean", "clean") and planned and all(place in places for place in planned):
             values[model] = average(places, planned)
         rows.append(row)
-    ends = [f"{name}{end}" for name in (*_MEANS, *_SCORES, *threats) for end in ("", "_low", "_high")]
-    columns = ["model", "lam", "n", "rank_from", "rank_to", "alike", *ends, *(f"{name}_trust" for name in threats)]
+    columns = ["model", "lam", "n", "rank_from", "rank_to", "alike", *with_ends(*SHARES, *PERCENT, *threats)]
+    columns += [f"{name}_trust" for name in threats]
     ranks = rank_values(values)
-    table = pd.DataFrame([{**row, **ranks.get(row["model"], {})} for row in rows], columns=columns)
+    for row in rows:
+        if rank := ranks.get(row["model"]):
+            row |= {"rank_from": rank.first, "rank_to": rank.last, "alike": "; ".join(rank.alike)}
+    table = pd.DataFrame(rows, columns=columns)
     table = table.sort_values(measure, ascending=False, kind="stable", na_position="last", ignore_index=True)
-    return Leaderboard(table, measure, threats)
+    return Leaderboard(table, measure, threats, ranks)
 
 
 def find_shifted(run: Run, model: str, lam: float) -> NDArray[np.float64] | None:
     """Return (N,) correct predictions of a model on the images of all shifts; None if any shift is missing."""
     rows, asked = run.shifted, {cell["shift"] for cell in run.record["cells"] if "shift" in cell}
-    own = rows[rows["perturbation"].isin(SHIFTS) & (rows["model"] == model) & ((rows["lam"] == lam) | math.isnan(lam))]
+    own = select_lam(rows[rows["perturbation"].isin(SHIFTS)], model, lam)
     if not asked or {*own["shift"]} != asked:
         return None
     return np.concatenate([run.correct([key])[0] for key in own["key"]]).astype(float)
@@ -137,8 +153,8 @@ def max_threat(budgets: Iterable[tuple[str, float]]) -> str | None:
     return name_threat(*max(of_first, key=lambda budget: budget[1])) if of_first else None
 
 
-def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, Any]]:
-    """Compute ``rank_from, rank_to, alike`` of every model, from (N,) values of its images; larger is better."""
+def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Rank]:
+    """Rank every model by (N,) values of its images; larger is better."""
     models = list(values)
     pairs, found = [], []
     for place, first in enumerate(models[:-1]):
@@ -152,22 +168,22 @@ def rank_values(values: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str
     adjusted = adjust_for_many([p for *_, p in found])
     better: dict[str, set[str]] = {model: set() for model in models}
     for (first, other), (_, low, high, _), p in zip(pairs, found, adjusted, strict=True):
-        if p < _LEVEL and (low > 0 or high < 0):
-            winner, loser = (first, other) if low > 0 else (other, first)
+        if direction := find_direction(low, high, p):
+            winner, loser = (first, other) if direction > 0 else (other, first)
             better[loser].add(winner)
     worse = {model: {loser for loser in models if model in better[loser]} for model in models}
     return {
-        model: {
-            "rank_from": 1 + len(better[model]),
-            "rank_to": len(models) - len(worse[model]),
-            "alike": "; ".join(m for m in models if m != model and m not in better[model] | worse[model]),
-        }
+        model: Rank(
+            first=1 + len(better[model]),
+            last=len(models) - len(worse[model]),
+            alike=[other for other in models if other != model and other not in better[model] | worse[model]],
+        )
         for model in models
     }
 
 
-def find_entries(run: Run, summary: pd.DataFrame) -> dict[str, tuple[str, float]]:
-    """Choose policy and λ at which each model appears once: without λ, at the training λ, or near it."""
+def find_entries(run: Run, summary: pd.DataFrame) -> dict[Setting, float]:
+    """Choose the setting, and its λ, at which each model appears once: without λ, at the training λ, or near it."""
     entries = {}
     trained = {model["name"]: model["lam"] for model in run.record["models"]}
     for model in run.models:
@@ -176,32 +192,31 @@ def find_entries(run: Run, summary: pd.DataFrame) -> dict[str, tuple[str, float]
         if of_policy:
             policy, lams = next(iter(of_policy.items()))
             nearest = (lams - (trained[model] or 0.0)).abs().argmin() if policy == "fixed" else 0
-            entries[model] = policy, float(lams.iloc[nearest])
+            lam = float(lams.iloc[nearest])
+            entries[Setting(model, policy, lam if policy == "fixed" else None)] = lam
     return entries
 
 
-def _count_top5(run: Run, model: str, lam: float, planned: list[tuple[str, int]]) -> dict[str, float]:
+def _count_top5(run: Run, model: str, lam: float, planned: list[Place]) -> dict[str, float]:
     """Return the share of images whose label is among the five likeliest classes, if that was stored."""
-    own = run.corrupted[(run.corrupted["model"] == model) & ((run.corrupted["lam"] == lam) | math.isnan(lam))]
+    own = select_lam(run.corrupted, model, lam)
     keys = {(name, level): key for name, level, key in zip(own["perturbation"], own["severity"], own["key"])}
     row: dict[str, float] = {}
     for title, places in zip(_TOP5, ([("clean", 0)], planned)):
         if places and all(place in keys for place in places):
             answers = run.answers([keys[place] for place in places])
             if "top5" in answers:
-                values = accuracy_interval(average_rows(answers["top5"], places))
-                row |= dict(zip((title, f"{title}_low", f"{title}_high"), values, strict=True))
+                row |= name_values(title, accuracy_interval(average_rows(answers["top5"], places)))
     return row
 
 
-def _is_of(frame: pd.DataFrame, model: str, policy: str, lam: float) -> pd.Series:
-    """Select the rows of one model under one policy; for ``fixed`` the rows at ``lam``."""
-    own = (frame["model"] == model) & (frame["policy"] == policy)
-    return own & (frame["lam"] == lam) if policy == "fixed" else own
+def _select(frame: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """Select the rows of a table at one setting."""
+    is_own = (frame["model"] == setting.model) & (frame["policy"] == setting.policy)
+    return frame[is_own & ((setting.lam is None) | (frame["lam"] == setting.lam))]
 
 
 def _take(own: pd.DataFrame, perturbation: str | None, name: str) -> dict[str, float]:
     if perturbation not in own.index:
         return {}
-    values = own[own.index == perturbation][["accuracy", "ci_low", "ci_high"]].to_numpy(dtype=np.float64)[0].tolist()
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+    return name_values(name, own[own.index == perturbation][[*ACCURACY]].to_numpy(dtype=np.float64)[0].tolist())

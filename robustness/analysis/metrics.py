@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_Z_95 = 1.959963984540054
+from robustness.statistics import Z_95
+
 _EQUAL_BINS, _LEAST_IN_BIN = 15, 10
 ALEXNET_ERRORS = {
     "gaussian_noise": 0.886428,
@@ -125,5 +126,5 @@ def root_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> NDArray
     weights, excess = counts / n, mean**2 - variance
     total = (weights * excess).sum(axis=-1)
     spread = 4 * np.maximum(excess, 0) * variance + 2 * variance**2
-    half = _Z_95 * np.sqrt((weights**2 * spread).sum(axis=-1))
+    half = Z_95 * np.sqrt((weights**2 * spread).sum(axis=-1))
     return np.asarray(np.sqrt(np.clip(np.stack([total, total - half, total + half], axis=-1), 0.0, 1.0)))

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from robustness.analysis.drawings import family_look, policy_look
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import family_look, policy_look
 from robustness.analysis.summary import group_corruptions
 from robustness.grids import format_lam
 from robustness.laws import Family, FittedLaw

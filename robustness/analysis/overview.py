@@ -5,15 +5,24 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
 from data_prep.files import write_text
+from robustness.analysis.columns import to_records, with_ends
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import RANK_NOTE, SYMBOLS, describe, format_rank, name_setting, to_markdown, write_csv
+from robustness.analysis.tables import RANK_NOTE, describe
+from robustness.analysis.texts import (
+    SYMBOLS,
+    fill_template,
+    format_rank,
+    format_value,
+    name_setting,
+    to_markdown,
+    write_csv,
+)
 from robustness.suite_folders import list_begun
 
 ORDER_NOTE = "Ordered by the mean of the middles of their ranks, every suite counting alike."
@@ -55,7 +64,7 @@ class Overview:
         parts = []
         for name, findings in self.findings.items():
             table, measure = findings.board.table, findings.board.measure
-            values = {new: table[f"{measure}{end}"] for new, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
+            values = dict(zip(("value", "low", "high"), (table[name] for name in with_ends(measure)), strict=True))
             trust = table.get(f"{measure}_trust", pd.Series("", index=table.index))
             parts.append(table[list(_KEPT)].assign(suite=name, measure=measure, **values, trust=trust))
         columns = ["suite", "measure", *_KEPT, "value", "low", "high", "trust"]
@@ -82,10 +91,10 @@ class Overview:
         heads = {name: f"{name}: {findings.board.title}" for name, findings in self.findings.items()}
         for findings in reversed(self.findings.values()):
             for model, *values in findings.board.table[["model", "clean", "clean_low", "clean_high"]].to_numpy():
-                rows[model] |= {"clean": _format(*values)}
-        for row in self.board.to_dict("records"):
-            titles[row["model"]] = name_setting({"model": row["model"], "lam": row["lam"], "policy": ""})
-            text = _format(row["value"], row["low"], row["high"]) + SYMBOLS.get(str(row["trust"]), "")
+                rows[model] |= {"clean": format_value(*values)}
+        for row in to_records(self.board):
+            titles[row["model"]] = name_setting(row)
+            text = format_value(row["value"], row["low"], row["high"]) + SYMBOLS.get(str(row["trust"]), "")
             head, rank = heads[row["suite"]], format_rank(row["rank_from"], row["rank_to"])
             rows[row["model"]] |= {head: text, f"{head}, rank": rank}
         table = pd.DataFrame.from_dict(rows, orient="index").fillna("–").rename(index=titles)
@@ -93,7 +102,6 @@ class Overview:
         return table
 
     def _fill_page(self) -> str:
-        folder = files("robustness") / "analysis" / "template"
         table = self.lay_out()
         heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in [table.index.name, *table.columns])
         rows = "".join(
@@ -114,14 +122,7 @@ class Overview:
             "title": html.escape(f"{', '.join(self.findings)}: robustness"),
             "headline": html.escape(f"{count} model{'s' * (count != 1)} under {', '.join(self.findings)}"),
             "note": html.escape(f"What each suite ranks by. {RANK_NOTE} {ORDER_NOTE}"),
-            "css": (folder / "page.css").read_text(encoding="utf-8"),
             "table": f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
             "suites": suites,
         }
-        page = (folder / "overview.html").read_text(encoding="utf-8")
-        parts = [part.split("}}", 1) for part in page.split("{{")]
-        return parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
-
-
-def _format(value: float, low: float, high: float) -> str:
-    return "–" if pd.isna(value) else f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        return fill_template("overview.html", fields)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import math
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,17 @@ from data_prep.files import write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.page_data import collect, list_shown
 from robustness.analysis.tables import describe
+from robustness.analysis.texts import fill_template, read_template
 from robustness.suite_folders import is_parent
 
 _DECIMALS = 4
 _NBSP = "\N{NO-BREAK SPACE}"
-_SCRIPTS = ("tools", "charts", "contest", "law", "attacks", "tables", "page")
+_SCRIPTS = ("tools.js", "charts.js", "contest.js", "law.js", "attacks.js", "tables.js", "page.js")
 """Files of the folder ``template``, in the order in which the page runs them."""
 
 
 def write_page(findings: Findings, path: Path | None = None) -> None:
     """Write the page to ``path``; by default to ``report.html`` in the run directory."""
-    folder = files("robustness") / "analysis" / "template"
     run, shown = findings.run, list_shown(findings)
     has_lam = bool(run.corrupted["lam"].notna().any())
     subject = "Robustness across λ" if has_lam else "Robustness"
@@ -43,14 +42,10 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
         "lede": html.escape(
             f"{run.record['suite']['description']}. {describe(run)}. Intervals are of 95{_NBSP}%.{limit}"
         ),
-        "css": (folder / "page.css").read_text(encoding="utf-8"),
-        "script": "".join((folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
+        "script": "".join(map(read_template, _SCRIPTS)),
         "data": to_embedded_json(collect(findings)),
     }
-    page = (folder / "page.html").read_text(encoding="utf-8")
-    parts = [part.split("}}", 1) for part in page.split("{{")]
-    filled = parts[0][0] + "".join(fields[name] + rest for name, rest in parts[1:])
-    write_text(path or run.directory.path / "report.html", filled)
+    write_text(path or run.directory.path / "report.html", fill_template("page.html", fields))
 
 
 def _link_up(folder: Path, path: Path | None) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import itertools
 import json
 import math
-import shlex
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,42 +16,29 @@ from PIL import Image
 
 from data_prep.kinds import group_of, is_extra
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.columns import ACCURACY, ENDS, to_records, with_ends
+from robustness.analysis.drawings import family_look, model_looks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import family_look, model_looks
+from robustness.analysis.leaderboard import SHARES
 from robustness.analysis.model_figures import describe_line
+from robustness.analysis.provenance import cite, describe_origin, write_rerun
 from robustness.analysis.sequences import SEQUENCE_NOTE
 from robustness.analysis.shifts import SHIFT_NOTE
-from robustness.analysis.summary import find_main_mean, group_corruptions
-from robustness.analysis.tables import describe, format_rank, list_missing, own_up
+from robustness.analysis.summary import direction_of, directions_of, find_main_mean, group_corruptions
+from robustness.analysis.tables import list_missing, own_up
+from robustness.analysis.texts import format_rank, name_budget
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam
 from robustness.laws import Family
-from robustness.options import rerun_words
 from robustness.policies import is_upper_bound
-from robustness.statistics import adjust_for_many
 
 _LARGE_SIDE = 64
 """Pixels per side above which sample images are shrunk and stored as JPEG."""
+_SHORT = {"ci_low": "low", "ci_high": "high"}
+"""Names of the ends of an accuracy's interval in the page."""
 _MOST_ROWS = 8_000
 """Largest number of rows in the table of all measurements; a row takes 0.55 kB of the page, charts included."""
-_TITLE = "How robust is an image classifier, really? A harness across the test-time sparsity of SDNet"
-_CITATION = f"""@misc{{sdnet-robustness,
-  author = {{{{The authors of sdnet-robustness}}}},
-  title = {{{_TITLE}}},
-  note = {{OWN}}
-}}"""
-"""Citation as in ``CITATION.cff``, without a year or an address."""
-_SDNET = """
-
-@inproceedings{dai2022sdnet,
-  title = {Revisiting Sparse Convolutional Model for Visual Recognition},
-  author = {Dai, Xili and Li, Mingyang and Zhai, Pengyuan and Tong, Shengbang and Gao, Xingjian and Huang, Shao-Lun and
-            Zhu, Zhihui and You, Chong and Ma, Yi},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year = {2022}
-}"""
-"""Citation of the method behind every run with a λ."""
 
 
 def list_shown(findings: Findings) -> list[str]:
@@ -74,7 +59,8 @@ def collect(findings: Findings) -> dict[str, Any]:
     summary, policies, scores = (
         frame[frame["model"].isin(models)] for frame in (findings.summary, findings.policies, findings.scores)
     )
-    summary, policies = _to_percent(_adjust(run, summary)), _to_percent(policies)
+    summary = _to_percent(_add_directions(run, summary), *ACCURACY, *with_ends("gain", "versus"))
+    policies = _to_percent(policies, *ACCURACY, *with_ends("gain", "versus", "calibration"), "sparsity")
     shown = policies.assign(policy=policies["policy"].map(_title))
     lambdas = {model: _lambdas(run, model) for model in models}
     title, averaged = find_main_mean(run)
@@ -96,7 +82,7 @@ def collect(findings: Findings) -> dict[str, Any]:
         "classes": _classes(findings, models),
         "summary": {model: _by_lam(summary, model, lambdas[model]) for model in models},
         "cells": {model: _by_severity(policies, model, lambdas[model]) for model in models},
-        "rows": shown.rename(columns={"ci_low": "low", "ci_high": "high"}).to_dict("records"),
+        "rows": to_records(shown.rename(columns=_SHORT)),
         "policies": _policy_rows(scores, summary, title),
         "refused": sorted(set(scores["refused"]) - {""}),
         "attacks": _attack_rows(findings.attacks, models),
@@ -108,44 +94,47 @@ def collect(findings: Findings) -> dict[str, Any]:
         "missing": list_missing(run),
         "laws": {model: _law(run, model) for model in run.laws if model in models},
         "samples": _samples(run),
-        "record": _record(run),
-        "rerun": _rerun(run),
-        "cite": _cite(run),
+        "record": describe_origin(run),
+        "rerun": write_rerun(run),
+        "cite": cite(run),
     }
 
 
-def _adjust(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
-    """Adjust p of the corruptions under one model and λ policy for all of them; p of a mean stays."""
-    adjusted = summary.copy()
+def _add_directions(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
+    """Add ``gain_direction`` and ``versus_direction``: +1 or −1 for a difference beyond doubt, otherwise 0.
+
+    p of the corruptions under one model and λ policy is adjusted for all of them; p of a mean stays.
+    """
+    told = summary.copy()
     alone = summary["perturbation"].isin(["clean", *group_corruptions(run)])
     setting = [summary["model"], summary["policy"], summary["lam"].where(summary["policy"] == "fixed", -1.0)]
-    for _, rows in summary[~alone].groupby(setting, sort=False):
-        for name in ("gain_p", "versus_p"):
-            adjusted.loc[rows.index, name] = adjust_for_many(rows[name])
-    return adjusted
+    for name in ("gain", "versus"):
+        told[f"{name}_direction"] = [direction_of(row, name) for row in to_records(summary)]
+        for _, rows in summary[~alone].groupby(setting, sort=False):
+            told.loc[rows.index, f"{name}_direction"] = directions_of(rows, name)
+    return told
 
 
 def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
     """Collect the leaderboard: its rows in percent, and the columns of threats with their titles."""
     board = findings.board
     table = board.table[board.table["model"].isin(models)]
-    names = ["clean", "mean", "shifts", "steady", "clean_top5", "mean_top5", *board.threats]
-    ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    table = table.assign(**{name: 100 * table[name].astype(float) for name in ends})
+    table = _to_percent(table, *with_ends(*SHARES, *board.threats))
     ranks = [format_rank(first, last) for first, last in zip(table["rank_from"], table["rank_to"])]
-    alike = [text if isinstance(text, str) else "" for text in table["alike"]]
-    rows = table.assign(rank=ranks, alike=alike).to_dict("records")
+    alike = [board.ranks[model].alike if model in board.ranks else [] for model in table["model"]]
+    rows = to_records(table.assign(rank=ranks, alike=alike))
     return {"rows": rows, "measure": board.measure, "threats": list(board.threats.items())}
 
 
 def _classes(findings: Findings, models: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Collect accuracy by class in percent, by model, for as many models as there is room for."""
     table = findings.classes[findings.classes["model"].isin(models)]
-    ends = [f"{name}{end}" for name in ("clean", "mean") for end in ("", "_low", "_high")]
-    table = table.assign(**{name: 100 * table[name] for name in ends if name in table})
-    groups = {str(model): rows.to_dict("records") for model, rows in table.groupby("model", sort=False)}
-    room = max(1, _MOST_ROWS // 2 // max([1, *map(len, groups.values())]))
-    return {model: [{str(k): v for k, v in row.items()} for row in rows] for model, rows in list(groups.items())[:room]}
+    if not len(table):
+        return {}
+    table = _to_percent(table, *with_ends("clean", "mean"))
+    groups = {str(model): to_records(rows) for model, rows in table.groupby("model", sort=False)}
+    room = max(1, _MOST_ROWS // 2 // max(map(len, groups.values())))
+    return dict(itertools.islice(groups.items(), room))
 
 
 def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, Any]]:
@@ -153,37 +142,29 @@ def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, An
     if attacks is None or not len(attacks.worst):
         return []
     worst = attacks.worst[attacks.worst["model"].isin(models) & (attacks.worst["policy"] == "")]
-    rows = worst.assign(
-        title=[f"{NORMS[norm]} {format_eps(eps, norm)}" for norm, eps in zip(worst["norm"], worst["eps"])],
-        **{new: 100 * worst[old] for old, new in (("accuracy", "accuracy"), ("ci_low", "low"), ("ci_high", "high"))},
-    )
-    names = ["model", "lam", "title", "eps", "n", "accuracy", "low", "high", "trust", "trust_reason"]
-    return [{str(key): value for key, value in row.items()} for row in rows[names].to_dict("records")]
+    titles = [name_budget(norm, eps) for norm, eps in zip(worst["norm"], worst["eps"])]
+    rows = _to_percent(worst, *ACCURACY).assign(title=titles).rename(columns=_SHORT)
+    names = ["model", "lam", "title", "norm", "eps", "n", "accuracy", "low", "high", "trust", "trust_reason"]
+    return to_records(rows[names])
 
 
 def _shift_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
     """Collect natural shifts in percent."""
-    shares = [f"{kind}{name}" for kind in ("", "clean_") for name in ("accuracy", "ci_low", "ci_high")]
-    shares.append("effective_robustness")
-    rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    shares = [*ACCURACY, *(f"clean_{name}" for name in ACCURACY), "effective_robustness"]
+    return to_records(_to_percent(table[table["model"].isin(models)], *shares))
 
 
 def _sequence_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
     """Collect flips of perturbation sequences in percent."""
-    shares = ["flips", "flips_low", "flips_high"]
-    rows = table[table["model"].isin(models)].assign(**{name: 100 * table[name] for name in shares})
-    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+    return to_records(_to_percent(table[table["model"].isin(models)], *with_ends("flips")))
 
 
 def _title(policy: str) -> str:
     return f"{policy} (upper bound)" if is_upper_bound(policy) else policy
 
 
-def _to_percent(frame: pd.DataFrame) -> pd.DataFrame:
-    names = ["accuracy", "ci_low", "ci_high", "sparsity", "calibration", "calibration_low", "calibration_high"]
-    names += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high")]
-    return frame.assign(**{name: 100 * frame[name] for name in names if name in frame.columns})
+def _to_percent(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    return frame.assign(**{name: 100 * frame[name].astype(float) for name in names})
 
 
 def _lambdas(run: Run, model: str) -> list[float]:
@@ -198,15 +179,6 @@ def _groups(run: Run) -> list[tuple[str, list[str]]]:
     return list(groups.items())
 
 
-def _values(rows: pd.DataFrame) -> list[dict[str, float]]:
-    names = {"accuracy": "accuracy", "ci_low": "low", "ci_high": "high"}
-    names |= {f"{name}{end}": f"{name}{end}" for name in ("gain", "versus") for end in ("", "_low", "_high", "_p")}
-    return [
-        {str(name): value for name, value in row.items()}
-        for row in rows[list(names)].rename(columns=names).to_dict("records")
-    ]
-
-
 def _of_grid(frame: pd.DataFrame, model: str) -> pd.DataFrame:
     return frame[(frame["model"] == model) & frame["policy"].isin(["none", "fixed"])]
 
@@ -215,7 +187,8 @@ def _by_lam(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, 
     """Collect for every perturbation the values at every λ, null if one is missing; a model without λ has one value."""
     table: dict[str, list[dict[str, float] | None]] = {}
     for name, rows in _of_grid(frame, model).groupby("perturbation", sort=False):
-        found = dict(zip(rows["lam"], _values(rows)))
+        values = rows[[*ACCURACY, *with_ends("gain", "versus", ends=(*ENDS, "_direction"))]].rename(columns=_SHORT)
+        found = dict(zip(rows["lam"], to_records(values)))
         table[str(name)] = [found.get(lam) for lam in lambdas] if lambdas else list(found.values())
     return table
 
@@ -227,7 +200,8 @@ def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[
     for name, rows in own[own["severity"] > 0].groupby("perturbation", sort=False):
         severities = sorted(rows["severity"].unique().tolist())
         columns: list[float | None] = [*lambdas] or [None]
-        found = dict(zip(zip(rows["lam"] if lambdas else columns * len(rows), rows["severity"]), _values(rows)))
+        places = zip(rows["lam"] if lambdas else columns * len(rows), rows["severity"])
+        found = dict(zip(places, to_records(rows[[*ACCURACY]].rename(columns=_SHORT))))
         values = [[found.get((lam, level)) for level in severities] for lam in columns]
         table[str(name)] = {"severities": severities, "values": values}
     return table
@@ -237,24 +211,21 @@ def _policy_rows(scores: pd.DataFrame, summary: pd.DataFrame, title: str | None)
     """Collect the scores of every model and policy, and the mean over the corruptions."""
     means = summary[summary["perturbation"] == title].drop(columns="n")
     rows = scores.merge(means, how="left", on=["model", "policy", "lam"])
-    clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ("", "_low", "_high")}
-    rows = rows.assign(**clean, policy=rows["policy"].map(_title)).rename(columns={"ci_low": "low", "ci_high": "high"})
-    return [dict(zip(map(str, rows.columns), values)) for values in rows.itertuples(index=False)]
+    clean = {f"clean{end}": 100 * rows[f"clean_accuracy{end}"] for end in ENDS}
+    return to_records(rows.assign(**clean, policy=rows["policy"].map(_title)).rename(columns=_SHORT))
 
 
 def _attack_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if attacks is None:
         return rows
-    for _, row in attacks.rows[attacks.rows["model"].isin(models)].iterrows():
-        lam = "" if pd.isna(row["lam"]) else format_lam(row["lam"])
-        fields = {name: row[name] for name in ("model", "perturbation", "threat", "n", "trust", "trust_reason")}
-        fields |= {"norm": NORMS[row["norm"]]}
-        fields |= {"eps": format_eps(row["eps"], row["norm"]), "lam": lam or row["policy"]}
-        fields |= {"title": f"{row['perturbation']} {NORMS[row['norm']]}"}
-        fields |= {"at": row["lam"], "policy": row["policy"], "budget": float(row["eps"])}
-        fields |= {"accuracy": 100 * row["accuracy"], "low": 100 * row["ci_low"], "high": 100 * row["ci_high"]}
-        rows.append(fields)
+    shown = _to_percent(attacks.rows[attacks.rows["model"].isin(models)], *ACCURACY).rename(columns=_SHORT)
+    for row in to_records(shown):
+        names = ("model", "perturbation", "threat", "n", "trust", "trust_reason", "policy", "accuracy", "low", "high")
+        fields = {name: row[name] for name in names}
+        fields |= {"norm": NORMS[row["norm"]], "title": f"{row['perturbation']} {NORMS[row['norm']]}"}
+        fields |= {"eps": format_eps(row["eps"], row["norm"]), "budget": float(row["eps"]), "at": row["lam"]}
+        rows.append(fields | {"lam": row["policy"] if pd.isna(row["lam"]) else format_lam(row["lam"])})
     return rows
 
 
@@ -315,68 +286,3 @@ def to_sprite(images: np.ndarray) -> str:
     kind = "jpeg" if large else "png"
     picture.save(buffer, format=kind)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def _record(run: Run) -> list[tuple[str, str]]:
-    record, data = run.record, run.record["data"]
-    done = len(record["cells"]) - len(run.missing)
-    return [
-        ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
-        ("measured in", f"{_duration(run)} of computing, summed over the cells"),
-        ("last session", f"{record['started']} to {record['written']}"),
-        ("data", describe(run)),
-        ("fingerprint", data["fingerprint"]),
-        ("seed", str(record["suite"]["seed"])),
-        *((m["name"], _describe_model(m)) for m in record["models"]),
-        *((a["model"], _describe_agreement(a)) for a in record.get("agreement", [])),
-        *(row for environment, count in run.environments for row in _describe_environment(run, environment, count)),
-    ]
-
-
-def _describe_environment(run: Run, environment: dict[str, Any], count: int) -> Iterator[tuple[str, str]]:
-    """Describe hardware, versions and revision; with several environments, count this one's cells."""
-    of = f" of {count} cell{'s' * (count != 1)}" if len(run.environments) > 1 else ""
-    yield f"hardware{of}", ", ".join(f"{name} {value}" for name, value in environment["hardware"].items())
-    yield f"versions{of}", ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    if git := environment["git"]:
-        yield f"revision{of}", git["commit"] + (" with changes" if git.get("dirty") else "")
-
-
-def _duration(run: Run) -> str:
-    """Add up the time of all cells, over all sessions and machines."""
-    seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def _describe_model(model: dict[str, Any]) -> str:
-    width = f", width {model['width']}" if "width" in model else ""
-    return f"{model['arch']}{width}, weights {model['weights']}"
-
-
-def _describe_agreement(agreement: dict[str, Any]) -> str:
-    return f"--speed fast agrees with exact on {agreement['same']} of {agreement['n']} clean images"
-
-
-def _rerun(run: Run) -> str:
-    """Return the command that repeats the run, and the command that rebuilds this page."""
-    words = rerun_words(run.record)
-    again = shlex.join(["python", *(",".join(map(_to_relative, text.split(","))) for text in words)]) if words else ""
-    return again + (
-        "\n\n# the tables, figures and this page again, without models or data:\n"
-        f"python -m robustness.report {shlex.quote(_to_relative(str(run.directory.path)))}"
-    )
-
-
-def _to_relative(text: str) -> str:
-    """Remove the folders of this machine from an argument: an absolute path becomes its last name."""
-    option, equals, value = text.rpartition("=") if text.startswith("-") else ("", "", text)
-    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
-
-
-def _cite(run: Run) -> str:
-    suite, data = run.record["suite"]["name"], run.record["data"]
-    version = run.record["environment"]["versions"].get("sdnet-robustness", "unknown")
-    own = f"version {version}; suite {suite}, {data['title']}, n = {data['n']}, protocol {run.record['protocol']}"
-    has_lam = any(model["lam"] is not None for model in run.record["models"])
-    return _CITATION.replace("OWN", own) + (_SDNET if has_lam else "")

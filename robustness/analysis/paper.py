@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
+from robustness.analysis.columns import to_records
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.summary import find_direction
-from robustness.statistics import adjust_for_many
+from robustness.analysis.summary import direction_of
+from robustness.statistics import LEVEL, adjust_for_many
 
 COLUMNS = ("baseline", "trained", "adaptive")
-_Row = dict[Hashable, Any]
+_Row = dict[str, Any]
 """A row of a table, by column."""
 _SOURCE = "as quoted by Qin et al. (ACSC)"
 PUBLISHED_SOURCE = f"{_SOURCE}; results/paper/"
-_LEVEL = 0.05
 _TEST_IMAGES, _WIDTH = {"cifar10": 10_000, "imagenet": 50_000}, 64
 
 
@@ -29,7 +28,7 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
     Returns:
         One row for the clean images (severity 0), one per corruption and severity, and one for their mean (``mean``).
         Columns ``corruption, severity, baseline, trained, adaptive``; ``best``: the column that is better than both
-        others significantly (:func:`~robustness.analysis.summary.find_direction`, after Holm's adjustment of the larger
+        others significantly (:func:`~robustness.analysis.summary.direction_of`, after Holm's adjustment of the larger
         p for all rows), empty if there is none; and, on the rows of clean images and of means, ``published_baseline,
         published_trained, published_tuned`` where the protocol is comparable (:func:`differences` lists what differs).
     """
@@ -38,7 +37,7 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
     means = findings.summary[findings.summary["perturbation"] != "clean"].assign(severity="mean")
     for table in (findings.policies, means):
         own = table[table["model"].isin([model, run.baseline])]
-        for found in own.to_dict("records"):
+        for found in to_records(own):
             column = _find_column(found, model)
             if column:
                 levels = places.setdefault(found["perturbation"], {})
@@ -49,12 +48,23 @@ def tabulate_severities(findings: Findings, model: str) -> pd.DataFrame:
         for severity, candidates in places.get(corruption, {}).items():
             row = {"corruption": corruption, "severity": severity, **_compare(candidates)}
             if severity in ("mean", "0") and corruption in published.index:
-                row |= {f"published_{name}": value for name, value in published.loc[corruption].items()}
+                row |= {_published(name): value for name, value in published.loc[corruption].items()}
             rows.append(row)
-    names = ["corruption", "severity", *COLUMNS, "best", *(f"published_{name}" for name in published.columns)]
+    names = ["corruption", "severity", *COLUMNS, "best", *map(_published, published.columns)]
     table = pd.DataFrame(rows, columns=[*names, "p"])
-    table["best"] = table["best"].where(adjust_for_many(table["p"].to_numpy(dtype=float)) < _LEVEL, "")
+    table["best"] = table["best"].where(adjust_for_many(table["p"].to_numpy(dtype=float)) < LEVEL, "")
     return table[names]
+
+
+def _published(name: object) -> str:
+    """Name the column of a published accuracy."""
+    return f"published_{name}"
+
+
+def list_published(table: pd.DataFrame) -> dict[str, str]:
+    """List the columns of published accuracies in a table of :func:`tabulate_severities`, by what they hold."""
+    columns = {name: _published(name) for name in ("baseline", "trained", "tuned")}
+    return {name: column for name, column in columns.items() if column in table}
 
 
 def _find_column(row: _Row, model: str) -> str | None:
@@ -74,7 +84,7 @@ def _compare(candidates: dict[str, _Row]) -> dict[str, Any]:
         ("trained", "baseline", "versus"),
     ):
         if winner in accuracies and loser in accuracies:
-            direction = find_direction(candidates[winner], title)
+            direction = direction_of(candidates[winner], title)
             for name in (winner,) * (direction > 0) + (loser,) * (direction < 0):
                 beaten[name].append(candidates[winner][f"{title}_p"])
     best = [name for name, p_values in beaten.items() if p_values and len(p_values) == len(accuracies) - 1]

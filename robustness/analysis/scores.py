@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep import corruption_names
+from robustness.analysis.columns import name_values, with_ends
 from robustness.analysis.frames import Run
 from robustness.analysis.metrics import ALEXNET_ERRORS, mean_corruption_error, relative_corruption_error
 from robustness.analysis.summary import MEAN, Places, Settings, average, find_baseline, group_corruptions, list_planned
@@ -15,11 +16,7 @@ from robustness.statistics import accuracy_interval, percentile_interval, resamp
 _SEVERITIES = 5
 _CLEAN = [("clean", 0)]
 _COLUMNS = ["model", "policy", "lam", "baseline", "n", "corruptions"]
-_COLUMNS += [
-    f"{name}{suffix}"
-    for name in ("clean_accuracy", "mean_error", "mce", "relative_mce", "mce_alexnet")
-    for suffix in ("", "_low", "_high")
-]
+_COLUMNS += with_ends("clean_accuracy", "mean_error", "mce", "relative_mce", "mce_alexnet")
 
 
 def score(run: Run, settings: Settings) -> pd.DataFrame:
@@ -36,16 +33,16 @@ def score(run: Run, settings: Settings) -> pd.DataFrame:
     planned = list_planned(run, names)
     baseline = find_baseline(run, settings)
     rows = []
-    for (model, policy, _), places in settings.items():
+    for setting, places in settings.items():
         measured = planned if planned and all(place in places for place in planned) else []
         lams = [places[place].lam for place in measured or _CLEAN if place in places]
         lam = round(float(np.mean(lams)), 10) if lams else np.nan
-        row = {"model": model, "policy": policy, "lam": lam, "corruptions": len(names)}
+        row = {"model": setting.model, "policy": setting.policy, "lam": lam, "corruptions": len(names)}
         if ("clean", 0) in places:
             clean = places["clean", 0].correct
-            row |= {"n": len(clean), **_named("clean_accuracy", accuracy_interval(clean))}
+            row |= {"n": len(clean), **name_values("clean_accuracy", accuracy_interval(clean))}
         if measured:
-            row |= _named("mean_error", accuracy_interval(1 - average(places, measured)))
+            row |= name_values("mean_error", accuracy_interval(1 - average(places, measured)))
         refused = _refuse(places)
         if not refused:
             row |= _corruption_errors(places, baseline) | _alexnet_errors(places, run)
@@ -97,7 +94,7 @@ def _corruption_errors(places: Places, baseline: Places) -> dict[str, float]:
 
     mce, relative = both(values.mean(axis=0)).tolist()
     drawn = both(resample_means(values))
-    return _named("mce", (mce, *percentile_interval(drawn[0]))) | _named(
+    return name_values("mce", (mce, *percentile_interval(drawn[0]))) | name_values(
         "relative_mce", (relative, *percentile_interval(drawn[1]))
     )
 
@@ -108,8 +105,4 @@ def _alexnet_errors(places: Places, run: Run) -> dict[str, float]:
     values, alexnet = _errors(places), np.array(list(ALEXNET_ERRORS.values()))[:, None]
     drawn = mean_corruption_error(resample_means(values)[..., None], alexnet)
     point = float(mean_corruption_error(values.mean(axis=0)[:, None], alexnet))
-    return _named("mce_alexnet", (point, *percentile_interval(drawn)))
-
-
-def _named(name: str, values: tuple[float, float, float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+    return name_values("mce_alexnet", (point, *percentile_interval(drawn)))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from robustness.analysis.columns import name_values, to_key, to_records, with_ends
 from robustness.analysis.frames import Run
 from robustness.statistics import accuracy_interval, percentile_interval, resample_means
 
@@ -20,8 +21,8 @@ SEQUENCE_NOTE = (
 )
 _MEASURES = {"flips": ("flips", "flip_rate", 1), "distance": ("top5_distance", "distance_rate", 15)}
 """Columns of a table: the column of outcomes, the column of its quotient, and the largest value."""
-Setting = tuple[str, float]
-"""A model and its λ, −1 for none."""
+ModelAt = tuple[str, float | None]
+"""A model and its λ, None without one."""
 
 
 def tabulate_sequences(run: Run) -> pd.DataFrame:
@@ -35,37 +36,38 @@ def tabulate_sequences(run: Run) -> pd.DataFrame:
     asked = _list_asked(run)
     found = {name: read_sequences(run, column) for name, (column, *_) in _MEASURES.items()}
     trained = {model["name"]: model["lam"] for model in run.record["models"]}.get(run.baseline)
-    baseline = (str(run.baseline), -1.0 if trained is None else float(trained))
+    baseline = (str(run.baseline), trained)
     rows: list[dict[str, Any]] = []
     for at, flips in found["flips"].items():
         groups = {name: [name] for name in flips} | ({MEAN_OF_SEQUENCES: asked} if list(flips) == asked else {})
         for title, members in groups.items():
             row: dict[str, Any] = {"sequence": title, "difficulty": run.sequences["severity"].iloc[0], "model": at[0]}
-            row |= {"lam": math.nan if at[1] < 0 else at[1], "n": len(flips[members[0]])}
+            row |= {"lam": math.nan if at[1] is None else at[1], "n": len(flips[members[0]])}
             for name, (_, rate, largest) in _MEASURES.items():
                 values, others = found[name].get(at, {}), found[name].get(baseline, {})
                 if all(member in values for member in members):
                     stacked = np.stack([values[member] for member in members], axis=1)
-                    row |= _name(name, largest * np.array(accuracy_interval(stacked.mean(axis=1) / largest)))
+                    row |= name_values(name, largest * np.array(accuracy_interval(stacked.mean(axis=1) / largest)))
                     if all(member in others for member in members):
-                        row |= _name(rate, _compare(stacked, np.stack([others[member] for member in members], axis=1)))
+                        reference = np.stack([others[member] for member in members], axis=1)
+                        row |= name_values(rate, _compare(stacked, reference))
             rows.append(row)
-    ends = [f"{name}{end}" for key in _MEASURES for name in (key, _MEASURES[key][1]) for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=["sequence", "difficulty", "model", "lam", "n", *ends])
+    numbers = [name for key, (_, rate, _) in _MEASURES.items() for name in (key, rate)]
+    return pd.DataFrame(rows, columns=["sequence", "difficulty", "model", "lam", "n", *with_ends(*numbers)])
 
 
-def read_sequences(run: Run, column: str = "flips") -> dict[Setting, dict[str, NDArray[np.float64]]]:
+def read_sequences(run: Run, column: str = "flips") -> dict[ModelAt, dict[str, NDArray[np.float64]]]:
     """Read a column of the outcomes, (N,) by model and λ and by sequence; empty if it was not measured."""
-    found: dict[Setting, dict[str, NDArray[np.float64]]] = {}
-    for row in run.sequences.to_dict("records"):
+    found: dict[ModelAt, dict[str, NDArray[np.float64]]] = {}
+    for row in to_records(run.sequences):
         outcome = run.outcome(row["key"])
         if column in outcome:
-            at = (str(row["model"]), -1.0 if math.isnan(row["lam"]) else float(row["lam"]))
+            at = (row["model"], to_key(row["lam"]))
             found.setdefault(at, {})[row["perturbation"]] = outcome[column].to_numpy(dtype=np.float64)
     return found
 
 
-def find_steady(run: Run) -> dict[Setting, NDArray[np.float64]]:
+def find_steady(run: Run) -> dict[ModelAt, NDArray[np.float64]]:
     """Return (N,) 1 − mFP of every image, for the models that were measured along every sequence."""
     asked, found = _list_asked(run), read_sequences(run)
     return {at: 1 - np.mean(list(own.values()), axis=0) for at, own in found.items() if list(own) == asked}
@@ -88,7 +90,3 @@ def _compare(own: NDArray[np.float64], reference: NDArray[np.float64]) -> list[f
     if not np.isfinite(drawn).all():
         return [math.nan] * 3
     return [float(divide(both.mean(axis=0))), *percentile_interval(drawn)]
-
-
-def _name(name: str, values: Any) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, values), strict=True))

@@ -12,14 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from data_prep.files import as_file_name
 from data_prep.shifts import SHIFTS
+from robustness.analysis.columns import ACCURACY, to_key
 from robustness.analysis.drawings import Drawing
 from robustness.analysis.frames import Run
-from robustness.grids import format_lam
+from robustness.analysis.texts import format_value, name_setting
 from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, TEXT_WIDTH
 
 FEWEST = 3
 """Fewest models that a line is fitted to: two always lie on one."""
-_VALUES = ("n", "accuracy", "ci_low", "ci_high")
+_VALUES = ("n", *ACCURACY)
 SHIFT_NOTE = (
     "Accuracy under every shift and on the clean images of the same classes, each as its paper asks. Effective "
     f"robustness: points above the line that the logits of the other models make, of at least {FEWEST} others."
@@ -37,7 +38,7 @@ def tabulate_shifts(run: Run) -> pd.DataFrame:
     clean = run.corrupted[run.corrupted["perturbation"] == "clean"].assign(shift="")
     cells = pd.concat([clean, run.shifted])
     is_clean = cells["perturbation"] == "clean"
-    place = list(zip(cells["shift"], cells["model"], cells["lam"].fillna(-1)))
+    place = list(zip(cells["shift"], cells["model"], map(to_key, cells["lam"])))
     beside = dict(zip((key for key, keep in zip(place, is_clean) if keep), cells[is_clean][list(_VALUES)].to_numpy()))
     rows = []
     for (name, model, lam), (_, cell) in zip(place, cells.iterrows()):
@@ -106,7 +107,7 @@ def draw_shift(rows: pd.DataFrame) -> Figure:
             yerr=[[low], [high]],
             marker=MODEL_MARKERS[index % len(MODEL_MARKERS)],
             color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
-            label=_label(row),
+            label=name_setting(row),
             linestyle="none",
         )
     ends = np.linspace(max(min(x.min(), y.min()) - 2, 0.5), min(x.max() + 2, 99.5), 50)
@@ -132,18 +133,11 @@ def format_shifts(table: pd.DataFrame) -> str:
     lines = ["| set | model | under shift | n | clean, same classes | n | effective robustness |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for _, row in table.iterrows():
-        shifted, clean = (
-            f"{100 * row[f'{kind}accuracy']:.1f} [{100 * row[f'{kind}ci_low']:.1f}, {100 * row[f'{kind}ci_high']:.1f}]"
-            for kind in ("", "clean_")
-        )
+        shifted, clean = (format_value(*row[[f"{kind}{name}" for name in ACCURACY]]) for kind in ("", "clean_"))
         gain = row["effective_robustness"]
         above = "–" if np.isnan(gain) else f"{100 * gain:+.1f}"
-        cells = (row["shift"], _label(row), shifted, f"{row['n']:,}", clean, f"{row['clean_n']:,}", above)
+        cells = (row["shift"], name_setting(row), shifted, f"{row['n']:,}", clean, f"{row['clean_n']:,}", above)
         lines.append(f"| {' | '.join(cells)} |")
     protocols = table.drop_duplicates("shift")
     lines += ["", *(f"- {row['shift']}: {row['protocol']}." for _, row in protocols.iterrows())]
     return "\n".join([*lines, "", SHIFT_NOTE, ""])
-
-
-def _label(row: pd.Series) -> str:
-    return str(row["model"]) if pd.isna(row["lam"]) else f"{row['model']} λ={format_lam(row['lam'])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,29 +12,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep import corruption_names
-from robustness.analysis.decisions import Decision
+from robustness.analysis.columns import ACCURACY, DIFFERENCE, name_values, to_records, with_ends
+from robustness.analysis.decisions import Decision, Place, Setting
 from robustness.analysis.frames import Run
 from robustness.statistics import (
     accuracy_interval,
     adjust_for_many,
+    find_direction,
     paired_answers,
     paired_differences,
-    wilson_interval,
+    share_interval,
 )
 
-_LEVEL = 0.05
-_CALIBRATION = ("calibration", "calibration_low", "calibration_high")
 MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA = "mean of corruptions", "mean of C-bar", "mean of extra corruptions"
-Places = dict[tuple[str, int], Decision]
+Places = dict[Place, Decision]
 """The decisions of one model under one policy, by perturbation and severity."""
-Settings = dict[tuple[str, str, str], Places]
-"""Decisions by model, policy and, for ``fixed``, the λ as text."""
+Settings = dict[Setting, Places]
+"""Decisions by setting."""
 _Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
 """A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
 Means = NDArray[np.float64]
-_NO_SETTING = str(math.nan)
 _NO_DIFFERENCE = (0.0, 0.0, 0.0, 1.0)
 """Difference between identical answers at one λ: no other images would tell them apart."""
+_OF_DECISION = ("perturbation", "severity", "model", "policy", "lam", "nll", "ece", "residual", "sparsity")
 
 
 def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
@@ -49,18 +49,15 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
     """
     rows = []
     for decision in (decision for places in settings.values() for decision in places.values()):
-        place, correct = (decision.perturbation, decision.severity), decision.correct
-        low, high = wilson_interval(int(correct.sum()), len(correct))
-        row = {name: getattr(decision, name) for name in ("perturbation", "severity", "model", "policy", "lam")}
-        row |= {"n": len(correct), "accuracy": correct.mean(), "ci_low": low, "ci_high": high}
+        row = {name: getattr(decision, name) for name in _OF_DECISION}
+        row |= {"n": len(decision.correct), **dict(zip(ACCURACY, share_interval(decision.correct), strict=True))}
         for title, reference in _references(run, settings, decision.model).items():
-            if place in reference:
-                row |= _compare_answers(title, decision, reference[place])
-        row |= zip(_CALIBRATION, decision.calibration, strict=True)
-        rows.append(row | {name: getattr(decision, name) for name in ("nll", "ece", "residual", "sparsity")})
-    columns = ["perturbation", "severity", "model", "policy", "lam", "n", "accuracy", "ci_low", "ci_high"]
-    columns += [f"{title}{suffix}" for title in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
-    return pd.DataFrame(rows, columns=[*columns, "nll", "ece", *_CALIBRATION, "residual", "sparsity"])
+            if decision.place in reference:
+                row |= _compare_answers(title, decision, reference[decision.place])
+        rows.append(row | name_values("calibration", decision.calibration))
+    columns = ["perturbation", "severity", "model", "policy", "lam", "n", *ACCURACY]
+    columns += [*with_ends("gain", "versus", ends=DIFFERENCE), "nll", "ece", *with_ends("calibration")]
+    return pd.DataFrame(rows, columns=[*columns, "residual", "sparsity"])
 
 
 def summarise(run: Run, settings: Settings) -> pd.DataFrame:
@@ -82,46 +79,42 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     for title, names in {**{name: [name] for name in ["clean", *run.corruptions]}, **group_corruptions(run)}.items():
         planned = list_planned(run, names)
         differences: list[_Difference] = []
-        for (model, policy, _), places in settings.items():
+        for setting, places in settings.items():
             measured = [place for place in planned if place in places]
             if not measured or (title in (MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA) and measured != planned):
                 continue
             values = average(places, measured)
-            row = {"perturbation": title, "model": model, "policy": policy, "n": len(values)}
+            row = {"perturbation": title, "model": setting.model, "policy": setting.policy, "n": len(values)}
             lam = float(np.mean([places[place].lam for place in measured]))
             row |= {"lam": round(lam, 10), "severities": len(measured)}
-            row |= zip(("accuracy", "ci_low", "ci_high"), accuracy_interval(values), strict=True)
-            for name, reference in _references(run, settings, model).items():
+            row |= zip(ACCURACY, accuracy_interval(values), strict=True)
+            for name, reference in _references(run, settings, setting.model).items():
                 if len(measured) == 1 and measured[0] in reference:
                     row |= _compare_answers(name, places[measured[0]], reference[measured[0]])
                 elif all(place in reference for place in measured):
                     if all(is_same(places[place], reference[place]) for place in measured):
-                        row |= _name_values(name, _NO_DIFFERENCE)
+                        row |= name_values(name, _NO_DIFFERENCE, DIFFERENCE)
                     else:
                         differences.append((row, name, values - average(reference, measured)))
             rows.append(row)
         _fill_in(differences)
-    columns = ["perturbation", "model", "policy", "lam", "n", "severities", "accuracy", "ci_low", "ci_high"]
-    columns += [f"{name}{suffix}" for name in ("gain", "versus") for suffix in ("", "_low", "_high", "_p")]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["perturbation", "model", "policy", "lam", "n", "severities", *ACCURACY]
+    return pd.DataFrame(rows, columns=[*columns, *with_ends("gain", "versus", ends=DIFFERENCE)])
 
 
-def find_direction(row: pd.Series | dict[Hashable, Any], name: str) -> int:
-    """Return +1 or −1 if the difference ``name`` (``gain`` or ``versus``) of a row is significant, otherwise 0.
+def direction_of(row: Mapping[Any, Any], name: str) -> int:
+    """Apply :func:`~robustness.statistics.find_direction` to the difference ``name`` (``gain`` or ``versus``) of a row.
 
-    Its interval must exclude zero and p be below 0.05: McNemar's p in a single cell, in a mean the p of
-    :func:`~robustness.statistics.paired_differences`. This is for one comparison chosen beforehand; for a
-    whole table see :func:`find_directions`.
+    p is McNemar's in a single cell, in a mean the p of :func:`~robustness.statistics.paired_differences`. This is for
+    one comparison chosen beforehand; for a whole table see :func:`directions_of`.
     """
-    if row[f"{name}_p"] >= _LEVEL:
-        return 0
-    return int(row[f"{name}_low"] > 0) - int(row[f"{name}_high"] < 0)
+    return find_direction(row[f"{name}_low"], row[f"{name}_high"], row[f"{name}_p"])
 
 
-def find_directions(table: pd.DataFrame, name: str) -> pd.Series:
-    """Apply :func:`find_direction` to every row of a table, with p adjusted for all of its rows (Holm)."""
+def directions_of(table: pd.DataFrame, name: str) -> list[int]:
+    """Apply :func:`direction_of` to every row of a table, with p adjusted for all of its rows (Holm)."""
     adjusted = table.assign(**{f"{name}_p": adjust_for_many(table[f"{name}_p"])})
-    return pd.Series([find_direction(row, name) for row in adjusted.to_dict("records")], index=table.index, dtype=int)
+    return [direction_of(row, name) for row in to_records(adjusted)]
 
 
 def group_corruptions(run: Run) -> dict[str, list[str]]:
@@ -145,7 +138,7 @@ def find_main_mean(run: Run) -> tuple[str | None, list[str]]:
     return next(iter(group_corruptions(run).items()), (None, []))
 
 
-def list_planned(run: Run, names: list[str]) -> list[tuple[str, int]]:
+def list_planned(run: Run, names: list[str]) -> list[Place]:
     """List perturbation and severity of every requested cell, finished or not."""
     split = run.record["data"]["split"]
     asked = [cell for cell in run.record["cells"] if cell["split"] == split and not cell.get("threat")]
@@ -156,29 +149,28 @@ def group_settings(decisions: list[Decision]) -> Settings:
     """Group the decisions by model, policy and fixed λ."""
     settings: Settings = {}
     for decision in decisions:
-        setting = (decision.model, decision.policy, str(float(decision.setting)))
-        settings.setdefault(setting, {})[decision.perturbation, decision.severity] = decision
+        settings.setdefault(decision.setting, {})[decision.place] = decision
     return settings
 
 
 def find_baseline(run: Run, settings: Settings) -> Places:
     """Return the decisions of the baseline model, at its training λ if it has one; empty if there is none."""
-    baseline = str(run.baseline)
-    return settings.get((baseline, "none", _NO_SETTING)) or settings.get((baseline, "trained", _NO_SETTING), {})
+    settings_of = (Setting(str(run.baseline), policy) for policy in ("none", "trained"))
+    return next((settings[setting] for setting in settings_of if setting in settings), {})
 
 
 def _references(run: Run, settings: Settings, model: str) -> dict[str, Places]:
     """Return the references of a model: itself at the training λ (``gain``), the baseline model (``versus``)."""
-    trained = settings.get((model, "trained", _NO_SETTING), {})
+    trained = settings.get(Setting(model, "trained"), {})
     return {"gain": trained, "versus": find_baseline(run, settings) if model != run.baseline else {}}
 
 
-def average(places: Places, measured: list[tuple[str, int]]) -> NDArray[np.float64]:
+def average(places: Places, measured: list[Place]) -> NDArray[np.float64]:
     """Compute (N,) means over the severities of every corruption, then over the corruptions."""
     return average_rows([places[place].correct for place in measured], measured)
 
 
-def average_rows(rows: Sequence[NDArray[np.bool_]] | NDArray[np.bool_], measured: list[tuple[str, int]]) -> Means:
+def average_rows(rows: Sequence[NDArray[np.bool_]] | NDArray[np.bool_], measured: list[Place]) -> Means:
     """Compute (N,) means of ``rows`` (P, N), one for each of ``measured``, over severities, then over corruptions."""
     names = [name for name, _ in measured]
     counts = Counter(names)
@@ -196,12 +188,8 @@ def is_same(decision: Decision, reference: Decision) -> bool:
 def _compare_answers(name: str, decision: Decision, reference: Decision) -> dict[str, float]:
     """Compute the difference ``name`` from another decision on the same images, its interval and McNemar's p."""
     if is_same(decision, reference):
-        return _name_values(name, _NO_DIFFERENCE)
-    return _name_values(name, paired_answers(decision.correct, reference.correct))
-
-
-def _name_values(name: str, values: Sequence[float]) -> dict[str, float]:
-    return dict(zip((name, f"{name}_low", f"{name}_high", f"{name}_p"), values, strict=True))
+        return name_values(name, _NO_DIFFERENCE, DIFFERENCE)
+    return name_values(name, paired_answers(decision.correct, reference.correct), DIFFERENCE)
 
 
 def _fill_in(differences: list[_Difference]) -> None:
@@ -210,4 +198,4 @@ def _fill_in(differences: list[_Difference]) -> None:
         return
     found = paired_differences(np.stack([values for _, _, values in differences], axis=1)).tolist()
     for (row, name, _), values in zip(differences, found, strict=True):
-        row |= _name_values(name, values)
+        row |= name_values(name, values, DIFFERENCE)

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from robustness.analysis.duels import Duel, plan_of
+from robustness.analysis.columns import ACCURACY, ENDS, name_values, with_ends
+from robustness.analysis.duels import MARKED_DIFFERENCE, Duel, Judged, plan_of
 from robustness.analysis.frames import Run
-from robustness.statistics import paired_answers, wilson_interval
-from robustness.verdicts import Verdict, unite, unite_attempts
+from robustness.statistics import share_interval
+from robustness.verdicts import Verdict, unite_attempts
 from robustness.which_lam import WhichLam
 
 _COLUMNS = [
-    *("model", "lam", "policy", "norm", "eps", "attacks", "n", "accuracy", "ci_low", "ci_high"),
-    *("trust", "trust_reason"),
-    *(f"{name}{end}" for name in ("gain", "versus") for end in ("", "_low", "_high", "_p", "_trust")),
+    *("model", "lam", "policy", "norm", "eps", "attacks", "n", *ACCURACY, "trust", "trust_reason"),
+    *with_ends("gain", "versus", ends=MARKED_DIFFERENCE),
 ]
 
 
 @dataclass(frozen=True, eq=False)
-class Survivors:
+class Survivors(Judged):
     """The images of a model, shown at one λ, that withstand every attack within a budget."""
 
     within: Sequence[Duel]
@@ -59,9 +59,12 @@ class Survivors:
 
     def name_values(self, name: str) -> dict[str, object]:
         """Return accuracy, interval and trust mark, in columns that begin with ``name``."""
-        low, high = wilson_interval(int(self.right.sum()), len(self.right))
-        values = (float(self.right.mean()), low, high, self.verdict.mark)
-        return {f"{name}{end}": value for end, value in zip(("", "_low", "_high", "_trust"), values, strict=True)}
+        return name_values(name, (*share_interval(self.right), self.verdict.mark), (*ENDS, "_trust"))
+
+    def fields(self) -> dict[str, object]:
+        """Return the columns of :func:`worst_case`, without the differences."""
+        names = ("model", "lam", "policy", "norm", "eps")
+        return {**{name: getattr(self, name) for name in names}, "attacks": self.attempts, **self.describe()}
 
 
 def find_survivors(run: Run, duels: Sequence[Duel]) -> list[Survivors]:
@@ -91,15 +94,8 @@ def worst_case(run: Run, survivors: Sequence[Survivors]) -> pd.DataFrame:
     for one in survivors:
         own = trained.get((one.model, one.norm, one.eps)) if one.within[0].trained.value is not None else None
         other = trained.get((str(run.baseline), one.norm, one.eps)) if one.model != run.baseline else None
-        lines.append(_describe(one) | _compare("gain", one, own) | _compare("versus", one, other))
+        lines.append(one.fields() | one.compare("gain", own) | one.compare("versus", other))
     return pd.DataFrame(lines, columns=_COLUMNS)
-
-
-def _compare(title: str, one: Survivors, other: Survivors | None) -> dict[str, object]:
-    if other is None or other is one:
-        return {}
-    values = (*paired_answers(one.right, other.right), unite([one.verdict, other.verdict]).mark)
-    return {f"{title}{end}": value for end, value in zip(("", "_low", "_high", "_p", "_trust"), values, strict=True)}
 
 
 def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
@@ -130,21 +126,3 @@ def _combine(within: Sequence[Duel], shown: WhichLam) -> Survivors:
         verdicts.append(duel.own_verdict(shown, others))
     right = np.logical_and.reduce(list(tried.values()))
     return Survivors(within, shown, len(tried), right, unite_attempts(verdicts))
-
-
-def _describe(one: Survivors) -> dict[str, object]:
-    low, high = wilson_interval(int(one.right.sum()), len(one.right))
-    return {
-        "model": one.model,
-        "lam": one.lam,
-        "policy": one.policy,
-        "norm": one.norm,
-        "eps": one.eps,
-        "attacks": one.attempts,
-        "n": len(one.right),
-        "accuracy": float(one.right.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "trust": one.verdict.mark,
-        "trust_reason": one.verdict.reason,
-    }

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from robustness.analysis.attack_figures import write_attack_figures
+from collections.abc import Iterator
+
+from robustness.analysis.attack_figures import list_attack_figures, write_attack_figures
 from robustness.analysis.attack_tables import write_attack_tables
 from robustness.analysis.curves import write_curves
-from robustness.analysis.figures import write_figures
+from robustness.analysis.drawings import Drawing
+from robustness.analysis.figures import list_figures, write_figures
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.page import write_page
 from robustness.analysis.tables import write_tables
 from robustness.run_directory import RunDirectory
+
+
+def list_drawings(findings: Findings) -> Iterator[Drawing]:
+    """List the figures that the run has outcomes for."""
+    if not len(findings.run.cells):
+        return
+    yield from list_figures(findings)
+    if findings.attacks is not None:
+        yield from list_attack_figures(findings.run, findings.attacks)
 
 
 def write_analysis(directory: RunDirectory) -> Findings:

@@ -10,6 +10,7 @@ from fabricate import fabricate_run
 from matplotlib.text import Text
 
 from data_prep import corruption_names
+from robustness.analysis.drawings import model_looks, policy_look
 from robustness.analysis.figures import (
     draw_accuracy_by_lambda,
     draw_accuracy_by_severity,
@@ -18,7 +19,6 @@ from robustness.analysis.figures import (
 )
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import model_looks, policy_look
 from robustness.analysis.model_figures import draw_against_baseline, draw_law, has_comparison
 from robustness.analysis.summary import MEAN
 from robustness.laws import FittedLaw, NoiseLevel

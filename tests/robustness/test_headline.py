@@ -8,7 +8,7 @@ from attempts import STRONG, WEAK, N, crafted, fabricate_attacks
 from fabricate import PLAIN, SPARSE, fabricate_run
 
 from robustness.analysis.findings import Findings
-from robustness.analysis.leaderboard import rank_values
+from robustness.analysis.leaderboard import Rank, rank_values
 from robustness.verdicts import SUSPECT
 
 LAW = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {}, "points": []}
@@ -141,10 +141,10 @@ def test_ranks_are_of_all_pairs_together():
     base = np.zeros(100)
     ahead = np.where(np.arange(100) < 8, 1.0, 0.0)
     two = rank_values({"a": base, "b": ahead})
-    assert (two["b"]["rank_from"], two["b"]["rank_to"]) == (1, 1)
+    assert (two["b"].first, two["b"].last) == (1, 1)
     many = rank_values({**{f"m{i}": base for i in range(29)}, "b": ahead})
-    assert (many["b"]["rank_from"], many["b"]["rank_to"]) == (1, 30)
-    assert rank_values({"a": base})["a"] == {"rank_from": 1, "rank_to": 1, "alike": ""}
+    assert (many["b"].first, many["b"].last) == (1, 30)
+    assert rank_values({"a": base})["a"] == Rank(1, 1, [])
     assert rank_values({}) == {}
 
 

@@ -11,7 +11,8 @@ from fabricate import fabricate_run
 from data_prep import corruption_names
 from robustness.analysis.findings import Findings
 from robustness.analysis.latex import escape, to_latex
-from robustness.analysis.tables import split_heads, write_tables
+from robustness.analysis.tables import write_tables
+from robustness.analysis.texts import to_markdown
 
 HOSTILE = r"50 % of C:\new_{x}^2 ~ $5 & #1 for λ ≥ 0.5 − 1 – ‖x‖² ∞ ✗ é 漢"
 
@@ -46,12 +47,13 @@ def test_long_tables_go_over_pages_and_wide_ones_are_shrunk():
 
 
 def test_columns_of_a_model_stand_below_its_name():
-    heads = split_heads(["a λ=0.1", "a λ=0.2", "a b", "a b c", "d"], ["a", "a b", "d"])
-    assert heads == [("a", "λ=0.1"), ("a", "λ=0.2"), ("a", "b"), ("a b", "c"), ("", "d")]
-    text = to_latex(pd.DataFrame([["1"] * 5], index=pd.Index(["r"], name="x")), "c", "t", heads=heads)
+    heads = [("a", "λ=0.1"), ("a", "λ=0.2"), ("a", "b"), ("a b", "c"), ("", "d")]
+    table = pd.DataFrame({head: ["1"] for head in heads}, index=pd.Index(["r"], name="x"))
+    text = to_latex(table, "c", "t")
     assert r" & \multicolumn{3}{c}{a} & \multicolumn{1}{c}{a b} & \multicolumn{1}{c}{} \\" in text
     assert r"\cmidrule(lr){2-4}\cmidrule(lr){5-5}" in text
     assert r"x & $\lambda$=0.1 & $\lambda$=0.2 & b & c & d \\" in text
+    assert to_markdown(table).splitlines()[0] == "| x | a λ=0.1 | a λ=0.2 | a b | a b c | d |"
 
 
 @pytest.mark.parametrize("severities", [(3,), (1, 2, 3, 4, 5)])

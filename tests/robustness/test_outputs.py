@@ -14,7 +14,8 @@ from scipy.stats import t as student_t
 from data_prep import load_images
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.tables import to_terminal, widen, write_tables
+from robustness.analysis.tables import widen, write_tables
+from robustness.analysis.texts import to_terminal
 from robustness.analysis.write import write_analysis
 from robustness.measure.evaluate import evaluate
 from robustness.measure.loaders.loaded import Wanted

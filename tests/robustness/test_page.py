@@ -17,9 +17,9 @@ from fabricate import SPARSE, fabricate_run
 import robustness
 from data_prep import corrupt, corruption_names, load_images
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.drawings import family_look
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.looks import family_look
 from robustness.analysis.page import to_embedded_json, write_page
 from robustness.analysis.page_data import collect
 from robustness.analysis.worst_case import worst_case
@@ -324,18 +324,6 @@ def test_the_leaderboard_tells_apart_only_what_the_images_do(opened, tmp_path):
     assert rows[0].endswith("yours")
     leading = [cell.text.split()[0] for cell in opened.find_elements("css selector", "#board td.leading")]
     assert leading == ["77.5", "75.0"]
-
-
-def test_what_was_not_checked_is_not_green(opened, tmp_path):
-    doubt = attack("plain", "whitebox", np.nan, 0.25, trust_reason="not checked: a smaller ε")
-    write_attacked(tmp_path, [doubt, attack("sparse", "whitebox", 0.1, 0.3)])
-    opened.get((tmp_path / "report.html").as_uri())
-    marks = opened.find_elements("css selector", "#attacks .mark")
-    assert [mark.text for mark in marks] == ["partly checked", "OK"]
-    colours = [mark.value_of_css_property("color") for mark in marks]
-    good = run_script(opened, "getComputedStyle(document.documentElement).getPropertyValue('--good')")
-    assert colours[0] != colours[1]
-    assert good.strip()
 
 
 def test_failures_are_told_with_their_severities(opened, tmp_path):

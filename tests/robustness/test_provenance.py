@@ -9,7 +9,7 @@ import pytest
 
 from robustness import run
 from robustness.analysis.frames import Run
-from robustness.analysis.page_data import _record
+from robustness.analysis.provenance import describe_origin
 from robustness.measure import measurement
 from robustness.run_directory import RunDirectory
 
@@ -31,7 +31,7 @@ def test_cells_of_several_sessions_keep_their_environments(tmp_path, monkeypatch
     opened = Run.open(RunDirectory(out))
     counted = [(environment["versions"]["torch"], count) for environment, count in opened.environments]
     assert counted == [("1.0", 2), ("2.0", 1)]
-    shown = dict(_record(opened))
+    shown = dict(describe_origin(opened))
     assert shown["versions of 2 cells"] == "torch 1.0"
     assert shown["versions of 1 cell"] == "torch 2.0"
     assert "torch 3.0" not in shown.values()

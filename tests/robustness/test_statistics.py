@@ -10,6 +10,7 @@ import pytest
 from robustness.statistics import (
     accuracy_interval,
     adjust_for_many,
+    find_direction,
     mcnemar,
     paired_answers,
     paired_differences,
@@ -19,6 +20,21 @@ from robustness.statistics import (
     sign_flip,
     wilson_interval,
 )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "direction"),
+    [
+        (0.01, 0.2, 0.01, 1),
+        (-0.2, -0.01, 0.01, -1),
+        (-0.01, 0.2, 0.01, 0),
+        (0.01, 0.2, 0.05, 0),
+        (0.01, 0.2, math.nan, 1),
+        (math.nan, math.nan, math.nan, 0),
+    ],
+)
+def test_a_difference_is_beyond_doubt_by_its_interval_and_p(low, high, p, direction):
+    assert find_direction(low, high, p) == direction
 
 
 def test_wilson_interval_of_a_textbook_case():

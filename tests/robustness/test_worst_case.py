@@ -12,6 +12,7 @@ from fabricate import PLAIN, SPARSE
 from robustness.analysis.attack_figures import draw_accuracy_by_eps, draw_transfer_matrix
 from robustness.analysis.attack_tables import list_reasons, widen_attacks
 from robustness.analysis.attacks import Attacks
+from robustness.analysis.texts import join_head
 from robustness.verdicts import INVALID, OK, SUSPECT
 
 
@@ -100,13 +101,23 @@ def test_marks_are_in_the_figures_and_their_reasons_below_the_table(tmp_path):
     assert not any(line.get_color() == "#C00000" and line.get_linestyle() != "None" for line in panel.lines)
     assert [list(values) for values in marked] == [[90.0], [10.0 + 80.0]]
     wide = widen_attacks(run, attacks, "linf", whole=True)
-    assert wide.loc[f"{SPARSE} λ=0.5", "pgd L∞ 8/255 transfer"].endswith("✗")
-    assert not any("transfer" in column for column in widen_attacks(run, attacks, "linf", whole=False))
+    assert wide.loc[f"{SPARSE} λ=0.5", ("pgd L∞ 8/255", "transfer")].endswith("✗")
+    assert not any("transfer" in head for head in widen_attacks(run, attacks, "linf", whole=False))
     ((reason, places),) = list_reasons(attacks, "linf").items()
     assert reason.startswith("100% of the input gradient is exactly zero")
     columns = ["pgd L∞ 8/255 whitebox", "pgd L∞ 8/255 transfer", "pgd L∞ 8/255 adaptive", "robust L∞ 8/255"]
     assert places == {f"{SPARSE} λ=0.5": columns}
-    assert set(columns) <= set(wide.columns)
+    assert set(columns) <= set(map(join_head, wide.columns))
+
+
+def test_a_reason_with_a_semicolon_stays_whole(tmp_path):
+    reason = "the checks ended early; nobody knows why"
+    found = {"model": PLAIN, "lam": None, "n": 8, "changes": [], "has_weights": True, "error": reason}
+    run = fabricate_attacks(tmp_path, (PLAIN, "pgd", None, None, crafted(STRONG)))
+    run.record["soundness"] = [found]
+    attacks = Attacks.of(run)
+    assert attacks is not None
+    assert f"not checked before the grid: {reason}" in list_reasons(attacks, "linf")
 
 
 def test_images_of_another_lambda_that_break_more_count_in_the_worst_case_and_mark_the_whitebox_row(tmp_path):

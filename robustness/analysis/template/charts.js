@@ -23,8 +23,7 @@ function drawTiles() {
 /* The worst case of a model at one λ, at the largest ε of every norm. */
 function robustTiles(model, at) {
   const own = data.worst.filter((row) => row.model === model && row.lam === at);
-  const norm = (row) => row.title.split(" ")[0];
-  const largest = own.filter((row) => !own.some((other) => norm(other) === norm(row) && other.eps > row.eps));
+  const largest = own.filter((row) => !own.some((other) => other.norm === row.norm && other.eps > row.eps));
   return largest.map((row) => {
     const mark = row.trust === "OK" ? "" : ` ${row.trust}`;
     return [`robust within ${row.title} (%)`, number(row.accuracy), range(row.low, row.high) + mark, ""];

@@ -126,10 +126,9 @@ function drawBoard() {
   $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the λ of training" : "with 95\u00a0% intervals"}. A rank is the `
     + "range of places that a model may have: one counts as better than another only where the difference, paired over the images, "
     + "has p\u00a0<\u00a00.05 after Holm's adjustment for all pairs. Bold: may be the first.";
-  const short = rows.map((row) => {
-    const alike = row.alike ? row.alike.split("; ") : [];
-    return { ...row, leads: row.rank_from === 1, alike: alike.length > 4 ? `${alike.length} models` : alike.join(", ") };
-  });
+  const short = rows.map(({ alike, ...row }) => ({
+    ...row, leads: row.rank_from === 1, alike: alike.length > 4 ? `${alike.length} models` : alike.join(", "),
+  }));
   const ranked = (columns) => columns.map((column) => ({ ...column, low: `${column.key}_low`, high: `${column.key}_high`, leads: column.key === measure && "leads" }));
   const columns = [
     { key: "model", label: "model", text: true }, { key: "rank_from", label: "rank", display: "rank" }, { key: "lam", label: "λ", digits: 2 }, { key: "n", label: "n", digits: 0 },

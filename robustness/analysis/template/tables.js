@@ -1,10 +1,6 @@
 /* ---- tables ---- */
 
-/* A trust mark; a number that the run could not compare is marked differently from a compared one. */
-function markOf(mark, reason = "") {
-  const isPartly = mark === "OK" && String(reason ?? "").includes("not checked");
-  return element("span", { class: `mark ${isPartly ? "partly" : mark}` }, isPartly ? "partly checked" : mark);
-}
+const markOf = (mark) => element("span", { class: `mark ${mark}` }, mark);
 
 /* Builds a table that sorts by its heads; returns a function that shows other rows in the chosen order. */
 function drawTable(container, columns) {
@@ -38,7 +34,7 @@ function drawTable(container, columns) {
     if (String(value).length > 24) cell.classList.add("long");
     if (column.key === "model" && colours[value]) cell.append(dot(value));
     if (column.leads && row[column.leads]) cell.classList.add("leading");
-    if (column.mark && value) cell.append(markOf(value, row.trust_reason));
+    if (column.mark && value) cell.append(markOf(value));
     else if (value === null || value === "") cell.append("–");
     else if (column.display || column.key === "model" || column.key === "class") cell.append(String(value));
     else cell.append(column.text || column.wrap ? plain(String(value)) : show(value, column.digits ?? 1));

@@ -6,11 +6,8 @@ const number = (value, digits = 1) => (value === null ? "–" : value.toFixed(di
 const percent = (value) => (value === null ? "–" : `${number(value)}\u00a0%`);
 const signed = (value) => (value === null ? "–" : (value > 0 ? "+" : "") + number(value));
 const range = (low, high, show = number) => (low === null ? "" : `[${show(low)}, ${show(high)}]`);
-/* "good" or "bad" if the interval excludes zero and p, in a single cell or where few images differ, is below 0.05. */
-const mood = (value, name) => {
-  if (value[`${name}_p`] !== null && value[`${name}_p`] >= 0.05) return "";
-  return value[`${name}_low`] > 0 ? "good" : value[`${name}_high`] < 0 ? "bad" : "";
-};
+/* The class of a difference: "good" or "bad" if it is beyond doubt. */
+const mood = (value, name) => ["bad", "", "good"][value[`${name}_direction`] + 1];
 const plain = (name) => name.replaceAll("_", " ");
 
 function element(tag, attributes = {}, ...children) {
