@@ -10,7 +10,7 @@ import sys
 import torch
 
 from data_prep import load_images
-from data_prep.parser import CommandParser
+from data_prep.command_line import CommandParser
 from robustness.grids import format_lam, parse_lambdas
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.loaders.loaded import Wanted

@@ -21,7 +21,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor
 
 from data_prep import load_images
-from data_prep.parser import CommandParser
+from data_prep.command_line import CommandParser
 from robustness.attack import Attack
 from robustness.grids import read_eps
 from robustness.measure.autoattack import LIBRARY_NORMS

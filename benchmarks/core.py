@@ -16,8 +16,7 @@ import torch
 from pairing import alternate, print_machine, print_ratios, print_roofline, run_plain
 from torch import Tensor
 
-from data_prep.names import parse_names
-from data_prep.parser import CommandParser
+from data_prep.command_line import CommandParser, parse_names
 from sdnet_core import CSCConv2d, Network, build_model
 from sdnet_core.environment import select_device
 from sdnet_core.speed import accelerate

@@ -15,11 +15,10 @@ import numpy as np
 from corruptions import IMAGES, SEVERITIES, check_peer, load_images  # the benchmark beside this file
 from parity import reference as reference_module
 
+from data_prep.command_line import CommandParser, parse_names
 from data_prep.corruptions import corrupt, expand_names
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.errors import EXIT_DONE, run_command
-from data_prep.names import parse_names
-from data_prep.parser import CommandParser
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray, clean: np.ndarray) -> list[float]:

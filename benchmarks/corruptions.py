@@ -27,10 +27,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from data_prep.command_line import CommandParser, parse_names
 from data_prep.corruptions import corrupt, corruption_names, expand_names
 from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError, run_command
-from data_prep.names import parse_names
-from data_prep.parser import CommandParser
 from sdnet_core.environment import select_device
 
 ROOT = Path(__file__).parents[1]

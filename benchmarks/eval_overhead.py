@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from data_prep import load_images
-from data_prep.parser import CommandParser
+from data_prep.command_line import CommandParser
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import load_subjects

@@ -34,8 +34,8 @@ from gpu_day_readers import (  # noqa: E402 - beside this file
     read_table,
 )
 
+from data_prep.command_line import CommandParser  # noqa: E402
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, run_command  # noqa: E402
-from data_prep.parser import CommandParser  # noqa: E402
 
 BUDGET = 540
 """Seconds from the first line of the script to the last; the limits of the steps leave ten to start and to write."""

@@ -18,8 +18,8 @@ import torch
 from pairing import plain_solver
 from torch import Tensor
 
+from data_prep.command_line import CommandParser
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, PrerequisiteError, run_command
-from data_prep.parser import CommandParser
 from sdnet_core import Network, build_model
 from sdnet_core.environment import describe_environment, select_device
 

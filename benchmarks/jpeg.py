@@ -24,8 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from data_prep import ImageSet, corrupt, load_images
+from data_prep.command_line import CommandParser
 from data_prep.importing import import_tree
-from data_prep.parser import CommandParser
 from robustness.statistics import accuracy_interval, paired_interval
 from sdnet_core import load_model
 from sdnet_core.augment import to_images

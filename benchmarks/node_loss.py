@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from ray.cluster_utils import Cluster
 
-from data_prep.parser import CommandParser
+from data_prep.command_line import CommandParser
 from robustness import run
 
 

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from data_prep import load_images
+from data_prep.command_line import CommandParser
 from data_prep.importing import import_tree
-from data_prep.parser import CommandParser
 from data_prep.store import labels_path, pixels_path, read_record
 from robustness import run
 from robustness.analysis.write import write_analysis

@@ -18,7 +18,7 @@ from pairing import alternate, plain_solver, print_machine, print_ratios, print_
 from torch import Tensor
 from torch.nn import functional
 
-from data_prep.parser import CommandParser
+from data_prep.command_line import CommandParser
 from sdnet_core import CSCConv2d, Network, build_model
 from sdnet_core.environment import select_device
 from sdnet_core.training import memory_layout

@@ -8,26 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.catalogue import format_data, list_data
-from data_prep.commands import (
-    describe_command,
-    download_command,
-    generate_command,
-    import_command,
-    list_command,
-    verify_command,
-)
+from data_prep.command_line import CommandParser, add_version
+from data_prep.commands import COMMANDS
 from data_prep.errors import run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
-
-COMMANDS = {
-    "list": list_command,
-    "download": download_command,
-    "import": import_command,
-    "generate": generate_command,
-    "verify": verify_command,
-    "describe": describe_command,
-}
 
 
 class DataParser(CommandParser):
@@ -39,19 +22,22 @@ class DataParser(CommandParser):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the parser, one subparser per module of ``COMMANDS``."""
+    """Build the parser, one subparser for each of ``COMMANDS``."""
     parser = DataParser(prog="python -m data_prep", description=__doc__)
     add_version(parser)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,
-            help=command.SUMMARY,
-            description=command.__doc__,
-            epilog=command.EXAMPLES,
+            help=command.summary,
+            description=command.run.__doc__,
+            epilog=command.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(subparser)
+        command.declare(subparser)
+        if command.has_data:
+            folder = "folder of the data sets (default: data)"
+            subparser.add_argument("--data-dir", type=Path, default=Path("data"), help=folder)
         subparser.set_defaults(run=command.run)
     return parser
 

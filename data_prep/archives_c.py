@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE, CifarC
 from data_prep.corruptions import corruption_names, level_folder
+from data_prep.corruptions.registry import GROUPS_3DCC
 from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
 from data_prep.imageset import ImageSet
@@ -27,25 +28,7 @@ FOLDERS = {
     "imagenetcbar": "ImageNet-C-Bar",
 }
 """The folder that each archive unpacks to."""
-CORRUPTIONS_3DCC = (
-    "near_focus",
-    "far_focus",
-    "bit_error",
-    "color_quant",
-    "flash",
-    "fog_3d",
-    "h265_abr",
-    "h265_crf",
-    "iso_noise",
-    "low_light",
-    "xy_motion_blur",
-    "z_motion_blur",
-)
-"""The corruptions of ImageNet-3DCC, which are read and never generated: most need the depth of the scene or a video
-coder, and no generator of the others has been shown to be faithful.
-
-Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation", CVPR 2022.
-"""
+CORRUPTIONS_3DCC = tuple(GROUPS_3DCC)
 
 
 @runtime_checkable  # for the tests' type checker
@@ -63,6 +46,12 @@ class ArchiveC(Protocol):
         """Count the images of a corruption at each severity.
 
         Raises: InputError, by name, for files that are missing, damaged or different in number between severities.
+        """
+
+    def size_of(self, corruption: str) -> tuple[int, int]:
+        """Read the (height, width) of the images of a corruption, of the first one if they are files.
+
+        Raises: InputError, by name, for files that are missing or damaged.
         """
 
     def fingerprint(self, corruption: str, severity: int) -> str:

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.arrays import map_array
-from data_prep.disk import digest_of
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import digest_of, is_hidden
 from data_prep.imageset import ImageSet
-from data_prep.names import is_hidden
 from data_prep.pixel_rows import ChosenRows, FileRows, name_files
 
 FOLDERS_P = {"cifar10p": "CIFAR-10-P", "cifar100p": "CIFAR-100-P", "imagenetp": "ImageNet-P"}

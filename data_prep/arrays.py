@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from data_prep.errors import InputError
-from data_prep.files import replacing
+from data_prep.files import check_space, replacing
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -66,3 +67,20 @@ def is_whole_archive(path: Path) -> bool:
             return archive.testzip() is None
     except Exception:  # a damaged archive raises a variety of errors
         return False
+
+
+def allocate_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...], option: str) -> NDArray[Any]:
+    """Create an array in the file ``path`` (``.npy``) and reserve all of its disk space before the first write.
+
+    Writing into a mapped file on a full disk would kill the process. If the system cannot reserve space, only the free
+    space is checked.
+
+    option: the command-line option that chose the folder, for the message.
+    Raises: PrerequisiteError when the disk has too little space, OSError when space cannot be reserved (a quota).
+    """
+    check_space(path.parent, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize, option)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.disk import check_md5
 from data_prep.errors import InputError
+from data_prep.files import check_md5
 from data_prep.imageset import ImageSet
 from data_prep.unpickle import unpickle_batch
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from data_prep.arrays import map_array
 from data_prep.corruptions import N_SEVERITIES, check_severity
-from data_prep.disk import digest_of
 from data_prep.errors import InputError
+from data_prep.files import digest_of
 from data_prep.imageset import ImageSet
 from data_prep.pixel_rows import ChosenRows
 
@@ -47,6 +47,11 @@ class CifarC:
     def count(self, corruption: str) -> int:
         """Count the images at each severity. Raises: as ``load``."""
         return len(self.load(corruption, 1)[0])
+
+    def size_of(self, corruption: str) -> tuple[int, int]:
+        """Read the (height, width) of the images. Raises: as ``load``."""
+        height, width = self.load(corruption, 1)[0].shape[1:3]
+        return height, width
 
     def fingerprint(self, corruption: str, severity: int) -> str:
         """Compute the SHA-256 of the file of a corruption, once for all of its severities. Raises: as ``load``."""

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from data_prep.errors import InputError
-from data_prep.imagenet import imagenet_wnids
+
+
+@cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """Read the 1000 WNIDs in sorted order, ``"n01440764"`` (tench) first, as in torchvision's and timm's models.
+
+    Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
+    """
+    return tuple((files("data_prep") / "imagenet_wnids.txt").read_text(encoding="ascii").split())
 
 
 def read_classes(given: str | Path | Sequence[str] | None) -> tuple[str, ...] | None:

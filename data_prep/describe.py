@@ -16,16 +16,14 @@ import numpy as np
 from data_prep.archives_c import CORRUPTIONS_3DCC, kind_of_archive_c, open_archive_c
 from data_prep.arrays import map_array
 from data_prep.cifar import RELEASES
-from data_prep.cifar_c import LABELS_FILE, CifarC
-from data_prep.corruptions import N_SEVERITIES, corruption_names
-from data_prep.decode import read_size
-from data_prep.disk import digest_of
+from data_prep.cifar_c import LABELS_FILE
+from data_prep.class_lists import imagenet_wnids
+from data_prep.corruptions import N_SEVERITIES, corruption_names, level_folder
 from data_prep.errors import InputError
+from data_prep.files import digest_of, is_hidden
 from data_prep.generate import read_manifest
 from data_prep.given_arrays import npz_splits
-from data_prep.imagenet import imagenet_wnids
-from data_prep.names import is_hidden
-from data_prep.npz_c import NpzC
+from data_prep.imagenet_c import folders_in
 from data_prep.planning import plan_tree
 from data_prep.shifts import SHIFTS
 from data_prep.store import read_record
@@ -40,15 +38,15 @@ _SHOWN = 6
 class Description:
     """The data found at a path; fields that do not apply are empty.
 
-    path: as given. kind: the layout, in words. data_set: the data set, as far as the layout identifies it.
+    kind: the layout, in words. path: as given. data_set: the data set, as far as the layout identifies it.
     images: the number of images per split, or per severity of a corruption; None if they were not counted.
     sizes: the number of images of each "height x width"; large archives are sampled with one image per corruption.
     classes: their names, in label order if the order is known. corruptions: their names. severities: the levels.
     hash: SHA-256 (hex) of the content that ``hash_of`` names. use: the command or call that reads it. notes: sentences.
     """
 
-    path: str
     kind: str
+    path: str = ""
     data_set: str = ""
     images: dict[str, int | None] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -100,10 +98,8 @@ def describe(path: str | Path) -> Description:
         _describe_array,
         _describe_videos,
     )
-    for look in looks:
-        if (description := look(found)) is not None:
-            return replace(description, path=str(path))
-    return replace(_describe_pictures(found), path=str(path))
+    description = next(filter(None, (look(found) for look in looks)), None)
+    return replace(description or _describe_pictures(found), path=str(path))
 
 
 def _describe_stored(path: Path) -> Description | None:
@@ -112,7 +108,6 @@ def _describe_stored(path: Path) -> Description | None:
         return None
     height, width = record.image_size
     return Description(
-        path="",
         kind="imported data set",
         data_set=record.title,
         images=dict(record.counts),
@@ -129,13 +124,11 @@ def _describe_release(path: Path) -> Description | None:
         if path.name in (release.archive, release.folder):
             is_archive = path.is_file()
             return Description(
-                path="",
                 kind="official release, as an archive" if is_archive else "official release, unpacked",
                 data_set=release.name,
                 images=dict(release.counts),
                 sizes={"32 x 32": sum(release.counts.values())},
-                hash=digest_of(path, "sha256") if is_archive else _hash_folder(path),
-                hash_of="the file" if is_archive else "names and sizes of its files",
+                **_hash_of(path),
                 use=f"load_images({release.name!r}, data_dir={str(path.resolve().parent)!r})",
             )
     return None
@@ -147,8 +140,8 @@ def _describe_shift(path: Path) -> Description | None:
         return None
     info = SHIFTS[name]
     if path.is_file():
-        description = _describe_array(path) or Description(path="", kind="")
-        description = replace(description, hash=digest_of(path, "sha256"), hash_of="the file")
+        description = _describe_array(path) or Description(kind="")
+        description = replace(description, **_hash_of(path))
     else:
         description = _describe_pictures(path)
     count = sum(filter(None, description.images.values()))
@@ -166,7 +159,7 @@ def _name_of_shift(path: Path) -> str | None:
     """Recognize a shifted set by its folder names, if no other set has them, or by its file names."""
     if path.is_file():
         return next((name for pattern, name in _CIFAR_FILES.items() if re.fullmatch(pattern, path.name)), None)
-    folders = {entry.name for entry in os.scandir(path) if entry.is_dir() and not is_hidden(entry.name)}
+    folders = set(folders_in(path))
     if folders == _NUMBERS:
         return "imagenetv2"
     if len(folders & set(objectnet_groups())) > len(objectnet_groups()) // 2:
@@ -188,17 +181,15 @@ def _describe_archive_c(path: Path) -> Description | None:
     images: dict[str, int | None] = {}
     sizes: Counter[str] = Counter()
     notes: list[str] = []
-    classes: tuple[str, ...] = ()
     for name in names:
         try:
             images[name] = archive.count(name)
-            height, width = _size_of(archive, path / name)
+            height, width = archive.size_of(name)
             sizes[f"{height} x {width}"] += 1
         except InputError as error:
             images[name] = None
             notes.append(str(error))
-    if kind == "files":
-        classes = tuple(sorted(_folders_in(path / names[0] / "1")))
+    classes = folders_in(path / names[0] / level_folder(names[0], 1)) if kind == "files" else ()
     if is_generated := (path / "manifest.json").is_file():
         manifest = read_manifest(path)
         notes.append(f"generated here from {manifest.title}" if manifest else "generated here")
@@ -211,7 +202,6 @@ def _describe_archive_c(path: Path) -> Description | None:
         "files": "<corruption>/<severity>/<class>/<file>",
     }[kind]
     return Description(
-        path="",
         kind=f"{'generated' if is_generated else '-C'} archive, {layout}",
         data_set=_guess_clean(names, classes, images, sizes),
         images=images,
@@ -219,24 +209,10 @@ def _describe_archive_c(path: Path) -> Description | None:
         classes=classes,
         corruptions=names,
         severities=tuple(range(1, N_SEVERITIES + 1)),
-        hash=_hash_folder(path),
-        hash_of="names and sizes of its files",
+        **_hash_of(path),
         use=f'archive = "{path}" in a suite whose data are its clean images',
         notes=tuple(notes),
     )
-
-
-def _size_of(archive: Any, path: Path) -> tuple[int, int]:
-    """Find the (height, width) of a corruption's images, from the first file if there are many."""
-    if isinstance(archive, CifarC):
-        height, width = archive.load(path.name, 1)[0].shape[1:3]
-        return int(height), int(width)
-    if isinstance(archive, NpzC):
-        return archive.image_size(path.name)
-    first = next(file for file in sorted((path / "1").glob("[!.]*/*")) if not is_hidden(file.name))
-    with first.open("rb") as file:
-        width, height = read_size(file)
-    return height, width
 
 
 def _guess_clean(
@@ -259,13 +235,13 @@ def _describe_array(path: Path) -> Description | None:
     suffix = path.suffix.lower()
     if not path.is_file() or suffix not in (".npy", ".npz"):
         return None
-    facts: dict[str, Any] = {"hash": digest_of(path, "sha256"), "hash_of": "the file"}
+    facts = _hash_of(path)
     if suffix == ".npz":
         splits = npz_splits(path)
         images: dict[str, int | None] = {split: shape[0] for split, (_, shape) in splits.items()}
         sizes = Counter({f"{shape[1]} x {shape[2]}": shape[0] for _, shape in splits.values() if len(shape) > 2})
         kind, use = "images and labels in a .npz", f"load_images({str(path)!r})"
-        return Description(path="", kind=kind, images=images, sizes=dict(sizes), use=use, **facts)
+        return Description(kind=kind, images=images, sizes=dict(sizes), use=use, **facts)
     array = map_array(path)
     kind = f"an array, {array.dtype} {array.shape}"
     if array.dtype == np.uint8 and array.ndim == 5:
@@ -273,7 +249,7 @@ def _describe_array(path: Path) -> Description | None:
     elif array.dtype == np.uint8 and array.ndim == 4 and not len(array) % N_SEVERITIES and path.name != LABELS_FILE:
         kind += f"; with a {LABELS_FILE} next to it, a corruption of the -C archive in its folder"
     facts |= {"sizes": {f"{array.shape[-3]} x {array.shape[-2]}": len(array)}} if array.ndim in (4, 5) else {}
-    return Description(path="", kind=kind, images={"": len(array)} if array.ndim else {}, **facts)
+    return Description(kind=kind, images={"": len(array)} if array.ndim else {}, **facts)
 
 
 def _describe_videos(path: Path) -> Description | None:
@@ -282,13 +258,11 @@ def _describe_videos(path: Path) -> Description | None:
         return None
     images: Counter[str] = Counter(video.parts[-3] for video in videos)
     return Description(
-        path="",
         kind="perturbation sequences, <perturbation>/<class>/<file>.mp4",
         images=dict(images),
         classes=tuple(sorted({video.parts[-2] for video in videos})),
         corruptions=tuple(images),
-        hash=_hash_folder(path),
-        hash_of="names and sizes of its files",
+        **_hash_of(path),
     )
 
 
@@ -297,43 +271,39 @@ def _describe_pictures(path: Path) -> Description:
         archives = [entry.name for entry in inside if kind_of_archive_c(entry) is not None]
         if archives:
             return Description(
-                path="",
                 kind=f"folder of {len(archives)} -C archives: {', '.join(archives)}",
                 use=f"python -m data_prep describe {path / archives[0]}",
             )
     plan = plan_tree(path, adapt=True)
     layout = "<split>/<class>/<file>" if plan.layout.has_splits else "<class>/<file>"
     where = "" if path.is_dir() else " in an archive"
-    classes = plan.classes
-    notes = plan.notes
-    if set(classes) <= set(imagenet_wnids()) and len(classes) < len(imagenet_wnids()):
+    classes, notes = plan.classes, plan.notes
+    is_imagenet = set(classes) <= set(imagenet_wnids())
+    if is_imagenet and len(classes) < len(imagenet_wnids()):
         notes = (*notes, 'the classes are WNIDs: give classes="imagenet" for a model of the 1000 classes')
     return Description(
-        path="",
         kind=f"pictures, {layout}{where}",
-        data_set=f"{len(classes)} classes of ImageNet" if set(classes) <= set(imagenet_wnids()) else "",
+        data_set=f"{len(classes)} classes of ImageNet" if is_imagenet else "",
         images=dict(plan.counts),
         sizes={f"{height} x {width}": count for (height, width), count in plan.sizes.most_common()},
         classes=classes,
-        hash=_hash_folder(path) if path.is_dir() else digest_of(path, "sha256"),
-        hash_of="names and sizes of its files" if path.is_dir() else "the file",
+        **_hash_of(path),
         use=f"load_images({str(path)!r})",
         notes=notes,
     )
 
 
-def _hash_folder(path: Path) -> str:
-    """Compute the SHA-256 of the names and sizes of all files that are not hidden."""
+def _hash_of(path: Path) -> dict[str, Any]:
+    """Compute the SHA-256 of a file, or of the names and sizes of all files of a folder that are not hidden."""
+    if path.is_file():
+        return {"hash": digest_of(path, "sha256"), "hash_of": "the file"}
     found = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not is_hidden(name)]
         relative = Path(folder).relative_to(path)
         found += [(str(relative / name), Path(folder, name).stat().st_size) for name in names if not is_hidden(name)]
-    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
-
-
-def _folders_in(path: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(path) if entry.is_dir() and not is_hidden(entry.name)]
+    digest = hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
+    return {"hash": digest, "hash_of": "names and sizes of its files"}
 
 
 def _shorten(names: list[str]) -> str:

@@ -1,21 +1,86 @@
-"""Downloads of large files: resumed after an interruption, checked, and in place only when complete."""
+"""Data sets that can be downloaded: resumed after an interruption, checked, unpacked, in place only when complete."""
 
 from __future__ import annotations
 
 import http.client
+import shutil
 import ssl
+import tarfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.disk import check_md5, check_space, digest_of
+from data_prep.archives_c import FOLDERS, count_all, find_archive_c
+from data_prep.cifar import RELEASES
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import check_md5, check_space, digest_of
 from data_prep.progress import make_bar
 
 TIMEOUT_SECONDS = 30.0
 BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A published file.
+
+    url: its address. file: its name in the data folder. md5: its published checksum.
+    folder: the folder to unpack it to, None for a file that is read as it is.
+    """
+
+    url: str
+    file: str
+    md5: str
+    folder: str | None = None
+
+
+REMOTES = {
+    "cifar10": Remote(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        file=RELEASES["cifar10"].archive,
+        md5=RELEASES["cifar10"].archive_md5,
+    ),
+    "cifar100": Remote(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        file=RELEASES["cifar100"].archive,
+        md5=RELEASES["cifar100"].archive_md5,
+    ),
+    "cifar10c": Remote(
+        url="https://zenodo.org/records/2535967/files/CIFAR-10-C.tar?download=1",
+        file="CIFAR-10-C.tar",
+        md5="56bf5dcef84df0e2308c6dcbcbbd8499",
+        folder=FOLDERS["cifar10c"],
+    ),
+    "cifar100c": Remote(
+        url="https://zenodo.org/records/3555552/files/CIFAR-100-C.tar?download=1",
+        file="CIFAR-100-C.tar",
+        md5="11f0ed0f1191edbf9fa23466ae6021d3",
+        folder=FOLDERS["cifar100c"],
+    ),
+}
+
+
+def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
+    """Download a data set into ``data_dir``, and unpack it if it is read unpacked.
+
+    Returns: the file or folder to read. Data that is already there is checked and kept.
+    Raises: InputError for an unknown name and for a folder in its place with other content; as ``fetch`` and
+        ``unpack_folder``.
+    """
+    if name not in REMOTES:
+        raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}")
+    remote = REMOTES[name]
+    if name in FOLDERS and (archive := find_archive_c(name, data_dir)) is not None:
+        list(count_all(archive))
+        return archive.folder
+    fetch(remote.url, data_dir / remote.file, md5=remote.md5, unpacked=remote.folder is not None, progress=progress)
+    if remote.folder is None:
+        return data_dir / remote.file
+    unpack_folder(data_dir / remote.file, data_dir / remote.folder)
+    return data_dir / remote.folder
 
 
 def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress: bool = False) -> None:
@@ -78,3 +143,30 @@ def _network_trouble_named(url: str, target: Path, md5: str) -> Iterator[None]:
             f"expected an answer from {url}, got: {error}; run the same command again, or fetch the file on another "
             f"machine, put it at {target} (MD5 {md5}) and run the same command"
         ) from error
+
+
+def unpack_folder(archive: Path, folder: Path) -> None:
+    """Unpack ``archive``, which holds one folder with the name of ``folder``, to ``folder``.
+
+    It is unpacked next to its final place and renamed at the end: the folder is complete or absent.
+
+    Raises: InputError for a damaged archive, a member outside the folder, a link that leaves it, or a device;
+        PrerequisiteError when the disk is too small.
+    """
+    work = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            for member in members:
+                if Path(member.name).parts[:1] != (folder.name,):
+                    raise InputError(f"expected only {folder.name}/ in {archive}, got {member.name!r}; do not trust it")
+            check_space(folder.parent, sum(member.size for member in members))
+            tar.extractall(work, members, filter="data")
+        (work / folder.name).replace(folder)
+    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
+        raise InputError(
+            f"expected a whole archive of {folder.name}/ in {archive}, got: {error}; fetch it again"
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 1, 2, 130, 141
 
@@ -29,6 +30,27 @@ class PrerequisiteError(UsageError, RuntimeError):
 def describe_error(error: BaseException) -> str:
     """Return the type of an error and the first line of its message."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@contextmanager
+def damage_named(expected: str, advice: str, kinds: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
+    """Turn the errors of reading a damaged file, which are of many types, into an InputError.
+
+    Errors that name their fault already, errors of the disk, and a lack of memory pass.
+
+    Args:
+        expected: what the file should be.
+        advice: what to do.
+        kinds: the types of errors that damage raises.
+    """
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except kinds as error:
+        if isinstance(error, OSError) and error.errno is not None:  # gzip, bzip2 and zipfile set no errno for damage
+            raise
+        raise InputError(f"expected {expected}, got: {describe_error(error)}; {advice}") from error
 
 
 def check_words(words: Sequence[str]) -> None:

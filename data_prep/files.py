@@ -1,14 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files and folders: written whole or not at all, names, checksums, free space."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_prep.errors import InputError, PrerequisiteError
+
+_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _LONGEST_NAME = 100
 """Length in bytes; file systems allow 255, and names get a prefix and a suffix."""
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -45,3 +50,50 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether the operating system left a file or folder behind: ``.DS_Store``, ``._x``, ``Thumbs.db``."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Compute the ``"md5"`` or ``"sha256"`` (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def check_md5(path: Path, expected: str) -> None:
+    """Raise InputError unless the file has the ``expected`` MD5 (hex)."""
+    if (got := digest_of(path, "md5")) != expected:
+        raise InputError(f"expected MD5 {expected} of {path}, got {got}; remove it and download it again")
+
+
+def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
+    """Make ``folder`` and check that its disk has ``n_bytes`` free.
+
+    option: the command-line option that chose the folder, for the message.
+    Raises: PrerequisiteError when the disk has less.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise PrerequisiteError(
+            f"expected {n_bytes / 1e6:,.0f} MB of free disk in {folder}, got {free / 1e6:,.0f} MB; "
+            f"free some space or choose another {option}"
+        )
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Check that ``folder`` can be created or written, before hours of work depend on it.
+
+    option: the command-line option that chose the folder, for the message.
+    Raises: InputError when it cannot.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
+    if not there.is_dir():
+        raise InputError(f"expected a folder, got {there}, which is none; choose another {option}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"expected a folder that can be written, got {there}; choose another {option} or change its permissions"
+        )

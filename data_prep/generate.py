@@ -19,9 +19,8 @@ import numpy as np
 from data_prep.archives_c import FOLDERS
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
 from data_prep.corruptions import N_SEVERITIES, expand_names, parameters
-from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, PrerequisiteError, check_seed
-from data_prep.files import as_file_name, replacing
+from data_prep.files import as_file_name, check_space, digest_of, replacing
 from data_prep.imageset import ImageSet
 from data_prep.progress import make_bar
 from data_prep.schema import read

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import InputError, describe_error
+from data_prep.errors import InputError, damage_named
 from data_prep.imageset import ImageSet
 from data_prep.layouts import WHOLE, choose_split
 
@@ -146,19 +146,8 @@ def _absence(path: Path, names: Sequence[str]) -> InputError:
     )
 
 
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise InputError(f"expected a whole .npz in {path}, got: {describe_error(error)}; fetch it again") from error
-    except Exception as error:  # a damaged archive raises a variety of errors
-        got = describe_error(error)
-        raise InputError(f"expected a whole .npz of plain arrays in {path}, got: {got}; fetch it again") from error
+def _damage_named(path: Path) -> AbstractContextManager[None]:
+    return damage_named(f"a whole .npz of plain arrays in {path}", "fetch it again")
 
 
 def _find_arrays(names: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.corruptions import N_SEVERITIES, check_severity, level_folder
+from data_prep.decode import read_size
 from data_prep.errors import InputError
+from data_prep.files import is_hidden
 from data_prep.imageset import ImageSet
-from data_prep.names import is_hidden
 from data_prep.pixel_rows import FileRows, name_files
 
 
@@ -30,7 +31,7 @@ class ImageNetC:
 
     def corruptions(self) -> tuple[str, ...]:
         """List the corruptions that have a folder, sorted."""
-        return _folders_in(self.folder)
+        return folders_in(self.folder)
 
     def count(self, corruption: str) -> int:
         """Count the image files at each severity.
@@ -38,14 +39,22 @@ class ImageNetC:
         Raises: InputError if there are none, or if two severities hold different files.
         """
         first, *others = (self._level(corruption, severity) for severity in range(1, N_SEVERITIES + 1))
-        names = _files_in(first, _folders_in(first))
+        names = _files_in(first, folders_in(first))
         for level in others:
-            if different := names ^ _files_in(level, _folders_in(level)):
+            if different := names ^ _files_in(level, folders_in(level)):
                 got = f"{min(different)} in one only"
                 raise InputError(f"expected the same files in {first} and {level}, got {got}; unpack both again")
         if not names:
             raise InputError(f"expected <wnid>/<file> in {first}, got no file at all; unpack its archive again")
         return len(names)
+
+    def size_of(self, corruption: str) -> tuple[int, int]:
+        """Read the (height, width) of the first image. Raises: InputError for a missing folder or a damaged file."""
+        level = self._level(corruption, 1)
+        first = min(_files_in(level, folders_in(level)))
+        with (level / first).open("rb") as file:
+            width, height = read_size(file)
+        return height, width
 
     def fingerprint(self, corruption: str, severity: int) -> str:
         """Compute the SHA-256 of the names and sizes of the files of a level, hidden files left out.
@@ -56,7 +65,7 @@ class ImageNetC:
         level = self._level(corruption, severity)
         found = [
             (wnid, entry.name, entry.stat().st_size)
-            for wnid in _folders_in(level)
+            for wnid in folders_in(level)
             for entry in _entries_in(level / wnid)
         ]
         return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
@@ -82,14 +91,15 @@ class ImageNetC:
         check_severity(severity)
         folder = self.folder
         for name in (corruption, level_folder(corruption, severity)):
-            if name not in (known := _folders_in(folder)):
+            if name not in (known := folders_in(folder)):
                 listed = f"only {', '.join(known)}" if known else "no folder at all"
                 raise InputError(f"expected a folder {name} in {folder}, got {listed}; unpack its archive")
             folder /= name
         return folder
 
 
-def _folders_in(folder: Path) -> tuple[str, ...]:
+def folders_in(folder: Path) -> tuple[str, ...]:
+    """List the folders in a folder that are not hidden, sorted."""
     return tuple(sorted(entry.name for entry in _entries_in(folder) if entry.is_dir()))
 
 

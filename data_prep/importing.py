@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from data_prep.archives_c import FOLDERS
 from data_prep.cifar import RELEASES
+from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import AS_IS, Geometry
-from data_prep.disk import check_space, digest_of
 from data_prep.errors import InputError, check_words
-from data_prep.imagenet import imagenet_wnids
+from data_prep.files import check_space, digest_of
 from data_prep.imageset import ImageSet
-from data_prep.planning import Plan, decode_tree, plan_tree
+from data_prep.planning import TreePlan, decode_tree, plan_tree
 from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels_path, pixels_path
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -115,7 +115,7 @@ def _work_folder(folder: Path) -> Iterator[Path]:
             folder.rmdir()
 
 
-def _decode_tree(source: Path, plan: Plan, work: Path, *, progress: bool) -> None:
+def _decode_tree(source: Path, plan: TreePlan, work: Path, *, progress: bool) -> None:
     pixels = {
         split: np.lib.format.open_memmap(pixels_path(work, split), "w+", np.uint8, (count, *plan.image_size, 3))
         for split, count in plan.counts.items()
@@ -127,7 +127,7 @@ def _decode_tree(source: Path, plan: Plan, work: Path, *, progress: bool) -> Non
         np.save(files_path(work, split), plan.files[split])
 
 
-def _fingerprint(work: Path, split: str, plan: Plan) -> str:
+def _fingerprint(work: Path, split: str, plan: TreePlan) -> str:
     labels = plan.labels[split]
     pixels = np.load(pixels_path(work, split), mmap_mode="r")
     return ImageSet("", "", split, pixels, labels, plan.classes, np.arange(len(labels))).fingerprint

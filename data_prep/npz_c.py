@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.corruptions import N_SEVERITIES, check_severity
-from data_prep.disk import digest_of
-from data_prep.errors import InputError, describe_error
+from data_prep.errors import InputError, damage_named
+from data_prep.files import digest_of
 from data_prep.given_arrays import read_array_header
 from data_prep.imageset import ImageSet
 from data_prep.own_pictures import allocate
@@ -45,7 +45,7 @@ class NpzC:
         """Count the images at each severity. Raises: InputError, by name, for a file that is missing or damaged."""
         return len(self.read_labels(corruption))
 
-    def image_size(self, corruption: str) -> tuple[int, int]:
+    def size_of(self, corruption: str) -> tuple[int, int]:
         """Read the (height, width) of the images. Raises: as ``count``."""
         with self._opened(corruption, IMAGES) as (_, shape):
             return shape[1], shape[2]
@@ -69,7 +69,7 @@ class NpzC:
                 f"expected the labels of {images.title} in {self._path(corruption)}, got others; measure the clean "
                 "test images that the archive was made of"
             )
-        if (got := self.image_size(corruption)) != images.pixels.shape[1:3]:
+        if (got := self.size_of(corruption)) != images.pixels.shape[1:3]:
             expected = images.pixels.shape[1:3]
             raise InputError(
                 f"expected {expected} like the clean images in {self.folder}, got {got}; load them at {got}"
@@ -125,24 +125,9 @@ class NpzC:
                 )
             yield file, shape
 
-    @contextmanager
-    def _named(self, corruption: str) -> Iterator[None]:
-        try:
-            yield
-        except (InputError, MemoryError):
-            raise
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise self._damage(corruption, error) from error
-        except Exception as error:  # a damaged archive raises a variety of errors
-            raise self._damage(corruption, error) from error
-
-    def _damage(self, corruption: str, error: Exception) -> InputError:
-        return InputError(
-            f"expected a whole .npz with test_images and test_labels in {self.folder / corruption}.npz, got: "
-            f"{describe_error(error)}; get the archive again"
-        )
+    def _named(self, corruption: str) -> AbstractContextManager[None]:
+        path = self.folder / f"{corruption}.npz"
+        return damage_named(f"a whole .npz with test_images and test_labels in {path}", "get the archive again")
 
 
 def _read_exactly(file: IO[bytes], n_bytes: int) -> bytes:

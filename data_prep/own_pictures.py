@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_prep.decode import AS_IS, Geometry
-from data_prep.disk import check_space
 from data_prep.errors import InputError
+from data_prep.files import check_space
 from data_prep.imageset import ImageSet, draw_rows
 from data_prep.layouts import choose_split
 from data_prep.planning import decode_tree, plan_tree

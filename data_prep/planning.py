@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ from data_prep.layouts import ANNOTATIONS, Key, Layout, find_layout, read_annota
 from data_prep.progress import make_bar
 from data_prep.trees import Member, TreeFile, walk_members, walk_tree
 
-LARGE_SIDE, LARGE_GEOMETRY = 224, Geometry(resize=256, crop=224)
+LARGE_SIDE, LARGE_RESIZE, LARGE_CROP = 224, 256, 224
 """Median short side in pixels from which pictures of several sizes are prepared like ImageNet's; that preparation."""
+LARGE_GEOMETRY = Geometry(resize=LARGE_RESIZE, crop=LARGE_CROP)
 SMALLEST_SIDE = 32
 """Smallest side in pixels that the corruptions accept."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class TreePlan:
     """The place of every picture of a tree in the arrays.
 
     layout: the folders of the tree.
@@ -68,7 +70,7 @@ def plan_tree(
     whole: bool = False,
     adapt: bool = False,
     progress: bool = False,
-) -> Plan:
+) -> TreePlan:
     """Walk over the names and headers in ``source`` and lay out the arrays.
 
     classes: the allowed class folders, in label order; None for the existing ones, sorted.
@@ -78,25 +80,7 @@ def plan_tree(
         the classes after it), with a class outside ``classes``, with a repeated image, with a damaged header and,
         unless ``adapt``, with images of several sizes.
     """
-    sizes: dict[str, tuple[int, int]] = {}
-    others: list[Member] = []
-    annotations: str | None = None
-    for member in make_bar(walk_members(source), desc="reading names", unit=" files", quiet=not progress):
-        if only is not None and not member.is_folder and PurePosixPath(member.path).parent.name not in only:
-            continue
-        if not member.is_picture:
-            others.append(member)
-            if PurePosixPath(member.path).name == ANNOTATIONS and not member.is_folder and not member.is_broken:
-                annotations = member.read().decode("utf-8", errors="replace")
-            continue
-        if member.path in sizes:
-            raise InputError(f"{source.name}: expected every image once, got {member.path} twice; pack it again")
-        sizes[member.path] = _read_header(member)
-    if not sizes and (held := Counter(_suffix_of(member) for member in others if not member.is_folder)):
-        raise InputError(
-            f"expected pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) in {source}, got only {_list_suffixes(held)}; "
-            "convert them"
-        )
+    sizes, others, annotations = _read_names(source, only, progress=progress)
     if annotations is None:
         layout = find_layout(sizes, source.name, split)
     else:
@@ -124,11 +108,24 @@ def plan_tree(
         )
     if classes is not None and len(found) < len(classes):
         notes.append(f"{len(classes) - len(found):,} of the {len(classes):,} classes have no picture here")
-    return _lay_out(layout, keys, classes or tuple(found), image_size, geometry, sizes, tuple(filter(None, notes)))
+    classes = classes or tuple(found)
+    label_of = {class_name: label for label, class_name in enumerate(classes)}
+    of_split = {split: list(its) for split, its in itertools.groupby(keys, key=lambda key: key[0])}
+    return TreePlan(
+        layout=layout,
+        rows={key: row for its in of_split.values() for row, key in enumerate(its)},
+        labels={split: np.array([label_of[name] for _, name, _ in its], np.int64) for split, its in of_split.items()},
+        files={split: np.array([file for _, _, file in its]) for split, its in of_split.items()},
+        classes=classes,
+        image_size=image_size,
+        geometry=geometry,
+        sizes=Counter((height, width) for width, height in sizes.values()),
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def decode_tree(
-    source: Path, plan: Plan, pixels: Mapping[str, NDArray[np.uint8]], rows: Mapping[Key, int], *, progress: bool
+    source: Path, plan: TreePlan, pixels: Mapping[str, NDArray[np.uint8]], rows: Mapping[Key, int], *, progress: bool
 ) -> None:
     """Decode the pictures of a plan.
 
@@ -141,6 +138,33 @@ def decode_tree(
             if file.key in rows:
                 pixels[file.key[0]][rows[file.key]] = _decode_file(file, plan.geometry)
                 bar.update()
+
+
+def _read_names(
+    source: Path, only: Collection[str] | None, *, progress: bool
+) -> tuple[dict[str, tuple[int, int]], list[Member], str | None]:
+    """Read the (width, height) of every picture by its path, the other members, and Tiny ImageNet's list of classes."""
+    sizes: dict[str, tuple[int, int]] = {}
+    others: list[Member] = []
+    annotations: str | None = None
+    for member in make_bar(walk_members(source), desc="reading names", unit=" files", quiet=not progress):
+        place = PurePosixPath(member.path)
+        if only is not None and not member.is_folder and place.parent.name not in only:
+            continue
+        if not member.is_picture:
+            others.append(member)
+            if place.name == ANNOTATIONS and not member.is_folder and not member.is_broken:
+                annotations = member.read().decode("utf-8", errors="replace")
+            continue
+        if member.path in sizes:
+            raise InputError(f"{source.name}: expected every image once, got {member.path} twice; pack it again")
+        sizes[member.path] = _read_header(member)
+    if not sizes and (held := Counter(_suffix_of(member) for member in others if not member.is_folder)):
+        raise InputError(
+            f"expected pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) in {source}, got only {_list_suffixes(held)}; "
+            "convert them"
+        )
+    return sizes, others, annotations
 
 
 def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
@@ -248,32 +272,3 @@ def _size_after(geometry: Geometry, size: tuple[int, int], path: str) -> tuple[i
         return geometry.size_of(size)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def _lay_out(
-    layout: Layout,
-    keys: list[Key],
-    classes: tuple[str, ...],
-    image_size: tuple[int, int],
-    geometry: Geometry,
-    sizes: dict[str, tuple[int, int]],
-    notes: tuple[str, ...],
-) -> Plan:
-    label_of = {class_name: label for label, class_name in enumerate(classes)}
-    rows: dict[Key, int] = {}
-    of_split: dict[str, list[Key]] = {}
-    for key in keys:
-        split_keys = of_split.setdefault(key[0], [])
-        rows[key] = len(split_keys)
-        split_keys.append(key)
-    return Plan(
-        layout=layout,
-        rows=rows,
-        labels={split: np.array([label_of[name] for _, name, _ in its], np.int64) for split, its in of_split.items()},
-        files={split: np.array([file for _, _, file in its]) for split, its in of_split.items()},
-        classes=classes,
-        image_size=image_size,
-        geometry=geometry,
-        sizes=Counter((height, width) for width, height in sizes.values()),
-        notes=notes,
-    )

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_prep.arrays import map_array
+from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import Geometry
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.given_arrays import from_arrays, read_npz
-from data_prep.imagenet import imagenet_wnids
 from data_prep.imageset import ImageSet
 from data_prep.own_pictures import read_pictures
-from data_prep.planning import LARGE_GEOMETRY
+from data_prep.planning import LARGE_CROP, LARGE_GEOMETRY, LARGE_RESIZE
 from data_prep.store import read_record
 from data_prep.subsets import ClassSubset, imagenet_subset, objectnet_groups, read_wnids, whole_subset
 
@@ -165,10 +166,7 @@ def geometry_beside(clean: ImageSet, data_dir: str | Path = "data") -> Geometry:
     if record is not None and record.crop is not None:
         return Geometry(resize=record.resize, crop=record.crop)
     side = min(clean.pixels.shape[1:3])
-    resize, crop = LARGE_GEOMETRY.resize, LARGE_GEOMETRY.crop
-    assert resize is not None
-    assert crop is not None
-    return Geometry(resize=round(side * resize / crop), crop=side)
+    return Geometry(resize=round(side * LARGE_RESIZE / LARGE_CROP), crop=side)
 
 
 def read_shift(
@@ -200,42 +198,35 @@ def read_shift(
         images, subset = _READ_CIFAR[name](found), whole_subset(len(CIFAR10_CLASSES))
         images = images if n is None else images.subset(n, seed)
     else:
-        options = {"n": n, "seed": seed, "progress": progress}
-        images, subset = _read_imagenet(name, found, geometry, options)
-    total = len(images) if n is None else None
+        images, subset = _read_imagenet(name, found, geometry, n=n, seed=seed, progress=progress)
     notes = images.notes
-    if total is not None and total != info.count:
-        notes = (
-            *notes,
-            f"{info.title} has {info.count:,} images, and {total:,} are here: it is another release or a part",
-        )
+    if n is None and len(images) != info.count:
+        here = f"{len(images):,} are here: it is another release or a part"
+        notes = (*notes, f"{info.title} has {info.count:,} images, and {here}")
     return Shift(name, info, replace(images, name=name, title=info.title, split="test", notes=notes), subset)
 
 
-def _read_imagenet(
-    name: str, path: Path, geometry: Geometry, options: dict[str, int | bool | None]
-) -> tuple[ImageSet, ClassSubset]:
-    """Read pictures from class folders, and label them with ImageNet's classes."""
-    wnids = imagenet_wnids()
-    subset = whole_subset(len(wnids))
-    expected: tuple[str, ...] = wnids
-    only = None
+def _read_imagenet(name: str, path: Path, geometry: Geometry, **options: Any) -> tuple[ImageSet, ClassSubset]:
+    """Read pictures from class folders, with the ``options`` of ``read_pictures``, and label them as in ImageNet."""
+    wnids, only = imagenet_wnids(), None
+    wnid_of, subset = _find_folders(name, path)
     if name == "objectnet":
-        geometry = replace(geometry, border=OBJECTNET_BORDER)
-        subset, expected = imagenet_subset("objectnet"), tuple(objectnet_groups())
-        only = frozenset(expected)
-    elif name in ("imageneta", "imagenetr"):
-        listed = f"imagenet_{name[-1]}"
-        subset, expected = imagenet_subset(listed), read_wnids(listed)
-    elif name == "imagenetv2" and not _has_wnids(path):
-        expected = tuple(map(str, range(len(wnids))))  # folders are called 0 to 999, which must not be sorted as text
-    images = read_pictures(path, geometry=geometry, classes=expected, only=only, whole=True, **options)  # type: ignore[arg-type]
-    if name == "objectnet":
-        index_of = {wnid: index for index, wnid in enumerate(wnids)}
-        labels = np.array([subset.representative[index_of[objectnet_groups()[folder][0]]] for folder in expected])
-    else:
-        labels = np.arange(len(wnids)) if name == "imagenetv2" else np.array([wnids.index(wnid) for wnid in expected])
+        geometry, only = replace(geometry, border=OBJECTNET_BORDER), frozenset(wnid_of)
+    images = read_pictures(path, geometry=geometry, classes=tuple(wnid_of), only=only, whole=True, **options)
+    labels = subset.representative[[wnids.index(wnid) for wnid in wnid_of.values()]]
     return replace(images, labels=labels[images.labels], classes=wnids), subset
+
+
+def _find_folders(name: str, path: Path) -> tuple[dict[str, str], ClassSubset]:
+    """Find a WNID for each class folder of a set, and the classes that count."""
+    wnids = imagenet_wnids()
+    if name == "objectnet":
+        return {folder: group[0] for folder, group in objectnet_groups().items()}, imagenet_subset("objectnet")
+    if name in ("imageneta", "imagenetr"):
+        listed = f"imagenet_{name[-1]}"
+        return {wnid: wnid for wnid in read_wnids(listed)}, imagenet_subset(listed)
+    is_numbered = name == "imagenetv2" and not _has_wnids(path)  # 0 to 999, which must not be sorted as text
+    return dict(zip(map(str, range(len(wnids))) if is_numbered else wnids, wnids)), whole_subset(len(wnids))
 
 
 def _has_wnids(path: Path) -> bool:

@@ -13,10 +13,10 @@ from data_prep.class_lists import read_classes
 from data_prep.decode import IMAGE_SUFFIXES, Geometry
 from data_prep.errors import InputError, PrerequisiteError, UsageError
 from data_prep.given_arrays import from_arrays, from_pairs, read_npz
-from data_prep.imagenet import IMPORT_OPTIONS
 from data_prep.imageset import ImageSet
 from data_prep.layouts import choose_split
 from data_prep.own_pictures import read_pictures
+from data_prep.planning import LARGE_CROP, LARGE_RESIZE
 from data_prep.shapes import SPLIT_SIZES, make_shapes
 from data_prep.store import RECORD_NAME, read_record, read_split
 
@@ -178,7 +178,7 @@ def command_line(*words: str | Path, data_dir: Path) -> str:
 
 def import_command(path: str | Path, name: str, data_dir: Path) -> str:
     """Format the command that imports the tree at ``path`` as ``name``."""
-    options = IMPORT_OPTIONS if name == "imagenet" else ()
+    options = ("--resize", str(LARGE_RESIZE), "--crop", str(LARGE_CROP)) if name == "imagenet" else ()
     return command_line("import", path, "--name", name, *options, data_dir=data_dir)
 
 

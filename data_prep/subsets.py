@@ -11,8 +11,8 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.class_lists import imagenet_wnids
 from data_prep.errors import InputError
-from data_prep.imagenet import imagenet_wnids
 from data_prep.imageset import ImageSet, draw_rows
 
 

@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from data_prep.decode import IMAGE_SUFFIXES
-from data_prep.errors import InputError
+from data_prep.errors import InputError, damage_named
+from data_prep.files import is_hidden
 from data_prep.layouts import Layout, find_layout
-from data_prep.names import is_hidden
 
 MAX_FILE_BYTES = 1 << 28
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Member:
     def open(self) -> Iterator[IO[bytes]]:
         """Open the file, in an archive before the walk yields the next member. Raises: InputError for damage."""
         assert self._open is not None
-        with damage_named(self.source), self._open() as file:
+        with _damage_named(self.source), self._open() as file:
             yield file
 
     def read(self) -> bytes:
@@ -136,7 +136,7 @@ def _walk_folder(source: Path) -> Iterator[Member]:
 
 
 def _walk_zip(source: Path) -> Iterator[Member]:
-    with damage_named(source), zipfile.ZipFile(source) as archive:
+    with _damage_named(source), zipfile.ZipFile(source) as archive:
         for info in archive.infolist():
             _check_inside(info.filename, source)
             opened = None if info.is_dir() else lambda info=info: io.BytesIO(archive.read(info))
@@ -144,7 +144,7 @@ def _walk_zip(source: Path) -> Iterator[Member]:
 
 
 def _walk_tar(source: Path) -> Iterator[Member]:
-    with damage_named(source), tarfile.open(source) as archive:
+    with _damage_named(source), tarfile.open(source) as archive:
         for info in archive:
             _check_inside(info.name, source)
             if info.isdir():
@@ -172,19 +172,9 @@ def _check_end(archive: tarfile.TarFile) -> None:
         raise tarfile.ReadError(f"no end of archive where one was due, at byte {archive.offset:,}")
 
 
-@contextlib.contextmanager
-def damage_named(source: Path) -> Iterator[None]:
-    """Turn the exceptions of the archive modules for a damaged archive into InputError, with its name."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # an error of the disk; gzip and bzip2 set no errno
-            raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        expected = f"expected {source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive"
-        raise InputError(f"{expected}, got: {reason}; fetch or pack it again") from error
+def _damage_named(source: Path) -> contextlib.AbstractContextManager[None]:
+    expected = f"{source.name} to be a whole .tar, .tar.gz, .tar.xz or .zip archive"
+    return damage_named(expected, "fetch or pack it again", DAMAGE)
 
 
 def _check_inside(path: str, source: Path) -> None:

@@ -9,8 +9,8 @@ from data_prep.archives_c import FOLDERS, count_all, find_archive_c
 from data_prep.cifar import find_release
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import N_SEVERITIES
-from data_prep.disk import digest_of
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import digest_of
 from data_prep.generate import SOURCES, generated_folder, generated_sets, read_manifest
 from data_prep.sources import command_line, how_to_get, load_images, split_sizes
 from data_prep.store import read_record

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from data_prep.command_line import PACKAGE, find_version
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE, run_command
-from data_prep.version import PACKAGE, find_version
 
 COMMANDS = {
     "run": ("robustness.run", "measure models under corruptions and attacks"),

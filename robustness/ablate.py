@@ -6,9 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.errors import EXIT_DONE, check_words, run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from robustness.options import AblationOptions
 
 

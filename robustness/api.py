@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from data_prep.command_line import parse_names
 from data_prep.errors import InputError
-from data_prep.names import parse_names
 from data_prep.schema import read
 from robustness.analysis.overview import Overview
 from robustness.attack import Attack

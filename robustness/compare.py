@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.command_line import CommandParser, add_version, parse_names
 from data_prep.errors import EXIT_DONE, InputError, run_command
-from data_prep.names import parse_names
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from robustness.grids import format_lam
 
 if TYPE_CHECKING:

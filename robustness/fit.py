@@ -6,10 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.corruptions import severities
 from data_prep.errors import EXIT_DONE, check_seed, run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from robustness.grids import parse_lambdas
 from robustness.policies import SWEEP_NOISES
 from sdnet_core.config import SPEEDS

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from data_prep.command_line import parse_names
 from data_prep.errors import InputError
-from data_prep.names import parse_names
 from data_prep.schema import fits
 
 LARGEST_EPS = {"linf": 1.0, "l2": 32.0, "l1": 1000.0}

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.errors import InputError, check_words, run_command
 from data_prep.files import replacing
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from robustness.options import RunOptions, read_options, write_options
 from robustness.report import STRICT_HELP, exit_code, print_summary
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 
 if TYPE_CHECKING:
     from robustness.analysis.findings import Findings

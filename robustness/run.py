@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_prep.command_line import CommandParser, add_version, parse_names
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, check_words, run_command
-from data_prep.names import parse_names
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 from robustness.options import EXECUTORS, SELECTIONS, RunOptions
 from robustness.report import STRICT_HELP, exit_code, overview_to_json, print_overview, print_summary, to_json

@@ -6,9 +6,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.errors import InputError, PrerequisiteError, check_seed, run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from sdnet_core.config import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, LARGEST
 
 _DATASETS = {

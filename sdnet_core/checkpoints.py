@@ -16,9 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data_prep.disk import check_folder
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.files import replacing
+from data_prep.files import check_folder, replacing
 from data_prep.schema import read
 from sdnet_core.config import CIFAR_MEAN, CIFAR_STD, LARGEST, SUFFIX, NetworkConfig, shipped_models
 from sdnet_core.networks import Network

@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.errors import check_seed, run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 from sdnet_core.recipes import read_recipe, shipped_recipes
 
 

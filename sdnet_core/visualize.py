@@ -10,9 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from data_prep.command_line import CommandParser, add_version
 from data_prep.errors import run_command
-from data_prep.parser import CommandParser
-from data_prep.version import add_version
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     arguments = make_parser().parse_args(argv)
-    from data_prep.disk import check_folder
+    from data_prep.files import check_folder
     from data_prep.pictures import pick_pictures
     from sdnet_core.checkpoints import load_model, read_card
     from sdnet_core.config import shipped_models

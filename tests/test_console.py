@@ -8,8 +8,8 @@ from importlib import import_module
 
 import pytest
 
+from data_prep.command_line import CommandParser
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE
-from data_prep.parser import CommandParser
 from robustness.__main__ import COMMANDS
 from sdnet_core.shadows import start
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.version import find_version
+from data_prep.command_line import find_version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

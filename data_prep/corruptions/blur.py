@@ -1,4 +1,4 @@
-"""The blurs. Parameters are in pixels; the arithmetic is in ``filters``, ``motion``, ``zoom`` and ``glass``."""
+"""The blurs. Parameters are in pixels; the arithmetic of most is in ``filters`` and ``zoom``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_prep.corruptions import filters
-from data_prep.corruptions.glass import shuffle_sources
 from data_prep.corruptions.levels import Pixels, planes, truncate_planes
-from data_prep.corruptions.motion import motion_blur_levels
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.zoom import mean_zoom
 
@@ -48,7 +46,7 @@ def motion_blur(pixels: Pixels, camera: tuple[int, float], streams: Streams) -> 
     """
     degrees = streams.uniform(low=-45.0, high=45.0)
     levels = planes(pixels, filters.exact_dtype(pixels.device))
-    return truncate_planes(motion_blur_levels(levels, *camera, degrees))
+    return truncate_planes(filters.motion_blur_levels(levels, *camera, degrees))
 
 
 def zoom_blur(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
@@ -76,3 +74,41 @@ def _disk(radius: float, rim: float, device: torch.device) -> Int[Tensor, "k k"]
         padded = np.pad(disk, [(half, half) if axis == it else (0, 0) for it in (0, 1)], mode="reflect")
         disk = sum(tap * np.take(padded, np.arange(len(grid)) + k, axis=axis) for k, tap in enumerate(taps))
     return torch.from_numpy(filters.trim(filters.fixed_point(disk))).to(device)
+
+
+def shuffle_sources(height: int, width: int, reach: int, passes: int, streams: Streams) -> Int[Tensor, "n p"]:
+    """Compute the source of the colour of each of the p = h w pixels, (N, p), after ``passes`` walks of glass blur.
+
+    The original generator walks over the pixels p from the bottom right to the top left and gives each the colour of a
+    random neighbour s(p). (It is meant to swap the two, but its two NumPy views share their memory, so the neighbour
+    keeps its colour.) A pixel thus gets the original colour of s(p), or, if s(p) was visited before p, the new colour
+    of s(p). These links form a forest, whose chains pointer doubling resolves in a few steps, for all pixels at once.
+
+    A walk visits the rows and columns from side − reach down to reach + 1; a neighbour is −reach to reach − 1 away.
+    """
+    everywhere = torch.arange(height * width, device=streams.device).expand(len(streams), -1)
+    sources = everywhere
+    for _ in range(passes):
+        step = _one_pass(height, width, reach, streams)
+        sources = sources.gather(1, step)
+    return sources
+
+
+def _one_pass(height: int, width: int, reach: int, streams: Streams) -> Int[Tensor, "n p"]:
+    """Compute the source of each pixel's colour after one walk."""
+    device = streams.device
+    rows = torch.arange(reach + 1, height - reach + 1, device=device)[:, None]
+    columns = torch.arange(reach + 1, width - reach + 1, device=device)
+    right, down = streams.integers(2, len(rows), len(columns), low=-reach, high=reach).unbind(1)
+    neighbour = (rows + down) * width + (columns + right)
+    visited = torch.zeros(height, width, dtype=torch.bool, device=device)
+    visited[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = True
+
+    everywhere = torch.arange(height * width, device=device)
+    source = everywhere.expand(len(streams), -1).clone()
+    source.view(-1, height, width)[:, reach + 1 : height - reach + 1, reach + 1 : width - reach + 1] = neighbour
+    follows = (source > everywhere) & visited.view(-1)[source]
+    chain = (source - everywhere).mul_(follows).add_(everywhere)
+    while not torch.equal(chain, further := chain.gather(1, chain)):
+        chain = further
+    return source.gather(1, chain)

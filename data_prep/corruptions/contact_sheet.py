@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from data_prep.command_line import CommandParser
 from data_prep.corruptions.engine import corrupt, profile_of
 from data_prep.corruptions.registry import corruption_names, severities
 from data_prep.decode import decode_image
 from data_prep.errors import EXIT_DONE, InputError, run_command
-from data_prep.parser import CommandParser
 
 LABEL_WIDTH, GAP, BACKGROUND, INK = 230, 2, 255, 0
 CELL = 128

@@ -108,6 +108,26 @@ CORRUPTIONS = {
 }
 """The corruptions of -C in the order of the official tables, then the corruptions of C-bar."""
 
+GROUPS_3DCC = {
+    "near_focus": "blur",
+    "far_focus": "blur",
+    "bit_error": "digital",
+    "color_quant": "digital",
+    "flash": "weather",
+    "fog_3d": "weather",
+    "h265_abr": "digital",
+    "h265_crf": "digital",
+    "iso_noise": "noise",
+    "low_light": "noise",
+    "xy_motion_blur": "blur",
+    "z_motion_blur": "blur",
+}
+"""The corruptions of ImageNet-3DCC under the nearest kinds of ImageNet-C. They are read and never generated: most need
+the depth of the scene or a video coder, and no generator of the others has been shown to be faithful.
+
+Source: Kar, Yeo, Atanov & Zamir, "3D Common Corruptions and Data Augmentation", CVPR 2022.
+"""
+
 GROUPS = ("all", "standard", "extra", "noise", "blur", "weather", "digital", CBAR)
 
 
@@ -127,6 +147,13 @@ def corruption_names(group: str = "standard", profile: str | None = None) -> tup
     if group in ("all", "extra"):
         return tuple(name for name, it in known.items() if it.extra or group == "all")
     return tuple(name for name, it in known.items() if not it.extra and group in ("standard", it.group))
+
+
+def group_of(name: str) -> str:
+    """Return the kind of a corruption: ``"extra"`` if it is reserved for choosing λ, ``"other"`` if it is unknown."""
+    if name not in CORRUPTIONS:
+        return GROUPS_3DCC.get(name, "other")
+    return "extra" if CORRUPTIONS[name].extra else CORRUPTIONS[name].group
 
 
 def expand_names(names: Sequence[str], profile: str | None = None) -> tuple[str, ...]:

@@ -20,13 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from data_prep.corruptions import digital
-from data_prep.corruptions.channel import alias_table, transmit
 from data_prep.corruptions.coordinates import pixel_grid, sample_black
 from data_prep.corruptions.engine import check_pixels, identities
-from data_prep.corruptions.filters import exact_dtype
+from data_prep.corruptions.filters import exact_dtype, motion_blur_levels
 from data_prep.corruptions.levels import Pixels, planes, truncate, truncate_planes
-from data_prep.corruptions.motion import motion_blur_levels
-from data_prep.corruptions.noise import gaussian_channel, shot_channel
+from data_prep.corruptions.noise import alias_table, gaussian_channel, shot_channel, transmit
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.registry import SEQUENCES
 from data_prep.corruptions.weather import draw_flakes, fall, whiten

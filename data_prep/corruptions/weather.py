@@ -6,15 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_prep.corruptions.filters import exact_dtype
+from data_prep.corruptions.filters import exact_dtype, motion_blur_levels
 from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.corruptions.levels import NUDGE, Pixels, truncate
-from data_prep.corruptions.motion import motion_blur_levels
-from data_prep.corruptions.plasma import plasma
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.zoom import crop_span, dense_zoom
 
 LUMA = (0.299, 0.587, 0.114)
+WIBBLE = 100.0
 
 
 def fog(pixels: Pixels, weather: tuple[float, float], streams: Streams) -> Pixels:
@@ -90,3 +89,28 @@ def _grey(values: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n h w 1"]:
     """Compute the luma .299 R + .587 G + .114 B."""
     red, green, blue = (values[..., k : k + 1] * share for k, share in enumerate(LUMA))
     return red.add_(green).add_(blue)
+
+
+def plasma(size: int, decay: float, streams: Streams) -> Float[Tensor, "n size size"]:
+    """Draw the clouds of fog by the diamond-square algorithm on a torus: a height map per image, float32, in [0, 1].
+
+    From coarse to fine, every new point is the mean of its four neighbours plus w² U(−1, 1); w is 100 at first and is
+    divided by ``decay`` from one scale to the next.
+
+    size: a power of two. decay: at least 1; the higher, the smoother.
+    Source: Fournier, Fussell & Carpenter, "Computer Rendering of Stochastic Models", CACM 1982.
+    """
+    heights = torch.zeros(len(streams), size, size, device=streams.device)
+    step, wibble = size, WIBBLE
+    while step >= 2:
+        half, cells = step // 2, size // step
+        noise = streams.uniform(3, cells, cells, low=-(wibble**2), high=wibble**2)
+        corners = heights[:, ::step, ::step]
+        below, right = corners.roll(-1, 1), corners.roll(-1, 2)
+        centres = (corners + below + right + below.roll(-1, 2)).div_(4).add_(noise[:, 0])
+        heights[:, half::step, half::step] = centres
+        heights[:, ::step, half::step] = (corners + right + centres + centres.roll(1, 1)).div_(4).add_(noise[:, 1])
+        heights[:, half::step, ::step] = (corners + below + centres + centres.roll(1, 2)).div_(4).add_(noise[:, 2])
+        step, wibble = half, wibble / decay
+    lowest = heights.amin(dim=(1, 2), keepdim=True)
+    return heights.sub_(lowest).div_(heights.amax(dim=(1, 2), keepdim=True))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data_prep.kinds import group_of, is_extra
+from data_prep.corruptions.registry import group_of
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.columns import ACCURACY, ENDS, to_records, with_ends
 from robustness.analysis.drawings import family_look, model_looks
@@ -175,7 +175,7 @@ def _lambdas(run: Run, model: str) -> list[float]:
 def _groups(run: Run) -> list[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {}
     for name in run.corruptions:
-        groups.setdefault("extra" if is_extra(name) else group_of(name), []).append(name)
+        groups.setdefault(group_of(name), []).append(name)
     return list(groups.items())
 
 

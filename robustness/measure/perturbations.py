@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from data_prep import ImageSet, corrupt
 from data_prep.archives_c import ArchiveC, find_archive_c
 from data_prep.archives_p import FOLDERS_P, SOURCES_P, ArchiveP, find_archive_p
+from data_prep.arrays import allocate_array
 from data_prep.corruptions import parameters, sequences
-from data_prep.disk import allocate_array
 from data_prep.errors import PrerequisiteError
 from data_prep.pixel_rows import PixelRows
 from data_prep.sources import how_to_get

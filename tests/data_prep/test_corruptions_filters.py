@@ -9,12 +9,12 @@ import torch
 from scipy import ndimage
 
 from data_prep.corruptions import edges, filters
+from data_prep.corruptions.blur import shuffle_sources
 from data_prep.corruptions.elastic import _sample, _wide_gaussian
-from data_prep.corruptions.glass import shuffle_sources
-from data_prep.corruptions.motion import motion_blur_levels
-from data_prep.corruptions.plasma import plasma
+from data_prep.corruptions.filters import motion_blur_levels
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.spatter import _equalise
+from data_prep.corruptions.weather import plasma
 from data_prep.corruptions.zoom import crop_span, mean_zoom, zoom_matrix
 
 CPU = torch.device("cpu")

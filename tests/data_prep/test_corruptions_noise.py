@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from data_prep.corruptions import noise
-from data_prep.corruptions.channel import alias_table, transmit
+from data_prep.corruptions.noise import alias_table, transmit
 from data_prep.corruptions.random import Streams
 
 CHANNELS = [

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_prep.__main__ import main
 from data_prep.archives_c import CORRUPTIONS_3DCC
+from data_prep.corruptions import level_folder
 from data_prep.describe import describe
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE, InputError
 from data_prep.importing import import_tree
@@ -97,6 +98,7 @@ def test_archives_of_npz_files_and_folders_of_them(tmp_path: Path) -> None:
         (("fog",), ("n01440764",), 64, "1 classes of ImageNet"),
         (CORRUPTIONS_3DCC, ("n01440764",), 40, "ImageNet-3DCC"),
         (("fog",), ("cat",), 40, ""),
+        (("perlin_noise",), ("n01440764",), 40, "1 classes of ImageNet"),
     ],
 )
 def test_archives_of_image_files(
@@ -106,7 +108,7 @@ def test_archives_of_image_files(
     for corruption in corruptions:
         for severity in range(1, 6):
             for name in classes:
-                path = tmp_path / "C" / corruption / str(severity) / name
+                path = tmp_path / "C" / corruption / level_folder(corruption, severity) / name
                 path.mkdir(parents=True)
                 (path / "1.png").hardlink_to(tmp_path / "x.png")
     found = describe(tmp_path / "C")

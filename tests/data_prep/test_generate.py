@@ -14,8 +14,8 @@ from data_prep.__main__ import main
 from data_prep.archives_c import find_archive_c
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corrupt, corruption_names, parameters, registry
-from data_prep.disk import digest_of
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE, InputError, PrerequisiteError
+from data_prep.files import digest_of
 from data_prep.generate import generate_archive_c
 from data_prep.importing import import_tree
 from data_prep.sources import load_images

@@ -10,9 +10,9 @@ from PIL import Image
 from data_prep import ImageSet
 from data_prep.__main__ import main
 from data_prep.archives_c import find_archive_c
+from data_prep.class_lists import imagenet_wnids
 from data_prep.corruptions import corruption_names
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE, InputError
-from data_prep.imagenet import imagenet_wnids
 from data_prep.imagenet_c import ImageNetC
 
 SIDE = 40

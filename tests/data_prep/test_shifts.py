@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from data_prep import ImageSet
+from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import Geometry
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.imagenet import imagenet_wnids
 from data_prep.shifts import CIFAR10_CLASSES, SHIFTS, find_shifts, list_shifts, read_shift
 from data_prep.subsets import ClassSubset, group_subset, imagenet_subset, objectnet_groups, read_wnids, whole_subset
 

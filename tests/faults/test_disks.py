@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from disturbed import finish, start_run
 
-from data_prep import disk as disks
+from data_prep import arrays as disks
 from data_prep.errors import PrerequisiteError
 
 Remount = Callable[[str], None]

@@ -14,9 +14,9 @@ from PIL import Image
 
 from data_prep.corruptions import corrupt, corruption_names, engine
 from data_prep.corruptions.edges import canny, distance_to
+from data_prep.corruptions.filters import motion_blur_levels
 from data_prep.corruptions.frost_pictures import frost_pictures
 from data_prep.corruptions.levels import truncate_planes
-from data_prep.corruptions.motion import motion_blur_levels
 from data_prep.corruptions.registry import CORRUPTIONS
 from data_prep.corruptions.spatter import _relief
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from data_prep import ImageSet
+from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import Geometry, decode_image
-from data_prep.imagenet import imagenet_wnids
 from robustness.measure.first_look import look_at_answers
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.subjects import load_subject

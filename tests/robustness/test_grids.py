@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from data_prep.command_line import parse_names
 from data_prep.errors import InputError
-from data_prep.names import parse_names
 from robustness.grids import attach_negatives, format_lam, parse_eps, parse_lambdas, parse_severities
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from data_prep import corrupt, load_images
 from data_prep.__main__ import main as prepare_data
+from data_prep.class_lists import imagenet_wnids
 from data_prep.errors import run_command
-from data_prep.imagenet import imagenet_wnids
 from robustness.run import main
 from sdnet_core.__main__ import main as manage_models
 

@@ -12,8 +12,8 @@ from torch import nn
 
 import robustness
 from data_prep.archives_c import CORRUPTIONS_3DCC
+from data_prep.class_lists import imagenet_wnids
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.imagenet import imagenet_wnids
 from data_prep.importing import import_tree
 from robustness.suite import Suite, read_suite_file
 

@@ -15,9 +15,7 @@ from robustness.analysis.page_data import collect
 from robustness.analysis.texts import read_template
 
 NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(
-    NODE is None, reason="Node.js is not installed: the page's script is tested in a browser"
-)
+pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js; other tests of the page need a browser")
 PAGE = """
 const document = { getElementById: () => ({ textContent: DATA }) };
 const matchMedia = () => ({ matches: false });

@@ -13,9 +13,9 @@ from torch import nn
 
 import robustness
 from data_prep import ImageSet
+from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import Geometry
 from data_prep.errors import EXIT_DONE, InputError, PrerequisiteError
-from data_prep.imagenet import imagenet_wnids
 from data_prep.importing import import_tree
 from data_prep.shifts import CIFAR10_CLASSES, geometry_beside
 from data_prep.subsets import group_subset, imagenet_subset, objectnet_groups, read_wnids

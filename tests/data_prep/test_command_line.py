@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.names import is_hidden, parse_names
+from data_prep.command_line import parse_names
+from data_prep.files import is_hidden
 
 
 def test_names_are_split_at_commas_without_blanks_and_repetitions() -> None:

@@ -1,13 +1,40 @@
-"""Names on the command line and names of files."""
+"""What every command line has: its parser, the option ``--version``, and lists of names."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Collection
+from importlib import metadata
+from typing import Any
 
-_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+PACKAGE = "sdnet-robustness"
 _COMMA = re.compile(r"(?<!\\),")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser that keeps the line breaks of its help and accepts only complete option names.
+
+    An abbreviation would change its meaning with the next new option: ``--data`` once stood for ``--data-dir``.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        defaults: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(*arguments, **(defaults | options))
+
+
+def find_version() -> str:
+    """Return the version of the installed package; ``unknown`` for a copy that was never installed."""
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--version``."""
+    parser.add_argument("--version", action="version", version=f"{PACKAGE} {find_version()}")
 
 
 def parse_names(text: str, known: Collection[str] = ()) -> tuple[str, ...]:
@@ -36,8 +63,3 @@ def _is_there(name: str) -> bool:
     architecture, _, behind = name.rpartition("@")
     paths = [name, before * ("," not in function), behind * ("," not in architecture)]
     return any(path and os.path.exists(path) for path in paths)  # noqa: PTH110  Path.exists raises for long names
-
-
-def is_hidden(name: str) -> bool:
-    """Tell whether the operating system left a file or folder behind: ``.DS_Store``, ``._x``, ``Thumbs.db``."""
-    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
