@@ -6,7 +6,8 @@ ICLR 2019.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,15 +20,6 @@ from data_prep.imageset import ImageSet
 from data_prep.npz_c import NpzC
 from data_prep.pixel_rows import PixelRows
 
-FOLDERS = {
-    "cifar10c": "CIFAR-10-C",
-    "cifar100c": "CIFAR-100-C",
-    "imagenetc": "ImageNet-C",
-    "imagenet3dcc": "ImageNet-3DCC",
-    "cifar10cbar": "CIFAR-10-C-Bar",
-    "imagenetcbar": "ImageNet-C-Bar",
-}
-"""The folder that each archive unpacks to."""
 CORRUPTIONS_3DCC = tuple(GROUPS_3DCC)
 
 
@@ -68,6 +60,49 @@ class ArchiveC(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Published:
+    """A published -C archive.
+
+    folder: the folder that it unpacks to. open: opens that folder. n: number of images at each severity.
+    corruptions: the corruptions that it must hold.
+    get: how to get it into ``{folder}``; empty if it can be downloaded by name.
+    """
+
+    folder: str
+    open: Callable[[Path], ArchiveC]
+    n: int
+    corruptions: tuple[str, ...] = corruption_names("all")
+    get: str = ""
+
+
+_MAKE = (
+    "make it by the generator of https://github.com/facebookresearch/augmentation-corruption, into {folder}; "
+    "a run makes its own"
+)
+PUBLISHED = {
+    "cifar10c": Published("CIFAR-10-C", CifarC, 10_000),
+    "cifar100c": Published("CIFAR-100-C", CifarC, 10_000),
+    "imagenetc": Published(
+        "ImageNet-C",
+        ImageNetC,
+        50_000,
+        get="unpack the archives of https://zenodo.org/records/2235448 into {folder}",
+    ),
+    "imagenet3dcc": Published(
+        "ImageNet-3DCC",
+        ImageNetC,
+        50_000,
+        CORRUPTIONS_3DCC,
+        "unpack the archives that https://github.com/EPFL-VILAB/3DCommonCorruptions names into {folder}",
+    ),
+    "cifar10cbar": Published("CIFAR-10-C-Bar", CifarC, 10_000, corruption_names("cbar", "cifar"), _MAKE),
+    "imagenetcbar": Published("ImageNet-C-Bar", ImageNetC, 50_000, corruption_names("cbar", "imagenet"), _MAKE),
+}
+"""The published -C archives by name."""
+FOLDERS = {name: published.folder for name, published in PUBLISHED.items()}
+
+
 def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
 
@@ -92,7 +127,7 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
             f"expected official files in {folder}, got a set that was generated here, as its {MANIFEST_FILE} says; "
             f"call it {folder.name}-generated: a run makes the same corruptions itself and says so"
         )
-    return CifarC(folder) if name.startswith("cifar") else ImageNetC(folder)
+    return PUBLISHED[name].open(folder)
 
 
 def open_archive_c(folder: Path) -> ArchiveC:
@@ -137,22 +172,14 @@ def kind_of_archive_c(folder: Path) -> str | None:
     return None
 
 
-def expected_corruptions(folder: str) -> tuple[str, ...]:
-    """List the corruptions that an archive of this folder name must hold: 12 in ImageNet-3DCC, 10 in a C-bar, or 19."""
-    known: dict[str, tuple[str, ...]] = {FOLDERS["imagenet3dcc"]: CORRUPTIONS_3DCC}
-    known |= {
-        FOLDERS[f"{name}cbar"]: corruption_names("cbar", name.removesuffix("10")) for name in ("cifar10", "imagenet")
-    }
-    return known.get(folder, corruption_names("all"))
-
-
 def count_all(archive: ArchiveC) -> Iterator[tuple[str, int]]:
     """Count the images of each corruption; the archive must hold all of its corruptions.
 
     Yields: each corruption and its number of images at each severity.
     Raises: InputError, by name, for missing or damaged files.
     """
-    if missing := set(expected_corruptions(archive.folder.name)).difference(archive.corruptions()):
+    known = (it.corruptions for it in PUBLISHED.values() if it.folder == archive.folder.name)
+    if missing := set(next(known, corruption_names("all"))).difference(archive.corruptions()):
         raise InputError(
             f"expected every corruption in {archive.folder}, got none of {', '.join(sorted(missing))}; "
             "remove the folder and get it again"

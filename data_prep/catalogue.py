@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.archives_c import FOLDERS, expected_corruptions, find_archive_c
+from data_prep.archives_c import PUBLISHED, find_archive_c
 from data_prep.archives_p import FOLDERS_P, SOURCES_P
 from data_prep.cifar import RELEASES, find_release
 from data_prep.cifar_c import CifarC
@@ -90,16 +90,15 @@ def _trees(data_dir: Path) -> Iterator[Entry]:
 
 
 def _corrupted(data_dir: Path) -> Iterator[Entry]:
-    for name in FOLDERS:
+    for name, published in PUBLISHED.items():
         try:
             archive = find_archive_c(name, data_dir)
         except InputError as error:
             yield Entry(name, "corrupted", "not official", str(error))
             continue
         if archive is None:
-            count = "10,000" if name.startswith("cifar") else "50,000"
-            kinds = len(expected_corruptions(FOLDERS[name]))
-            yield Entry(name, "corrupted", f"{kinds} x 5 x {count}", how_to_get(name, data_dir))
+            holds = f"{len(published.corruptions)} x 5 x {published.n:,}"
+            yield Entry(name, "corrupted", holds, how_to_get(name, data_dir))
         else:
             n_bytes = _size(archive.folder) if isinstance(archive, CifarC) else None  # too many files to look at
             yield Entry(name, "corrupted", _number(archive.corruptions()), str(archive.folder), n_bytes)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.archives_c import FOLDERS
+from data_prep.archives_c import FOLDERS, PUBLISHED
 from data_prep.cifar import RELEASES, find_release, load_release
 from data_prep.class_lists import read_classes
 from data_prep.decode import IMAGE_SUFFIXES, Geometry
@@ -184,15 +184,8 @@ def import_command(path: str | Path, name: str, data_dir: Path) -> str:
 
 def how_to_get(name: str, data_dir: Path) -> str:
     """Explain how to get an official data set or archive that is missing."""
-    if name == "imagenetc":
-        folder = data_dir / FOLDERS[name]
-        return f"get it: unpack the archives of https://zenodo.org/records/2235448 into {folder}"
-    if name == "imagenet3dcc":
-        folder = data_dir / FOLDERS[name]
-        return f"get it: unpack the archives that https://github.com/EPFL-VILAB/3DCommonCorruptions names into {folder}"
-    if name in ("cifar10cbar", "imagenetcbar"):
-        generator = "https://github.com/facebookresearch/augmentation-corruption"
-        return f"get it: make it by the generator of {generator}, into {data_dir / FOLDERS[name]}; a run makes its own"
+    if name in PUBLISHED and (get := PUBLISHED[name].get):
+        return f"get it: {get.format(folder=data_dir / FOLDERS[name])}"
     if name == "imagenet":
         return f"get it: download the images from https://image-net.org, then {import_command('PATH', name, data_dir)}"
     return f"get it: {command_line('download', name, data_dir=data_dir)}"

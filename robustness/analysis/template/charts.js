@@ -41,24 +41,34 @@ function showTiles(tiles) {
 
 /* ---- every corruption ---- */
 
-function drawCorruptions() {
-  const width = Math.max(320, $("corruptions").clientWidth - 24), narrow = width < 560, row = 25, top = 26;
-  const left = narrow ? 112 : 168, right = narrow ? 44 : 108;
-  const x = scale(floor, 100, left, width - right);
-  const rows = data.groups.flatMap(([group, members]) => [{ group }, ...members.map((name) => ({ name }))]);
-  const height = top + rows.length * row + 8;
-  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  const step = 100 - floor > 50 ? 20 : 10;
-  for (let tick = floor; tick <= 100; tick += step) {
-    svg.append(element("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top - 6, y2: height - 4 }));
+/* The axes of a chart with a row per corruption; every row has its name, and `y` at its middle. */
+function startRows(height, right) {
+  const width = Math.max(320, $("corruptions").clientWidth - 24), narrow = width < 560, top = 26, head = 25;
+  const x = scale(floor, 100, narrow ? 112 : 168, width - right(narrow)), rows = [], labels = [];
+  let y = top;
+  for (const [group, members] of data.groups) {
+    labels.push(element("text", { class: "group", x: 4, y: y + head / 2 + 7 }, group.toUpperCase()));
+    y += head;
+    for (const name of members) {
+      labels.push(element("text", { class: "name", x: 4, y: y + height / 2 + 4 }, plain(name)));
+      rows.push({ name, y: y + height / 2 });
+      y += height;
+    }
+  }
+  const svg = element("svg", { viewBox: `0 0 ${width} ${y + 8}`, role: "img" });
+  for (let tick = floor; tick <= 100; tick += 100 - floor > 50 ? 20 : 10) {
+    svg.append(element("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top - 6, y2: y + 4 }));
     svg.append(element("text", { x: x(tick), y: 12, "text-anchor": "middle" }, `${tick}\u00a0%`));
   }
+  svg.append(...labels);
+  return { svg, rows, x, width, narrow };
+}
+
+function drawCorruptions() {
+  const { svg, rows, x, width, narrow } = startRows(25, (isNarrow) => (isNarrow ? 44 : 108));
   if (!narrow) svg.append(element("text", { x: width - 4, y: 12, "text-anchor": "end" }, "gain"));
   const marks = {};
-  rows.forEach(({ group, name }, i) => {
-    const y = top + i * row + row / 2;
-    if (group) return svg.append(element("text", { class: "group", x: 4, y: y + 7 }, group.toUpperCase()));
-    svg.append(element("text", { class: "name", x: 4, y: y + 4 }, plain(name)));
+  for (const { name, y } of rows) {
     const reference = baseline(name), own = trained(name);
     const link = element("line", { class: "link", y1: y, y2: y });
     svg.append(link);
@@ -75,7 +85,7 @@ function drawCorruptions() {
     svg.append(interval, dot, value);
     if (!narrow) svg.append(gain);
     marks[name] = { link, interval, dot, value, gain, y, reference };
-  });
+  }
   $("corruptions").replaceChildren(svg);
   return () => {
     for (const [name, mark] of Object.entries(marks)) {

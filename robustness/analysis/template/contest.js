@@ -34,35 +34,17 @@ function drawGlance() {
 }
 
 function drawAllCorruptions() {
-  const width = Math.max(320, $("corruptions").clientWidth - 24), narrow = width < 560, top = 26;
-  const row = Math.max(25, 9 * contestants.length + 9), head = 25;
-  const left = narrow ? 112 : 168, x = scale(floor, 100, left, width - 16);
-  const rows = data.groups.flatMap(([group, members]) => [{ group }, ...members.map((name) => ({ name }))]);
-  const height = top + rows.reduce((sum, { group }) => sum + (group ? head : row), 8);
-  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
-  for (let tick = floor; tick <= 100; tick += 100 - floor > 50 ? 20 : 10) {
-    svg.append(element("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top - 6, y2: height - 4 }));
-    svg.append(element("text", { x: x(tick), y: 12, "text-anchor": "middle" }, `${tick}\u00a0%`));
-  }
-  let y = top;
-  const spoken = [];
-  for (const { group, name } of rows) {
-    if (group) svg.append(element("text", { class: "group", x: 4, y: y + head / 2 + 7 }, group.toUpperCase()));
-    else {
-      svg.append(element("text", { class: "name", x: 4, y: y + row / 2 + 4 }, plain(name)));
-      contestants.forEach((model, i) => {
-        const value = values(model, name)[0], at = y + row / 2 + 9 * (i - (contestants.length - 1) / 2);
-        if (!value) return;
-        const bar = element("line", { class: "interval", x1: x(value.low), x2: x(value.high), y1: at, y2: at });
-        const mark = element("circle", { class: "dot", cx: x(value.accuracy), cy: at, r: 4 });
-        bar.style.stroke = mark.style.fill = tint(model);
-        mark.append(element("title", {}, `${model}: ${percent(value.accuracy)} ${range(value.low, value.high)}`));
-        svg.append(bar, mark);
-        spoken.push(`${plain(name)} ${model} ${percent(value.accuracy)}`);
-      });
-    }
-    y += group ? head : row;
-  }
+  const { svg, rows, x } = startRows(Math.max(25, 9 * contestants.length + 9), () => 16), spoken = [];
+  for (const { name, y } of rows) contestants.forEach((model, i) => {
+    const value = values(model, name)[0], at = y + 9 * (i - (contestants.length - 1) / 2);
+    if (!value) return;
+    const bar = element("line", { class: "interval", x1: x(value.low), x2: x(value.high), y1: at, y2: at });
+    const mark = element("circle", { class: "dot", cx: x(value.accuracy), cy: at, r: 4 });
+    bar.style.stroke = mark.style.fill = tint(model);
+    mark.append(element("title", {}, `${model}: ${percent(value.accuracy)} ${range(value.low, value.high)}`));
+    svg.append(bar, mark);
+    spoken.push(`${plain(name)} ${model} ${percent(value.accuracy)}`);
+  });
   svg.setAttribute("aria-label", `Accuracy per corruption: ${spoken.join(", ")}`);
   $("corruptions").replaceChildren(svg);
 }
