@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -21,7 +21,7 @@ def with_ends(*names: str, ends: Sequence[str] = ENDS) -> list[str]:
     return [f"{name}{end}" for name in names for end in ends]
 
 
-def name_values(name: str, values: Sequence[Any], ends: Sequence[str] = ENDS) -> dict[str, Any]:
+def name_values(name: str, values: Iterable[Any], ends: Sequence[str] = ENDS) -> dict[str, Any]:
     """Name a number and the ends of its interval by their columns."""
     return dict(zip(with_ends(name, ends=ends), values, strict=True))
 

@@ -97,7 +97,7 @@ def rank_models(
     for setting, lam in find_entries(run, summary).items():
         model = setting.model
         own = _select(summary, setting).set_index("perturbation")
-        row = {"model": model, "lam": lam}
+        row: dict[str, Any] = {"model": model, "lam": lam}
         row |= _take(own, "clean", "clean") | _take(own, title, "mean")
         row |= {"n": own["n"].iloc[0]} if len(own) else {}
         shifted = find_shifted(run, model, lam)

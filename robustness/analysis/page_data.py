@@ -121,8 +121,10 @@ def _board(findings: Findings, models: list[str]) -> dict[str, Any]:
     table = board.table[board.table["model"].isin(models)]
     table = _to_percent(table, *with_ends(*SHARES, *board.threats))
     ranks = [format_rank(first, last) for first, last in zip(table["rank_from"], table["rank_to"])]
-    alike = [board.ranks[model].alike if model in board.ranks else [] for model in table["model"]]
-    rows = to_records(table.assign(rank=ranks, alike=alike))
+    rows = [
+        {**row, "alike": board.ranks[row["model"]].alike if row["model"] in board.ranks else []}
+        for row in to_records(table.assign(rank=ranks))
+    ]
     return {"rows": rows, "measure": board.measure, "threats": list(board.threats.items())}
 
 

@@ -102,7 +102,7 @@ def summarise(run: Run, settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, *with_ends("gain", "versus", ends=DIFFERENCE)])
 
 
-def direction_of(row: Mapping[Any, Any], name: str) -> int:
+def direction_of(row: Mapping[Any, Any] | pd.Series, name: str) -> int:
     """Apply :func:`~robustness.statistics.find_direction` to the difference ``name`` (``gain`` or ``versus``) of a row.
 
     p is McNemar's in a single cell, in a mean the p of :func:`~robustness.statistics.paired_differences`. This is for

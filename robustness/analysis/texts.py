@@ -25,8 +25,8 @@ def format_value(value: float, low: float, high: float, *, scale: float = 100, d
     """Format a number, times ``scale``, with its interval: ``81.2 [78.9, 83.4]``, or a dash for NaN."""
     if math.isnan(value):
         return "–"
-    value, low, high = (f"{scale * number:.{digits}f}" for number in (value, low, high))
-    return f"{value} [{low}, {high}]"
+    number, start, end = (f"{scale * it:.{digits}f}" for it in (value, low, high))
+    return f"{number} [{start}, {end}]"
 
 
 def format_number(value: float | str) -> str:
@@ -39,7 +39,7 @@ def format_rank(first: float, last: float) -> str:
     return "–" if math.isnan(first) else f"{first:.0f}" if first == last else f"{first:.0f}–{last:.0f}"
 
 
-def name_setting(row: Mapping[Any, Any]) -> str:
+def name_setting(row: Mapping[Any, Any] | pd.Series) -> str:
     """Name the setting of a row: ``model``, ``model λ=0.1`` or, if it has a policy, ``model residual``."""
     policy, lam = row.get("policy"), row["lam"]
     if isinstance(policy, str) and policy:
