@@ -79,16 +79,10 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
         return None
     row, model = ranked.iloc[0], ranked.iloc[0]["model"]
     title, names = find_main_mean(run)
-    if board.measure == "mean":
-        where = _under(len(names), title)
-    elif board.measure == "steady":
-        where = "Along perturbation sequences"
-    elif board.measure == "shifts":
-        where = "Under natural shifts"
-    elif board.measure == "clean":
-        where = "On clean images"
-    else:
-        where = f"Under every attack of the run within {board.threats[board.measure]}"
+    places = {name: f"Under every attack of the run within {budget}" for name, budget in board.threats.items()}
+    places |= {"mean": _under(len(names), title), "steady": "Along perturbation sequences"}
+    places |= {"shifts": "Under natural shifts", "clean": "On clean images"}
+    where = places[board.measure]
     mark = f" (trust: {row[f'{board.measure}_trust']})" if board.measure in board.threats else ""
     kept = _share(row, board.measure) + mark
     if board.measure == "steady":
