@@ -15,8 +15,8 @@ from robustness.analysis.findings import Findings
 from robustness.analysis.summary import MEAN
 from robustness.analysis.texts import to_markdown, write_csv
 from robustness.measure.prepare import find_images, prepare
-from robustness.measure.session import conduct
 from robustness.options import AblationOptions, RunOptions
+from robustness.session import conduct
 from robustness.statistics import wilson_interval
 from robustness.suite import Suite, read_suite_file
 from sdnet_core import read_card

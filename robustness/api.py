@@ -22,9 +22,9 @@ from robustness.attack import Attack
 from robustness.grids import check_lambdas, parse_eps, parse_lambdas, parse_severities
 from robustness.measure.given import Models, name_models, undisturbed
 from robustness.measure.request import find_parent, plan_runs
-from robustness.measure.session import check_measured, conduct
 from robustness.options import RunOptions
 from robustness.runs import Run, open_run
+from robustness.session import check_measured, conduct
 from robustness.suite import Suite, shipped_suites
 from robustness.suite_folders import write_list
 

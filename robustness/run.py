@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     options = read_options(arguments)
     from robustness.analysis.overview import Overview
     from robustness.measure.request import find_parent, plan_runs
-    from robustness.measure.session import conduct, describe_estimate, describe_plan, estimate_work, plan_to_json
+    from robustness.session import conduct, describe_estimate, describe_plan, estimate_work, plan_to_json
     from robustness.suite_folders import write_list
 
     quiet = arguments.quiet

@@ -18,7 +18,7 @@ from robustness.run_directory import RunDirectory
 _STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 # imported once: a run then starts in milliseconds
-_CONTEXT.set_forkserver_preload(["robustness.measure.session", "robustness.run", "torchattacks"])
+_CONTEXT.set_forkserver_preload(["robustness.session", "robustness.run", "torchattacks"])
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import data_prep
+import robustness
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "scipy", "pyarrow", "PIL.ImageDraw")
 PARSERS = ("run", "report", "compare", "merge", "fit", "ablate")
@@ -41,3 +44,11 @@ def test_the_help_of_visualize_imports_nothing_heavy():
 def test_an_unknown_attribute_of_a_package_is_no_attribute():
     with pytest.raises(AttributeError, match="'data_prep' has no attribute 'nonsense'"):
         data_prep.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize(("floor", "other"), [("measure", "analysis"), ("analysis", "measure")])
+def test_measuring_and_analysis_share_the_run_directory_only(floor, other):
+    files = list((Path(robustness.__file__).parent / floor).rglob("*.py"))
+    assert len(files) > 20
+    imports = re.compile(rf"^\s*(from|import) robustness\.{other}\b", re.MULTILINE)
+    assert [file.name for file in files if imports.search(file.read_text(encoding="utf-8"))] == []

@@ -16,8 +16,7 @@ from torch import nn
 
 from data_prep import load_images
 from data_prep.errors import InputError, PrerequisiteError
-from robustness import run
-from robustness.measure import session
+from robustness import run, session
 from robustness.measure.foreign import ForeignClassifier, load_foreign
 from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.subjects import Subject, load_subjects
