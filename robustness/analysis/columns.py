@@ -36,6 +36,11 @@ def to_key(lam: float) -> float | None:
     return None if math.isnan(lam) else float(lam)
 
 
+def read_stages(outcome: pd.DataFrame) -> list[str]:
+    """Return the stages of the attack behind an outcome, which stores them joined by commas."""
+    return str(outcome["stages"].iloc[0]).split(",")
+
+
 def select_lam(rows: pd.DataFrame, model: str, lam: float) -> pd.DataFrame:
     """Select the rows of a model at one λ; NaN selects all rows, as of a model without λ."""
     return rows[(rows["model"] == model) & ((rows["lam"] == lam) | math.isnan(lam))]

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from robustness.analysis.attacks import Attacks, Row
-from robustness.analysis.columns import to_records
+from robustness.analysis.columns import read_stages, to_records
 from robustness.analysis.drawings import Drawing, add_legend, save_drawings, scale_budgets
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe
@@ -59,7 +59,7 @@ def _list_searches(run: Run) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """List the cells of the search, and the smallest ε of each image: 0 if it is wrong anyway, ∞ if none was found."""
     for row in to_records(run.cells[run.cells["threat"] == "whitebox"]):
         outcome = run.outcome(row["key"])
-        if outcome["stages"].iloc[0].split(",")[0] == _STAGE:
+        if read_stages(outcome)[0] == _STAGE:
             smallest = np.where(outcome["broken_by"] == "", np.inf, outcome["distance"])
             yield row, np.where(outcome["attacked"], smallest, 0.0)
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,22 @@ _KEPT_BYTES = 1 << 29
 """Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
 
 
+class _Measured(NamedTuple):
+    """The finished cells of a run.
+
+    Args:
+        cells: a row per cell.
+        correct: (N,) correct predictions, by key.
+        kept: columns of several cells, and the row of this one, by key; no more than :data:`_KEPT_BYTES`.
+        environments: number of cells by environment, as JSON.
+    """
+
+    cells: pd.DataFrame
+    correct: dict[str, np.ndarray]
+    kept: dict[str, tuple[Columns, int]]
+    environments: Counter[str]
+
+
 @dataclass(frozen=True)
 class Run:
     """A run directory in memory: its record and the outcomes of its finished cells."""
@@ -47,11 +63,8 @@ class Run:
         return cls(directory, directory.read_record())
 
     @cached_property
-    def _measured(self) -> tuple[pd.DataFrame, dict[str, np.ndarray], dict[str, tuple[Columns, int]], Counter[str]]:
-        """Finished cells, their correct predictions, and as many answers as are kept (columns, and each cell's row).
-
-        The last item counts the cells by environment, as JSON.
-        """
+    def _measured(self) -> _Measured:
+        """Everything that is read from the outcomes once."""
         asked: dict[str, dict[str, Any]] = {cell["key"]: cell for cell in self.record["cells"]}
         cells: list[dict[str, Any]] = []
         values: list[NDArray[np.float64]] = []
@@ -85,7 +98,7 @@ class Run:
         verdicts = [self.soundness.get((model, to_key(lam))) if own else None for model, lam, own in places]
         table["trust"] = [verdict.mark if verdict else None for verdict in verdicts]
         table["trust_reason"] = [verdict.reason if verdict else None for verdict in verdicts]
-        return table, correct, kept, environments
+        return _Measured(table, correct, kept, environments)
 
     @cached_property
     def soundness(self) -> dict[tuple[str, float | None], Verdict]:
@@ -100,7 +113,7 @@ class Run:
         """
         sessions = self.record.get("sessions") or [self.record]
         texts: Counter[str] = Counter()
-        for text, count in self._measured[3].items():
+        for text, count in self._measured.environments.items():
             texts[json.dumps(sessions[0]["environment"]) if text == "null" else text] += count
         found = [(json.loads(text), count) for text, count in texts.most_common()]
         return found or [(self.record["environment"], 0)]
@@ -121,7 +134,7 @@ class Run:
         return {
             cell["key"]: cell["reason"] or why.get(cell["status"], cell["status"])
             for cell in self.record["cells"]
-            if cell["key"] not in self._measured[1]
+            if cell["key"] not in self._measured.correct
         }
 
     @cached_property
@@ -130,13 +143,13 @@ class Run:
 
         The cells of the selection, which show training images, are in :attr:`selection`.
         """
-        measured = self._measured[0]
+        measured = self._measured.cells
         return pd.DataFrame(measured[measured["split"] == self.record["data"]["split"]]).reset_index(drop=True)
 
     @cached_property
     def selection(self) -> pd.DataFrame:
         """Cells of the training images that λ may be chosen on; columns as in :attr:`cells`."""
-        measured = self._measured[0]
+        measured = self._measured.cells
         return pd.DataFrame(measured[measured["split"] != self.record["data"]["split"]])
 
     @cached_property
@@ -231,7 +244,7 @@ class Run:
 
     def correct(self, keys: list[str]) -> np.ndarray:
         """Return correct predictions of several cells, bool (len(keys), n), images in the same order in every row."""
-        return np.stack([self._measured[1][key] for key in keys])
+        return np.stack([self._measured.correct[key] for key in keys])
 
     def answers(self, keys: list[str]) -> Columns:
         """Return the columns that λ policies compare, (len(keys), n) each, images in the same order in every row.
@@ -254,14 +267,14 @@ class Run:
 
     def _find_answers(self, key: str) -> tuple[Columns, int]:
         """Return columns with the answers of a cell, and its row in them."""
-        if key in self._measured[2]:
-            return self._measured[2][key]
+        if key in self._measured.kept:
+            return self._measured.kept[key]
         again = self._read_again(key)
         return {name: again[name][None] for name in _ANSWERS if name in again}, 0
 
     def _read_again(self, key: str) -> Columns:
         """Read the columns of a cell again; raise InputError if it is not whole any more."""
-        found = self.directory.read_columns(key, n=len(self._measured[1][key]))
+        found = self.directory.read_columns(key, n=len(self._measured.correct[key]))
         if found is None:
             raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")
         return found[0]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from robustness.analysis.columns import read_stages
 from robustness.attack import allowed_distance
 from robustness.attack_kinds import has_margin_loss
 from robustness.statistics import wilson_interval
@@ -162,7 +163,7 @@ def _judge_zeros(frame: pd.DataFrame, beaten: list[Verdict]) -> Verdict:
 
 def _judge_square(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
     """Judge Square: in an ensemble it counts after a white-box part; tried apart, it counts like any further attack."""
-    stages = str(frame["stages"].iloc[0]).split(",")
+    stages = read_stages(frame)
     verdicts = []
     if (_tried(frame, "square") >= 0).any():
         verdicts.append(_judge_probe(frame, left, "square", SQUARE, "Square", "run AutoAttack"))
@@ -177,7 +178,7 @@ def _judge_probe(
     frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str, advice: str
 ) -> Verdict:
     """Judge a further attack on some of the images that withstood; its success is scaled to all of them."""
-    stages = str(frame["stages"].iloc[0]).split(",")
+    stages = read_stages(frame)
     if column == "losses" and has_margin_loss(stages):
         return OKAY
     withstood = frame["correct"].to_numpy() & left
