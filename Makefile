@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-oldest lint format clean
+.PHONY: demo test test-oldest lint format docs notebooks clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m robustness.run
@@ -31,6 +31,16 @@ format: $(VENV)/.installed-development
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+# The site, into build/site/docs/index.html. A broken link or anchor, a page without a place in the navigation, and a file
+# that would be loaded from another host stop it.
+docs: $(VENV)/.installed-docs
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --conf-dir docs . build/site
+	! grep -rEl '<(script|img|link|iframe)[^>]*(src|href)="(https?:)?//' build/site --include='*.html'
+
+# Execute the notebooks and store their outputs in them, after a change that moves what they show.
+notebooks: $(VENV)/.installed-docs
+	OMP_NUM_THREADS=1 $(RUN) tests/notebooks.py
+
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: Python 3.11 or newer is needed; say which with: make demo PYTHON=python3.12" >&2; exit 2; }
@@ -44,6 +54,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-development: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[test,lint]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

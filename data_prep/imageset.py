@@ -18,18 +18,21 @@ FINGERPRINT_CHUNK_BYTES = 1 << 24
 class ImageSet:
     """Images, their labels and their origin.
 
-    name: its name on the command line, ``"cifar10"``.
-    title: its name in every table and figure, ``"cifar10 (JPEG q75)"``, so that no copy passes for the original.
-    split: ``"train"``, ``"test"``, ``"val"``.
-    pixels: uint8 (N, H, W, 3), RGB, 0 to 255; possibly a read-only memory map.
-    labels: int64 (N,), positions in ``classes``.
-    classes: the class names, in label order.
-    indices: int64 (N,), the position of each image in the full split, increasing.
-    files: str (N,), the name of each image's file in the folder of its class; None for images that were never files.
-    notes: sentences on how the images were read: which files were skipped, how sizes were made equal.
-    hashes_classes: whether the fingerprint also covers the class names, as it does for the user's own images.
+    Args:
+        name: its name on the command line, ``"cifar10"``.
+        title: its name in every table and figure, ``"cifar10 (JPEG q75)"``, so that no copy passes for the original.
+        split: ``"train"``, ``"test"``, ``"val"``.
+        pixels: uint8 (N, H, W, 3), RGB, 0 to 255; possibly a read-only memory map.
+        labels: int64 (N,), positions in ``classes``.
+        classes: the class names, in label order.
+        indices: int64 (N,), the position of each image in the full split, increasing.
+        files: str (N,), the name of each image's file in the folder of its class; None for images that were never
+            files.
+        notes: sentences on how the images were read: which files were skipped, how sizes were made equal.
+        hashes_classes: whether the fingerprint also covers the class names, as it does for the user's own images.
 
-    Raises: InputError when the arrays do not fit together.
+    Raises:
+        InputError: the arrays do not fit together.
     """
 
     name: str
@@ -66,7 +69,7 @@ class ImageSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the pixels, labels and indices: equal for equal content, in memory or mapped.
+        """SHA-256 (hex) of the pixels, labels and indices, equal for equal content, in memory or mapped.
 
         With ``hashes_classes`` it also covers the class names.
         """
@@ -86,14 +89,22 @@ class ImageSet:
         They are the first ``n`` of one permutation that only ``seed`` and the length determine, so the subsets of one
         seed are nested: the 100 images are among the 1,000. Image trees are sorted by class, hence the random draw.
 
-        n: at least 1; for ``len(self)`` or more the set itself is returned.
-        Raises: InputError for ``n`` below 1.
+        Args:
+            n: at least 1; for ``len(self)`` or more the set itself is returned.
+            seed: seed of the permutation.
+
+        Raises:
+            InputError: ``n`` below 1.
         """
         rows = draw_rows(len(self), n, seed)
         return self if len(rows) == len(self) else self.take(rows)
 
     def take(self, rows: NDArray[np.int64]) -> ImageSet:
-        """Copy some of the images into memory as a new set. rows: int64 (N,), increasing positions in this set."""
+        """Copy some of the images into memory as a new set.
+
+        Args:
+            rows: int64 (N,), increasing positions in this set.
+        """
         return replace(
             self,
             pixels=self.pixels[rows],
@@ -104,9 +115,10 @@ class ImageSet:
 
 
 def draw_rows(count: int, n: int, seed: int = 0) -> NDArray[np.int64]:
-    """Draw ``n`` of ``count`` rows as ``ImageSet.subset`` does: int64, increasing; all rows if ``n`` ≥ ``count``.
+    """Draw ``n`` of ``count`` rows as :meth:`ImageSet.subset` does: int64, increasing; all rows if ``n`` ≥ ``count``.
 
-    Raises: InputError for ``n`` below 1.
+    Raises:
+        InputError: ``n`` below 1.
     """
     if n < 1:
         raise InputError(f"expected a subset of at least 1 image, got {n}; leave the number out to use all {count}")

@@ -181,11 +181,18 @@ def read_shift(
 ) -> Shift:
     """Read a shifted set in its official layout.
 
-    name: a key of ``SHIFTS``. data_dir: the folder to search. path: the folder, archive or file itself.
-    geometry: resize and crop of photographs, the same as for the clean images; by default 256 and 224.
-    n, seed: read a random subset, the same as ``ImageSet.subset`` draws. progress: show a progress bar.
-    Raises: PrerequisiteError, with how to get it, for a missing set; InputError for an unknown name, for missing or
-        foreign classes, and for damaged files.
+    Args:
+        name: a key of :data:`SHIFTS`.
+        data_dir: the folder to search.
+        path: the folder, archive or file itself.
+        geometry: resize and crop of photographs, the same as for the clean images; by default 256 and 224.
+        n: size of a random subset, the same as :meth:`ImageSet.subset` draws; None for all images.
+        seed: seed of the subset.
+        progress: show a progress bar.
+
+    Raises:
+        PrerequisiteError: the set is missing; the message says how to get it.
+        InputError: an unknown name, missing or foreign classes, damaged files.
     """
     if name not in SHIFTS:
         raise InputError(f"expected a shifted set ({', '.join(SHIFTS)}), got {name!r}; choose one of them")

@@ -38,32 +38,40 @@ def load_images(
 ) -> ImageSet:
     """Load one split of a data set, or the user's own images.
 
-    source: one of
+    Args:
+        source: one of
 
-        - a name: ``"shapes"`` is drawn on the fly; ``"cifar10"`` and ``"cifar100"`` are read from the official files
-          in ``data_dir``, otherwise from an import of that name; any other name is an import, and ``"imagenet"`` is an
-          import with the official class indices;
-        - a folder of pictures, ``<class>/<file>`` or ``<split>/<class>/<file>``, or a ``.zip``, ``.tar``, ``.tar.gz``
-          or ``.tar.xz`` of one, see ``own_pictures.read_pictures``; or the folder of an import;
-        - a ``.npz`` of images and labels, see ``given_arrays.read_npz``;
-        - arrays or tensors ``(images, labels)``, see ``given_arrays.from_arrays``; a list, a torch ``Dataset`` or
-          ``DataLoader``, or anything else that yields pairs, see ``given_arrays.from_pairs``;
-        - an ``ImageSet``, which is returned.
+            - a name: ``"shapes"`` is drawn on the fly; ``"cifar10"`` and ``"cifar100"`` are read from the official
+              files in ``data_dir``, otherwise from an import of that name; any other name is an import, and
+              ``"imagenet"`` is an import with the official class indices;
+            - a folder of pictures, ``<class>/<file>`` or ``<split>/<class>/<file>``, or a ``.zip``, ``.tar``,
+              ``.tar.gz`` or ``.tar.xz`` of one; or the folder of an import;
+            - a ``.npz`` of images and labels;
+            - arrays or tensors ``(images, labels)``; a list, a torch ``Dataset`` or ``DataLoader``, or anything else
+              that yields pairs;
+            - an :class:`ImageSet`, which is returned.
 
-        A name takes precedence over a folder of the same name; write ``./cifar10`` for the folder.
-    split: ``"train"``, ``"test"`` or another split of the source, such as ``"val"``; None for the test split, otherwise
-        a validation split, otherwise the only split.
-    data_dir: the folder of the data sets.
-    resize, crop: how to prepare pictures from a folder or archive, as in ``Geometry``; pictures of several sizes have a
-        default.
-    classes: the class folders of a folder or archive in label order, or the class names of arrays; see
-        ``class_lists.read_classes``.
-    n, seed: take a random subset, as ``ImageSet.subset`` does; only this subset of a folder or archive is decoded.
-    progress: show a progress bar.
-    Returns: the images; an import is memory-mapped. ``notes`` holds sentences on how the images were read.
-    Raises: InputError, listing what exists, for an unknown name or split; InputError for damaged files and for options
-        that do not apply to the source; PrerequisiteError, with the commands that get it, for a known data set that is
-        missing.
+            A name takes precedence over a folder of the same name; write ``./cifar10`` for the folder.
+        split: ``"train"``, ``"test"`` or another split of the source, such as ``"val"``; None for the test split,
+            otherwise a validation split, otherwise the only split.
+        data_dir: the folder of the data sets.
+        resize: short side in pixels to which pictures from a folder or archive are scaled; pictures of several sizes
+            have a default.
+        crop: side in pixels of the central square that they are then cropped to.
+        classes: the class folders of a folder or archive in label order, or the class names of arrays; or a text file
+            with one name per line.
+        n: size of a random subset, as :meth:`ImageSet.subset` draws it; only this subset of a folder or archive is
+            decoded. None for all images.
+        seed: seed of the subset.
+        progress: show a progress bar.
+
+    Returns:
+        The images; an import is memory-mapped. ``notes`` holds sentences on how the images were read.
+
+    Raises:
+        InputError: an unknown name or split (the message lists the known ones), damaged files, or options that do not
+            apply to the source.
+        PrerequisiteError: a known data set is missing; the message has the commands that get it.
     """
     given = read_classes(classes)
     path = _find_path(source, Path(data_dir))
@@ -147,7 +155,9 @@ def _is_npz(path: Path) -> bool:
 def split_sizes(name: str, data_dir: str | Path = "data") -> dict[str, int]:
     """Look up the number of images in each split of a data set.
 
-    Raises: as ``load_images``.
+    Raises:
+        InputError: as in :func:`load_images`.
+        PrerequisiteError: as in :func:`load_images`.
     """
     root = Path(data_dir)
     if name == "shapes":

@@ -52,7 +52,7 @@ class Run:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """One row per model, perturbation, severity and λ, then attacks under every threat model: ``cells.csv``.
+        """One row per model, perturbation, severity and λ, then attacks under every threat model (``cells.csv``).
 
         Accuracies are shares in [0, 1] with Wilson's 95 % interval ``ci_low, ci_high``.
         """
@@ -60,7 +60,7 @@ class Run:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Mean accuracy over the severities, and over the corruptions, by model and λ policy: ``tables/summary.csv``.
+        """Mean accuracy over the severities, and over the corruptions, by model and λ policy (``tables/summary.csv``).
 
         ``gain`` is the paired difference from the training λ, ``versus`` the paired difference from the baseline model.
         """
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def attacks(self) -> pd.DataFrame:
-        """Robust accuracy under every attack, budget and threat model with its trust mark: ``tables/attacks.csv``.
+        """Robust accuracy under every attack, budget and threat model with its trust mark (``tables/attacks.csv``).
 
         Empty, with the columns of ``cells.csv``, if the run has no attack.
         """
@@ -76,12 +76,12 @@ class Run:
 
     @property
     def shifts(self) -> pd.DataFrame:
-        """Accuracy under natural shifts and on clean images of the same classes: ``tables/shifts.csv``."""
+        """Accuracy under natural shifts and on clean images of the same classes (``tables/shifts.csv``)."""
         return self._read("shifts")
 
     @property
     def sequences(self) -> pd.DataFrame:
-        """Flips and top-5 distances along perturbation sequences: ``tables/sequences.csv``."""
+        """Flips and top-5 distances along perturbation sequences (``tables/sequences.csv``)."""
         return self._read("sequences")
 
     def _read(self, name: str) -> pd.DataFrame:
@@ -198,7 +198,7 @@ class Runs(Run):
 
     @property
     def leaderboard(self) -> pd.DataFrame:
-        """One leaderboard over all suites, one row per suite and model: ``leaderboard.csv``."""
+        """One leaderboard over all suites, one row per suite and model (``leaderboard.csv``)."""
         return self._overview.board.copy()
 
     def _read(self, name: str) -> pd.DataFrame:

@@ -49,7 +49,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         probe_images: number of images for each trust probe of an attack; 0 for no probes, which is marked SUSPECT.
         shifts: natural shifts of the data set, names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that are
             in the data directory.
-        sequences: perturbation sequences, names of :data:`data_prep.corruptions.sequences.SEQUENCES` or of the
+        sequences: perturbation sequences, names of :data:`data_prep.corruptions.registry.SEQUENCES` or of the
             ``archive``, ``cifar10p`` or ``imagenetp``; ``all`` for the ten of the paper.
         difficulty: difficulty of the sequences, 1 to 3: strength of the noise, and number of frames between compared
             frames.

@@ -34,6 +34,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     **{f"sdnet{d}_all": Architecture(blocks=b, sparse_input=True, sparse_blocks=True) for d, b in _DEPTHS.items()},
     **{f"resnet{d}": Architecture(blocks=b, sparse_input=False, sparse_blocks=False) for d, b in _DEPTHS.items()},
 }
+"""The architectures by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ def prox(u: Tensor, *, step: Scalar, lam: Scalar, mu: float = 0.0, non_negative:
     """Apply the proximal operator of step · (λ‖z‖₁ + μ/2‖z‖² [+ indicator of z ≥ 0]).
 
     P(u) = relu(σu − σλs) with σ = 1/(1 + μs) when ``non_negative``, otherwise the soft threshold
-    sign(σu) · max(|σu| − σλs, 0).
+    ``sign(σu) · max(|σu| − σλs, 0)``.
 
     Args:
         u: any shape.

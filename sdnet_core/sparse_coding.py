@@ -52,7 +52,7 @@ class SparseCoding(nn.Module, ABC):
     """A layer whose output is the sparse code of its input: z = argmin ½‖x − Az‖² + λ‖z‖₁ + μ/2‖z‖².
 
     ``lam`` is an argument of the call and never hidden state; calling a layer changes nothing in it. The step
-    s = 0.9/‖A‖² is a buffer that only :meth:`refresh` and :meth:`project` write.
+    s = 0.9/‖A‖² is a buffer that only :meth:`CSCConv2d.refresh` and :meth:`project` write.
 
     Args:
         weight_shape: shape of the dictionary, atoms first.

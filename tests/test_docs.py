@@ -64,3 +64,20 @@ def test_every_command_takes_the_options_that_it_is_shown_with(page):
         options = {word.partition("=")[0] for word in words if OPTION.fullmatch(word.partition("=")[0])}
         known = set(OPTION.findall(read_help(module, subcommand)))
         assert options <= known, f"{module} {subcommand}: {options - known}"
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/*.ipynb")], ids=name_of)
+def test_the_start_page_of_the_documentation_links_to_every_page(page):
+    start = ROOT / "docs" / "index.md"
+    assert page == start or page.name in LINK.findall(start.read_text(encoding="utf-8"))
+
+
+def test_the_reference_has_every_command_and_every_column():
+    from robustness.__main__ import COMMANDS
+    from robustness.analysis.frames import CELL_COLUMNS
+
+    commands, files = (ROOT.joinpath("docs", name).read_text(encoding="utf-8") for name in ("commands.md", "files.md"))
+    assert re.findall(r"^```{command} (\w+)$", commands, re.MULTILINE) == list(COMMANDS)
+    table = files[files.index("## cells.csv") : files.index("## Outcomes")]
+    first_cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(first_cells)) == CELL_COLUMNS

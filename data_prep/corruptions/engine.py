@@ -40,17 +40,24 @@ def corrupt(
     The result for an image depends only on (seed, name, severity, its index, its pixels) and the profile's parameters.
     It does not depend on the batch nor, except for rounding, on the device.
 
-    pixels: uint8 (N, H, W, 3), RGB, H and W at least 32; a NumPy array or a tensor on any device. It is not changed.
-    name: one of ``corruption_names("all")``.
-    severity: from 1 to 5 (in the profile "sweep" to 10, or 6).
-    profile: "cifar", "imagenet" or "sweep", the table with the parameters of each severity. By default it depends on
-        the size: "cifar" up to 64 × 64, "imagenet" for larger images. With "imagenet", images are stored as JPEG of
-        quality 85 after the corruption and read again, like all images of ImageNet-C.
-    seed: any integer.
-    indices: int64 (N,), the identity of each image, usually its position in the full split; 0 to N − 1 if left out.
+    Args:
+        pixels: uint8 (N, H, W, 3), RGB, H and W at least 32; a NumPy array or a tensor on any device. It is not
+            changed.
+        name: one of ``corruption_names("all")``.
+        severity: from 1 to 5 (in the profile "sweep" to 10, or 6).
+        profile: "cifar", "imagenet" or "sweep", the table with the parameters of each severity. By default it depends
+            on the size: "cifar" up to 64 × 64, "imagenet" for larger images. With "imagenet", images are stored as
+            JPEG of quality 85 after the corruption and read again, like all images of ImageNet-C.
+        seed: any integer.
+        indices: int64 (N,), the identity of each image, usually its position in the full split; 0 to N − 1 if left
+            out.
 
-    Returns: uint8 (N, H, W, 3), an array for an array, a tensor on the same device for a tensor.
-    Raises: InputError for arguments other than these; PrerequisiteError if the pictures of "frost" are missing.
+    Returns:
+        uint8 (N, H, W, 3), an array for an array, a tensor on the same device for a tensor.
+
+    Raises:
+        InputError: arguments other than these.
+        PrerequisiteError: the pictures of "frost" are missing.
     """
     severity, seed = _whole(severity, "severity"), _whole(seed, "seed")
     check_pixels(pixels)

@@ -134,10 +134,14 @@ GROUPS = ("all", "standard", "extra", "noise", "blur", "weather", "digital", CBA
 def corruption_names(group: str = "standard", profile: str | None = None) -> tuple[str, ...]:
     """List the names of a group in the order of the official tables.
 
-    group: "standard" (the 15 on which robustness is reported), "extra" (the 4 reserved for choosing λ), "all" (the 19),
-        the standard ones of one kind: "noise", "blur", "weather", "digital"; or "cbar": the 15 of both sets of C-bar.
-    profile: restrict "cbar" to the 10 of this profile.
-    Raises: InputError for any other group.
+    Args:
+        group: "standard" (the 15 on which robustness is reported), "extra" (the 4 reserved for choosing λ), "all" (the
+            19), the standard ones of one kind: "noise", "blur", "weather", "digital"; or "cbar": the 15 of both sets of
+            C-bar.
+        profile: restrict "cbar" to the 10 of this profile.
+
+    Raises:
+        InputError: any other group.
     """
     _expect(group, GROUPS, "corruption group")
     if group == CBAR:

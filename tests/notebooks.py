@@ -1,0 +1,28 @@
+"""Execute the notebooks of the documentation: ``make notebooks`` stores their outputs in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs").glob("*.ipynb"))
+
+
+def execute(path: Path) -> nbformat.NotebookNode:
+    """Return the notebook with the outputs of a fresh kernel, without what differs from one execution to the next."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=240, record_timing=False).execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            for output in cell.outputs:
+                if "execution_count" in output:
+                    output.execution_count = None
+    return notebook
+
+
+if __name__ == "__main__":
+    for path in NOTEBOOKS:
+        nbformat.write(execute(path), path)
