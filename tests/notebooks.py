@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs").glob("*.ipynb"))
 
@@ -13,7 +14,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs").glob("*.ipynb"))
 def execute(path: Path) -> nbformat.NotebookNode:
     """Return the notebook with the outputs of a fresh kernel, without what differs from one execution to the next."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=240, record_timing=False).execute()
+    sockets = Config(KernelManager={"transport": "ipc"})  # other users of the machine cannot read along
+    NotebookClient(notebook, timeout=240, record_timing=False, config=sockets).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.execution_count = None
