@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from notebooks import NOTEBOOKS, execute
 
-NUMBER = re.compile(r"\d+(?:\.\d+)?")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def read_words(cell: nbformat.NotebookNode) -> str:
