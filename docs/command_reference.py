@@ -50,10 +50,10 @@ def _describe(parser: argparse.ArgumentParser, summary: str = "") -> list[nodes.
         return [node for part in described for node in part]
     options = nodes.definition_list()
     options += [_describe_option(it) for it in parser._actions if it.dest not in ("help", "version")]
-    parts: list[nodes.Node] = [nodes.paragraph("", "", nodes.literal("", parser.prog))] if summary else []
+    parts: list[nodes.Node] = [nodes.rubric("", parser.prog)] if summary else []
     return [
         *parts,
-        nodes.paragraph(text=parser.description or f"{summary}."),
+        nodes.paragraph(text=parser.description or f"{summary[:1].upper()}{summary[1:]}."),
         *([options] if len(options) else []),
         *([nodes.literal_block(parser.epilog, parser.epilog)] if parser.epilog else []),
     ]
