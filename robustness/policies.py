@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_chec
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.corruptions.registry import extra_of_kind
 from data_prep.errors import InputError
 from data_prep.schema import fits
 
@@ -215,11 +215,3 @@ POLICIES: tuple[Policy, ...] = (Trained(), Validated(), Residual(), Oracle())
 def is_upper_bound(name: str) -> bool:
     """Check whether a policy of :data:`POLICIES` uses test labels, which bars it from headlines and their tables."""
     return any(policy.name == name and policy.uses_test_labels for policy in POLICIES)
-
-
-def extra_of_kind(corruption: str) -> str | None:
-    """Return the extra corruption of the same kind (noise, blur, weather, digital); None for ``clean`` and C-bar."""
-    if corruption not in CORRUPTIONS:
-        return None
-    group = CORRUPTIONS[corruption].group
-    return next((name for name, it in CORRUPTIONS.items() if it.extra and it.group == group), None)

@@ -15,6 +15,7 @@ import msgspec
 from data_prep.archives_c import names_of_archive
 from data_prep.archives_p import FOLDERS_P
 from data_prep.corruptions import N_SEVERITIES, SEQUENCES, corruption_names, expand_names, severities
+from data_prep.corruptions.registry import extra_of_kind
 from data_prep.errors import InputError, check_seed
 from data_prep.files import as_file_name
 from data_prep.schema import read
@@ -158,7 +159,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def selection_corruptions(self) -> tuple[str, ...]:
         """Corruptions of the training images that λ is chosen on, as far as the profile defines them."""
-        names = {"": (), "extra": corruption_names("extra"), "same": self.corruptions}[self.selection]
+        kinds = {extra_of_kind(name) for name in self.corruptions}
+        extra = [name for name in corruption_names("extra") if name in kinds]
+        names = {"": (), "extra": extra, "same": self.corruptions}[self.selection]
         return tuple(name for name in names if self.levels(name))
 
 

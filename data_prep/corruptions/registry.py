@@ -153,6 +153,14 @@ def corruption_names(group: str = "standard", profile: str | None = None) -> tup
     return tuple(name for name, it in known.items() if not it.extra and group in ("standard", it.group))
 
 
+def extra_of_kind(corruption: str) -> str | None:
+    """Return the extra corruption of the same kind (noise, blur, weather, digital); None for ``clean`` and C-bar."""
+    if corruption not in CORRUPTIONS:
+        return None
+    group = CORRUPTIONS[corruption].group
+    return next((name for name, it in CORRUPTIONS.items() if it.extra and it.group == group), None)
+
+
 def group_of(name: str) -> str:
     """Return the kind of a corruption: ``"extra"`` if it is reserved for choosing λ, ``"other"`` if it is unknown."""
     if name not in CORRUPTIONS:

@@ -211,7 +211,7 @@ def default_out(suite: Suite, shard: Shard | None) -> Path:
 
 def load_selection(suite: Suite, data_dir: Path, images: ImageSet) -> ImageSet | None:
     """Load the training images that λ is chosen on; None if the suite or the data set of ``images`` has none."""
-    if not suite.selection:
+    if not suite.selection_corruptions:
         return None
     try:
         has_training = "train" in split_sizes(suite.data, data_dir)

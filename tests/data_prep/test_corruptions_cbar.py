@@ -12,10 +12,9 @@ from PIL import Image
 from data_prep.archives_c import count_all, find_archive_c, open_archive_c
 from data_prep.catalogue import list_data
 from data_prep.corruptions import corrupt, corruption_names, expand_names, level_folder, parameters, severities
-from data_prep.corruptions.registry import CORRUPTIONS
+from data_prep.corruptions.registry import CORRUPTIONS, extra_of_kind
 from data_prep.errors import InputError
 from data_prep.imageset import ImageSet
-from robustness.policies import extra_of_kind
 from robustness.suite import Suite, read_suite_file
 
 CIFAR, IMAGENET = (corruption_names("cbar", profile) for profile in ("cifar", "imagenet"))

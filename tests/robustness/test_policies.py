@@ -12,11 +12,12 @@ import torch
 from fabricate import answer_at_random, fabricate_run
 
 from data_prep import corruption_names
+from data_prep.corruptions.registry import extra_of_kind
 from robustness import policies
 from robustness.analysis.decisions import decide
 from robustness.analysis.summary import group_settings, summarise
 from robustness.analysis.tables import widen
-from robustness.policies import POLICIES, Oracle, Residual, ResidualLaw, Trained, Validated, View, extra_of_kind
+from robustness.policies import POLICIES, Oracle, Residual, ResidualLaw, Trained, Validated, View
 
 LAW = ResidualLaw(slope=0.01, intercept=0.1, lowest=0.2, highest=0.5)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from data_prep import load_images
 from data_prep.errors import InputError
+from data_prep.shapes import make_shapes
 from robustness import run
+from robustness.measure.prepare import load_selection
 from robustness.measure.request import plan_run, read_suite
 from robustness.options import RunOptions
 from robustness.suite import Suite, read_suite_file, shipped_suites
@@ -30,6 +34,24 @@ def test_the_standard_group_is_the_fifteen_and_the_sweep_is_the_references():
         "impulse_noise": 10,
     }
     assert noise.lambdas == tuple(k / 10 for k in range(1, 15))
+
+
+@pytest.mark.parametrize(
+    ("corruptions", "expected"),
+    [
+        (("gaussian_noise", "shot_noise"), ("speckle_noise",)),
+        (("fog", "contrast", "defocus_blur"), ("gaussian_blur", "spatter", "saturate")),
+        (("speckle_noise",), ("speckle_noise",)),
+        (("blue_noise_sample",), ()),
+        ((), ()),
+    ],
+)
+def test_lambda_is_chosen_on_the_extra_corruptions_of_the_kinds_that_are_measured(corruptions, expected):
+    suite = Suite(
+        name="s", data="shapes", models=("sums",), corruptions=corruptions, profile="cifar", selection="extra"
+    )
+    assert suite.selection_corruptions == expected
+    assert (load_selection(suite, Path("data"), make_shapes("test")) is None) == (not expected)
 
 
 @pytest.mark.parametrize(("options", "selection"), [([], "same"), (["none"], ""), (["extra"], "extra")])
