@@ -103,7 +103,10 @@ class ImageNetP:
         try:
             import cv2  # noqa: F401
         except ImportError as error:
-            raise PrerequisiteError(f"{self.folder} holds videos: pip install opencv-python-headless") from error
+            raise PrerequisiteError(
+                f"{self.folder} holds videos, which need the package opencv-python-headless; pip install "
+                "opencv-python-headless"
+            ) from error
         height, width = images.pixels.shape[1:3]
         return VideoRows(level, names, (height, width))
 

@@ -70,9 +70,9 @@ class CifarC:
             )
         if images.indices[-1] >= len(labels) or not np.array_equal(labels[images.indices], images.labels):
             raise InputError(
-                f"the labels of {self.folder} differ from the labels of {images.title}, and one table never "
-                f"mixes sources: get the official clean set (python -m data_prep download {images.name}), or move the "
-                "folder away to have the corruptions generated"
+                f"expected the labels of {images.title} in {self.folder}, got others, and one table never mixes "
+                f"sources; get the official clean set (python -m data_prep download {images.name}), or move the folder "
+                "away to have the corruptions generated"
             )
         return ChosenRows(pixels, images.indices)
 

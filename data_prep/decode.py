@@ -56,9 +56,12 @@ class Geometry:
     def __post_init__(self) -> None:
         for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
             if value is not None and not 1 <= value <= MAX_SIDE:
-                raise InputError(f"expected {flag} between 1 and {MAX_SIDE} pixels, got {value}")
+                raise InputError(f"expected {flag} between 1 and {MAX_SIDE} pixels, got {value}; give another")
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
-            raise InputError(f"expected a --crop of at most the --resize of {self.resize}, got {self.crop}")
+            raise InputError(
+                f"expected a --crop of at most the --resize of {self.resize}, got {self.crop}; crop less or resize to "
+                "more"
+            )
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Compute the (width, height) of an image of ``size`` between resize and crop. Raises: as ``apply``."""
@@ -69,7 +72,10 @@ class Geometry:
         if self.resize is not None and self.resize != short:
             width, height = (self.resize * side // short for side in size)
             if max(width, height) * self.resize > MAX_PIXELS:
-                raise InputError(f"expected at most {MAX_PIXELS:,} pixels after the resize, got {width} x {height}")
+                raise InputError(
+                    f"expected at most {MAX_PIXELS:,} pixels after the resize, got {width} x {height}; give a smaller "
+                    "--resize"
+                )
             size = (width, height)
         if self.crop is not None and self.crop > min(size):
             raise InputError(f"expected at least {self.crop} pixels a side to crop, got {size}; add --resize")
@@ -122,7 +128,10 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}")
+                raise InputError(
+                    f"expected at most {MAX_PIXELS:,} pixels, got {image.width} x {image.height}; make it smaller or "
+                    "remove it"
+                )
             if image.mode == "F" or image.mode.startswith("I"):  # converted, it would be clipped at 255
                 raise InputError(f"expected 8 bits per channel, got the mode {image.mode}; convert it first")
             if (bits := _depth(file, image)) > 8:  # Pillow would silently keep only the upper 8

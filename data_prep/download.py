@@ -71,7 +71,7 @@ def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
         ``unpack_folder``.
     """
     if name not in REMOTES:
-        raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}")
+        raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}; choose one of them")
     remote = REMOTES[name]
     if name in FOLDERS and (archive := find_archive_c(name, data_dir)) is not None:
         list(count_all(archive))

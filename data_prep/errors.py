@@ -64,7 +64,7 @@ def check_words(words: Sequence[str]) -> None:
             word.encode()
         except UnicodeEncodeError:
             shown = word.encode(errors="backslashreplace").decode()
-            raise InputError(f"{shown} is not UTF-8 text: give it another name") from None
+            raise InputError(f"expected UTF-8 text, got {shown}; give it another name") from None
 
 
 def check_seed(seed: int) -> None:
@@ -74,11 +74,12 @@ def check_seed(seed: int) -> None:
         InputError: ``seed`` is below 0, or 2^63 or above.
     """
     if not 0 <= seed < 2**63:
-        raise InputError(f"--seed must be a whole number from 0 to 2^63 − 1; got {seed}")
+        raise InputError(f"expected --seed as a whole number from 0 to 2^63 − 1, got {seed}; give another")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM)
+_RESUMES = "finished work is kept, and the same command resumes it"
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -144,8 +145,8 @@ def run_command(command: Callable[[], int]) -> int:
             raise
         first = (str(error).splitlines() or ["no more of it"])[0]
         print(
-            f"error: out of memory ({first}): free some, or choose smaller models, another --device or a smaller "
-            "--batch-size; finished work is kept, and the same command resumes it",
+            f"error: out of memory ({first}); free some, or choose smaller models, another --device or a smaller "
+            f"--batch-size ({_RESUMES})",
             file=sys.stderr,
         )
         return EXIT_BAD_INPUT
@@ -153,11 +154,11 @@ def run_command(command: Callable[[], int]) -> int:
         if error.filename is None and not is_disk_error(error):
             raise
         if error.errno in _FULL:
-            reason = "the disk is full: free some space or choose another folder"
+            reason = "the disk is full; free some space or choose another folder"
         elif error.errno in _NOT_WRITABLE:
             place = error.filename or "the output folder"
-            reason = f"{place} cannot be written: choose another folder or change its permissions"
+            reason = f"{place} cannot be written; choose another folder or change its permissions"
         else:
-            reason = f"{_shorten(str(error.filename))} cannot be used: {error.strerror}"
-        print(f"error: {reason}; finished work is kept, and the same command resumes it", file=sys.stderr)
+            reason = f"{_shorten(str(error.filename))} cannot be used ({error.strerror}); choose another"
+        print(f"error: {reason} ({_RESUMES})", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -89,7 +89,9 @@ def generate_archive_c(
     from data_prep.corruptions import corrupt
 
     if name in FOLDERS and name not in SOURCES:
-        raise InputError(f"expected an archive to generate ({', '.join(SOURCES)}) or a data set, got {name!r}")
+        raise InputError(
+            f"expected an archive to generate ({', '.join(SOURCES)}) or a data set, got {name!r}; choose another"
+        )
     check_seed(seed)
     if device == "cuda" and not torch.cuda.is_available():
         raise PrerequisiteError("expected a CUDA device, got none; leave --device out to use the CPU")
@@ -147,7 +149,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         manifest = read(json.loads(path.read_text(encoding="utf-8")), Manifest, MANIFEST_FILE)
         if not all("sha256" in entry for entry in manifest.files.values()):
-            raise InputError(f"{MANIFEST_FILE}: a file has no sha256")
+            raise InputError(f"expected a sha256 of every file in {MANIFEST_FILE}, got a file without")
         return manifest
     except (ValueError, RecursionError) as error:
         raise InputError(f"expected a manifest in {path}, got damaged text; remove {folder}") from error
@@ -160,7 +162,9 @@ def _open_manifest(folder: Path, images: ImageSet, seed: int, profile: str) -> M
     found = read_manifest(folder)
     if found is None:
         if any(folder.glob("*.npy")):
-            raise InputError(f"expected an empty folder or a {MANIFEST_FILE} in {folder}; move its files away")
+            raise InputError(
+                f"expected an empty folder or a {MANIFEST_FILE} in {folder}, got other files; move them away"
+            )
         return wanted
     path = folder / MANIFEST_FILE
     for key in ("schema_version", "archive", "title", "split", "n", "seed", "profile", "fingerprint"):

@@ -240,6 +240,6 @@ def _as_labels(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise InputError(
             f"expected labels as whole numbers ({count},), one class per image, got {labels.dtype} {labels.shape}; "
-            "several labels of an image, or their probabilities, are not measured here"
+            "give one class for each, as several labels of an image, or their probabilities, are not measured here"
         )
     return labels.astype(np.int64)

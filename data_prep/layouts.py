@@ -147,5 +147,5 @@ def choose_split(counts: dict[str, int], split: str | None, title: str) -> str:
             raise InputError(f"expected a split of {title} to be named ({', '.join(counts)}), got none; choose one")
         return known[0] if known else next(iter(counts))
     if split not in counts:
-        raise InputError(f"expected a split of {title} ({', '.join(counts)}), got {split!r}")
+        raise InputError(f"expected a split of {title} ({', '.join(counts)}), got {split!r}; choose one of them")
     return split

@@ -69,7 +69,9 @@ def _take(name: str, numbers: list[int], size: int, split: str, data_dir: Path) 
     images = load_images(name, split=split, data_dir=data_dir)
     for number in numbers:
         if number >= len(images):
-            raise InputError(f"expected numbers 0 to {len(images) - 1} of {name} {split}, got {number}")
+            raise InputError(
+                f"expected numbers 0 to {len(images) - 1} of {name} {split}, got {number}; give a smaller one"
+            )
         pixels = np.array(images.pixels[number])
         if pixels.shape[:2] != (size, size):
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,7 +44,7 @@ def read(values: Any, kind: type[T], where: str) -> T:
     if dataclasses.is_dataclass(kind) and isinstance(values, dict):
         known = [field.name for field in dataclasses.fields(kind)]
         if unknown := sorted(str(name) for name in values if name not in known):
-            raise InputError(f"{where}: unknown key {_shorten(', '.join(unknown))}: choose from {', '.join(known)}")
+            raise InputError(f"{where}: {_expect_keys(known, _shorten(', '.join(unknown)))}")
     try:
         typed = msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -52,9 +52,9 @@ def read(values: Any, kind: type[T], where: str) -> T:
             raise error.__cause__ from None
         raise InputError(f"{where}: {_explain(str(error), values, kind)}") from error
     except RecursionError as error:
-        raise InputError(f"{where}: tables within tables without end") from error
+        raise InputError(f"{where}: expected a few levels of tables, got tables within tables without end") from error
     for place, number in _find_odd(typed if isinstance(typed, dict) else values, ""):
-        raise InputError(f"{where}: {place or 'the value'} must be finite and below 2^63; got {_show(number)}")
+        raise InputError(f"{where}: expected {place or 'a value'} finite and below 2^63, got {_show(number)}")
     return typed
 
 
@@ -70,17 +70,20 @@ def fits(value: Any, kind: Any) -> bool:
 def _explain(said: str, values: Any, kind: Any) -> str:
     """Translate a message of msgspec into the words of this project."""
     if found := _MISSING.fullmatch(said):
-        return f"the key `{_join(found['place'], found['name'])}` is missing"
+        return f"expected the key `{_join(found['place'], found['name'])}`, got none"
     if found := _UNKNOWN.fullmatch(said):
         is_own = not found["place"] and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         known = kind.__struct_fields__ if is_own else ()
-        choices = f": choose from {', '.join(known)}" if known else ""
-        return f"unknown key {_join(found['place'], found['name'])}{choices}"
+        return _expect_keys(known, _join(found["place"], found["name"]))
     if found := _EXPECTED.fullmatch(said):
         kinds = " or ".join(_TITLES.get(name.strip(), name.strip()) for name in found["kinds"].split("|"))
         place = found["place"] or ""
-        return f"{place or 'it'} must be {kinds}; got {_show(_look_up(values, place))}"
+        return f"expected {f'{place} as ' if place else ''}{kinds}, got {_show(_look_up(values, place))}"
     return said
+
+
+def _expect_keys(known: Sequence[str], unknown: str) -> str:
+    return f"expected {'keys among ' + ', '.join(known) if known else 'known keys'}, got {unknown}"
 
 
 def _join(place: str | None, name: str) -> str:

@@ -36,10 +36,10 @@ def make_shapes(split: str, *, n: int | None = None, seed: int = 0) -> ImageSet:
     Raises: InputError for an unknown split and for ``n`` below 1.
     """
     if split not in SPLIT_SIZES:
-        raise InputError(f"expected a split of shapes ({', '.join(SPLIT_SIZES)}), got {split!r}")
+        raise InputError(f"expected a split of shapes ({', '.join(SPLIT_SIZES)}), got {split!r}; choose one of them")
     n = SPLIT_SIZES[split] if n is None else n
     if n < 1:
-        raise InputError(f"expected at least 1 image of shapes, got {n}")
+        raise InputError(f"expected at least 1 image of shapes, got {n}; give a larger number")
     rng = np.random.default_rng([seed, list(SPLIT_SIZES).index(split)])
     labels = np.arange(n) % len(OUTLINES)
     chunks = [_draw(rng, labels[start : start + CHUNK]) for start in range(0, n, CHUNK)]

@@ -125,7 +125,8 @@ def _load_stored(
         images = read_split(root / name, split)
     if classes not in (None, images.classes):
         raise InputError(
-            f"expected the classes of {images.title} in their own order, got another list; import the pictures with it"
+            f"expected the classes of {images.title} in their own order, got another list; leave it out, or import the "
+            "pictures with it"
         )
     return images
 

@@ -96,7 +96,10 @@ def group_subset(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) ->
     for group, names in groups.items():
         for name in names:
             if name not in label_of or representative[label_of[name]] >= 0:
-                raise InputError(f"expected every class of {group} once among {len(classes)} classes, got {name}")
+                raise InputError(
+                    f"expected every class of {group} once among {len(classes)} classes, got {name}; give the classes "
+                    "of ImageNet"
+                )
             representative[label_of[name]] = min(label_of[other] for other in names if other in label_of)
     return ClassSubset(representative)
 

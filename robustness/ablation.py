@@ -43,11 +43,13 @@ def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str
     for text in varied:
         key, separator, values = text.partition("=")
         if not separator or not all(value.strip() for value in values.split(",")):
-            raise InputError(f"--vary is KEY=A,B, as in model.n_steps=1,4,8; got {text!r}")
+            raise InputError(f"expected --vary KEY=A,B, as in model.n_steps=1,4,8, got {text!r}; write it so")
         for value in values.split(","):
             change = f"{key.strip()}={value.strip()}"
             if read_recipe(recipe, [*common, change]) == base:
-                raise InputError(f"--vary {change} changes nothing: the recipe has that value")
+                raise InputError(
+                    f"expected --vary to change the recipe, got {change}, which it has already; leave it out"
+                )
             variants[as_file_name(change.removeprefix("model."))] = [*common, change]
     return variants
 
@@ -144,8 +146,8 @@ class Ablation:
         suite = Suite(**fields)
         if not set(suite.corruptions) - set(corruption_names("extra")):
             raise InputError(
-                f"the suite {options.suite} has none of the standard corruptions, by whose mean variants are compared: "
-                "choose another --suite"
+                f"expected standard corruptions in the suite {options.suite}, as variants are compared by their mean, "
+                "got none; choose another --suite"
             )
         find_images(suite, Path(options.data_dir))  # refuse before training
         names = {recipe.data for recipe in recipes.values()}
@@ -153,8 +155,8 @@ class Ablation:
         for key, variant in variants.items():
             if variant.recipe.batch_size > (n := len(images[variant.recipe.data])):
                 raise InputError(
-                    f"batch_size of the variant {key} must be at most {n}, the training images of "
-                    f"{variant.recipe.data}; got {variant.recipe.batch_size}: give it a smaller one"
+                    f"expected batch_size of the variant {key} of at most {n}, the training images of "
+                    f"{variant.recipe.data}, got {variant.recipe.batch_size}; give it a smaller one"
                 )
         fingerprints = {data: split.fingerprint for data, split in images.items()}
         done = [key for key, it in variants.items() if _is_trained(it, options, fingerprints[it.recipe.data])]

@@ -100,7 +100,7 @@ def evaluate(
     models = name_models(model)
     by_name = all(isinstance(it, str) for it in models.values()) and not isinstance(model, dict)
     if suite is None and data is None:
-        raise InputError("expected images or a suite, got neither: give data=… or suite=…")
+        raise InputError("expected images or a suite, got neither; give data=… or suite=…")
     named = isinstance(data, str | Path) or data is None
     suites = _list_suites(suite)
     has_object = any(isinstance(it, Suite) for it in suites)

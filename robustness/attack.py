@@ -75,28 +75,36 @@ class Attack:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.name)
         if self.norm not in NORMS:
-            raise InputError(f"attack {self.label}: norm must be one of {', '.join(NORMS)}; got {self.norm!r}")
+            raise InputError(
+                f"attack {self.label}: expected a norm ({', '.join(NORMS)}), got {self.norm!r}; choose one of them"
+            )
         if not 0 < self.eps < math.inf:
-            raise InputError(f"attack {self.label}: ε must be a finite number > 0; got {self.eps:g}")
+            raise InputError(f"attack {self.label}: expected a finite ε > 0, got {self.eps:g}; give such a number")
         if self.eps > LARGEST_EPS[self.norm]:
             raise InputError(
-                f"attack {self.label}: ε is in [0, 1] pixel units; got {self.eps:g}: was {self.eps:g}/255 meant?"
+                f"attack {self.label}: expected ε in [0, 1] pixel units, got {self.eps:g}; did you mean "
+                f"{self.eps:g}/255?"
             )
         for name in ("steps", "restarts", "targets", "queries", "batch_size"):
             if getattr(self, name) < 1:
-                raise InputError(f"attack {self.label}: {name} must be at least 1; got {getattr(self, name)}")
+                raise InputError(
+                    f"attack {self.label}: expected {name} of at least 1, got {getattr(self, name)}; give a larger "
+                    "number"
+                )
         if self.restarts > 1 and not self.random_start:
             raise InputError(
-                f"attack {self.label}: with random_start = false all {self.restarts} restarts are one and the same: "
+                f"attack {self.label}: with random_start = false all {self.restarts} restarts are one and the same; "
                 "leave restarts out"
             )
         if given := set(self.options) & _GIVEN_OPTIONS:
             raise InputError(
-                f"attack {self.label}: {', '.join(sorted(given))} in options: norm = … and eps = … are written beside "
-                "the name"
+                f"attack {self.label}: expected norm = … and eps = … beside the name, got {', '.join(sorted(given))} "
+                "in options; move it there"
             )
         if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise InputError(f"attack {self.label}: step_size must be a finite number > 0; got {self.step_size}")
+            raise InputError(
+                f"attack {self.label}: expected a finite step_size > 0, got {self.step_size}; give such a number"
+            )
         self.kind.check(self)
 
     @property
@@ -157,19 +165,21 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
     for table in tables:
         fields = dict(table)
         if not isinstance(fields.get("name"), str):
-            raise InputError("[[attacks]]: the key `name` is missing: pgd, autoattack or a class of torchattacks")
+            raise InputError(
+                "[[attacks]]: expected the key `name`, pgd, autoattack or a class of torchattacks, got none; add it"
+            )
         kind = kind_of(fields["name"])
         known = _COMMON_KEYS | kind.keys
         if unknown := set(fields) - known:
-            hint = ": a class of torchattacks takes its arguments as options = { … }" if "options" in known else ""
+            hint = "write arguments of a class of torchattacks as options = { … }"
             raise InputError(
-                f"attack {fields['name']}: unknown key {', '.join(sorted(unknown))}: "
-                f"choose from {', '.join(sorted(known))}{hint}"
+                f"attack {fields['name']}: expected keys among {', '.join(sorted(known))}, got "
+                f"{', '.join(sorted(unknown))}; {hint if 'options' in known else 'rename or remove it'}"
             )
         norm = fields.setdefault("norm", "linf")
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
         if given is None or given == []:
-            raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}: give eps = …")
+            raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}; give eps = …")
         fields = {**kind.defaults, **fields}
         for eps in given if isinstance(given, list) else [given]:
             attacks.append(read({**fields, "eps": read_eps(eps)}, Attack, f"attack {fields['name']}"))
@@ -181,10 +191,15 @@ def check_distinct(attacks: tuple[Attack, ...]) -> None:
     titles: dict[str, Attack] = {}
     for attack in attacks:
         if attack.title in titles:
-            raise InputError(f"two attacks are called {attack.title}: give one of them another label = …")
+            raise InputError(
+                f"expected attacks of different names, got two called {attack.title}; give one of them another label = "
+                "…"
+            )
         twin = next((title for title, other in titles.items() if other.identity() == attack.identity()), None)
         if twin:
-            raise InputError(f"{attack.title} and {twin} are the same attack: leave one of them out")
+            raise InputError(
+                f"expected different attacks, got {attack.title} and {twin}, which are the same; leave one of them out"
+            )
         titles[attack.title] = attack
 
 
@@ -205,7 +220,10 @@ def replace_eps(attacks: tuple[Attack, ...], budgets: tuple[tuple[str, float], .
     for norm, eps in budgets:
         wanted.setdefault(norm or default, []).append(eps)
     if unused := set(wanted) - set(norms):
-        raise InputError(f"the suite has no attack in {', '.join(sorted(unused))}: its norms are {', '.join(norms)}")
+        raise InputError(
+            f"expected norms of the suite's attacks ({', '.join(norms)}), got {', '.join(sorted(unused))}; choose "
+            "among them"
+        )
     changed: dict[Attack, None] = {}
     for attack in attacks:
         for eps in wanted.get(attack.norm, [attack.eps]):

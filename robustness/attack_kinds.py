@@ -79,7 +79,9 @@ class _Stepped(Kind):
         given = attack.losses
         if not given or len(set(given)) < len(given) or set(given) - set(LOSSES):
             got = ", ".join(given) or "none"
-            raise InputError(f"attack {attack.label}: losses must be different ones of {', '.join(LOSSES)}; got {got}")
+            raise InputError(
+                f"attack {attack.label}: expected different losses among {', '.join(LOSSES)}, got {got}; name each once"
+            )
 
     def count_passes(self, attack: Attack) -> int:
         runs = len(attack.losses) + (attack.targets - 1) * ("targeted" in attack.losses)
@@ -126,13 +128,18 @@ class _AutoAttack(Kind):
     def check(self, attack: Attack) -> None:
         if attack.version not in AUTOATTACK_VERSIONS:
             known = ", ".join(AUTOATTACK_VERSIONS)
-            raise InputError(f"attack {attack.label}: version must be one of {known}; got {attack.version!r}")
+            raise InputError(
+                f"attack {attack.label}: expected a version ({known}), got {attack.version!r}; choose one of them"
+            )
         if (attack.version == "custom") != bool(attack.parts):
-            raise InputError(f"attack {attack.label}: parts are given with version = 'custom', and only with it")
+            raise InputError(
+                f"attack {attack.label}: parts are given with version = 'custom', and only with it; write both or "
+                "neither"
+            )
         if unknown := set(attack.parts) - set(AUTOATTACK_PARTS):
             raise InputError(
-                f"attack {attack.label}: unknown part {', '.join(sorted(unknown))}: "
-                f"choose from {', '.join(AUTOATTACK_PARTS)}"
+                f"attack {attack.label}: expected parts among {', '.join(AUTOATTACK_PARTS)}, got "
+                f"{', '.join(sorted(unknown))}; rename or remove it"
             )
 
     def needs_gradients(self, attack: Attack) -> bool:

@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     names = parse_names(arguments.models, known=[*first._run.models, *second._run.models]) if arguments.models else ()
     if arguments.models and len(names) not in (1, 2):
         raise InputError(
-            f"--models takes one name for both runs, or A,B, with a backslash before a comma within a name; got "
-            f"{arguments.models!r}"
+            "expected --models as one name for both runs, or A,B, with a backslash before a comma within a name, got "
+            f"{arguments.models!r}; name one or two"
         )
     table = first.compare(second, models=(names[0], names[-1]) if names else None)
     if arguments.out is not None:

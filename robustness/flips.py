@@ -46,7 +46,10 @@ def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) 
     noise, step: as for :func:`flips_of_sequences`.
     """
     if scores.ndim == 3 and scores.shape[2] < TOP:
-        raise InputError(f"expected scores of at least {TOP} classes for a top-{TOP} distance, got {scores.shape[2]}")
+        raise InputError(
+            f"expected scores of at least {TOP} classes for a top-{TOP} distance, got {scores.shape[2]}; take a model "
+            "of more classes"
+        )
     order = np.argsort(-scores, axis=-1, kind="stable")
     ranks = np.argsort(order, axis=-1, kind="stable")  # from 0
     first, _ = _pairs(order, 3, noise, step)
@@ -59,7 +62,7 @@ def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) 
 def mean_flip_probability(probabilities: Mapping[str, float]) -> float:
     """Compute mFP: the mean of FP over the perturbations. Raises InputError without any perturbation."""
     if not probabilities:
-        raise InputError("expected the flip probability of at least one perturbation, got none")
+        raise InputError("expected the flip probability of at least one perturbation, got none; give some")
     return float(np.mean(list(probabilities.values())))
 
 
@@ -73,7 +76,10 @@ def mean_flip_rate(probabilities: Mapping[str, float], reference: Mapping[str, f
     """
     if different := probabilities.keys() ^ reference.keys():
         names = ", ".join(sorted(different))
-        raise InputError(f"expected flip probabilities of the same perturbations, got {names} of one model only")
+        raise InputError(
+            f"expected flip probabilities of the same perturbations, got {names} of one model only; measure both on "
+            "the same"
+        )
     if zero := [name for name, value in reference.items() if value <= 0]:
         raise InputError(f"expected a reference that flips, got {reference[zero[0]]} for {zero[0]}; take another one")
     return mean_flip_probability({name: value / reference[name] for name, value in probabilities.items()})
@@ -84,11 +90,11 @@ def _pairs(
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Return the earlier and the later frame of every comparison, (N, comparisons, …)."""
     if step < 1:
-        raise InputError(f"expected a step of at least 1 frame, got {step}")
+        raise InputError(f"expected a step of at least 1 frame, got {step}; give a larger one")
     least = 2 if noise else step + 1
     if frames.ndim != ndim or not len(frames) or frames.shape[1] < least:
         wanted = "(sequences, frames)" if ndim == 2 else "(sequences, frames, classes)"
-        raise InputError(f"expected {wanted} with at least {least} frames, got {frames.shape}")
+        raise InputError(f"expected {wanted} with at least {least} frames, got {frames.shape}; give such an array")
     if noise:
         return np.broadcast_to(frames[:, :1], frames[:, 1:].shape), frames[:, 1:]
     return frames[:, :-step], frames[:, step:]

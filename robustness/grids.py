@@ -32,7 +32,7 @@ def parse_lambdas(text: str) -> tuple[float, ...]:
     count = _read_whole(parts[2]) if len(parts) == 3 else None
     if count is None or not 2 <= count <= _LARGEST_GRID:
         wanted = f"first:last:count with a count from 2 to {_LARGEST_GRID}, as in 0.1:1.4:14"
-        raise InputError(f"a λ range is {wanted}; got {text!r}")
+        raise InputError(f"expected a λ range as {wanted}, got {text!r}; write it so")
     first, last = _number(parts[0], "λ"), _number(parts[1], "λ")
     return check_lambdas(first + (last - first) * index / (count - 1) for index in range(count))
 
@@ -41,12 +41,12 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
     """Return the distinct λs in increasing order; raise InputError unless each is finite and ≥ 0."""
     lambdas = tuple(values)
     if not lambdas:
-        raise InputError("the λ grid is empty: give at least one value, as in --lambdas 0.1,0.2,0.5")
+        raise InputError("expected at least one λ, got none; give some, as in --lambdas 0.1,0.2,0.5")
     for value in lambdas:
         if not fits(value, float) or value < 0:
-            raise InputError(f"λ must be a finite number ≥ 0; got {value}")
+            raise InputError(f"expected a finite λ ≥ 0, got {value}; give such a number")
         if value and not round(value, _DECIMALS):
-            raise InputError(f"λ is told apart to {_DECIMALS} decimals: write 0 instead of {value}")
+            raise InputError(f"expected a λ that {_DECIMALS} decimals tell from 0, got {value}; write 0")
     return tuple(sorted({round_lam(value) for value in lambdas}))
 
 
@@ -73,7 +73,7 @@ def parse_severities(text: str) -> tuple[int, ...]:
     names = parse_names(text)
     levels = [_read_whole(name) for name in names]
     if not levels or not all(levels):
-        raise InputError(f"severities are whole numbers from 1, as in 1,3,5; got {text!r}")
+        raise InputError(f"expected severities as whole numbers from 1, as in 1,3,5, got {text!r}; give such numbers")
     return tuple(sorted({level for level in levels if level}))
 
 
@@ -89,15 +89,15 @@ def parse_eps(text: str) -> tuple[tuple[str, float], ...]:
         norm, colon, number = part.rpartition(":")
         value = read_eps(number)
         if not (value > 0 and math.isfinite(value)):
-            raise InputError(f"ε must be a number in (0, 1], such as 8/255; got {part}")
+            raise InputError(f"expected ε in (0, 1], such as 8/255, got {part}; give such a number")
         if colon and norm not in LARGEST_EPS:
-            raise InputError(f"the norm of ε must be linf, l2 or l1, as in l2:0.5; got {part}")
+            raise InputError(f"expected the norm of ε as linf, l2 or l1, as in l2:0.5, got {part}; choose one of them")
         if value > LARGEST_EPS[norm or "linf"]:
             hint = "" if norm in ("l2", "l1") else f" (An L2 budget is written l2:{number})"
-            raise InputError(f"ε is in [0, 1] pixel units; got {part}: was {part}/255 meant?{hint}")
+            raise InputError(f"expected ε in [0, 1] pixel units, got {part}; did you mean {part}/255?{hint}")
         budgets.append((norm, value))
     if not budgets:
-        raise InputError("the list of ε is empty: give at least one value, as in --eps 8/255")
+        raise InputError("expected at least one ε, got none; give some, as in --eps 8/255")
     return tuple(sorted(set(budgets)))
 
 
@@ -130,4 +130,4 @@ def _number(text: str, what: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise InputError(f"{what} must be a number; got {text.strip()!r}") from error
+        raise InputError(f"expected {what} as a number, got {text.strip()!r}; give one") from error

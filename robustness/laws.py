@@ -136,10 +136,10 @@ class FittedLaw:
     def from_json(cls, fields: Any) -> FittedLaw:
         """Read what :meth:`to_json` returned; raise InputError for anything else."""
         if not isinstance(fields, dict) or fields.get("format") != _FORMAT:
-            raise InputError(f"expected the format {_FORMAT!r}")
-        law = read({name: value for name, value in fields.items() if name != "format"}, cls, "it")
+            raise InputError(f"expected the format {_FORMAT!r}, got another")
+        law = read({name: value for name, value in fields.items() if name != "format"}, cls, "the law")
         if any(point.spread <= 0 for point in law.points):
-            raise InputError("the spread of its points must be above 0")
+            raise InputError("expected points of a spread above 0, got one without")
         return law
 
 
@@ -170,7 +170,7 @@ def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
     try:
         fitted = FittedLaw.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}; {again}") from error
+        raise InputError(f"expected a residual law in {path}, got damaged text ({error}); {again}") from error
     if fitted.provenance.get("weights") != weights:
-        raise InputError(f"{path} was fitted to other weights than those of {model}; {again}")
+        raise InputError(f"expected a law of the weights of {model} in {path}, got a law of other weights; {again}")
     return fitted

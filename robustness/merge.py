@@ -44,8 +44,8 @@ def check_alike(first: RunDirectory, second: RunDirectory) -> None:
     ]
     if differing:
         raise InputError(
-            f"{first.path} and {second.path} are not of one grid: they differ in {'; '.join(differing)}. Give every "
-            "shard the same options"
+            f"expected shards of one grid, got {first.path} and {second.path}, which differ in {'; '.join(differing)}; "
+            "give every shard the same options"
         )
 
 
@@ -224,7 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from robustness.run_directory import RunDirectory
 
     if is_url(arguments.out):
-        raise InputError(f"OUT must be a folder of this machine; got {arguments.out}: merge into a folder and copy it")
+        raise InputError(
+            f"expected OUT as a folder of this machine, got {arguments.out}; merge into a folder and copy it"
+        )
     out = RunDirectory(Path(arguments.out))
     findings = merge(out, [fetch(place) for place in arguments.shards])
     print_summary(findings)

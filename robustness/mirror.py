@@ -56,7 +56,9 @@ def local_folder(place: str) -> Path:
     if not is_url(place):
         return Path(place)
     if not _URL.fullmatch(place):
-        raise InputError(f"{place!r} is no URL of a run directory: give PROTOCOL://PLACE, as in s3://bucket/run")
+        raise InputError(
+            f"expected a URL of a run directory, PROTOCOL://PLACE, as in s3://bucket/run, got {place!r}; write it so"
+        )
     readable = re.sub(r"[^\w.-]+", "-", place)[:100]
     return Path("results/runs") / f"{readable}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
@@ -88,9 +90,11 @@ class Mirror:
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
-            raise PrerequisiteError(f"{self.url} needs another package: {error}") from error
+            raise PrerequisiteError(f"{self.url} needs another package ({error}); install it") from error
         except ValueError as error:
-            raise InputError(f"{self.url} is no URL that fsspec can read: {error}") from error
+            raise InputError(
+                f"expected a URL that fsspec can read, got {self.url} ({error}); check its protocol"
+            ) from error
         self._pushed = time.monotonic()
 
     def pull(self) -> None:
@@ -112,7 +116,10 @@ class Mirror:
             there = self._files.find(self._root, detail=True)
         names = {path.removeprefix(self._root).lstrip("/"): entry.get("size") for path, entry in there.items()}
         if names and "run.json" not in names and not _is_begun(names):
-            raise InputError(f"{self.url} holds other files and no run.json: choose another --out")
+            raise InputError(
+                f"expected a run directory or an empty place, got {self.url}, which holds other files and no run.json; "
+                "choose another --out"
+            )
         return names
 
     def _fetch(self, name: str, size: int | None) -> bool:

@@ -88,28 +88,37 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"--batch-size must be at least 1; got {self.batch_size}")
+            raise InputError(f"expected --batch-size of at least 1, got {self.batch_size}; give a larger number")
         if self.input_size is not None and not 1 <= self.input_size <= LARGEST_SIDE:
-            raise InputError(f"--input-size must be from 1 to {LARGEST_SIDE} pixels; got {self.input_size}")
+            raise InputError(
+                f"expected --input-size from 1 to {LARGEST_SIDE} pixels, got {self.input_size}; give another"
+            )
         if self.timeout is not None and not 0 < self.timeout <= LONGEST_TIMEOUT:
-            raise InputError(f"--timeout must be a number of seconds > 0, up to a year; got {self.timeout:g}")
+            raise InputError(
+                f"expected --timeout as a number of seconds > 0, up to a year, got {self.timeout:g}; give another"
+            )
         if self.data is None and "data" not in self.objects:
             for name in ("resize", "crop", "classes"):
                 if getattr(self, name) is not None:
-                    raise InputError(f"--{name} is for the pictures of --data PATH: give that, too, or leave it out")
+                    raise InputError(f"--{name} is for the pictures of --data PATH; give that, too, or leave it out")
         if self.attacks is None and self.suite is None and self.data is not None and self.eps is not None:
-            raise InputError("--eps needs an attack: give --attacks pgd, or a suite that has one, or leave it out")
+            raise InputError("--eps needs an attack; give --attacks pgd, or a suite that has one, or leave it out")
         for name, choices in (("speed", SPEEDS), ("executor", EXECUTORS), ("selection", (None, *SELECTIONS))):
             if (value := getattr(self, name)) not in choices:
-                raise InputError(f"{name}: expected one of {', '.join(filter(None, choices))}, got {value!r}")
+                raise InputError(
+                    f"expected {name} as one of {', '.join(filter(None, choices))}, got {value!r}; choose one of them"
+                )
         if self.executor == "local" and (self.ray_address, self.gpus_per_task) != (None, None):
-            raise InputError("--ray-address and --gpus-per-task are for --executor ray: add it, or leave them out")
+            raise InputError("--ray-address and --gpus-per-task are for --executor ray; add it, or leave them out")
         if self.executor == "ray" and self.speed == "fast":
             raise InputError(
-                "--speed fast is for --executor local: compiled networks stay on the machine that made them"
+                "--speed fast is for --executor local, as compiled networks stay on the machine that made them; leave "
+                "one of them out"
             )
         if self.executor == "ray" and self.device is not None:
-            raise InputError("--device is for --executor local: on Ray, --gpus-per-task 0 measures on CPUs")
+            raise InputError(
+                "--device is for --executor local; leave it out and, to measure on CPUs on Ray, give --gpus-per-task 0"
+            )
 
     def to_words(self) -> list[str]:
         """Return the words after ``python`` that repeat the run, or a call of :func:`robustness.evaluate`."""

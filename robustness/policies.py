@@ -65,8 +65,8 @@ class ResidualLaw:
             fits(self.slope, float) and fits(self.intercept, float) and 0 <= self.lowest <= self.highest < math.inf
         ):
             raise InputError(
-                "a residual law needs a finite slope and intercept and 0 ≤ lowest ≤ highest; got "
-                f"{self.slope}, {self.intercept}, {self.lowest}, {self.highest}"
+                "expected a residual law with a finite slope and intercept and 0 ≤ lowest ≤ highest, got "
+                f"{self.slope}, {self.intercept}, {self.lowest}, {self.highest}; fit it again"
             )
 
     def lam(self, residual: Residuals) -> Residuals:

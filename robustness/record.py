@@ -151,19 +151,19 @@ def check_record(record: dict[str, Any], where: str) -> None:
     """
     again = "run the same command again to rebuild it"
     try:
-        read(record, RunRecord, f"{where} is no record of a run")
+        read(record, RunRecord, f"{where} is not a record of a run")
         if "options" in record:
             read_options(record)
     except InputError as error:
         raise InputError(f"{error}; {again}") from error
     if (misfit := next(_find_contradictions(record), None)) is not None:
-        raise InputError(f"{where} is no record of a run: {misfit}; {again}")
+        raise InputError(f"{where} is not a record of a run: {misfit}; {again}")
 
 
 def _find_contradictions(record: dict[str, Any]) -> Iterator[str]:
     cells, suite = record["cells"], record["suite"]
     keys, models = [cell["key"] for cell in cells], [model["name"] for model in record["models"]]
-    yield from (f"the key {key!r} is no file name" for key in keys if not _FILE_NAME.fullmatch(key))
+    yield from (f"the key {key!r} is not a file name" for key in keys if not _FILE_NAME.fullmatch(key))
     for title, names in (("cells", keys), ("models", models)):
         if len(set(names)) < len(names):
             yield f"two of the {title} are called alike"

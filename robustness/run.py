@@ -133,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
 def read_options(arguments: argparse.Namespace) -> RunOptions:
     """Convert parsed arguments to the library's options; raise InputError for invalid values."""
     if arguments.shard is not None and arguments.strict:
-        raise InputError("--strict needs the whole run, and a shard is a part: give it to python -m robustness.merge")
+        raise InputError("--strict needs the whole run, and a shard is a part; give it to python -m robustness.merge")
     readers: dict[str, Callable[[str], Any]] = {
         "lambdas": parse_lambdas,
         "models": parse_names,

@@ -96,11 +96,14 @@ class RunDirectory:
             InputError: ``path`` is a file, or a folder that holds other things and no ``run.json``.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file: --out must be a folder")
+            raise InputError(f"expected a folder as --out, got {self.path}, a file; choose another")
         own = (self.outcomes, self.adversarial, self.path / _LOCK)
         foreign = [p for p in self.path.glob("*") if p not in own and not p.name.startswith(_UNFINISHED)]
         if foreign and not (self.path / "run.json").exists():
-            raise InputError(f"{self.path} holds other files and no run.json: choose an empty or new folder for --out")
+            raise InputError(
+                f"expected a run directory or an empty folder, got {self.path}, which holds other files and no "
+                "run.json; choose an empty or new folder for --out"
+            )
         self.outcomes.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -118,12 +121,12 @@ class RunDirectory:
             lock.acquire()
         except Timeout:
             raise InputError(
-                f"another run is writing to {self.path}: wait for its end, or choose another --out"
+                f"another run is writing to {self.path}; wait for its end, or choose another --out"
             ) from None
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                 raise
-            print(f"warning: {self.path} has no locks ({error}): let no other run write to it", file=sys.stderr)
+            print(f"warning: {self.path} has no locks ({error}); let no other run write to it", file=sys.stderr)
         try:
             for folder in (self.path, self.outcomes, self.adversarial, self.path / "tables", self.path / "figures"):
                 for leftover in folder.glob(".*"):
@@ -234,16 +237,19 @@ class RunDirectory:
         path = self.path / "run.json"
         if not path.is_file():
             raise PrerequisiteError(
-                f"{self.path} is no run directory (no run.json): give the --out of a robustness.run"
+                f"expected a run directory, got {self.path}, which has no run.json; give the --out of a robustness.run"
             )
         try:
             record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is damaged: {error}; run the same command again to rebuild it") from error
+            raise InputError(
+                f"expected JSON in {path}, got damaged text ({error}); run the same command again to rebuild it"
+            ) from error
         version = record.get("schema_version") if isinstance(record, dict) else None
         if version != SCHEMA_VERSION:
             raise InputError(
-                f"{path} has schema version {version}, and this version of the project reads {SCHEMA_VERSION}"
+                f"expected schema version {SCHEMA_VERSION} in {path}, got {version}; read it with the version of the "
+                "project that wrote it"
             )
         check_record(record, str(path))
         return record

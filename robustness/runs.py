@@ -120,7 +120,10 @@ class Run:
         drawings = {drawing.name: drawing for drawing in list_drawings(self.findings)}
         found = drawings.get(name) or next((it for key, it in drawings.items() if key.startswith(f"{name}_")), None)
         if found is None:
-            raise InputError(f"expected a figure of the run ({', '.join(drawings) or 'it has none'}), got {name!r}")
+            raise InputError(
+                f"expected a figure of the run ({', '.join(drawings) or 'it has none'}), got {name!r}; choose one of "
+                "them"
+            )
         with figure_style():
             return found.draw()
 
@@ -131,7 +134,7 @@ class Run:
             path: the file; None for ``report.html`` in the run directory.
         """
         if not len(self._run.cells):
-            raise InputError(f"{self.path} has no finished cell: there is nothing to report")
+            raise InputError(f"expected a finished cell in {self.path}, got none; measure some first")
         place = self.path / "report.html" if path is None else Path(path)
         write_page(self.findings, place)
         return place
@@ -152,7 +155,7 @@ class Run:
         """
         theirs = other if isinstance(other, Run) else open_run(other)
         if isinstance(theirs, Runs):
-            raise InputError(f"expected a run of one suite, got {theirs.path}: name one of {', '.join(theirs.suites)}")
+            raise InputError(f"expected a run of one suite, got {theirs.path}; name one of {', '.join(theirs.suites)}")
         comparison = compare_runs(self._run, theirs._run, models=models)
         comparison.table.attrs["left_out"] = list(comparison.left_out)
         return comparison.table
@@ -194,7 +197,7 @@ class Runs(Run):
     @cached_property
     def findings(self) -> Findings:
         """Raise InputError, because every suite has its own findings."""
-        raise InputError(f"expected one suite, got {', '.join(self.suites)}: ask runs.suites[NAME].findings")
+        raise InputError(f"expected one suite, got {', '.join(self.suites)}; ask runs.suites[NAME].findings")
 
     @property
     def leaderboard(self) -> pd.DataFrame:
@@ -224,7 +227,9 @@ class Runs(Run):
         """Draw a figure of one suite, ``SUITE/NAME``; see :meth:`Run.plot`."""
         suite, _, own = name.partition("/")
         if suite not in self.suites:
-            raise InputError(f"expected a figure as SUITE/NAME ({', '.join(self.figures)}), got {name!r}")
+            raise InputError(
+                f"expected a figure as SUITE/NAME ({', '.join(self.figures)}), got {name!r}; choose one of them"
+            )
         return self.suites[suite].plot(own)
 
     def report(self, path: str | Path | None = None) -> Path:
@@ -234,7 +239,10 @@ class Runs(Run):
             path: must be None, because the page links to the folders next to it.
         """
         if path is not None:
-            raise InputError(f"the report of several suites lies in {self.path}, beside what it links to: give no path")
+            raise InputError(
+                f"expected no path for the report of several suites, got {path}; leave it out and find the report in "
+                f"{self.path}, beside what it links to"
+            )
         self._overview.write()
         return self.path / "report.html"
 
@@ -243,7 +251,7 @@ class Runs(Run):
         theirs = other if isinstance(other, Run) else open_run(other)
         if not isinstance(theirs, Runs) or theirs.suites.keys() != self.suites.keys():
             raise InputError(
-                f"expected a run of the suites {', '.join(self.suites)}, got {theirs.path}: compare one suite"
+                f"expected a run of the suites {', '.join(self.suites)}, got {theirs.path}; compare one suite"
             )
         parts = {name: run.compare(theirs.suites[name], models) for name, run in self.suites.items()}
         return _stack(parts)

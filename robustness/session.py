@@ -280,4 +280,6 @@ def check_measured(measurement: Measurement) -> None:
         cells = [cell for cell in measurement.own_cells if cell.subject is subject]
         if cells and not any(cell.key in measurement.done for cell in cells):
             reason = measurement.failures.get(cells[0].key, "it was not measured")
-            raise InputError(f"{subject.name} could not be measured at all: {reason}")
+            raise InputError(
+                f"{subject.name} could not be measured at all: {reason}; correct that, or leave the model out"
+            )

@@ -84,62 +84,83 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
             raise InputError(
-                f"the name of a suite names a folder: letters, digits and . _ - only; got {self.name!r}: write "
-                f"name = {re.sub('[^A-Za-z0-9._-]+', '_', self.name).strip('.') or 'mine'!r} into its file"
+                f"expected letters, digits and . _ - in the name of a suite, which names a folder, got {self.name!r}; "
+                f"write name = {re.sub('[^A-Za-z0-9._-]+', '_', self.name).strip('.') or 'mine'!r} into its file"
             )
         msgspec.structs.force_setattr(self, "corruptions", _expand(self.corruptions, self.only_official, self.profile))
         for corruption in self.corruptions:
             known = self._known_levels(corruption)
             if not known:
-                raise InputError(f"the profile {self.profile!r} does not define {corruption}: choose another profile")
+                raise InputError(
+                    f"expected corruptions that the profile {self.profile!r} defines, got {corruption}; choose another "
+                    "profile"
+                )
             if excess := set(self.severities) - set(known):
                 raise InputError(
-                    f"{corruption} has severities {known[0]} to {known[-1]} in the profile {self.profile!r}; "
-                    f"got {', '.join(map(str, sorted(excess)))}"
+                    f"expected severities {known[0]} to {known[-1]} of {corruption} in the profile {self.profile!r}, "
+                    f"got {', '.join(map(str, sorted(excess)))}; choose among them"
                 )
         if self.lambdas:
             msgspec.structs.force_setattr(self, "lambdas", check_lambdas(self.lambdas))
         if self.n is not None and self.n < 1:
-            raise InputError(f"--n must be at least 1 image; got {self.n}")
+            raise InputError(f"expected --n of at least 1 image, got {self.n}; give a larger number or leave it out")
         if self.selection not in ("", "extra", "same"):
-            raise InputError(f"selection must be 'extra', 'same' or empty; got {self.selection!r}")
+            raise InputError(
+                f"expected selection of 'extra', 'same' or empty, got {self.selection!r}; choose one of them"
+            )
         if self.selection and self.split == "train":
             raise InputError(
-                "selection chooses λ on the split train, which is measured: leave it out or measure another split"
+                "selection chooses λ on the split train, which is measured; leave it out or measure another split"
             )
         if self.selection_n < 1:
-            raise InputError(f"selection_n must be at least 1 image; got {self.selection_n}")
+            raise InputError(f"expected selection_n of at least 1 image, got {self.selection_n}; give a larger number")
         check_seed(self.seed)
         if unknown := set(self.threats) - set(THREATS):
-            raise InputError(f"unknown threat {', '.join(sorted(unknown))}: choose from {', '.join(THREATS)}")
+            raise InputError(
+                f"expected threats among {', '.join(THREATS)}, got {', '.join(sorted(unknown))}; choose some of them"
+            )
         if "whitebox" not in self.threats:
-            raise InputError("threats must hold whitebox: the others are compared with it")
+            raise InputError(
+                "expected whitebox among the threats, as the others are compared with it, got "
+                f"{', '.join(self.threats) or 'none'}; add it"
+            )
         if set(self.threats) != {"whitebox"} and (found := [a.label for a in self.attacks if not a.kind.transfers]):
             raise InputError(
-                f"attack {found[0]}: images that just fool one network say nothing about another λ: write "
-                'threats = ["whitebox"]'
+                f"attack {found[0]}: images that just fool one network say nothing about another λ; write threats = "
+                '["whitebox"]'
             )
         if "all" in self.sequences:
             msgspec.structs.force_setattr(self, "sequences", SEQUENCES)
         if self.sequences and self.corruptions:
-            raise InputError(f"the suite {self.name} has sequences and corruptions: make two of it")
+            raise InputError(f"the suite {self.name} has sequences and corruptions; make two of it")
         if self.difficulty not in (1, 2, 3):
-            raise InputError(f"the difficulty of sequences must be 1, 2 or 3; got {self.difficulty}")
+            raise InputError(
+                f"expected the difficulty of sequences as 1, 2 or 3, got {self.difficulty}; choose one of them"
+            )
         if unknown := set(self.shifts) - {*SHIFTS, "all"}:
-            raise InputError(f"expected natural shifts ({', '.join(SHIFTS)}, all), got {', '.join(sorted(unknown))}")
+            raise InputError(
+                f"expected natural shifts ({', '.join(SHIFTS)}, all), got {', '.join(sorted(unknown))}; choose some of "
+                "them"
+            )
         check_distinct(self.attacks)
         if taken := {attack.label for attack in self.attacks} & {
             "clean",
             *corruption_names("all"),
             *corruption_names("cbar"),
         }:
-            raise InputError(f"an attack is called {taken.pop()}, as other images are: give it another label = …")
+            raise InputError(
+                f"expected a name of its own for every attack, got {taken.pop()}, as other images are called; give it "
+                "another label = …"
+            )
         if self.probe_images < 0 or self.probe_images == 1:
             raise InputError(
-                f"probe_images must be 0 or at least 2 (one image proves nothing); got {self.probe_images}"
+                f"expected probe_images of 0 or at least 2, as one image proves nothing, got {self.probe_images}; give "
+                "such a number"
             )
         if not self.models:
-            raise InputError(f"the suite {self.name} names no models: give some with --models NAME|FILE[,...]")
+            raise InputError(
+                f"expected models for the suite {self.name}, got none; give some with --models NAME|FILE[,...]"
+            )
 
     def levels(self, corruption: str) -> tuple[int, ...]:
         """Return the severities at which ``corruption`` is measured."""
@@ -197,24 +218,34 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
     path = shipped_suites().get(name_or_path, Path(name_or_path))
     if not path.is_file():
         close = difflib.get_close_matches(name_or_path, shipped_suites(), n=1)
-        hint = f"did you mean {close[0]}? The suites are" if close else "give a TOML file or one of"
-        raise InputError(f"no suite {name_or_path!r}: {hint} {', '.join(shipped_suites())}")
+        hint = f"did you mean {close[0]}?" if close else "check the name"
+        raise InputError(
+            f"expected the path of a TOML file or a shipped suite ({', '.join(shipped_suites())}), got "
+            f"{name_or_path!r}; {hint}"
+        )
     try:
         fields = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8-sig"))}
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        raise InputError(f"{path} is not valid TOML: {error}") from error
+        raise InputError(f"expected valid TOML in {path}, got: {error}; correct it") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"expected a file that can be read, got {path} ({error.strerror}); check its path and permissions"
+        ) from error
     tables = fields.pop("attacks", [])
     known = Suite.__struct_fields__
     if unknown := set(fields).difference(known):
-        raise InputError(f"{path}: unknown key {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
+        raise InputError(
+            f"{path}: expected keys among {', '.join(known)}, got {', '.join(sorted(unknown))}; rename or remove it"
+        )
     if "data" not in fields:
-        raise InputError(f"{path}: the key `data` is missing: the name of the data set to measure on")
+        raise InputError(f"{path}: expected the key `data`, the name of the data set to measure on, got none; add it")
     for key, value in fields.items():
         is_range = key == "lambdas" and isinstance(value, str)
         fields[key] = parse_lambdas(value) if is_range else read({key: value}, _FIELDS[key], str(path))[key]
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise InputError(f"{path}: attacks are written as tables: [[attacks]], then name = …, norm = …, eps = …")
+        raise InputError(
+            f"{path}: expected attacks as tables, [[attacks]], then name = …, norm = …, eps = …, got something else; "
+            "write them so"
+        )
     fields["attacks"] = read_attacks(tables, fields.get("profile", "cifar"))
     return fields

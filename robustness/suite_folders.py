@@ -22,9 +22,12 @@ def is_parent(path: Path) -> bool:
 def check_parent(path: Path) -> None:
     """Raise InputError if a folder holds anything but the run directories of several suites."""
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file: --out must be a folder")
+        raise InputError(f"expected a folder as --out, got {path}, a file; choose another")
     if path.is_dir() and any(path.iterdir()) and not is_parent(path):
-        raise InputError(f"{path} holds other files and no {LIST}: choose an empty or new folder for --out")
+        raise InputError(
+            f"expected a folder of several suites or an empty folder, got {path}, which holds other files and no "
+            f"{LIST}; choose an empty or new folder for --out"
+        )
 
 
 def write_list(path: Path, names: Sequence[str]) -> None:
@@ -42,6 +45,9 @@ def list_begun(path: Path) -> dict[str, RunDirectory]:
         ):
             raise ValueError("a name leads out of the folder")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"{path / LIST} is damaged: {error}; run the same command again to rebuild it") from error
+        raise InputError(
+            f"expected a list of suites in {path / LIST}, got damaged text ({error}); run the same command again to "
+            "rebuild it"
+        ) from error
     directories = {str(name): RunDirectory(path / str(name)) for name in names}
     return {name: directory for name, directory in directories.items() if directory.is_begun}

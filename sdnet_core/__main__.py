@@ -32,7 +32,10 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
 
     check_target(out)
     if not path.is_file():
-        raise PrerequisiteError(f"no file {path}: give the path of model_best.pth.tar or checkpoint.pth.tar")
+        raise PrerequisiteError(
+            f"expected an official checkpoint (model_best.pth.tar or checkpoint.pth.tar), got {path}, which is not "
+            "there; check the path"
+        )
     try:
         _check_not_packed(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,9 +43,12 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
         raise
     except Exception as error:  # a damaged file raises a variety of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a checkpoint of plain tensors; nothing else is loaded: {reason}") from error
+        raise InputError(
+            f"expected a checkpoint of plain tensors in {path}, as nothing else is loaded, got: {reason}; save the "
+            "state dict alone"
+        ) from error
     if not isinstance(state, dict):
-        raise InputError(f"{path} holds a {type(state).__name__} instead of a state dict")
+        raise InputError(f"expected a state dict in {path}, got a {type(state).__name__}; save model.state_dict()")
     classes, size, mean, std = _DATASETS[dataset]
     model = import_official(state, arch, num_classes=classes, image_size=size, mean=mean, std=std)
     save_model(model, out, ModelCard(name=out.stem, config=model.config, record={"converted_from": path.name}))
@@ -55,7 +61,9 @@ def _check_not_packed(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(member.file_size > max(member.compress_size, 1 << 20) for member in archive.infolist()):
-                raise InputError(f"{path} is compressed, and no checkpoint that torch wrote is: do not trust it")
+                raise InputError(
+                    f"expected a checkpoint as torch writes it, never compressed, got {path}, which is; do not trust it"
+                )
 
 
 def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
@@ -70,7 +78,7 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
 
     check_target(out)
     if not 1 <= width <= LARGEST["width"]:
-        raise InputError(f"--width must be from 1 to {LARGEST['width']}; got {width}")
+        raise InputError(f"expected --width from 1 to {LARGEST['width']}, got {width}; give another")
     check_seed(seed)
     classes, size, mean, std = _DATASETS[dataset]
     with torch.random.fork_rng(devices=[]):

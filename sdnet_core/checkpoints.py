@@ -79,19 +79,26 @@ class ModelCard:
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where} is damaged: {error}") from error
+            raise InputError(f"expected JSON in {where}, got: {error}; download or convert it again") from error
         if not isinstance(fields, dict) or fields.pop("format", None) != _FORMAT:
-            raise InputError(f"the checkpoint was not written in the format {_FORMAT!r}")
+            raise InputError(
+                f"expected a checkpoint in the format {_FORMAT!r}, got another; train or convert it with this version "
+                "of the project"
+            )
         read(fields.get("config"), NetworkConfig, where)
         card = read(fields, cls, where)
         read({name: part for name, part in fields.items() if part}, _Parts, where)
         for name, largest in LARGEST.items():
             if getattr(card.config, name) > largest:
-                raise InputError(f"{where}: {name} must be at most {largest}; got {getattr(card.config, name)}")
+                raise InputError(
+                    f"{where}: expected {name} of at most {largest}, got {getattr(card.config, name)}; do not trust it"
+                )
         if card.accuracy:
             correct, n = card.accuracy["correct"], card.accuracy["n"]
             if not 0 <= correct <= n or not n:
-                raise InputError(f"{where}: accuracy must have 0 ≤ correct ≤ n, n > 0; got {correct} and {n}")
+                raise InputError(
+                    f"{where}: expected an accuracy with 0 ≤ correct ≤ n, n > 0, got {correct} and {n}; do not trust it"
+                )
         return card
 
 
@@ -103,7 +110,10 @@ def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
     """
     known = {f.name for f in dataclasses.fields(NetworkConfig)} - {"arch"}
     if unknown := set(options) - known:
-        raise InputError(f"unknown model option {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}")
+        raise InputError(
+            f"expected model options among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}; rename or "
+            "remove it"
+        )
     for name in ("mean", "std"):
         if name in options:
             options[name] = tuple(float(v) for v in options[name])
@@ -154,9 +164,11 @@ def check_target(path: Path) -> None:
     try:
         is_free = path.suffix == SUFFIX and (path.is_file() or not (path.exists() or path.is_symlink()))
     except OSError as error:
-        raise InputError(f"{str(path)[:100]}… cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"expected a file that can be written, got {str(path)[:100]}… ({error.strerror}); choose another --out"
+        ) from error
     if not is_free:
-        raise InputError(f"{path} must be the name of a new or existing {SUFFIX} file: choose another --out")
+        raise InputError(f"expected a new or existing {SUFFIX} file, got {path}; choose another --out")
     check_folder(path.parent)
 
 
@@ -191,13 +203,13 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if not path.is_file():
         raise PrerequisiteError(
-            f"no model {str(name_or_path)!r}: give the path of a {SUFFIX} file or one of the shipped models "
-            f"{', '.join(shipped) or '(none)'}"
+            f"expected the path of a {SUFFIX} file or a shipped model ({', '.join(shipped) or 'none here'}), got "
+            f"{str(name_or_path)!r}; check the name"
         )
     if path.suffix != SUFFIX:
         raise InputError(
-            f"{path} is not a {SUFFIX} file of this project: an official SDNet checkpoint is converted with "
-            f"`python -m sdnet_core convert {path} --arch sdnet18 --out model{SUFFIX}`; other models are measured as "
+            f"expected a {SUFFIX} file of this project, got {path}; convert an official SDNet checkpoint with `python "
+            f"-m sdnet_core convert {path} --arch sdnet18 --out model{SUFFIX}`, or measure another model as "
             "docs/benchmark-your-model.md says"
         )
     return path
@@ -210,11 +222,15 @@ def read_card(name_or_path: str | Path) -> ModelCard:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as safetensors (truncated or damaged?): {error}") from error
+        raise InputError(
+            f"expected a whole safetensors file in {path}, got a truncated or damaged one ({error}); download or train "
+            "it again"
+        ) from error
     if "card" not in metadata:
         raise InputError(
-            f"{path} carries no model card: it was not written by this project's training or convert; weights of "
-            f"another network are given as torchvision:NAME@{path}, timm:NAME@{path} or file.py:function@{path}"
+            f"expected a {SUFFIX} file with a model card, as training and convert of this project write it, got {path} "
+            f"without one; give weights of another network as torchvision:NAME@{path}, timm:NAME@{path} or "
+            f"file.py:function@{path}"
         )
     try:
         return ModelCard.from_json(metadata["card"])
@@ -237,7 +253,10 @@ def load_model(name_or_path: str | Path) -> Network:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} cannot be read as safetensors (truncated or damaged?): {error}") from error
+        raise InputError(
+            f"expected a whole safetensors file in {path}, got a truncated or damaged one ({error}); download or train "
+            "it again"
+        ) from error
     _check_size(card.config, state, source=str(path))
     model = Network(card.config, converge=False)
     _assign(model, state, source=str(path))
@@ -278,7 +297,9 @@ def import_official(
     """
     nested = state_dict.get("state_dict", state_dict)
     if not isinstance(nested, Mapping):
-        raise InputError(f"the official checkpoint holds a {type(nested).__name__} instead of a state dict")
+        raise InputError(
+            f"expected a state dict in the official checkpoint, got a {type(nested).__name__}; save model.state_dict()"
+        )
     state = {}
     for key, value in nested.items():
         name = str(key)
@@ -302,7 +323,8 @@ def _check_size(config: NetworkConfig, state: Mapping[str, Tensor], *, source: s
         if name not in state or state[name].shape != shape:
             got = tuple(state[name].shape) if name in state else "nothing"
             raise InputError(
-                f"{source} does not fit {config.arch} (width {config.width}): {name} is {got} instead of {shape}"
+                f"expected {name} of shape {shape} for {config.arch} (width {config.width}) in {source}, got {got}; "
+                "give the architecture and width that it was trained with"
             )
 
 
@@ -318,11 +340,17 @@ def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None
     ]
     if problems:
         listed = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        raise InputError(f"{source} does not fit {model.config.arch} (width {model.config.width}): {listed}")
+        raise InputError(
+            f"expected weights of {model.config.arch} (width {model.config.width}) in {source}, got: {listed}; give "
+            "the architecture that it was trained with"
+        )
     if not all(value.layout == torch.strided and value.is_floating_point() for value in state.values()):
-        raise InputError(f"{source} holds values that are not dense real numbers")
+        raise InputError(f"expected dense real numbers in {source}, got others; save the weights as plain tensors")
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise InputError(f"{source} holds values that are not finite: the file is damaged or its training diverged")
+        raise InputError(
+            f"expected finite weights in {source}, got NaN or infinity, as in a damaged file or after a diverged "
+            "training; take others"
+        )
     model.load_state_dict(dict(state), strict=False)
     try:
         model.refresh()

@@ -74,18 +74,27 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
-            raise InputError(f"unknown architecture {self.arch!r}: choose one of {', '.join(ARCHITECTURES)}")
+            raise InputError(
+                f"expected an architecture ({', '.join(ARCHITECTURES)}), got {self.arch!r}; choose one of them"
+            )
         for name, smallest in (("num_classes", 1), ("image_size", 8), ("width", 1), ("n_dict", 1)):
             if getattr(self, name) < smallest:
-                raise InputError(f"{name} must be at least {smallest}; got {getattr(self, name)}")
+                raise InputError(
+                    f"expected {name} of at least {smallest}, got {getattr(self, name)}; give a larger one"
+                )
         if len(self.mean) != 3 or len(self.std) != 3 or not all(math.isfinite(s) and s > 0 for s in self.std):
-            raise InputError(f"mean and std need three values each, std > 0; got {self.mean} and {self.std}")
+            raise InputError(
+                f"expected mean and std of three values each, std > 0, got {self.mean} and {self.std}; give one of "
+                "each per channel"
+            )
         if not self.shortcut and not ARCHITECTURES[self.arch].sparse_blocks:
-            raise InputError(f"{self.arch} needs its shortcuts: shortcut=False is for the -all variants")
+            raise InputError(
+                f"{self.arch} needs its shortcuts, as only the -all variants work without; leave shortcut=False out"
+            )
         if self.n_dict > 1 and not ARCHITECTURES[self.arch].sparse_input:
-            raise InputError(f"{self.arch} has no dictionary: n_dict must be 1; got {self.n_dict}")
+            raise InputError(f"expected n_dict of 1, as {self.arch} has no dictionary, got {self.n_dict}; leave it out")
         if self.lam_layers not in ("input", "all"):
-            raise InputError(f"lam_layers must be 'input' or 'all'; got {self.lam_layers!r}")
+            raise InputError(f"expected lam_layers of 'input' or 'all', got {self.lam_layers!r}; choose one of them")
         check_options(lam=self.lam, mu=self.mu, n_steps=self.n_steps)
 
 
@@ -98,8 +107,8 @@ def shipped_models() -> dict[str, Path]:
 def check_options(*, lam: float, mu: float, n_steps: int) -> None:
     """Check that λ and μ of a layer are finite numbers ≥ 0 and K ≥ 1; otherwise raise InputError."""
     if not (math.isfinite(lam) and lam >= 0):
-        raise InputError(f"λ must be a finite number ≥ 0; got {lam}")
+        raise InputError(f"expected a finite λ ≥ 0, got {lam}; give such a number")
     if not (math.isfinite(mu) and mu >= 0):
-        raise InputError(f"μ must be a finite number ≥ 0; got {mu}")
+        raise InputError(f"expected a finite μ ≥ 0, got {mu}; give such a number")
     if n_steps < 1:
-        raise InputError(f"the number of FISTA steps K must be at least 1; got {n_steps}")
+        raise InputError(f"expected at least 1 FISTA step K, got {n_steps}; give a larger n_steps")

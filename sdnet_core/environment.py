@@ -27,12 +27,15 @@ def select_device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?", name):
-        raise InputError(f"--device must be cpu, cuda or cuda:NUMBER; got {name!r}")
+        raise InputError(f"expected --device cpu, cuda or cuda:NUMBER, got {name!r}; choose one of them")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise PrerequisiteError(f"--device {name} needs a CUDA GPU and driver, and none works here: use --device cpu")
+        raise PrerequisiteError(f"--device {name} needs a CUDA GPU and driver, and none works here; give --device cpu")
     if device.index is not None and device.index >= torch.cuda.device_count():
-        raise PrerequisiteError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices, from cuda:0")
+        raise PrerequisiteError(
+            f"expected --device cuda:0 to cuda:{torch.cuda.device_count() - 1}, the CUDA devices that there are, got "
+            f"{name}; choose one of them"
+        )
     return device
 
 

@@ -51,7 +51,7 @@ def named_sparse_layers(model: Network) -> dict[str, CSCConv2d]:
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, CSCConv2d)}
     if not layers:
-        raise InputError(f"{model.config.arch} has no sparse code to look at: choose an SDNet")
+        raise InputError(f"{model.config.arch} has no sparse code to look at; choose an SDNet")
     return layers
 
 
@@ -116,7 +116,10 @@ def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, 
     """
     *earlier, last = records
     if last.name not in invertible_layers(model):
-        raise InputError(f"the code of {last.name} does not lead back to an image; {explain_limit(model)}")
+        raise InputError(
+            f"the code of {last.name} does not lead back to an image, as {explain_limit(model)}; choose an earlier "
+            "layer"
+        )
     signal = last.layer.synthesis(last.code, last.signal)
     for record in reversed(earlier):
         code = invert_norm(norm, signal) if (norm := _norm_after(model, record.name)) else signal

@@ -204,7 +204,7 @@ class Network(nn.Module):
         if isinstance(self.input_layer, CSCConv2d):
             return self.input_layer(x, lam, correlation)  # type: ignore[no-any-return]
         if lam is not None:
-            raise InputError(f"{self.config.arch} has no λ; got lam={lam}")
+            raise InputError(f"expected no λ for {self.config.arch}, which has none, got lam={lam}; leave it out")
         return self.input_layer(x)  # type: ignore[no-any-return]
 
     def classify(self, code: Float[Tensor, "n d oh ow"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
@@ -255,7 +255,9 @@ class Network(nn.Module):
 
     def _sparse_input(self) -> CSCConv2d:
         if not isinstance(self.input_layer, CSCConv2d):
-            raise InputError(f"{self.config.arch} has no sparse code: residual and reconstruction need an SDNet")
+            raise InputError(
+                f"{self.config.arch} has no sparse code, which residual and reconstruction need; take an SDNet"
+            )
         return self.input_layer
 
 

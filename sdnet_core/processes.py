@@ -46,8 +46,8 @@ class Processes:
         """
         if len(batch) % self.size:
             raise InputError(
-                f"a batch of {len(batch)} images is not divisible among {self.size} processes: "
-                "choose another batch_size or number of processes"
+                f"expected a batch divisible among {self.size} processes, got {len(batch)} images; choose another "
+                "batch_size or number of processes"
             )
         return batch.tensor_split(self.size)[self.rank]
 

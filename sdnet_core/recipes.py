@@ -94,23 +94,33 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         if not self.name or self.name != as_file_name(self.name) or self.name.startswith("."):
-            raise InputError(f"the name of a recipe names a folder: letters, digits and . _ - only; got {self.name!r}")
+            raise InputError(
+                f"expected letters, digits and . _ - in the name of a recipe, which names a folder, got {self.name!r}; "
+                "rename it"
+            )
         for name, (needed, holds) in _RANGES.items():
             if not holds(getattr(self, name)):
-                raise InputError(f"recipe {self.name}: {needed} is needed; got {getattr(self, name)}")
+                raise InputError(f"recipe {self.name}: expected {needed}, got {getattr(self, name)}; give such a value")
         if self.nesterov and not self.momentum:
             raise InputError(
-                f"recipe {self.name}: Nesterov's momentum must be above 0: for plain SGD also give nesterov=false"
+                f"recipe {self.name}: expected momentum > 0 for Nesterov's momentum, got 0; for plain SGD also give "
+                "nesterov=false"
             )
         if self.adversarial not in ("", "pgd"):
-            raise InputError(f"recipe {self.name}: adversarial must be 'pgd' or empty; got {self.adversarial!r}")
+            raise InputError(
+                f"recipe {self.name}: expected adversarial of 'pgd' or empty, got {self.adversarial!r}; choose one of "
+                "them"
+            )
         if any(not _SMALLEST_SIDE <= side <= LARGEST["image_size"] for side in self.image_sizes):
             raise InputError(
-                f"recipe {self.name}: image_sizes must be from {_SMALLEST_SIDE} to {LARGEST['image_size']} pixels; got "
-                f"{', '.join(map(str, self.image_sizes))}"
+                f"recipe {self.name}: expected image_sizes from {_SMALLEST_SIDE} to {LARGEST['image_size']} pixels, "
+                f"got {', '.join(map(str, self.image_sizes))}; change those outside"
             )
         if (count := len(self.image_sizes)) > self.epochs:
-            raise InputError(f"recipe {self.name}: {count} image_sizes need at least as many epochs; got {self.epochs}")
+            raise InputError(
+                f"recipe {self.name}: expected at least as many epochs as image_sizes, {count}, got {self.epochs}; "
+                "train longer or name fewer"
+            )
         _check_model(self.model, f"the model of recipe {self.name}")
 
     def image_size(self, epoch: int) -> int | None:
@@ -141,8 +151,8 @@ def _check_model(model: dict[str, Any], where: str) -> None:
     choices = [f.name for f in dataclasses.fields(NetworkConfig) if f.name not in _OF_THE_DATA]
     if unknown := sorted(repr(name) for name in model if name not in choices):
         raise InputError(
-            f"{where} has the unknown key {', '.join(unknown)}: choose from {', '.join(choices)} "
-            f"({' and '.join(_OF_THE_DATA)} come from the data set)"
+            f"{where}: expected keys among {', '.join(choices)} ({' and '.join(_OF_THE_DATA)} come from the data set), "
+            f"got {', '.join(unknown)}; rename or remove it"
         )
     try:
         config = read(model, NetworkConfig, where)
@@ -150,7 +160,9 @@ def _check_model(model: dict[str, Any], where: str) -> None:
         raise InputError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
     for name, largest in _LARGEST.items():
         if getattr(config, name) > largest:
-            raise InputError(f"{where}: {name} must be at most {largest}; got {getattr(config, name)}")
+            raise InputError(
+                f"{where}: expected {name} of at most {largest}, got {getattr(config, name)}; give a smaller one"
+            )
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -167,26 +179,37 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     """
     path = shipped_recipes().get(name_or_path, Path(name_or_path))
     if not path.is_file():
-        raise InputError(f"no recipe {name_or_path!r}: give a TOML file or one of {', '.join(shipped_recipes())}")
+        raise InputError(
+            f"expected the path of a TOML file or a shipped recipe ({', '.join(shipped_recipes())}), got "
+            f"{name_or_path!r}; check the name"
+        )
     try:
         fields = tomllib.loads(path.read_text(encoding="utf-8"))
         for override in overrides or []:
             key, separator, value = override.partition("=")
             if not separator:
-                raise InputError(f"an override is key=value, as in epochs=3 or model.width=16; got {override!r}")
+                raise InputError(
+                    f"expected an override as key=value, as in epochs=3 or model.width=16, got {override!r}; write it "
+                    "so"
+                )
             section = fields
             *parents, last = key.strip().split(".")
             for parent in parents:
                 section = section.setdefault(parent, {})
                 if not isinstance(section, dict):
-                    raise InputError(f"an override is key=value; {parent} in {override!r} has no keys of its own")
+                    raise InputError(
+                        f"expected an override of a key within tables, got {override!r}, where {parent} is a value; "
+                        f"leave out what follows {parent}"
+                    )
             section[last] = _parse_value(value.strip())
     except InputError:
         raise
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        raise InputError(f"{path} is not valid TOML: {error}") from error
+        raise InputError(f"expected valid TOML in {path}, got: {error}; correct it") from error
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(
+            f"expected a file that can be read, got {path} ({error.strerror}); check its path and permissions"
+        ) from error
     fields = {"name": path.stem, **fields}
     return read(fields, Recipe, f"recipe {name_or_path}")
 

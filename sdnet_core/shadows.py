@@ -23,7 +23,7 @@ def check_neighbours(*names: str) -> None:
             continue
         place = "nothing of it" if spec is None else found or "a folder without __init__.py"
         sentence = (
-            f"expected the package {name} of sdnet-robustness in {_ROOT}, got {place}: another package of that name "
+            f"expected the package {name} of sdnet-robustness in {_ROOT}, got {place}, as another package of that name "
             "comes first on the path; remove it, start from another folder, or use an environment of its own"
         )
         if sys.argv[:1] == ["-m"]:

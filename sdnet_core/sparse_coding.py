@@ -37,14 +37,15 @@ def check_lam(lam: Lambda, n_images: int) -> Lambda:
         lam = lam.expand(n_images) if lam.ndim == 0 else lam
         if lam.shape != (n_images,):
             raise InputError(
-                f"λ per image must have shape ({n_images},), one value for each image; got {tuple(lam.shape)}"
+                f"expected λ per image of shape ({n_images},), one value for each image, got {tuple(lam.shape)}; "
+                "reshape it"
             )
         valid = lam.device.type != "cpu" or bool((torch.isfinite(lam) & (lam >= 0)).all())
     else:
         lam = float(lam)
         valid = math.isfinite(lam) and lam >= 0
     if not valid:
-        raise InputError(f"λ must be a finite number ≥ 0; got {lam}")
+        raise InputError(f"expected a finite λ ≥ 0, got {lam}; give such a number")
     return lam
 
 

@@ -66,7 +66,7 @@ def _compile(network: Network, device: torch.device) -> None:
     else:
         if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
             raise PrerequisiteError(
-                "--speed fast compiles the network and finds no C++ compiler: install g++ or clang++, or leave it out"
+                "--speed fast compiles the network and finds no C++ compiler; install g++ or clang++, or leave it out"
             )
         compiled = torch.compile(network.classify, options={"freezing": True})
 

@@ -69,8 +69,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     recipe = run.recipe
     if recipe.batch_size > len(train_set):
         raise InputError(
-            f"batch_size must be at most {len(train_set)}, the images of {train_set.title} in {train_set.split}; "
-            f"got {recipe.batch_size}"
+            f"expected batch_size of at most {len(train_set)}, the images of {train_set.title} in {train_set.split}, "
+            f"got {recipe.batch_size}; give a smaller one"
         )
     torch.manual_seed(run.seed)
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
@@ -200,7 +200,8 @@ def _train_epoch(
     mean = float(run.processes.add(total)) / (steps * run.processes.size)
     if mean != mean or mean == float("inf"):
         raise InputError(
-            f"the loss of epoch {epoch + 1} is not finite: lower lr (now {recipe.lr}) or lengthen warmup_epochs"
+            f"expected a finite loss, got {mean} in epoch {epoch + 1}; lower lr (now {recipe.lr}) or lengthen "
+            "warmup_epochs"
         )
     return mean
 
@@ -240,7 +241,10 @@ def _start_from(model: Network, trained: Network) -> str:
         InputError: the configurations differ.
     """
     if model.config != trained.config:
-        raise InputError(f"--init holds {trained.config}, and the recipe asks for {model.config}")
+        raise InputError(
+            f"expected the network of the recipe in --init, {model.config}, got {trained.config}; give another --init "
+            "or recipe"
+        )
     model.load_state_dict(trained.state_dict())
     return weights_fingerprint(trained)
 
@@ -255,8 +259,8 @@ def _resume(run: TrainingRun, identity: str, state: TrainingState) -> None:
         return
     if stored["identity"] != identity:
         raise InputError(
-            f"{run.out} holds a training of another recipe, seed or precision, from another --init, on other images or "
-            "by an older version: choose another --out or give --fresh to start again"
+            f"expected a training of this recipe, seed, precision, --init, images and version in {run.out}, got "
+            "another; choose another --out or give --fresh to start again"
         )
     state.restore(stored)
 
@@ -268,7 +272,7 @@ def check_threads(threads: int) -> int:
         InputError: they cannot be started.
     """
     if not 1 <= threads <= _MOST_THREADS:
-        raise InputError(f"--threads must be a whole number from 1 to {_MOST_THREADS}; got {threads}")
+        raise InputError(f"expected --threads as a whole number from 1 to {_MOST_THREADS}, got {threads}; give another")
     return threads
 
 

@@ -94,9 +94,15 @@ def read_state(path: Path) -> dict[str, Any]:
             whole = archive.testzip() is None
         state = torch.load(path, map_location="cpu", weights_only=True) if whole else None
     except Exception as error:  # a damaged file raises a variety of errors
-        raise InputError(f"{path} is damaged or cannot be read: give --fresh to start again") from error
+        raise InputError(
+            f"expected a whole state of a training in {path}, got a damaged file or none that can be read; give "
+            "--fresh to start again"
+        ) from error
     if not isinstance(state, dict) or not {"identity", "model", "optimiser", "log"} <= state.keys():
-        raise InputError(f"{path} is damaged or was not written by a training: give --fresh to start again")
+        raise InputError(
+            f"expected the state of a training in {path}, got a damaged file or something else; give --fresh to start "
+            "again"
+        )
     return state
 
 

@@ -57,7 +57,9 @@ def visualize(
         InputError: a network without sparse code, an unknown layer, more than 16 images, a λ out of range.
     """
     if not 1 <= len(pictures) <= _MOST_IMAGES:
-        raise InputError(f"a figure takes 1 to {_MOST_IMAGES} images; got {len(pictures)}: name fewer with --images")
+        raise InputError(
+            f"expected 1 to {_MOST_IMAGES} images for a figure, got {len(pictures)}; name others with --images"
+        )
     titles = [picture.title for picture in pictures]
     pixels = torch.from_numpy(np.stack([picture.pixels for picture in pictures]))
     images = to_images(pixels.to(model.normalise.mean.device))
@@ -130,5 +132,5 @@ def tabulate_layers(
 def _choose_layers(records: Sequence[LayerCode], wanted: Sequence[str]) -> list[str]:
     names = [record.name for record in records]
     if unknown := [name for name in wanted if name not in names]:
-        raise InputError(f"no layer {', '.join(unknown)}: choose from {', '.join(names)}")
+        raise InputError(f"expected layers among {', '.join(names)}, got {', '.join(unknown)}; choose some of them")
     return [name for name in names if (name in wanted if wanted else not name.endswith(".conv1"))]

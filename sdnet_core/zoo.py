@@ -82,12 +82,15 @@ def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> Mod
     card, model = read_card(path), load_model(path)
     if "data" not in card.recipe or "fingerprint" not in card.accuracy:
         raise InputError(
-            f"{path} records no recipe, or no accuracy and test images: only models that this project trained are "
-            "halved"
+            f"expected a model that this project trained, got {path}, whose card lacks the recipe or the accuracy and "
+            "test images; halve another"
         )
     images = load_images(card.recipe["data"], split="test", data_dir=data_dir)
     if images.fingerprint != card.accuracy["fingerprint"]:
-        raise InputError(f"{images.title} in {data_dir} has other test images than those that {path} was measured on")
+        raise InputError(
+            f"expected the test images that {path} was measured on, got others from {images.title} in {data_dir}; give "
+            "another --data-dir"
+        )
     before = {"correct": card.accuracy["correct"], "weights": weights_fingerprint(model)}
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "half.safetensors"
@@ -97,8 +100,8 @@ def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> Mod
     correct = count_correct(rounded.to(device), images, device)
     if abs(correct - before["correct"]) > MOST_LOST * len(images):
         raise InputError(
-            f"in float16 {path} is right on {correct} of {len(images)} images instead of {before['correct']}, which is "
-            f"more than {100 * MOST_LOST:g} points apart: ship it as it is"
+            f"expected {path} in float16 within {100 * MOST_LOST:g} points, got {correct} of {len(images)} images "
+            f"right instead of {before['correct']}; ship it as it is"
         )
     accuracy, record = (
         {**card.accuracy, "correct": correct},

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sheet.save(arguments.out)
     except ValueError as error:  # a suffix without a format
-        raise InputError(f"expected --out to end in .png or .jpg, got {arguments.out}") from error
+        raise InputError(f"expected --out to end in .png or .jpg, got {arguments.out}; rename it") from error
     print(f"{arguments.picture}, corrupted by the profile {profile}, in {arguments.out}")
     return EXIT_DONE
 

@@ -97,14 +97,16 @@ def _chunk(pixels: NDArray[np.uint8] | Tensor, start: int, stop: int) -> Pixels:
 
 def _whole(value: object, what: str) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
-        raise InputError(f"expected {what} as a whole number, got {value!r}")
+        raise InputError(f"expected {what} as a whole number, got {value!r}; give one")
     return operator.index(value)
 
 
 def check_pixels(pixels: object) -> None:
     """Raise InputError unless ``pixels`` is uint8 (N, H, W, 3) of at least 32 × 32."""
     if not isinstance(pixels, np.ndarray | Tensor):
-        raise InputError(f"expected images as a NumPy array or a tensor, got {type(pixels).__name__}")
+        raise InputError(
+            f"expected images as a NumPy array or a tensor, got {type(pixels).__name__}; convert them first"
+        )
     if pixels.dtype not in (np.uint8, torch.uint8) or pixels.ndim != 4 or pixels.shape[-1] != 3:
         got = f"{pixels.dtype} {tuple(pixels.shape)}"
         raise InputError(f"expected images as uint8 (N, H, W, 3), got {got}; convert values with range 0 to 255 first")
@@ -127,5 +129,5 @@ def identities(indices: Sequence[int] | NDArray[np.int64] | Tensor | None, count
     except (TypeError, ValueError):  # lists of several lengths, and types that NumPy lacks
         fits, got = False, repr(indices)
     if not fits:
-        raise InputError(f"expected indices as integers ({count},), one per image, got {got}")
+        raise InputError(f"expected indices as integers ({count},), one per image, got {got}; give one for each")
     return torch.from_numpy(identity.astype(np.int64))

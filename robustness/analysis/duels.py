@@ -146,7 +146,10 @@ class Duel:
     def _attacked(self, key: str) -> pd.DataFrame:
         frame = self.run.outcome(key)
         if "broken_by" not in frame:
-            raise InputError(f"{self.run.directory.path}: run.json calls the cell {key} an attack, and it is none")
+            raise InputError(
+                f"expected an attack in the cell {key} of {self.run.directory.path}, as its run.json says, got another "
+                "outcome; run the same command again to rebuild it"
+            )
         return frame
 
 

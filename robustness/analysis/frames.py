@@ -276,5 +276,7 @@ class Run:
         """Read the columns of a cell again; raise InputError if it is not whole any more."""
         found = self.directory.read_columns(key, n=len(self._measured.correct[key]))
         if found is None:
-            raise InputError(f"{self.directory.path}/outcomes changed while it was read: report again")
+            raise InputError(
+                f"expected {self.directory.path}/outcomes to stay the same while it is read, got a change; report again"
+            )
         return found[0]

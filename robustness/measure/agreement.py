@@ -44,7 +44,7 @@ class Agreement:
             f"{self.model}: fast and exact agree on {self.same} of {self.n} clean images ({self.same / self.n:.2%}); "
             f"accuracy {self.correct_fast / self.n:.2%} and {self.correct_exact / self.n:.2%}"
         )
-        return text if self.is_close else f"{text}: leave --speed fast out for results that count"
+        return text if self.is_close else f"{text}; leave --speed fast out for results that count"
 
 
 @torch.inference_mode()

@@ -228,7 +228,7 @@ def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, pro
             network = subject.network
             if not getattr(network, "differentiable", True) and attack.needs_gradients:
                 raise InputError(
-                    f"{subject.name} has no gradients, which {attack.title} needs: measure it under corruptions, or "
+                    f"{subject.name} has no gradients, which {attack.title} needs; measure it under corruptions, or "
                     "under Square, name = 'Square'"
                 )
             list_stages(attack, Victim(network, subject.lam), num_classes=network.num_classes, seed=0)

@@ -104,7 +104,7 @@ def _possible_parts(parts: list[str], num_classes: int, *, given: bool) -> list[
     if num_classes < DLR_CLASSES:
         undefined |= {"apgd-dlr"}
     if given and (bad := undefined & set(parts)):
-        raise InputError(f"{', '.join(sorted(bad))} is not defined for {num_classes} classes: leave it out")
+        raise InputError(f"{', '.join(sorted(bad))} is not defined for {num_classes} classes; leave it out")
     if undefined == {"apgd-t"} and "apgd-dlr" not in parts:
         return ["apgd-dlr" if part == "apgd-t" else part for part in parts]
     return [part for part in parts if part not in undefined]

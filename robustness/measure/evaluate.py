@@ -187,7 +187,7 @@ def evaluate(
 def _to_int32(values: np.ndarray) -> np.ndarray:
     """Convert whole numbers to four bytes; raise EvaluationError for a number that does not fit."""
     if len(values) and not (int(values.min()) >= 0 and int(values.max()) <= _LARGEST):
-        raise EvaluationError(f"labels and indices must be from 0 to {_LARGEST}; got {values.min()} to {values.max()}")
+        raise EvaluationError(f"expected labels and indices from 0 to {_LARGEST}, got {values.min()} to {values.max()}")
     return values.astype(np.int32)
 
 

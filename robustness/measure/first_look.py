@@ -63,7 +63,7 @@ def find_other_weights(subjects: Sequence[Subject], directory: RunDirectory) -> 
         return []
     return [
         f"{subject.name}: its weights are others than when this directory was last measured, so that nothing counts as "
-        "done; if it was not trained since, its function draws them anew each time: let it load them, or seed them"
+        "done; if it was not trained since, its function draws them anew each time; let it load them, or seed them"
         for subject in subjects
         if isinstance(subject.network, ForeignClassifier)
         and known.get(subject.name, "") not in ("", subject.fingerprint)
@@ -91,13 +91,13 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
         ) from error
     if logits.ndim == 2 and len(logits) == n and logits.shape[1] != classes:
         raise InputError(
-            f"{subject.name} tells {logits.shape[1]} classes apart and the data set has {classes}: measure it on the "
-            "data that it was trained for"
+            f"expected a model of {classes} classes, as the data set has, got {subject.name}, which tells "
+            f"{logits.shape[1]} apart; measure it on the data that it was trained for"
         )
     if logits.shape != (n, classes):
         raise InputError(
-            f"{subject.name} answers {n} images with logits of shape {tuple(logits.shape)}; expected ({n}, {classes}): "
-            "a row for each image, a column for each class"
+            f"expected logits ({n}, {classes}) from {subject.name}, a row for each image and a column for each class, "
+            f"got {tuple(logits.shape)}; return them so"
         )
     return logits
 
@@ -105,7 +105,7 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
 def _advise(network: ForeignClassifier) -> str:
     """Suggest a remedy for a model that raises an error on the images."""
     if part := find_hidden_knob(network.model):
-        return f"its part {part} takes lam and the model itself does not: let its forward take lam and hand it on"
+        return f"its part {part} takes lam and the model itself does not; let its forward take lam and hand it on"
     first = next((it for it in network.modules() if isinstance(it, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         return (

@@ -70,9 +70,11 @@ def fit_law(
     check_seed(seed)
     unknown = [noise for noise in noises if noise not in SWEEP_NOISES]
     if unknown or not noises:
-        raise InputError(f"expected noises among {', '.join(SWEEP_NOISES)}, got {', '.join(unknown) or 'none'}")
+        raise InputError(
+            f"expected noises among {', '.join(SWEEP_NOISES)}, got {', '.join(unknown) or 'none'}; choose some of them"
+        )
     if batch_size < 1:
-        raise InputError(f"--batch-size must be at least 1; got {batch_size}")
+        raise InputError(f"expected --batch-size of at least 1, got {batch_size}; give a larger number")
     place = select_device(device)
     images = load_images(data, split="train", data_dir=data_dir).subset(n, seed=seed)
     subject = load_subject(model, Wanted(num_classes=len(images.classes)), device=place, speed=speed)
@@ -139,10 +141,11 @@ def fit_residual_law(
     """
     if images.split != "train":
         raise InputError(
-            f"a law is fitted on the split 'train' only, so that no test label is used; got {images.split}"
+            f"expected the split 'train' to fit a law on, so that no test label is used, got {images.split}; give "
+            "training images"
         )
     if network.lam is None or not network.has_code:
-        raise InputError(f"{network.describe()['arch']} has no sparse code: a residual law needs an SDNet")
+        raise InputError(f"{network.describe()['arch']} has no sparse code, which a residual law needs; take an SDNet")
     grid = sorted({*lambdas, network.lam})
     levels = [("clean", 0), *((noise, level) for noise in noises for level in severities(noise, "sweep"))]
     points = []

@@ -75,7 +75,7 @@ class ForeignClassifier(nn.Module):
             InputError: a λ for a model without one, a λ that is negative or not finite, or an answer without logits.
         """
         if lam is not None and not self.has_lam:
-            raise InputError(f"{self.origin} has no λ; got lam={lam}")
+            raise InputError(f"expected no λ for {self.origin}, which has none, got lam={lam}; leave it out")
         x = self.normalise(self._enlarge(images).contiguous()).to(self.dtype)
         if self.lam is None:
             return self.guest.ask(x)
@@ -142,7 +142,9 @@ def wrap_model(name: str, model: Any, wanted: Wanted) -> ForeignClassifier | Net
         InputError: the model cannot be called, or its knob has no training value.
     """
     if not callable(model):
-        raise InputError(f"{name} must be a torch.nn.Module or a function; got {type(model).__name__}")
+        raise InputError(
+            f"expected {name} as a torch.nn.Module or a function, got {type(model).__name__}; give one of them"
+        )
     return _wrap(name, Loaded(model=as_module(model)), wanted)
 
 
@@ -152,7 +154,7 @@ def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Ne
     classifier = ForeignClassifier(loaded, num_classes=wanted.num_classes, origin=origin, enlarge_to=wanted.enlarge_to)
     if part := find_hidden_knob(classifier.model):
         classifier.notes += (
-            f"{origin}: its part {part} takes lam and the model itself does not, so that λ is not varied: let its "
+            f"{origin}: its part {part} takes lam and the model itself does not, so that λ is not varied; let its "
             "forward take lam and hand it on, and give it the attribute lam",
         )
     _fill_lazy(classifier, wanted.image_size)
@@ -165,7 +167,7 @@ def _fill_lazy(classifier: ForeignClassifier, image_size: tuple[int, int] | None
         return
     if image_size is None:
         raise InputError(
-            f"{classifier.origin} has layers that take their size from the first images: call it once before you hand "
+            f"{classifier.origin} has layers that take their size from the first images; call it once before you hand "
             "it over, or give image_size"
         )
     with torch.no_grad():

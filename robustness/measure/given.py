@@ -37,18 +37,22 @@ def name_models(given: Any) -> dict[str, Model]:
         listed: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
         names = _number([_name(model) for model in listed], listed)
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise InputError(f"two models are called {twice!r}: give a dict of models by name")
+            raise InputError(
+                f"expected models of different names, got two called {twice!r}; give a dict of models by name"
+            )
         models = dict(zip(names, listed, strict=True))
     if not models:
-        raise InputError("expected at least one model, got none")
+        raise InputError("expected at least one model, got none; give one")
     for name, model in models.items():
         if not isinstance(name, str) or not name:
-            raise InputError(f"the name of a model must be a text; got {name!r}")
+            raise InputError(f"expected the name of a model as text, got {name!r}; give one")
         if isinstance(model, type):
-            raise InputError(f"{name} is a class: give an object of it, {model.__name__}(…)")
+            raise InputError(f"expected a model, got the class {name}; give an object of it, {model.__name__}(…)")
         if not isinstance(model, str) and not callable(model):
             kind = type(model).__name__
-            raise InputError(f"{name}: expected a module, a function images → logits or a name; got {kind}")
+            raise InputError(
+                f"{name}: expected a module, a function images → logits or a name, got {kind}; give one of them"
+            )
     return models
 
 

@@ -95,7 +95,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= self.count:
-            raise InputError(f"--shard {self} must be i/n with i from 1 to n, as in 3/8")
+            raise InputError(f"expected --shard i/n with i from 1 to n, as in 3/8, got {self}; give such a part")
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -104,7 +104,7 @@ class Shard:
     def parse(cls, text: str) -> Shard:
         """Read ``"3/8"``; raise InputError for anything else."""
         if not (parts := re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)):
-            raise InputError(f"--shard must be i/n with i from 1 to n, as in 3/8; got {text!r}")
+            raise InputError(f"expected --shard i/n with i from 1 to n, as in 3/8, got {text!r}; give such a part")
         return cls(int(parts[1]), int(parts[2]))
 
     def take(self, jobs: Sequence[Job]) -> list[Job]:

@@ -299,8 +299,9 @@ class Measurement:
             measured, recorded = float(outcome[0]["correct"].mean()), card["correct"] / card["n"]
             if abs(measured - recorded) > CLEAN_TOLERANCE:
                 raise InputError(
-                    f"{cell.subject.name} reaches {measured:.2%} on the clean {self.images.title} and its card records "
-                    f"{recorded:.2%}: the weights, the normalisation or the images are not those of its training"
+                    f"expected an accuracy of {recorded:.2%} on the clean {self.images.title}, as the card of "
+                    f"{cell.subject.name} records, got {measured:.2%}; check that weights, normalisation and images "
+                    "are those of its training"
                 )
 
     def _describe_grid(self) -> dict[str, Any]:

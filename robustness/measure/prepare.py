@@ -58,7 +58,7 @@ def prepare(
     """
     shelf = shelf or Shelf()
     if options.speed == "fast" and suite.attacks:
-        raise InputError("--speed fast is for corruptions: attacks need exact gradients, so leave it out")
+        raise InputError("--speed fast is for corruptions, as attacks need exact gradients; leave it out")
     shard = Shard.parse(options.shard) if options.shard is not None else None
     executor = make_executor(options)
     device = select_device("cpu" if options.executor == "ray" else options.device)
@@ -87,7 +87,9 @@ def prepare(
     check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
     names = [subject.name for subject in subjects]
     if suite.baseline and suite.baseline not in names:
-        raise InputError(f"the baseline {suite.baseline!r} is none of the models: choose from {', '.join(names)}")
+        raise InputError(
+            f"expected a model as the baseline ({', '.join(names)}), got {suite.baseline!r}; choose one of them"
+        )
     measurement = Measurement(
         suite=suite,
         subjects=subjects,
@@ -120,7 +122,7 @@ def _find_other_profile(measurement: Measurement) -> list[str]:
     height, width = measurement.images.pixels.shape[1:3]
     return [
         f"the suite {suite.name} generates corruptions with the parameters of the profile {suite.profile}, and for "
-        f"images of {height} × {width} pixels they are those of {fitting}: write profile = {fitting!r} into its file"
+        f"images of {height} × {width} pixels they are those of {fitting}; write profile = {fitting!r} into its file"
     ]
 
 
@@ -144,7 +146,10 @@ def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) ->
     if images is None:
         images = load_clean(suite, data_dir)
     if suite.n is not None and suite.n > len(images):
-        raise InputError(f"--n {suite.n} asks for more images than {images.title} has in {suite.split}: {len(images)}")
+        raise InputError(
+            f"expected --n of at most {len(images)}, the images of {images.title} in {suite.split}, got {suite.n}; "
+            "give a smaller number"
+        )
     if suite.n is not None:
         images = images.subset(suite.n, seed=suite.seed)
     archive = find_official(suite, images, data_dir.resolve())
@@ -200,7 +205,7 @@ def make_executor(options: RunOptions) -> Executor:
     try:
         from robustness.measure.ray_executor import RayExecutor
     except ImportError as error:
-        raise PrerequisiteError(f"--executor ray needs the package ray ({error}): pip install 'ray>=2.60'") from error
+        raise PrerequisiteError(f"--executor ray needs the package ray ({error}); pip install 'ray>=2.60'") from error
     return RayExecutor(options.ray_address, options.gpus_per_task)
 
 

@@ -55,7 +55,7 @@ class RayExecutor:
     def __post_init__(self) -> None:
         share = self.gpus_per_task
         if share is not None and not (0 <= share <= 1 or (1 < share < math.inf and share == int(share))):
-            raise InputError(f"--gpus-per-task must be from 0 to 1, or a whole number; got {share:g}")
+            raise InputError(f"expected --gpus-per-task from 0 to 1, or a whole number, got {share:g}; give another")
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`~robustness.measure.executors.Executor`."""
@@ -68,7 +68,7 @@ class RayExecutor:
         share = min(there, 1) if self.gpus_per_task is None else self.gpus_per_task
         if share > there:
             raise PrerequisiteError(
-                f"the Ray cluster has {there:g} GPUs and a job needs {share:g}: add nodes, or give a smaller "
+                f"expected {share:g} GPUs for a job, got a Ray cluster with {there:g}; add nodes, or give a smaller "
                 "--gpus-per-task (0 measures on CPUs)"
             )
         return float(share)
@@ -87,7 +87,9 @@ def _connected(address: str | None) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="WARNING")
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise PrerequisiteError(f"Ray cannot be reached at {given or 'this machine'}: {_first_line(error)}") from error
+        raise PrerequisiteError(
+            f"expected Ray at {given or 'this machine'}, got: {_first_line(error)}; check --ray-address"
+        ) from error
     # Send a memory-mapped array as a plain one: only plain arrays are shared by the processes of a node.
     ray.util.register_serializer(np.memmap, serializer=np.asarray, deserializer=lambda array: array)
     send_own_modules()
@@ -112,7 +114,10 @@ def _check_address(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
-        raise InputError(f"--ray-address must be HOST:PORT, as ray start --head prints it, or auto; got {address!r}")
+        raise InputError(
+            f"expected --ray-address HOST:PORT, as ray start --head prints it, or auto, got {address!r}; give one of "
+            "them"
+        )
     try:
         with socket.create_connection((host, int(port)), timeout=_WAIT_SECONDS) as connection:
             if os.environ.get("RAY_USE_TLS", "0") == "0":
@@ -122,7 +127,7 @@ def _check_address(address: str) -> None:
                     raise OSError("what listens there is not Ray")
     except (OSError, OverflowError, UnicodeError) as error:
         raise PrerequisiteError(
-            f"no Ray cluster answers at {address} ({error}): start one with ray start --head"
+            f"expected a Ray cluster at {address}, got none ({error}); start one with ray start --head"
         ) from error
 
 

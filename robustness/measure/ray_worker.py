@@ -104,13 +104,13 @@ def _load(shipment: ray.ObjectRef[Shipment], device: str, address: str) -> Shipm
     except RaySystemError as error:
         reason = str(error).partition("\n")[0]
         raise PrerequisiteError(
-            f"the node {address} cannot read the models and images of the run ({reason}): install the same packages "
-            "on every node"
+            f"the node {address} cannot read the models and images of the run ({reason}); install the same packages on "
+            "every node"
         ) from error
     if content.archive is not None and not content.archive.folder.is_dir():
         raise PrerequisiteError(
-            f"the node {address} has no folder {content.archive.folder}: the official corruptions must be at the same "
-            "path on every node, as on a shared file system"
+            f"expected the official corruptions in {content.archive.folder} on every node, got no such folder on "
+            f"{address}; put them there, as on a shared file system"
         )
     torch.backends.cudnn.allow_tf32 = False  # as on the machine that loaded the models
     with telling_out_of_memory():
@@ -135,5 +135,5 @@ def _check_same(job: Job, address: str) -> None:
         if hash_identity(cell.identity()) != cell.key:
             raise InputError(
                 f"the node {address} has another version of this project or of an attack library, and would measure "
-                f"{job.title} differently: install the same versions on every node"
+                f"{job.title} differently; install the same versions on every node"
             )

@@ -77,12 +77,12 @@ def find_parent(options: RunOptions, suites: Sequence[Asked]) -> Path | None:
 def _split(options: RunOptions, suites: Sequence[Asked], fields: Sequence[dict[str, Any]]) -> list[RunOptions]:
     """Split the options among several suites. Shifts belong to the images of the other suites."""
     if given := [name for name in _OF_ONE if getattr(options, name) is not None]:
-        raise InputError(f"--{given[0]} is for one suite, and {len(suites)} are asked for: leave it out, or name one")
+        raise InputError(f"--{given[0]} is for one suite, and {len(suites)} are asked for; leave it out, or name one")
     if options.out is not None and is_url(options.out):
-        raise InputError(f"--out of several suites must be a folder; got {options.out}: give each a URL of its own")
+        raise InputError(f"expected a folder as --out of several suites, got {options.out}; give each a URL of its own")
     names = [own["name"] for own in fields]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"two of the suites are called {twice[0]}: leave one of them out")
+        raise InputError(f"expected suites of different names, got two called {twice[0]}; leave one of them out")
     parent = find_parent(options, suites)
     assert parent is not None
     check_parent(parent)
@@ -193,7 +193,7 @@ def _make_attacks(
 ) -> tuple[Attack, ...]:
     """Build attacks from names, tables or attacks, each once for every budget in its norm."""
     if options.eps is not None and not attacks:
-        raise InputError("eps is given and no attack: name one, as in attacks=['pgd']")
+        raise InputError("expected attacks for eps, got none; name one, as in attacks=['pgd']")
     made: list[Attack] = []
     for attack in attacks:
         if isinstance(attack, Attack):
@@ -211,7 +211,7 @@ def read_suite(options: RunOptions) -> Suite:
     """Read the suite that file and options together describe; raise InputError for invalid values."""
     fields = read_suite_file(options.suite or "demo")
     if not options.models and (named := [name for name in fields.get("models", ()) if runs_code(name)]):
-        raise InputError(f"the suite names {', '.join(named)}, which runs code: name it on the command line, --models")
+        raise InputError(f"the suite names {', '.join(named)}, which runs code; name it on the command line, --models")
     archive = fields.get("archive", "")
     is_free = archive != "imagenetp" and not names_of_archive(archive)
     if options.data is not None and options.data != fields["data"] and is_free:
@@ -223,7 +223,7 @@ def _replace_keys(fields: dict[str, Any], options: RunOptions) -> Suite:
     """Build the suite of ``fields`` with the keys that ``options`` name replaced; raise as :func:`read_suite`."""
     if options.eps is not None:
         if not fields["attacks"]:
-            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it: leave it out")
+            raise InputError(f"the suite {fields['name']} has no attack, so --eps changes nothing in it; leave it out")
         fields["attacks"] = replace_eps(fields["attacks"], options.eps)
     return Suite(**fields | _list_replaced(options))
 

@@ -52,7 +52,7 @@ def library_of(attack: Attack) -> str:
     try:
         return f"{package} {metadata.version(package)}"
     except metadata.PackageNotFoundError:
-        raise PrerequisiteError(f"attack {attack.label} needs the package {package}: pip install {package}") from None
+        raise PrerequisiteError(f"attack {attack.label} needs the package {package}; pip install {package}") from None
 
 
 def list_stages(
@@ -82,7 +82,8 @@ def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]
     """List loss, rank of its target class and a name, one for each run."""
     if "dlr" in attack.losses and num_classes < DLR_CLASSES:
         raise InputError(
-            f"attack {attack.label}: the loss dlr needs {DLR_CLASSES} classes; the model has {num_classes}"
+            f"attack {attack.label}: expected at least {DLR_CLASSES} classes for the loss dlr, got {num_classes}; "
+            "choose another loss"
         )
     listed = []
     for loss in attack.losses:
@@ -135,18 +136,23 @@ def _list_torchattack(attack: Attack, setup: Setup) -> list[Stage]:
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
     if attack.name not in names:
-        raise InputError(f"no attack {attack.name!r}: choose pgd, autoattack or one of {', '.join(sorted(names))}")
+        raise InputError(
+            f"expected an attack (pgd, autoattack, {', '.join(sorted(names))}), got {attack.name!r}; choose one of them"
+        )
     kind = getattr(torchattacks, attack.name)
     takes = inspect.signature(kind).parameters
     options = dict(attack.options)
     if unknown := set(options) - set(takes) | {"model"} & set(options):
         raise InputError(
-            f"attack {attack.name} has no option {', '.join(sorted(unknown))}: "
-            f"choose from {', '.join(name for name in takes if name != 'model')}"
+            f"attack {attack.name}: expected options among {', '.join(name for name in takes if name != 'model')}, got "
+            f"{', '.join(sorted(unknown))}; rename or remove it"
         )
     norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
-        raise InputError(f"attack {attack.name} searches in {norms[0]}: write norm = {norms[0]!r} and an ε for it")
+        raise InputError(
+            f"attack {attack.name}: expected norm = {norms[0]!r}, in which it searches, got {attack.norm!r}; write it "
+            "and an ε for it"
+        )
     budget = _BUDGET_NAMES & set(takes)
     options |= dict.fromkeys(budget, attack.eps)
     if "norm" in takes:
@@ -164,7 +170,9 @@ def _list_torchattack(attack: Attack, setup: Setup) -> list[Stage]:
     try:
         perturb = kind(victim, **options)
     except Exception as error:  # the class may raise anything
-        raise InputError(f"attack {attack.label}: {attack.name} does not take these options: {error}") from error
+        raise InputError(
+            f"attack {attack.label}: expected options that {attack.name} takes, got: {error}; correct them"
+        ) from error
     return [Stage(attack.name, perturb, knows_budget=bool(budget))]
 
 
@@ -173,17 +181,26 @@ def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -
     for name, value in attack.options.items():
         kind: Any = type(defaults[name])
         if name in _COUNTS and not (fits(value, int) and value >= 1):
-            raise InputError(f"attack {attack.label}: option {name} must be a whole number ≥ 1; got {value!r}")
+            raise InputError(
+                f"attack {attack.label}: expected option {name} as a whole number ≥ 1, got {value!r}; correct it"
+            )
         if kind in (bool, str) and not fits(value, kind):
-            raise InputError(f"attack {attack.label}: option {name} must be {kind.__name__}; got {value!r}")
+            raise InputError(
+                f"attack {attack.label}: expected option {name} as {kind.__name__}, got {value!r}; correct it"
+            )
         if kind in (int, float) and not fits(value, float):
-            raise InputError(f"attack {attack.label}: option {name} must be a finite number; got {value!r}")
+            raise InputError(
+                f"attack {attack.label}: expected option {name} as a finite number, got {value!r}; correct it"
+            )
     needed = (
         TARGETED_DLR_CLASSES if attack.name == "APGDT" else DLR_CLASSES if attack.options.get("loss") == "dlr" else 2
     )
     needed = max(needed, attack.options.get("n_classes", 0))
     if num_classes < needed:
-        raise InputError(f"attack {attack.label}: its loss needs {needed} classes and the model has {num_classes}")
+        raise InputError(
+            f"attack {attack.label}: expected at least {needed} classes for its loss, got a model of {num_classes}; "
+            "choose another loss or attack"
+        )
 
 
 _STAGES_OF: dict[str, Callable[[Attack, Setup], list[Stage]]] = {

@@ -122,7 +122,7 @@ def load_subject(
     if isinstance(network, Network):
         network = accelerate(network, speed, device)
     elif speed == "fast":
-        raise InputError(f"--speed fast is for the networks of this project: measure {title} without it")
+        raise InputError(f"--speed fast is for the networks of this project; measure {title} without it")
     precision = "fast" if speed == "fast" else "float32"
     return Subject(title, network.to(device), fingerprint, accuracy, precision=precision, again=again)
 
@@ -161,7 +161,8 @@ def load_subjects(
 def _check_classes(title: str, found: int, wanted: int) -> None:
     if found != wanted:
         raise InputError(
-            f"{title} was trained for {found} classes and the data set has {wanted}: choose a model of this data set"
+            f"expected a model of {wanted} classes, as the data set has, got {title}, which was trained for {found}; "
+            "choose a model of this data set"
         )
 
 
@@ -175,7 +176,9 @@ def _name_models(models: Sequence[str]) -> dict[str, str]:
         ]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"two models are called {name!r}: leave one of them out, or rename one")
+            raise InputError(
+                f"expected models of different names, got two called {name!r}; leave one of them out, or rename one"
+            )
     return dict(zip(names, models, strict=True))
 
 

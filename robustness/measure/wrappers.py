@@ -96,8 +96,8 @@ def find_knob(model: nn.Module, origin: str) -> float | None:
         return None
     if not isinstance(lam, int | float) or isinstance(lam, bool) or not math.isfinite(lam) or lam < 0:
         raise InputError(
-            f"{origin}: its forward takes lam, so model.lam must be the λ it was trained with, a finite number ≥ 0, or "
-            f"None for a model without λ; got {lam!r}"
+            f"{origin}: expected model.lam, as its forward takes lam, to be the λ it was trained with, a finite number "
+            f"≥ 0, or None for a model without λ, got {lam!r}; set it so"
         )
     return float(lam)
 
@@ -158,7 +158,7 @@ def take_logits(output: Any, num_classes: int) -> Tensor:
         output = torch.from_numpy(output)
     if isinstance(output, Tensor):
         if output.is_complex():
-            raise InputError("the model answers with complex numbers, and logits are real: return those that are meant")
+            raise InputError("expected real logits, got complex numbers from the model; return those that are meant")
         return output.flatten(1) if output.ndim > 2 and output.shape[2:].numel() == 1 else output
     if isinstance(logits := getattr(output, "logits", None), Tensor):
         return take_logits(logits, num_classes)
@@ -170,13 +170,13 @@ def take_logits(output: Any, num_classes: int) -> Tensor:
     if not fitting:
         held = f" with {', '.join(map(str, parts)) or _describe(values)}" if values else ""
         raise InputError(
-            f"the model answers with {type(output).__name__}{held}, in which there are no logits (N, {num_classes}): "
-            "return them as a tensor, as .logits or under the key logits"
+            f"expected logits (N, {num_classes}), got {type(output).__name__}{held} from the model; return them as a "
+            "tensor, as .logits or under the key logits"
         )
     if len(fitting) > 1:
         raise InputError(
-            f"the model answers with {len(fitting)} tensors (N, {num_classes}), of which any may be the logits: return "
-            "them alone, as .logits or under the key logits"
+            f"expected logits alone, got {len(fitting)} tensors (N, {num_classes}) from the model, of which any may be "
+            "the logits; return them alone, as .logits or under the key logits"
         )
     return take_logits(fitting[0], num_classes)
 
@@ -191,7 +191,7 @@ def _only_tensor(output: Any) -> Tensor:
         output = output[0]
     if not isinstance(output, Tensor):
         raise InputError(
-            f"a program that was recorded for a fixed number of images must answer with one tensor; it answers with "
-            f"{type(output).__name__}: record it again with a free number of images"
+            "expected one tensor from a program that was recorded for a fixed number of images, got "
+            f"{type(output).__name__}; record it again with a free number of images"
         )
     return output

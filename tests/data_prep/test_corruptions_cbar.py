@@ -43,7 +43,7 @@ def test_each_set_has_ten_and_they_stay_out_of_the_other_groups() -> None:
     assert all(severities(name, profile) == (1, 2, 3, 4, 5) for name, profile in BOTH)
     assert expand_names(["cbar", "-lines"], "cifar") == tuple(name for name in CIFAR if name != "lines")
     assert parameters("lines", 5, "cifar")["parameters"] == [2.5]
-    with pytest.raises(InputError, match="profile 'imagenet' has no ripple"):
+    with pytest.raises(InputError, match=r"expected a corruption of the profile 'imagenet' .*, got 'ripple'; choose"):
         corrupt(pictures(1), "ripple", severity=1, profile="imagenet")
 
 

@@ -116,7 +116,7 @@ def test_snow_falls_in_another_direction_in_each_frame() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "fog"}, "expected a sequence of gaussian_noise, .*, got 'fog'"),
+        ({"name": "fog"}, "expected a sequence .gaussian_noise, .*, got 'fog'"),
         ({"difficulty": 2}, "expected a difficulty of 1 for tilt, got 2"),
         ({"name": "shot_noise", "difficulty": 4}, "expected a difficulty of 1 to 3, got 4"),
         ({"pixels": np.zeros((1, 20, 20, 3), np.uint8)}, "at least 32 × 32, got 20 × 20"),

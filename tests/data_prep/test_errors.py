@@ -46,11 +46,11 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_seeds_out_of_range_are_refused_before_the_work(name, seed, tmp_path):
     main, words = COMMANDS[name]
-    with pytest.raises(InputError, match=r"--seed must be a whole number from 0 to 2\^63"):
+    with pytest.raises(InputError, match=r"expected --seed as a whole number from 0 to 2\^63"):
         main([*words, "--seed", seed, *(["--out", str(tmp_path / "out")] if name != "fit" else [])])
     assert not (tmp_path / "out").exists()
 
 
 def test_corruptions_of_a_negative_seed_are_refused(tmp_path):
-    with pytest.raises(InputError, match="--seed must be"):
+    with pytest.raises(InputError, match="expected --seed as"):
         generate_archive_c("cifar10c", data_dir=tmp_path, corruptions=["contrast"], n=1, seed=-1)

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import disk, load_images
+from data_prep import load_images
 from data_prep.decode import Geometry
 from data_prep.errors import InputError, PrerequisiteError
+from data_prep.files import digest_of
 from data_prep.importing import import_tree
 from data_prep.store import read_record
 
@@ -60,7 +61,7 @@ def test_archives_and_folders_give_the_same_set(tree: Path, pack: Pack, tmp_path
     archive = pack(tree, suffix)
     from_archive = import_tree(archive, name="archive", data_dir=tmp_path)
     assert from_archive.fingerprints == from_folder.fingerprints
-    assert (from_archive.source, from_archive.source_sha256) == (archive.name, disk.digest_of(archive, "sha256"))
+    assert (from_archive.source, from_archive.source_sha256) == (archive.name, digest_of(archive, "sha256"))
     assert (from_folder.source, from_folder.source_sha256) == ("tree", None)
 
 
@@ -149,9 +150,9 @@ def test_a_split_that_is_no_file_name_is_refused(tree: Path, tmp_path: Path) -> 
 def test_classes_and_notes_that_no_record_can_hold_are_refused(tree: Path, pack: Pack, tmp_path: Path) -> None:
     (tree / "train" / "cat").rename(tree / "train" / os.fsdecode(b"caf\xe9"))
     for source in (tree, pack(tree, ".tar")):
-        with pytest.raises(InputError, match=r"caf\\udce9 is not UTF-8 text: give it another name"):
+        with pytest.raises(InputError, match=r"expected UTF-8 text, got caf\\udce9; give it another name"):
             import_tree(source, name="toy", data_dir=tmp_path / "data")
-    with pytest.raises(InputError, match=r"JPEG\\udce9 is not UTF-8 text"):
+    with pytest.raises(InputError, match=r"expected UTF-8 text, got JPEG\\udce9"):
         import_tree(tree, name="toy", note=os.fsdecode(b"JPEG\xe9"), data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 

@@ -390,7 +390,7 @@ def test_floats_between_two_values_of_a_pixel_are_rounded_and_it_is_said() -> No
         (np.array([object()] * 4), LABELS, "expected images as numbers, got object"),
         ([[1, 2], [3]], LABELS, "expected images as one array, got values of several shapes"),
         (PIXELS, LABELS[:3], r"expected labels as whole numbers \(4,\), one class per image, got int64 \(3,\)"),
-        (PIXELS, np.eye(4, dtype=int), r"got int64 \(4, 4\); several labels of an image"),
+        (PIXELS, np.eye(4, dtype=int), r"got int64 \(4, 4\); give one class for each, as several labels of an image"),
         (PIXELS, LABELS / 2, r"got float64 \(4,\)"),
         (PIXELS, LABELS - 1, "expected labels from 0 to 1, got -1 to 1"),
     ],

@@ -158,7 +158,7 @@ class TestModels:
         text = json.dumps(header).encode()
         path = tmp_path / "huge.safetensors"
         path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
-        with pytest.raises(UsageError, match=r"does not fit sdnet18|must be at most"):
+        with pytest.raises(UsageError, match=r"for sdnet18|expected weights of sdnet18|of at most"):
             load_model(path)
 
     @examples(1)

@@ -21,7 +21,7 @@ REASONS = {
     "raises_os_error": "OSError: [Errno 5] Input/output error: '/its/own/file'",
     "has_a_class_too_few": "EvaluationError: logits of shape (20, 9) for 20 images of 10 classes",
     "forgets_the_batch": "EvaluationError: logits of shape (1, 10) for 20 images of 10 classes",
-    "answers_without_a_tensor": "the model answers with NoneType, in which there are no logits (N, 10): return them as "
+    "answers_without_a_tensor": "expected logits (N, 10), got NoneType from the model; return them as "
     "a tensor, as .logits or under the key logits",
     "is_nan_at_half": "EvaluationError: the logits of 20 of 20 images are not finite at λ = 0.5",
 }
@@ -88,7 +88,7 @@ def test_a_model_that_hangs_in_native_code_ends_the_process_and_keeps_what_was_f
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
 def test_time_limits_that_are_none_are_refused(seconds):
-    with pytest.raises(InputError, match="--timeout must be a number of seconds"):
+    with pytest.raises(InputError, match="expected --timeout as a number of seconds"):
         run.main(["--timeout", seconds, "--dry-run"])
 
 

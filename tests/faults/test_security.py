@@ -71,7 +71,7 @@ def test_keys_of_a_run_directory_must_be_file_names(key, tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     record["cells"][0]["key"] = key
     (tmp_path / "run.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match=r"run\.json is no record of a run: the key .* is no file name"):
+    with pytest.raises(InputError, match=r"run\.json is not a record of a run: the key .* is not a file name"):
         directory.read_record()
 
 
@@ -79,7 +79,7 @@ def test_keys_of_a_run_directory_must_be_file_names(key, tmp_path):
 def test_a_suite_cannot_choose_a_folder_elsewhere(name, tmp_path):
     path = tmp_path / "suite.toml"
     path.write_text(f'name = "{name}"\ndata = "shapes"\nmodels = ["resnet18-shapes"]\n')
-    with pytest.raises(InputError, match="the name of a suite names a folder"):
+    with pytest.raises(InputError, match="in the name of a suite, which names a folder"):
         run(["--suite", str(path), "--dry-run"])
 
 
@@ -108,7 +108,7 @@ def test_arrays_that_unpack_to_more_than_expected_are_not_unpacked(tmp_path, mon
 def test_a_checkpoint_that_calls_something_or_unpacks_to_more_than_it_is_is_refused(tmp_path):
     harmful = tmp_path / "harmful.pth.tar"
     harmful.write_bytes(pickle.dumps({"state_dict": Harmful(tmp_path / "done")}))
-    with pytest.raises(InputError, match="not a checkpoint of plain tensors"):
+    with pytest.raises(InputError, match="expected a checkpoint of plain tensors"):
         convert(harmful, "sdnet18", "cifar10", tmp_path / "out.safetensors")
     assert not (tmp_path / "done").exists()
 
@@ -117,7 +117,7 @@ def test_a_checkpoint_that_calls_something_or_unpacks_to_more_than_it_is_is_refu
     with zipfile.ZipFile(stored) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    with pytest.raises(InputError, match="is compressed, and no checkpoint that torch wrote is"):
+    with pytest.raises(InputError, match="expected a checkpoint as torch writes it, never compressed"):
         convert(packed, "sdnet18", "cifar10", tmp_path / "out.safetensors")
 
 

@@ -32,10 +32,10 @@ def test_a_variant_changes_one_thing():
 @pytest.mark.parametrize(
     ("varied", "message"),
     [
-        ("model.n_steps=2", "changes nothing"),
+        ("model.n_steps=2", "to change the recipe"),
         ("model.n_steps", "KEY=A,B"),
         ("model.n_steps=1,,4", "KEY=A,B"),
-        ("epoch=1", "unknown"),
+        ("epoch=1", "expected keys among .*, got epoch$"),
     ],
 )
 def test_what_cannot_be_varied(varied, message):
@@ -45,22 +45,24 @@ def test_what_cannot_be_varied(varied, message):
 
 def test_nothing_is_trained_for_a_suite_that_cannot_be_measured(tmp_path, import_shapes):
     options = ["--recipe", "cifar10-sdnet18-small", "--vary", "model.lam=0.2", "--out", str(tmp_path / "out")]
-    with pytest.raises(InputError, match="no suite"):
+    with pytest.raises(InputError, match="or a shipped suite"):
         main([*options, "--suite", "nosuch"])
     data = import_shapes("tiny", train=10, test=20)
     options += [*TINY, "--data-dir", str(data)]
-    with pytest.raises(InputError, match="more images than"):
+    with pytest.raises(InputError, match="expected --n of at most 20"):
         main([*options, "--n", "21"])
-    with pytest.raises(InputError, match="none of the standard corruptions"):
+    with pytest.raises(InputError, match=r"expected standard corruptions in the suite .*, got none"):
         main([*options, "--suite", "pgd", "--n", "20"])
     suite = tmp_path / "extra.toml"
     suite.write_text('data = "x"\nprofile = "sweep"\ncorruptions = ["speckle_noise"]\nseverities = [1]\n')
-    with pytest.raises(InputError, match="none of the standard corruptions"):
+    with pytest.raises(InputError, match=r"expected standard corruptions in the suite .*, got none"):
         main([*options, "--suite", str(suite), "--n", "20", "--dry-run"])
-    with pytest.raises(InputError, match=r"batch_size of the variant base must be at most 10, .*; got 128"):
+    with pytest.raises(InputError, match=r"expected batch_size of the variant base of at most 10, .*, got 128; give"):
         main([*options, "--n", "20"])
     fitting = [*options, "--set", "batch_size=10", "--n", "20"]
-    with pytest.raises(InputError, match=r"batch_size of the variant batch_size=11 must be at most 10, .*; got 11"):
+    with pytest.raises(
+        InputError, match=r"expected batch_size of the variant batch_size=11 of at most 10, .*, got 11; give"
+    ):
         main([*fitting, "--vary", "batch_size=11"])
     assert main([*fitting, "--dry-run"]) == 0
     assert not (tmp_path / "out").exists()
@@ -105,5 +107,5 @@ def test_every_variant_is_trained_and_compared_with_the_recipe_at_its_own_lambda
     assert read_options(run.record) == msgspec.convert(run.record["options"], AblationOptions)
     assert rerun_words(run.record)[:4] == ["-m", "robustness.ablate", "--recipe", "cifar10-sdnet18-small"]
     assert rerun_words(run.record)[-2:] == ["--out", str(tmp_path / "out")]
-    with pytest.raises(InputError, match="another recipe, seed or precision"):
+    with pytest.raises(InputError, match="training of this recipe, seed, precision"):
         main([*options, "--seed", "1"])

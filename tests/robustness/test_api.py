@@ -176,14 +176,17 @@ def test_attacks_by_name_and_budget(images):
     ("arguments", "message"),
     [
         ({"model": []}, "expected at least one model, got none"),
-        ({"model": ["resnet18-shapes", "resnet18-shapes"]}, "two models are called 'resnet18-shapes': give a dict"),
+        (
+            {"model": ["resnet18-shapes", "resnet18-shapes"]},
+            "expected models of different names, got two called 'resnet18-shapes'; give a dict",
+        ),
         ({"model": nn.Identity(), "data": None}, "expected images or a suite, got neither"),
-        ({"model": Brightness(), "eps": "2/255"}, "eps is given and no attack"),
-        ({"model": Brightness(), "lambdas": [-1]}, "λ must be a finite number ≥ 0; got -1"),
-        ({"model": Brightness(), "n": 13}, "asks for more images than .*: 12"),
-        ({"model": {"a": lambda x: x[:, :, 0, 0]}}, r"^a "),
-        ({"model": Brightness}, "Brightness is a class: give an object of it"),
-        ({"model": Brightness(), "severities": "weak"}, "severities are whole numbers from 1"),
+        ({"model": Brightness(), "eps": "2/255"}, "expected attacks for eps, got none; name one"),
+        ({"model": Brightness(), "lambdas": [-1]}, "expected a finite λ ≥ 0, got -1"),
+        ({"model": Brightness(), "n": 13}, "expected --n of at most 12, the images of"),
+        ({"model": {"a": lambda x: x[:, :, 0, 0]}}, "got a, which tells 3 apart"),
+        ({"model": Brightness}, "got the class Brightness; give an object of it"),
+        ({"model": Brightness(), "severities": "weak"}, "expected severities as whole numbers from 1"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_a_sentence(images, arguments, message):
@@ -194,11 +197,11 @@ def test_what_cannot_be_used_is_said_in_a_sentence(images, arguments, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"n": "12"}, "evaluate: n must be a whole number or empty; got '12'"),
-        ({"n": 1.5}, "n must be a whole number or empty; got 1.5"),
-        ({"severities": (1.5,)}, r"severities\[0\] must be a whole number; got 1.5"),
-        ({"baseline": 3}, "baseline must be text or empty; got 3"),
-        ({"timeout": "1"}, "timeout must be a number or empty; got '1'"),
+        ({"n": "12"}, "evaluate: expected n as a whole number or empty, got '12'"),
+        ({"n": 1.5}, "expected n as a whole number or empty, got 1.5"),
+        ({"severities": (1.5,)}, r"expected severities\[0\] as a whole number, got 1.5"),
+        ({"baseline": 3}, "expected baseline as text or empty, got 3"),
+        ({"timeout": "1"}, "expected timeout as a number or empty, got '1'"),
     ],
 )
 def test_values_of_another_type_are_named(given, message):
@@ -223,7 +226,7 @@ def test_models_are_named_by_key_class_or_file():
         "Identity",
         "Brightness-2",
     ]
-    with pytest.raises(InputError, match="a: expected a module, a function images → logits or a name; got int"):
+    with pytest.raises(InputError, match="a: expected a module, a function images → logits or a name, got int"):
         name_models({"a": 3})
 
 

@@ -301,24 +301,24 @@ def test_other_attacks_of_torchattacks_go_by_name():
     victim, images, labels = small_victim()
     crafted = run(victim, Attack(name="FGSM", norm="linf", eps=8 / 255), images, labels)
     assert distance(crafted.images, images, "linf").max() == pytest.approx(8 / 255, abs=1e-6)
-    with pytest.raises(InputError, match="no attack 'FGSMM'"):
+    with pytest.raises(InputError, match="got 'FGSMM'; choose one of them"):
         run(victim, Attack(name="FGSMM", norm="linf", eps=0.1), images, labels)
-    with pytest.raises(InputError, match="PGDL2 searches in l2"):
+    with pytest.raises(InputError, match="attack PGDL2: expected norm = 'l2', in which it searches, got 'linf'"):
         run(victim, Attack(name="PGDL2", norm="linf", eps=0.03), images, labels)
-    with pytest.raises(InputError, match="FGSM searches in linf"):
+    with pytest.raises(InputError, match="attack FGSM: expected norm = 'linf', in which it searches, got 'l2'"):
         run(victim, Attack(name="FGSM", norm="l2", eps=0.3), images, labels)
     two = Linear(torch.randn(SHAPE))
     for name, options, message in [
-        ("MIFGSM", {"steps": 0}, "option steps must be a whole number ≥ 1; got 0"),
-        ("MIFGSM", {"decay": "much"}, "option decay must be a finite number; got 'much'"),
-        ("PGD", {"random_start": 1}, "option random_start must be bool"),
-        ("TIFGSM", {"kernel_name": "round"}, "TIFGSM does not take these options"),
-        ("APGDT", {}, "its loss needs 4 classes and the model has 2"),
-        ("APGD", {"loss": "dlr"}, "its loss needs 3 classes and the model has 2"),
+        ("MIFGSM", {"steps": 0}, "expected option steps as a whole number ≥ 1, got 0; correct"),
+        ("MIFGSM", {"decay": "much"}, "expected option decay as a finite number, got 'much'; correct"),
+        ("PGD", {"random_start": 1}, "expected option random_start as bool, got 1"),
+        ("TIFGSM", {"kernel_name": "round"}, "expected options that TIFGSM takes, got"),
+        ("APGDT", {}, "expected at least 4 classes for its loss, got a model of 2"),
+        ("APGD", {"loss": "dlr"}, "expected at least 3 classes for its loss, got a model of 2"),
     ]:
         with pytest.raises(InputError, match=message):
             list_stages(Attack(name=name, norm="linf", eps=0.1, options=options), two, num_classes=2, seed=0)
-    with pytest.raises(InputError, match="FGSM has no option stepz"):
+    with pytest.raises(InputError, match=r"attack FGSM: expected options among .*, got stepz"):
         run(victim, Attack(name="FGSM", norm="linf", eps=0.1, options={"stepz": 3}), images, labels)
 
 

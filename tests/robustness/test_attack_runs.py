@@ -221,7 +221,7 @@ def test_a_full_disk_stops_the_run_and_is_no_failure_of_the_model(attack_suite, 
 def test_attacks_that_cannot_run_are_named_before_the_work(attack_suite, tmp_path, monkeypatch):
     text = attack_suite.read_text()
     attack_suite.write_text(text.replace('name = "pgd"', 'name = "PGDD"').replace("steps = 2", ""))
-    with pytest.raises(InputError, match="no attack 'PGDD'"):
+    with pytest.raises(InputError, match="got 'PGDD'; choose one"):
         run.main(["--suite", str(attack_suite), "--dry-run"])
     attack_suite.write_text(text)
 
@@ -274,12 +274,12 @@ def test_the_lambda_of_training_is_attacked_even_if_the_grid_lacks_it(attack_sui
 def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figures):
     attacks = measure(attack_suite, tmp_path / "run", "--eps", "4/255").dropna(subset=["norm"])
     np.testing.assert_allclose(attacks["eps"].unique(), [4 / 255])
-    with pytest.raises(InputError, match="was 8/255 meant"):
+    with pytest.raises(InputError, match="did you mean 8/255"):
         run.main(["--suite", str(attack_suite), "--eps", "8"])
-    for eps, message in [("l2:128", "was l2:128/255 meant"), ("-1/255", "ε must be a number in .0, 1.*got -1/255")]:
+    for eps, message in [("l2:128", "did you mean l2:128/255"), ("-1/255", "expected ε in .0, 1.*got -1/255")]:
         with pytest.raises(InputError, match=message):
             run.main(["--suite", str(attack_suite), "--eps", eps])
-    with pytest.raises(InputError, match="no attack in l2"):
+    with pytest.raises(InputError, match=r"expected norms of the suite's attacks .*, got l2"):
         run.main(["--suite", str(attack_suite), "--eps", "l2:0.5"])
 
 
@@ -301,11 +301,11 @@ def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('threats = ["blackbox"]', "unknown threat blackbox"),
-        ('threats = ["transfer"]', "threats must hold whitebox"),
-        ("probe_images = -1", "probe_images must be 0 or at least 2"),
-        ("probe_images = 1", "probe_images must be 0 or at least 2"),
-        ("attacks = 3", "attacks are written as tables"),
+        ('threats = ["blackbox"]', "expected threats among .*, got blackbox"),
+        ('threats = ["transfer"]', "expected whitebox among the threats"),
+        ("probe_images = -1", "expected probe_images of 0 or at least 2"),
+        ("probe_images = 1", "expected probe_images of 0 or at least 2"),
+        ("attacks = 3", "expected attacks as tables"),
     ],
 )
 def test_suites_with_attacks_that_make_no_sense_are_refused(tmp_path, line, message):

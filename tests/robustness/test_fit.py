@@ -131,7 +131,7 @@ def test_the_residual_is_that_at_the_lambda_of_training_and_the_best_lambda_has_
 def test_images_outside_the_training_split_and_models_without_lambda_are_refused(models):
     network = load_model(models / "sparse.safetensors")
     options = {"weights": "", "seed": 0, "device": CPU, "batch_size": 20}
-    with pytest.raises(InputError, match="split 'train' only"):
+    with pytest.raises(InputError, match="expected the split 'train' to fit a law on"):
         fit_residual_law(network, make_shapes("test", n=4), (0.1,), **options)
     train = make_shapes("train", n=4)
     with pytest.raises(InputError, match="resnet18 has no sparse code"):

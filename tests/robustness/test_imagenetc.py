@@ -108,6 +108,6 @@ def test_a_damaged_file_costs_its_own_cells_by_name_and_no_others(data_dir, mode
 
 def test_models_and_images_must_be_brought(model, tmp_path, capsys):
     assert run_command(lambda: main(["--suite", "imagenetc"])) == 2
-    assert "names no models: give some with --models" in capsys.readouterr().err
+    assert "expected models for the suite imagenetc, got none; give some with --models" in capsys.readouterr().err
     assert measure(tmp_path, model, tmp_path / "run") == 2
     assert "import PATH --name imagenet --resize 256 --crop 224" in capsys.readouterr().err

@@ -119,18 +119,21 @@ def test_code_of_a_user_changes_nothing_for_others_while_it_is_loaded(write, cap
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("import sys\nsys.exit(0)", r"its import fails: it ends the process \(sys.exit\(0\)"),
+        ("import sys\nsys.exit(0)", r"its import fails, as it ends the process \(sys.exit\(0\)"),
         (
             "import argparse\np = argparse.ArgumentParser()\np.add_argument('--x', required=True)\np.parse_args()",
             "ends the",
         ),
-        ("def build():\n    raise SystemExit('done')", r"m.py:build fails: it ends the process \(sys.exit\('done'\)"),
+        (
+            "def build():\n    raise SystemExit('done')",
+            r"m.py:build fails, as it ends the process \(sys.exit\('done'\)",
+        ),
         ("import nowhere_to_be_found", "m.py imports nowhere_to_be_found, which is not installed"),
         ("1 / 0", "its import fails with ZeroDivisionError"),
         ("def build(:", "its import fails with SyntaxError"),
-        ("def bild():\n    pass", "has no function 'build': its functions are bild"),
-        ("def build():\n    return 3", r"must return a torch.nn.Module or a function; it returned int"),
-        ("def build(path):\n    pass", "must be callable without arguments"),
+        ("def bild():\n    pass", "\\(bild\\), got 'build'; choose"),
+        ("def build():\n    return 3", r"to return a torch.nn.Module or a function, got int"),
+        ("def build(path):\n    pass", "to be callable without arguments, got"),
     ],
 )
 def test_code_that_makes_no_model_is_told_from_a_model(write, source, message):
@@ -140,9 +143,9 @@ def test_code_that_makes_no_model_is_told_from_a_model(write, source, message):
 
 def test_a_file_without_a_function_is_answered_with_its_functions(write):
     path = write("mymodel.py", NET + "\ndef other(x):\n    pass\n\ndef small(width=4):\n    pass\n")
-    with pytest.raises(InputError, match=r"name one of them, .*mymodel\.py:FUNCTION; it has build, small$"):
+    with pytest.raises(InputError, match=r"\(build, small\), got the file alone; name it, .*mymodel\.py:FUNCTION"):
         load_foreign(str(path), Wanted(num_classes=10))
-    with pytest.raises(PrerequisiteError, match=r"no file .*gone\.py"):
+    with pytest.raises(PrerequisiteError, match=r"expected a file of functions, got .*gone\.py"):
         load_foreign(str(path.with_name("gone.py")) + ":build", Wanted(num_classes=10))
 
 
@@ -166,7 +169,7 @@ def test_a_function_makes_a_model_too_and_objects_are_measured_as_they_are():
     assert load_subject(make(), **OPTIONS).name == "Plain"
     names = [subject.name for subject in load_subjects({"a": make(), "b": make()}, **OPTIONS)]
     assert names == ["a", "b"]
-    with pytest.raises(InputError, match=r"three must be a torch.nn.Module or a function; got int"):
+    with pytest.raises(InputError, match=r"expected three as a torch.nn.Module or a function, got int"):
         wrap_model("three", 3, Wanted(num_classes=10))
 
 
@@ -186,7 +189,7 @@ def test_a_knob_has_a_value_of_training_or_is_none(lam):
         model.forward = lambda images, lam=None: Tiny.forward(model, images, 0.0)  # type: ignore[method-assign]
         assert not wrap_model("m", model, Wanted(num_classes=10)).has_lam
     else:
-        with pytest.raises(InputError, match="a finite number ≥ 0, or None for a model without λ; got"):
+        with pytest.raises(InputError, match="a finite number ≥ 0, or None for a model without λ, got"):
             wrap_model("m", model, Wanted(num_classes=10))
 
 
@@ -230,14 +233,17 @@ def test_logits_are_found_in_what_a_model_answers(dress):
 @pytest.mark.parametrize(
     ("dress", "message"),
     [
-        (lambda logits: (0 * logits, logits), r"answers with 2 tensors \(N, 10\), of which any may be the logits"),
-        (lambda logits: {"a": logits, "b": -logits}, r"answers with 2 tensors .*: return them alone"),
-        (lambda logits: logits.to(torch.complex64), "answers with complex numbers"),
-        (lambda logits: (logits.to(torch.complex64),), "answers with complex numbers"),
-        (lambda logits: {"a": logits[:, :3]}, r"answers with dict with a, in which there are no logits \(N, 10\)"),
-        (lambda logits: (logits[:, :3], 5), r"answers with tuple with \(4, 3\), int, in which"),
-        (lambda logits: None, "answers with NoneType, in which"),
-        (lambda logits: "cat", "answers with str, in which"),
+        (
+            lambda logits: (0 * logits, logits),
+            r"got 2 tensors \(N, 10\) from the model, of which any may be the logits",
+        ),
+        (lambda logits: {"a": logits, "b": -logits}, r"got 2 tensors .*; return them alone"),
+        (lambda logits: logits.to(torch.complex64), "got complex numbers"),
+        (lambda logits: (logits.to(torch.complex64),), "got complex numbers"),
+        (lambda logits: {"a": logits[:, :3]}, r"expected logits \(N, 10\), got dict with a from"),
+        (lambda logits: (logits[:, :3], 5), r"got tuple with \(4, 3\), int from the model"),
+        (lambda logits: None, "got NoneType from"),
+        (lambda logits: "cat", "got str from"),
     ],
 )
 def test_answers_without_logits_are_described(dress, message):
@@ -337,9 +343,11 @@ def test_weights_of_ones_own_training_go_into_an_architecture_of_torchvision(tmp
     torch.testing.assert_close(model(images), trained((images - mean.view(3, 1, 1)) / std.view(3, 1, 1)))
     assert "normalised by mean 0.485, 0.456, 0.406" in model.notes[0]
     assert model.origin.startswith("torchvision:squeezenet1_1@best.pth (torchvision ")
-    with pytest.raises(InputError, match=r"holds torchvision:squeezenet1_1 for 7 classes and 10 are asked for"):
+    with pytest.raises(
+        InputError, match=r"expected weights of torchvision:squeezenet1_1 for 10 classes .*, got weights for 7"
+    ):
         load_foreign(f"torchvision:squeezenet1_1@{path}", Wanted(num_classes=10))
-    with pytest.raises(InputError, match=r"best.pth does not hold the weights of torchvision:alexnet: missing"):
+    with pytest.raises(InputError, match=r"expected the weights of torchvision:alexnet in .*best.pth, got: missing"):
         load_foreign(f"torchvision:alexnet@{path}", Wanted(num_classes=7))
 
 
@@ -354,7 +362,7 @@ def test_weights_of_ones_own_training_go_into_an_architecture_of_timm(tmp_path):
 @pytest.mark.parametrize("given", ["torchvision:resnet18", "timm:resnet18"])
 def test_the_number_of_classes_is_looked_at_before_weights_are_fetched(given, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("weights are being fetched"))
-    with pytest.raises(InputError, match=f"{given} tells 1000 classes apart and the data set has 10"):
+    with pytest.raises(InputError, match=f"{given}, which tells 1000 apart"):
         load_foreign(given, Wanted(num_classes=10))
 
 
@@ -367,30 +375,36 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: (torch.save(make().state_dict(), path), path.write_bytes(path.read_bytes()[:900])),
         "cannot be",
     ),
-    "page.pth": (lambda path: path.write_text("\n<!DOCTYPE html><html>404"), "is an HTML page and no file of weights"),
+    "page.pth": (lambda path: path.write_text("\n<!DOCTYPE html><html>404"), "got .*, an HTML page; download"),
     "pointer.pth": (
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
         "a pointer of Git LFS",
     ),
-    "empty.pth": (lambda path: path.write_bytes(b""), "is empty: download it again"),
-    "cut.safetensors": (lambda path: path.write_bytes(b"\xff" * 40), r"cannot be read \(truncated or damaged"),
-    "text.pth": (lambda path: path.write_text("weights"), r"cannot be read \(truncated or damaged"),
-    "whole.pth": (lambda path: torch.save(make(), path), "to read them would run code: save the weights alone"),
-    "hidden.pth": (lambda path: torch.save({"state_dict": Hidden()}, path), "holds objects of Python"),
-    "odd.pth": (lambda path: torch.save({"epoch": 3}, path), "holds no state dict .the keys epoch.: save the weights"),
-    "list.pth": (lambda path: torch.save([torch.ones(1)], path), "holds no state dict .no dictionary."),
-    "other.pth": (lambda path: torch.save(make(width=5).state_dict(), path), "not hold the weights of .*: missing"),
+    "empty.pth": (lambda path: path.write_bytes(b""), "got an empty file; download it again"),
+    "cut.safetensors": (lambda path: path.write_bytes(b"\xff" * 40), r"truncated, damaged or another"),
+    "text.pth": (lambda path: path.write_text("weights"), r"truncated, damaged or another"),
+    "whole.pth": (lambda path: torch.save(make(), path), "to read them would run code; save the weights"),
+    "hidden.pth": (lambda path: torch.save({"state_dict": Hidden()}, path), "got objects of Python"),
+    "odd.pth": (
+        lambda path: torch.save({"epoch": 3}, path),
+        "expected a state dict in .*, got the keys epoch; save the weights",
+    ),
+    "list.pth": (lambda path: torch.save([torch.ones(1)], path), "got no dictionary; save"),
+    "other.pth": (
+        lambda path: torch.save(make(width=5).state_dict(), path),
+        "expected the weights of .*, got: missing",
+    ),
     "net-1a2b3c4d.pth": (
         lambda path: torch.save(make().state_dict(), path),
-        "its SHA-256 begins with 1a2b3c4d, and it",
+        "expected a SHA-256 that begins with 1a2b3c4d, .*, got",
     ),
     "nan.pth": (
         lambda path: torch.save({"1.weight": torch.full((10, 192), torch.nan), "1.bias": torch.ones(10)}, path),
-        "holds values that are not finite, in 1.weight",
+        "expected finite weights in .*, got others in 1.weight",
     ),
     "few.pth": (
         lambda path: torch.save({"1.weight": torch.ones(3, 192), "1.bias": torch.ones(3)}, path),
-        "holds .*:bare for 3 classes and 10 are asked for",
+        "expected weights of .*:bare for 10 classes .*, got weights for 3; choose",
     ),
 }
 
@@ -406,7 +420,7 @@ def test_files_that_do_not_hold_the_weights_are_named_with_the_reason(write, tmp
 def test_a_name_that_ends_in_a_date_is_no_hash(write, tmp_path):
     path = save_checkpoint(tmp_path / "net-20260131.pth", nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), "bare")
     load_foreign(f"{write('m.py', BUILDER)}:bare@{path}", Wanted(num_classes=10))
-    with pytest.raises(PrerequisiteError, match=r"no file .*gone\.pth: check the path"):
+    with pytest.raises(PrerequisiteError, match=r"got .*gone\.pth, which is not there; check the path"):
         load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / 'gone.pth'}", Wanted(num_classes=10))
 
 
@@ -461,19 +475,22 @@ def test_a_program_of_torch_export_is_measured_as_an_object_and_from_a_file(tmp_
         model = wrap_model("net", program.module(), Wanted(num_classes=10))
         torch.testing.assert_close(model(images := IMAGES.clone().requires_grad_()), expected)
         assert torch.autograd.grad(model(images).sum(), images)[0].abs().sum() > 0
-    with pytest.raises(InputError, match=r"net.pt2 was recorded for images of 8 × 8 pixels and these have 9 × 9"):
+    with pytest.raises(InputError, match=r"images of 8 × 8 pixels, for which .*net.pt2 was recorded, got 9 × 9"):
         load_foreign(str(tmp_path / "net.pt2"), Wanted(num_classes=10, image_size=(9, 9)))
 
 
 def test_files_that_hold_no_whole_model_are_answered_with_the_way_to_measure_them(tmp_path):
     torch.save(make().state_dict(), tmp_path / "w.pth")
-    with pytest.raises(InputError, match=r"w.pth holds no whole model: .*torchvision:NAME@.*w.pth, timm:N.*function@"):
+    with pytest.raises(
+        InputError,
+        match=r"expected a whole model in .*w.pth, got weights alone, .*torchvision:NAME@.*w.pth, timm:N.*function@",
+    ):
         load_foreign(str(tmp_path / "w.pth"), Wanted(num_classes=10))
     (tmp_path / "net.keras").write_bytes(b"PK")
-    with pytest.raises(InputError, match="is a model of Keras: export it as ONNX"):
+    with pytest.raises(InputError, match="a model of Keras; export it as ONNX"):
         load_foreign(str(tmp_path / "net.keras"), Wanted(num_classes=10))
     for suffix in ("pt", "pt2", "onnx"):
-        with pytest.raises(PrerequisiteError, match=f"no file .*gone.{suffix}"):
+        with pytest.raises(PrerequisiteError, match=f"expected the file of a model, got .*gone.{suffix}"):
             load_foreign(str(tmp_path / f"gone.{suffix}"), Wanted(num_classes=10))
 
 
@@ -484,7 +501,9 @@ def test_two_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     paths = [str(tmp_path / folder / "net.pt") for folder in ("a", "b")]
     assert [subject.name for subject in load_subjects(paths, **OPTIONS)] == ["a/net.pt", "b/net.pt"]
     assert load_subjects(paths[:1], **OPTIONS)[0].name == "net.pt"
-    with pytest.raises(InputError, match=r"two models are called .*: leave one of them out"):
+    with pytest.raises(
+        InputError, match=r"expected models of different names, got two called .*; leave one of them out"
+    ):
         load_subjects([paths[0], paths[0]], **OPTIONS)
 
 

@@ -70,7 +70,7 @@ def test_models_without_a_gradient_have_no_smallest_perturbation():
 def test_the_search_is_asked_for_in_a_suite():
     (attack,) = read_attacks([{"name": "minimum", "norm": "l1", "eps": 12}], "cifar")
     assert (attack.steps, attack.losses, attack.passes) == (100, ("margin",), 300)
-    with pytest.raises(InputError, match="attack minimum: unknown key restarts"):
+    with pytest.raises(InputError, match=r"attack minimum: expected keys among .*, got restarts; rename"):
         read_attacks([{"name": "minimum", "restarts": 2}], "cifar")
-    with pytest.raises(InputError, match="losses must be different ones of ce, margin, dlr, targeted; got none"):
+    with pytest.raises(InputError, match="expected different losses among ce, margin, dlr, targeted, got none"):
         read_attacks([{"name": "minimum", "losses": []}], "cifar")

@@ -85,7 +85,7 @@ def test_a_fixed_number_of_images_is_no_limit_and_a_fixed_size_is_one(tmp_path):
     model = load_foreign(str(path), Wanted(num_classes=10, image_size=(8, 8)))
     torch.testing.assert_close(model(IMAGES), Net()(IMAGES), rtol=1e-4, atol=1e-5)
     assert model.input_size == (8, 8)
-    with pytest.raises(InputError, match=r"net.onnx was recorded for images of 8 × 8 pixels and these have 9 × 8"):
+    with pytest.raises(InputError, match=r"images of 8 × 8 pixels, for which .*net.onnx was recorded, got 9 × 8"):
         load_foreign(str(path), Wanted(num_classes=10, image_size=(9, 8)))
 
 
@@ -139,10 +139,10 @@ def test_other_weights_make_another_identity_beside_the_file_too(tmp_path):
 def test_files_that_are_none_and_inputs_that_are_no_images_are_refused(tmp_path):
     path = export(Net(), tmp_path / "net.onnx", IMAGES)
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"net.onnx cannot be read as ONNX \(truncated or damaged"):
+    with pytest.raises(InputError, match=r"expected a whole ONNX file, got .*net.onnx, truncated or damaged"):
         load_foreign(str(path), Wanted(num_classes=10))
     bytes_in = write_graph(tmp_path / "bytes.onnx", "Identity", onnx.TensorProto.INT64)
-    with pytest.raises(InputError, match=r"bytes.onnx (takes x tensor\(int64\): expected one input|cannot be run)"):
+    with pytest.raises(InputError, match=r"bytes.onnx(, which takes x tensor\(int64\); export| cannot be run)"):
         load_foreign(str(bytes_in), Wanted(num_classes=10))
     double = export(Net().double(), tmp_path / "double.onnx", IMAGES.double())
     with pytest.raises(InputError, match=r"double.onnx cannot be run by onnxruntime.*; export it in float32"):
@@ -161,4 +161,4 @@ def test_without_onnx2torch_a_model_runs_in_onnxruntime(tmp_path, monkeypatch):
     path = write_graph(tmp_path / "net.onnx", "GlobalAveragePool")
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
     model = load_foreign(str(path), Wanted(num_classes=10))
-    assert "the package onnx2torch is not installed: in the project's folder, pip install" in model.notes[0]
+    assert "the package onnx2torch is not installed; in the project's folder, pip install" in model.notes[0]

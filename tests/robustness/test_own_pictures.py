@@ -136,11 +136,11 @@ def test_a_dry_run_counts_the_passes_of_every_part_and_measures_nothing(pictures
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "pictures"], "names no models: give some with --models"),
+        (["--data", "pictures"], "expected models .*, got none; give some with --models"),
         (["--data", "nothing-there", "--models", "resnet18-shapes"], "expected a data set"),
         (["--models", "resnet18-shapes", "--resize", "32"], "--resize is for the pictures of --data PATH"),
         (["--data", "pictures", "--models", "mymodel.py:build", "--eps", "2/255"], "--eps needs an attack"),
-        (["--input-size", "0"], "--input-size must be from 1 to"),
+        (["--input-size", "0"], "expected --input-size from 1 to"),
         (["--suite", "cifar1oc"], "did you mean cifar10c"),
     ],
 )

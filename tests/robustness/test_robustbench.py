@@ -67,6 +67,6 @@ def test_a_generated_archive_reads_back_through_robustbench(data_dir, tmp_path):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "robustbench", raising=False)
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    with pytest.raises(PrerequisiteError, match=r"import of pyautoattack halted.*: in the project"):
+    with pytest.raises(PrerequisiteError, match=r"import of pyautoattack halted.*; in the project"):
         import_robustbench()
     assert "autoattack" not in sys.modules

@@ -180,26 +180,26 @@ def test_a_card_that_promises_another_clean_accuracy_is_an_error(suite, tmp_path
     accuracy = {"correct": 20, "n": 20, "data": images.title, "fingerprint": images.fingerprint}
     save_model(model, path, ModelCard(name="p", config=model.config, accuracy=accuracy))
     assert measure(suite, tmp_path / "run", "--models", str(path)) == 2
-    assert "its card records 100.00%" in capsys.readouterr().err
+    assert "expected an accuracy of 100.00%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--lambdas", "nan"], "finite number ≥ 0"),
-        (["--lambdas", "-0.1"], "finite number ≥ 0"),
+        (["--lambdas", "nan"], "expected a finite λ ≥ 0, got"),
+        (["--lambdas", "-0.1"], "expected a finite λ ≥ 0, got"),
         (["--corruptions", "gausian_noise"], "gaussian_noise"),
         (["--severities", "6"], "severities 1 to 5"),
-        (["--models", "sdnet99"], "no model 'sdnet99'"),
+        (["--models", "sdnet99"], "got 'sdnet99'; check the name"),
         (["--n", "0"], "at least 1 image"),
-        (["--n", "99999"], "more images than"),
+        (["--n", "99999"], "expected --n of at most 2000"),
         (["--batch-size", "0"], "at least 1"),
         (["--seed", "-1"], "whole number"),
-        (["--eps", "8"], "was 8/255 meant"),
+        (["--eps", "8"], "did you mean 8/255"),
         (["--eps", "8/255"], "has no attack"),
-        (["--suite", "nothing"], "no suite 'nothing'"),
-        (["--suite", "/proc/self/mem"], "cannot be read"),
-        (["--data-dir", "\udcff"], "not UTF-8 text"),
+        (["--suite", "nothing"], "got 'nothing'; check the name"),
+        (["--suite", "/proc/self/mem"], "expected a file that can be read"),
+        (["--data-dir", "\udcff"], "expected UTF-8 text"),
         (["--suite", "cifar10c", "--data-dir", "nowhere"], "--suite demo"),
         (["--device", "cuda:99"], "cuda"),
     ],

@@ -173,11 +173,11 @@ def test_official_videos_are_read_frame_by_frame(tmp_path: Path) -> None:
 
 def test_suites_of_sequences_know_their_names(tmp_path: Path) -> None:
     assert suite_of("all").sequences == SEQUENCES
-    with pytest.raises(InputError, match=r"expected a sequence of gaussian_noise, .*, got 'fog'"):
+    with pytest.raises(InputError, match=r"expected a sequence .gaussian_noise, .*, got 'fog'"):
         measure(suite_of("fog", archive=""), tmp_path)
     with pytest.raises(InputError, match="has sequences and corruptions"):
         Suite(name="x", data="cifar10", models=("a",), sequences=("tilt",))
-    with pytest.raises(InputError, match="difficulty of sequences must be 1, 2 or 3; got 4"):
+    with pytest.raises(InputError, match="difficulty of sequences as 1, 2 or 3, got 4"):
         suite_of("tilt", difficulty=4)
 
 

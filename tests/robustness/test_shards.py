@@ -94,7 +94,7 @@ def test_every_job_is_in_exactly_one_shard_whatever_the_order(attack_grid, model
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3", "1/0", "1.5/3", ""])
 def test_shards_that_make_no_sense_are_refused(grid, text):
-    with pytest.raises(InputError, match="must be i/n with i from 1 to n"):
+    with pytest.raises(InputError, match="expected --shard i/n with i from 1 to n"):
         plan(grid, f"--shard={text}")
 
 

@@ -63,22 +63,22 @@ def test_the_command_line_chooses_the_selection(options, selection):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("data = 'shapes'\nlambda = [0.1]", "unknown key lambda"),
-        ("corruptions = ['contrast']", "`data` is missing"),
-        ("data = 'shapes'\nseverities = [0]", "severities 1 to 5"),
-        ("data = 'shapes'\nseverities = ['1']", r"severities\[0\] must be a whole number; got '1'"),
-        ("data = 'shapes'\nlambdas = [-1]", "finite number ≥ 0"),
+        ("data = 'shapes'\nlambda = [0.1]", "expected keys among .*, got lambda; rename"),
+        ("corruptions = ['contrast']", "expected the key `data`"),
+        ("data = 'shapes'\nseverities = [0]", "expected severities 1 to 5"),
+        ("data = 'shapes'\nseverities = ['1']", r"expected severities\[0\] as a whole number, got '1'"),
+        ("data = 'shapes'\nlambdas = [-1]", "expected a finite λ ≥ 0"),
         (
             "data = 'shapes'\nn = true",
-            "n must be a whole number or empty; got True",
+            "expected n as a whole number or empty, got True",
         ),
         ("data = 'shapes'\nn = 0", "at least 1 image"),
         ("data = 'shapes'\ncorruptions = ['rain']", "rain"),
         ("data = 'shapes'\nprofile = 'mnist'", "mnist"),
-        ("data = 'shapes'\nprofile = 'sweep'\ncorruptions = ['fog']", "does not define fog"),
-        ("data = 'shapes'\nmodels = []", "names no models"),
+        ("data = 'shapes'\nprofile = 'sweep'\ncorruptions = ['fog']", "profile 'sweep' defines, got fog"),
+        ("data = 'shapes'\nmodels = []", "expected models for the suite s, got none"),
         ("data = 'shapes'\nsplit = 'train'\nselection = 'extra'", "selection chooses λ on the split train"),
-        ("data = [", "not valid TOML"),
+        ("data = [", "expected valid TOML"),
     ],
 )
 def test_bad_suites_are_refused(text, message, tmp_path):

@@ -50,7 +50,7 @@ def test_recipes_say_how():
     assert (recipe.adversarial, recipe.adversarial_steps) == ("pgd", 1)
     assert recipe.adversarial_step_size == pytest.approx(1.25 * recipe.adversarial_eps)
     assert read_recipe("cifar10-sdnet18", ["adversarial=pgd"]).adversarial_eps == pytest.approx(8 / 255)
-    with pytest.raises(InputError, match="adversarial must be 'pgd' or empty"):
+    with pytest.raises(InputError, match="expected adversarial of 'pgd' or empty"):
         read_recipe("cifar10-sdnet18", ["adversarial=fgsm"])
     with pytest.raises(InputError, match="in \\(0, 1\\] pixel units"):
         read_recipe("cifar10-sdnet18", ["adversarial_eps=8.0"])

@@ -126,7 +126,7 @@ def test_lambda_of_a_network_can_be_differentiated():
 def test_a_resnet_refuses_lambda_and_reconstruction():
     model, images = build_model("resnet18", width=2).eval(), torch.rand(1, 3, 32, 32)
     assert model.lam is None
-    with pytest.raises(InputError, match="has no λ"):
+    with pytest.raises(InputError, match="expected no λ for resnet18"):
         model(images, lam=0.1)
     with pytest.raises(InputError, match="no sparse code"):
         model.residual(images, model.encode(images))
@@ -143,16 +143,16 @@ def test_inputs_are_normalised_once():
 @pytest.mark.parametrize(
     ("arch", "options", "message"),
     [
-        ("vgg", {}, "unknown architecture 'vgg'"),
-        ("sdnet18", {"wdith": 3}, "unknown model option wdith"),
-        ("sdnet18", {"width": 0}, "width must be at least 1"),
+        ("vgg", {}, "expected an architecture .*, got 'vgg'; choose one"),
+        ("sdnet18", {"wdith": 3}, "expected model options among .*, got wdith; rename"),
+        ("sdnet18", {"width": 0}, "expected width of at least 1, got 0; give a larger one"),
         ("sdnet18", {"std": (1.0, 0.0, 1.0)}, "std > 0"),
         ("sdnet18", {"shortcut": False}, "needs its shortcuts"),
-        ("sdnet18", {"n_dict": 0}, "n_dict must be at least 1"),
-        ("resnet18", {"n_dict": 2}, "resnet18 has no dictionary: n_dict must be 1"),
-        ("sdnet18", {"lam": -1.0}, "λ must be a finite number"),
-        ("sdnet18", {"mu": math.inf}, "μ must be a finite number"),
-        ("sdnet18", {"n_steps": 0}, "steps K must be at least 1"),
+        ("sdnet18", {"n_dict": 0}, "expected n_dict of at least 1"),
+        ("resnet18", {"n_dict": 2}, "expected n_dict of 1, as resnet18 has no dictionary"),
+        ("sdnet18", {"lam": -1.0}, "expected a finite λ ≥ 0, got -1.0; give such a number"),
+        ("sdnet18", {"mu": math.inf}, "expected a finite μ ≥ 0"),
+        ("sdnet18", {"n_steps": 0}, "expected at least 1 FISTA step K"),
         ("sdnet18", {"lam_layers": "some"}, "lam_layers"),
     ],
 )
@@ -163,7 +163,7 @@ def test_bad_options_are_refused(arch, options, message):
 
 @pytest.mark.parametrize("options", [{"lam": -1.0}, {"mu": math.inf}, {"n_steps": 0}])
 def test_bad_options_of_the_layers_are_refused_before_a_layer_is_built(options):
-    with pytest.raises(InputError, match="must be"):
+    with pytest.raises(InputError, match=r"expected (a finite [λμ] ≥ 0|at least 1 FISTA step K), got"):
         NetworkConfig(arch="sdnet18", **options)
 
 

@@ -84,5 +84,5 @@ def test_shares_are_equal_and_make_up_the_batch():
     batch = torch.arange(12).view(6, 2)
     assert torch.equal(torch.cat([Processes(rank, 3).share(batch) for rank in range(3)]), batch)
     assert torch.equal(ALONE.share(batch), batch)
-    with pytest.raises(InputError, match="a batch of 6 images is not divisible among 4 processes: choose another"):
+    with pytest.raises(InputError, match="expected a batch divisible among 4 processes, got 6 images; choose another"):
         Processes(0, 4).share(batch)

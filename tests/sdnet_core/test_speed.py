@@ -60,7 +60,7 @@ def test_exact_keeps_gradients_for_attacks():
 
 def test_fast_without_a_compiler_says_so(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(PrerequisiteError, match=r"finds no C\+\+ compiler: install"):
+    with pytest.raises(PrerequisiteError, match=r"finds no C\+\+ compiler; install"):
         accelerate(make_network("sdnet18"), "fast", CPU)
 
 

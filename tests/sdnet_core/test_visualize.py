@@ -80,11 +80,11 @@ def test_maps_are_ordered_by_energy_and_atoms_stretched():
 
 def test_bad_requests_are_refused(tmp_path):
     model, out = save(tmp_path / "m.safetensors", "sdnet18"), ["--out", str(tmp_path / "x")]
-    with pytest.raises(InputError, match="no layer layer9: choose from input_layer"):
+    with pytest.raises(InputError, match=r"expected layers among input_layer, got layer9; choose"):
         main([model, "--images", "shapes:0", "--layers", "layer9", *out])
-    with pytest.raises(InputError, match="λ must be a finite number ≥ 0"):
+    with pytest.raises(InputError, match="expected a finite λ ≥ 0"):
         main([model, "--images", "shapes:0", "--lam", "-1", *out])
-    with pytest.raises(InputError, match="1 to 16 images; got 17"):
+    with pytest.raises(InputError, match="expected 1 to 16 images for a figure, got 17; name"):
         main([model, "--images", "shapes:" + ",".join(map(str, range(17))), *out])
     with pytest.raises(InputError, match="has no sparse code to look at"):
         main([save(tmp_path / "r.safetensors", "resnet18"), "--images", "shapes:0", *out])

@@ -38,7 +38,9 @@ def load_function(address: Address, wanted: Wanted) -> Loaded:  # noqa: ARG001
         with _telling(f"{given} fails"):
             model = function()
     if not callable(model):
-        raise InputError(f"{given} must return a torch.nn.Module or a function; it returned {type(model).__name__}")
+        raise InputError(
+            f"expected {given} to return a torch.nn.Module or a function, got {type(model).__name__}; return the model"
+        )
     module = as_module(model)
     if address.weights:
         load_weights(module, Path(address.weights), owner=given)
@@ -52,19 +54,23 @@ def _find_function(address: Address, given: str) -> Callable[[], Any]:
     function = getattr(module, address.function, None)
     if not callable(function):
         here = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value)) or "none"
-        raise InputError(f"{address.name} has no function {address.function!r}: its functions are {here}")
+        raise InputError(
+            f"expected a function of {address.name} ({here}), got {address.function!r}; choose one of them"
+        )
     try:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
-        raise InputError(f"{given} must be callable without arguments: {error}") from error
+        raise InputError(
+            f"expected {given} to be callable without arguments, got: {error}; give them defaults"
+        ) from error
     return function  # type: ignore[no-any-return]
 
 
 def _import_module(name: str, given: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise InputError(
-            f"no model {given!r}: the sources are {', '.join(LIBRARIES)}, a module:function to import, or a "
-            "file.py:function"
+            f"expected a model of {', '.join(LIBRARIES)}, a module:function to import or a file.py:function, got "
+            f"{given!r}; check the name"
         )
     sys.path.insert(0, str(Path.cwd()))  # of the model's world
     with _telling(f"{given}: its import fails"):
@@ -72,10 +78,10 @@ def _import_module(name: str, given: str) -> ModuleType:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not name.startswith(error.name):
-                raise PrerequisiteError(f"{given} imports {error.name}, which is not installed") from error
+                raise PrerequisiteError(f"{given} imports {error.name}, which is not installed; install it") from error
             raise InputError(
-                f"no model {given}: the sources are {', '.join(LIBRARIES)}, and no module {name} can be imported "
-                "from here"
+                f"expected a model of {', '.join(LIBRARIES)}, or of a module that can be imported from here, got "
+                f"{given}; check the name"
             ) from error
 
 
@@ -83,7 +89,9 @@ def _import_file(path: Path) -> ModuleType:
     """Import a file by its path; it can import what lies next to it, which takes precedence."""
     path = path.resolve()
     if not path.is_file():
-        raise PrerequisiteError(f"no file {path}: check the path before the colon")
+        raise PrerequisiteError(
+            f"expected a file of functions, got {path}, which is not there; check the path before the colon"
+        )
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -99,7 +107,9 @@ def _import_file(path: Path) -> ModuleType:
             try:
                 specification.loader.exec_module(module)
             except ModuleNotFoundError as error:
-                raise PrerequisiteError(f"{path.name} imports {error.name}, which is not installed") from error
+                raise PrerequisiteError(
+                    f"{path.name} imports {error.name}, which is not installed; install it"
+                ) from error
     except BaseException:
         del sys.modules[name]
         raise
@@ -135,11 +145,11 @@ def _telling(what: str) -> Iterator[None]:
         raise
     except SystemExit as error:
         raise InputError(
-            f"{what}: it ends the process (sys.exit({error.code!r}), or argparse): put what runs as a script under "
+            f"{what}, as it ends the process (sys.exit({error.code!r}), or argparse); put what runs as a script under "
             "if __name__ == '__main__'"
         ) from error
     except Exception as error:
-        raise InputError(f"{what} with {describe_error(error)}") from error
+        raise InputError(f"{what} with {describe_error(error)}; correct its code") from error
 
 
 def name_functions(path: Path) -> list[str]:

@@ -46,8 +46,8 @@ def load_folder(address: Address, wanted: Wanted) -> Loaded:
     folder, given = Path(address.name), f"hf:{address.name}"
     if not (folder / "config.json").is_file():
         raise PrerequisiteError(
-            f"{given}: no config.json in {folder}: hf: takes a folder on this machine, as save_pretrained or "
-            "`hf download NAME --local-dir FOLDER` makes it"
+            f"expected config.json in {folder}, got none; give hf:FOLDER, a folder on this machine as save_pretrained "
+            "or `hf download NAME --local-dir FOLDER` makes it"
         )
     config = _read_json(folder / "config.json")
     labels = _read_labels(config, folder)
@@ -61,7 +61,7 @@ def load_folder(address: Address, wanted: Wanted) -> Loaded:
             transformers = importlib.import_module("transformers")
         except ImportError as error:
             raise PrerequisiteError(
-                f"{given} needs the package transformers ({error}): in the project's folder, pip install '.[models]'"
+                f"{given} needs the package transformers ({error}); in the project's folder, pip install '.[models]'"
             ) from error
         model = _read_model(transformers, folder, given)
     check_classes(given, int(model.config.num_labels), wanted)
@@ -78,13 +78,15 @@ def _read_model(transformers: Any, folder: Path, given: str) -> Any:
             str(folder), local_files_only=True, trust_remote_code=False, dtype="auto", output_loading_info=True
         )
     except Exception as error:  # the files may raise anything
-        raise InputError(f"{given} cannot be read as an image classifier: {describe_error(error)}") from error
+        raise InputError(
+            f"expected an image classifier in {given}, got: {describe_error(error)}; save it again with save_pretrained"
+        ) from error
     finally:
         transformers.utils.logging.set_verbosity(before)
     if missing := [*report["missing_keys"], *report["mismatched_keys"]]:
         raise InputError(
-            f"{given} holds no weights for {missing[0]}: transformers would draw them at random; save the classifier "
-            "that was trained"
+            f"expected weights for {missing[0]} in {given}, got none, so that transformers would draw them at random; "
+            "save the classifier that was trained"
         )
     return model
 
@@ -96,7 +98,10 @@ def _read_labels(config: dict[str, Any], folder: Path) -> list[str]:
         return []
     indices = sorted(int(key) for key in labels if str(key).isdigit()) if isinstance(labels, dict) else []
     if indices != list(range(len(labels))):
-        raise InputError(f"{folder / 'config.json'}: id2label must name the classes 0, 1, 2, …; got {labels!r}"[:300])
+        raise InputError(
+            f"expected id2label in {folder / 'config.json'} to name the classes 0, 1, 2, …, got {labels!r}"[:300]
+            + "; correct it"
+        )
     return [str(labels[str(index)]) for index in indices]
 
 
@@ -113,8 +118,8 @@ def _match(labels: list[str], classes: tuple[str, ...], given: str) -> tuple[lis
     if set(own) != set(other) or len(set(own)) != len(own):
         strange = next(name for name, key in zip(classes, other, strict=True) if key not in common)
         raise InputError(
-            f"{given} shares {len(common)} of {len(classes)} classes with the data and does not know {strange!r}: "
-            "measure it on the data that it was trained for"
+            f"expected a model of all {len(classes)} classes of the data, got {given}, which shares {len(common)} of "
+            f"them and does not know {strange!r}; measure it on the data that it was trained for"
         )
     note = f"{given}: its classes are in another order than those of the data and are taken by their names"
     return [own.index(key) for key in other], (note,)
@@ -133,15 +138,17 @@ def _read_preprocessor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
     path = folder / _PREPROCESSOR
     if not path.is_file():
         raise PrerequisiteError(
-            f"no {_PREPROCESSOR} in {folder}, which says how images are normalised: save the model's image processor "
-            "there, too, with save_pretrained"
+            f"expected {_PREPROCESSOR} in {folder}, which says how images are normalised, got none; save the model's "
+            "image processor there, too, with save_pretrained"
         )
     fields = _read_json(path)
     mean, std = fields.get("image_mean", 0.0), fields.get("image_std", 1.0)
     if not fields.get("do_normalize", True):
         mean, std = 0.0, 1.0
     elif "image_mean" not in fields or "image_std" not in fields:
-        raise InputError(f"{path} normalises images and does not say by what: image_mean or image_std is missing")
+        raise InputError(
+            f"expected image_mean and image_std in {path}, which normalises images, got one or none of them; add them"
+        )
     factor = fields.get("rescale_factor", 1 / _BYTE) if fields.get("do_rescale", True) else 1.0
     offset = 1.0 if fields.get("rescale_offset") else 0.0
     try:
@@ -150,9 +157,13 @@ def _read_preprocessor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
         shifted = tuple((float(it) + offset) / scale for it in means)
         scaled = tuple(float(it) / scale for it in stds)
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(f"{path} does not normalise by numbers: {describe_error(error)}") from error
+        raise InputError(
+            f"expected numbers to normalise by in {path}, got: {describe_error(error)}; correct them"
+        ) from error
     if len(shifted) != 3 or len(scaled) != 3 or not all(it > 0 for it in scaled):
-        raise InputError(f"{path} must have three values of image_mean and of image_std > 0; got {mean} and {std}")
+        raise InputError(
+            f"expected three values of image_mean and of image_std > 0 in {path}, got {mean} and {std}; correct them"
+        )
     return shifted, scaled, _read_size(fields)
 
 
@@ -173,7 +184,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {describe_error(error)}") from error
+        raise InputError(f"expected JSON in {path}, got: {describe_error(error)}; save or download it again") from error
     if not isinstance(fields, dict):
-        raise InputError(f"{path} must hold an object; it holds {type(fields).__name__}")
+        raise InputError(f"expected an object in {path}, got {type(fields).__name__}; save or download it again")
     return fields

@@ -33,13 +33,15 @@ def load_torchvision(address: Address, wanted: Wanted) -> Loaded:
 
     name, given = address.name, f"torchvision:{address.name}"
     if name not in models.list_models(module=models):
-        raise InputError(f"torchvision has no classifier {name!r}: see torchvision.models.list_models()")
+        raise InputError(
+            f"expected a classifier of torchvision, got {name!r}; choose one of torchvision.models.list_models()"
+        )
     weights = models.get_model_weights(name).DEFAULT
     if address.weights:
         if name in ("googlenet", "inception_v3"):
             raise InputError(
-                f"{given} takes no @FILE: a file of weights does not say how its input is scaled nor which outputs it "
-                "has; give a function that builds it, file.py:function@FILE"
+                f"{given} takes no @FILE, as a file of weights does not say how its input is scaled nor which outputs "
+                "it has; give a function that builds it, file.py:function@FILE"
             )
         model = models.get_model(name, weights=None, num_classes=wanted.num_classes)
         load_weights(model, Path(address.weights), owner=given)
@@ -47,7 +49,7 @@ def load_torchvision(address: Address, wanted: Wanted) -> Loaded:
         check_classes(given, len(weights.meta["categories"]), wanted)
         place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
         _check_hash(place)
-        missing = f"the weights of {given} cannot be downloaded ({{}}): put {weights.url} into {place.parent}"
+        missing = f"the weights of {given} cannot be downloaded ({{}}); put {weights.url} into {place.parent}"
         with _telling_of_downloads(missing, place, given):
             model = models.get_model(name, weights=weights)
     preset, version = weights.transforms(), f"torchvision {metadata.version('torchvision')}"
@@ -65,8 +67,8 @@ def _check_hash(place: Path) -> None:
     promised = torch.hub.HASH_REGEX.search(place.name)
     if promised and not hash_file(place).startswith(promised[1]):
         raise InputError(
-            f"{place} is not the file that its name says, whose SHA-256 begins with {promised[1]}: it is damaged or "
-            "another; remove it and download it again"
+            f"expected a file whose SHA-256 begins with {promised[1]}, as its name says, got {place}, which is damaged "
+            "or another; remove it and download it again"
         )
 
 
@@ -79,7 +81,7 @@ def load_timm(address: Address, wanted: Wanted) -> Loaded:
     """
     name, given, timm = address.name, f"timm:{address.name}", import_timm(f"timm:{address.name}")
     if not timm.is_model(name.partition(".")[0]):
-        raise InputError(f"timm has no model {name!r}: see timm.list_models()")
+        raise InputError(f"expected a model of timm, got {name!r}; choose one of timm.list_models()")
     try:
         preset = timm.models.get_pretrained_cfg(name)
     except RuntimeError as error:
@@ -94,7 +96,7 @@ def load_timm(address: Address, wanted: Wanted) -> Loaded:
         if at_hand:
             read_tensors(place)
         missing = (
-            f"the weights of {given} cannot be downloaded ({{}}): put model.safetensors of "
+            f"the weights of {given} cannot be downloaded ({{}}); put model.safetensors of "
             f"huggingface.co/{preset.hf_hub_id} as {place}"
         )
         with _telling_of_downloads(missing, place, given):
@@ -113,7 +115,7 @@ def import_timm(given: str) -> ModuleType:
             return importlib.import_module("timm")
     except ImportError as error:
         raise PrerequisiteError(
-            f"{given} needs the package timm ({error}): in the project's folder, pip install '.[models]'"
+            f"{given} needs the package timm ({error}); in the project's folder, pip install '.[models]'"
         ) from error
 
 
@@ -121,8 +123,9 @@ def check_classes(given: str, found: int, wanted: Wanted) -> None:
     """Raise InputError if a model and the data set differ in the number of classes, before weights are fetched."""
     if found != wanted.num_classes:
         raise InputError(
-            f"{given} tells {found} classes apart and the data set has {wanted.num_classes}: measure it on the data "
-            f"that it was trained for, or give weights for {wanted.num_classes} classes, NAME@FILE"
+            f"expected a model of {wanted.num_classes} classes, as the data set has, got {given}, which tells {found} "
+            f"apart; measure it on the data that it was trained for, or give weights for {wanted.num_classes} classes, "
+            "NAME@FILE"
         )
 
 
@@ -149,7 +152,7 @@ def _telling_of_downloads(missing: str, place: Path, given: str) -> Iterator[Non
     except RuntimeError as error:  # timm also raises it if the package that downloads is not installed
         if place.is_file() and re.search("state_dict|size mismatch|[Kk]ey", str(error)):
             raise InputError(
-                f"{place} does not hold the weights of {given}: remove it and download it again"
+                f"expected the weights of {given} in {place}, got others; remove it and download it again"
             ) from error
         raise PrerequisiteError(missing.format(str(error).partition("\n")[0])) from error
     except NO_DOWNLOAD as error:
@@ -158,5 +161,6 @@ def _telling_of_downloads(missing: str, place: Path, given: str) -> Iterator[Non
         if not place.is_file():
             raise
         raise InputError(
-            f"{place} cannot be read as the weights of {given} (truncated or damaged?): remove it and download it again"
+            f"expected the weights of {given} in {place}, got a truncated or damaged file; remove it and download it "
+            "again"
         ) from error

@@ -102,11 +102,13 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int
         InputError: the program does not take images of three channels, or not of this size.
     """
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
-        raise InputError(f"{path} takes inputs of shape {shape}: expected images (N, 3, H, W) in [0, 1]")
+        raise InputError(
+            f"expected inputs (N, 3, H, W), images in [0, 1], got {path}, which takes {shape}; export it so"
+        )
     size = wanted.shown_size
     if size and any(isinstance(own, int) and own != other for own, other in zip(shape[2:], size, strict=True)):
         raise InputError(
-            f"{path} was recorded for images of {shape[2]} × {shape[3]} pixels and these have {size[0]} × {size[1]}: "
-            "enlarge them for it with --input-size, or export it with a free size"
+            f"expected images of {shape[2]} × {shape[3]} pixels, for which {path} was recorded, got {size[0]} × "
+            f"{size[1]}; enlarge them for it with --input-size, or export it with a free size"
         )
     return shape[0] if isinstance(shape[0], int) else None

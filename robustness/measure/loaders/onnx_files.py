@@ -85,19 +85,25 @@ def load_onnx(path: Path, wanted: Wanted) -> Loaded:
     try:
         onnx.checker.check_model(str(path))
     except Exception as error:  # the packages raise a dozen kinds
-        raise InputError(f"{path} cannot be read as ONNX (truncated or damaged?): {describe_error(error)}") from error
+        raise InputError(
+            f"expected a whole ONNX file, got {path}, truncated or damaged ({describe_error(error)}); export or "
+            "download it again"
+        ) from error
     try:
         inputs = runner.session.get_inputs()
     except PrerequisiteError:
         raise
     except Exception as error:
         raise InputError(
-            f"{path} cannot be run by onnxruntime: {describe_error(error)}; export it in float32 and the operations "
+            f"{path} cannot be run by onnxruntime ({describe_error(error)}); export it in float32 and the operations "
             "that onnxruntime has"
         ) from error
     if len(inputs) != 1 or inputs[0].type not in _DTYPES:
         taken = ", ".join(f"{it.name} {it.type}" for it in inputs)
-        raise InputError(f"{path} takes {taken}: expected one input, images of floating-point numbers in [0, 1]")
+        raise InputError(
+            f"expected one input, images of floating-point numbers in [0, 1], got {path}, which takes {taken}; export "
+            "it so"
+        )
     shape = tuple(inputs[0].shape)
     is_last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
     shape = (shape[0], shape[3], *shape[1:3]) if is_last else shape
@@ -137,7 +143,9 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
     try:
         expected = runner(sample)
     except Exception as error:
-        raise InputError(f"{path} cannot answer images of noise: {describe_error(error)}") from error
+        raise InputError(
+            f"expected answers of {path} to images of noise, got: {describe_error(error)}; export it again"
+        ) from error
     given, reason = sample.to(torch.from_numpy(np.zeros(0, dtype)).dtype), ""
     for opset in _OPSETS:
         try:
@@ -147,7 +155,7 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
                 with torch.no_grad():
                     output = converted(given)
         except ImportError:
-            return None, "the package onnx2torch is not installed: in the project's folder, pip install '.[models]'"
+            return None, "the package onnx2torch is not installed; in the project's folder, pip install '.[models]'"
         except Exception as error:  # an unknown operation can fail in many ways
             reason = reason or f"onnx2torch cannot convert it: {describe_error(error)}"
             continue
@@ -191,5 +199,5 @@ def import_package(name: str, path: Path) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise PrerequisiteError(
-            f"{path} needs the package {name} ({error}): in the project's folder, pip install '.[models]'"
+            f"{path} needs the package {name} ({error}); in the project's folder, pip install '.[models]'"
         ) from error

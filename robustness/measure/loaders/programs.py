@@ -31,12 +31,17 @@ def load_file(address: Address, wanted: Wanted) -> Loaded:
     """
     path = Path(address.name)
     if not path.is_file():
-        raise PrerequisiteError(f"no file {path}: check the path of the model")
+        raise PrerequisiteError(f"expected the file of a model, got {path}, which is not there; check the path")
     if path.suffix == ".py":
         functions = ", ".join(name_functions(path)) or "none that can be called without arguments"
-        raise InputError(f"{path} is a file of functions: name one of them, {path}:FUNCTION; it has {functions}")
+        raise InputError(
+            f"expected one of the functions in {path} ({functions}), got the file alone; name it, {path}:FUNCTION"
+        )
     if path.suffix in _OTHERS:
-        raise InputError(f"{path} is a model of {_OTHERS[path.suffix]}: export it as ONNX and give the .onnx file")
+        raise InputError(
+            f"expected a program of PyTorch or ONNX, got {path}, a model of {_OTHERS[path.suffix]}; export it as ONNX "
+            "and give the .onnx file"
+        )
     check_is_binary(path)
     if path.suffix == ".onnx":
         return onnx_files.load_onnx(path, wanted)
@@ -46,11 +51,14 @@ def load_file(address: Address, wanted: Wanted) -> Loaded:
     if any("/models/" in name and name.endswith(".json") for name in members):
         return _load_export(path, wanted)
     if any(name.endswith((".so", ".cubin", ".o")) for name in members):
-        raise InputError(f"{path} holds machine code (AOTInductor): save the program itself, torch.export.save(…)")
+        raise InputError(
+            f"expected a program, got {path}, which holds machine code (AOTInductor); save the program itself, "
+            "torch.export.save(…)"
+        )
     raise InputError(
-        f"{path} holds no whole model: weights do not say what network they belong to, so give it, too: "
-        f"torchvision:NAME@{path}, timm:NAME@{path} or file.py:function@{path}; an official SDNet checkpoint is "
-        f"converted with python -m sdnet_core convert {path} --arch sdnet18 --out model.safetensors"
+        f"expected a whole model in {path}, got weights alone, which do not say what network they belong to; give it, "
+        f"too, as torchvision:NAME@{path}, timm:NAME@{path} or file.py:function@{path}, or convert an official SDNet "
+        f"checkpoint with python -m sdnet_core convert {path} --arch sdnet18 --out model.safetensors"
     )
 
 
@@ -69,7 +77,7 @@ def _load_script(path: Path) -> Loaded:
             warnings.simplefilter("ignore")
             model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as TorchScript: {describe_error(error)}") from error
+        raise InputError(f"expected TorchScript in {path}, got: {describe_error(error)}; save it again") from error
     return Loaded(model=model, version="TorchScript", content=hash_file(path))
 
 
@@ -81,7 +89,7 @@ def _load_export(path: Path, wanted: Wanted) -> Loaded:
             model: nn.Module = program.module()
     except Exception as error:  # reading a file of another version may raise anything
         raise InputError(
-            f"{path} cannot be read as a program of torch.export: {describe_error(error)}; save it anew with this "
+            f"expected a program of torch.export in {path}, got: {describe_error(error)}; save it anew with this "
             f"version of PyTorch, {torch.__version__}"
         ) from error
     shape = _input_shape(program, path)
@@ -96,5 +104,8 @@ def _input_shape(program: Any, path: Path) -> tuple[Any, ...]:
     inputs = set(program.graph_signature.user_inputs)
     shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.name in inputs]
     if len(shapes) != 1:
-        raise InputError(f"{path} takes {len(shapes)} inputs: export a program that takes images alone")
+        raise InputError(
+            f"expected one input, images, got {path}, which takes {len(shapes)}; export a program that takes images "
+            "alone"
+        )
     return shapes[0]

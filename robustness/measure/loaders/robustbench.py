@@ -33,15 +33,16 @@ def load_robustbench(address: Address, wanted: Wanted) -> Loaded:
     data = _BENCHMARK_DATA.get(wanted.num_classes)
     if data is None:
         raise InputError(
-            f"RobustBench has models for {sorted(_BENCHMARK_DATA)} classes; the data set has {wanted.num_classes}"
+            f"expected data of {sorted(_BENCHMARK_DATA)} classes, for which RobustBench has models, got "
+            f"{wanted.num_classes}; choose other data or models"
         )
     import_robustbench()
     zoo = importlib.import_module("robustbench.model_zoo.enums")
     names = importlib.import_module("robustbench.model_zoo").model_dicts[zoo.BenchmarkDataset(data)]
     if threat not in _THREATS or name not in names[zoo.ThreatModel(threat)]:
         raise InputError(
-            f"RobustBench has no model {name!r} for {data} under {threat!r}: give robustbench:NAME@THREAT with a name "
-            f"of its leaderboard and one of {', '.join(_THREATS)}"
+            f"expected a model of RobustBench for {data} under {threat!r}, got {name!r}; give robustbench:NAME@THREAT "
+            f"with a name of its leaderboard and one of {', '.join(_THREATS)}"
         )
     folder = Path(torch.hub.get_dir()) / "robustbench"
     place = folder / data / threat / f"{name}.pt"
@@ -53,14 +54,14 @@ def load_robustbench(address: Address, wanted: Wanted) -> Loaded:
         model = load(model_name=name, model_dir=str(folder), dataset=data, threat_model=threat)
     except NO_DOWNLOAD as error:
         raise PrerequisiteError(
-            f"the weights of robustbench:{name} cannot be downloaded ({error}): put them into {place}"
+            f"the weights of robustbench:{name} cannot be downloaded ({error}); put them into {place}"
         ) from error
     except Exception as error:
         if not placed:
             raise
         held = ", ".join(map(str, placed))
         raise InputError(
-            f"{held} does not hold the weights of robustbench:{name}: remove it and download it again"
+            f"expected the weights of robustbench:{name} in {held}, got others; remove it and download it again"
         ) from error
     return Loaded(model=model, version=f"robustbench {metadata.version('robustbench')}")
 
@@ -85,7 +86,7 @@ def import_robustbench() -> ModuleType:
             return importlib.import_module("robustbench")
     except ImportError as error:
         raise PrerequisiteError(
-            f"RobustBench cannot be imported ({error}): in the project's folder, run pip install '.[attacks]'"
+            f"RobustBench cannot be imported ({error}); in the project's folder, run pip install '.[attacks]'"
         ) from error
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "autoattack" and name not in others]:

@@ -59,8 +59,8 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str, o
     if not missing and not unexpected and other and all(_differ_in_outputs(state[it], wanted[it]) for it in other):
         name = other[0]
         raise InputError(
-            f"{source} holds {owner} for {len(state[name])} classes and {len(wanted[name])} are asked for: choose the "
-            "data that it was trained on, or other weights"
+            f"expected weights of {owner} for {len(wanted[name])} classes in {source}, got weights for "
+            f"{len(state[name])}; choose the data that it was trained on, or other weights"
         )
     problems = [f"missing {name}" for name in missing] + [f"unexpected {name}" for name in unexpected]
     problems += [
@@ -69,15 +69,21 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str, o
     if problems:
         rest = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InputError(
-            f"{source} does not hold the weights of {owner}: {'; '.join(problems[:_SHOWN])}{rest}; give the "
+            f"expected the weights of {owner} in {source}, got: {'; '.join(problems[:_SHOWN])}{rest}; give the "
             "architecture that it was trained with"
         )
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise InputError(f"{source} holds values that are not finite, in {bad[0]}: it is damaged, or training diverged")
+        raise InputError(
+            f"expected finite weights in {source}, got others in {bad[0]}, as in a damaged file or after a diverged "
+            "training; take others"
+        )
     try:
         model.load_state_dict(dict(state), strict=False)
     except RuntimeError as error:
-        raise InputError(f"{source} does not hold the weights of {owner}: {describe_error(error)}") from error
+        raise InputError(
+            f"expected the weights of {owner} in {source}, got: {describe_error(error)}; give the architecture that it "
+            "was trained with"
+        ) from error
     return None
 
 
@@ -96,7 +102,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not any(isinstance(it, Tensor) for it in content.values()):
         held = f"the keys {', '.join(map(str, list(content)[:8]))}" if isinstance(content, Mapping) else "no dictionary"
         raise InputError(
-            f"{path} holds no state dict ({held}): save the weights with torch.save(model.state_dict(), FILE)"
+            f"expected a state dict in {path}, got {held}; save the weights with torch.save(model.state_dict(), FILE)"
         )
     return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
 
@@ -106,11 +112,13 @@ def check_is_binary(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if not start:
-        raise InputError(f"{path} is empty: download it again")
+        raise InputError(f"expected weights in {path}, got an empty file; download it again")
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise InputError(f"{path} is an HTML page and no file of weights: download the file itself")
+        raise InputError(f"expected a file of weights, got {path}, an HTML page; download the file itself")
     if start.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a pointer of Git LFS and no file of weights: fetch the file itself, git lfs pull")
+        raise InputError(
+            f"expected a file of weights, got {path}, a pointer of Git LFS; fetch the file itself, git lfs pull"
+        )
 
 
 def check_name(path: Path) -> None:
@@ -121,8 +129,8 @@ def check_name(path: Path) -> None:
     found = hash_file(path)
     if not found.startswith(match[1]):
         raise InputError(
-            f"{path}: its name says that its SHA-256 begins with {match[1]}, and it begins with "
-            f"{found[: len(match[1])]}: it is damaged or another file; download it again, or rename it if the name "
+            f"expected a SHA-256 that begins with {match[1]}, as the name of {path} says, got "
+            f"{found[: len(match[1])]}, as of a damaged or another file; download it again, or rename it if the name "
             "means something else"
         )
 
@@ -136,9 +144,9 @@ def hash_file(path: Path) -> str:
 def read_tensors(path: Path) -> Any:
     """Read the content of a ``torch.save`` or safetensors file, whatever its form; raise as :func:`read_weights`."""
     if not path.is_file():
-        raise PrerequisiteError(f"no file {path}: check the path of the weights")
+        raise PrerequisiteError(f"expected a file of weights, got {path}, which is not there; check the path")
     check_is_binary(path)
-    damaged = f"{path} cannot be read (truncated or damaged?)"
+    damaged = f"expected a file of torch.save or safetensors, got {path}, truncated, damaged or another"
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -146,13 +154,13 @@ def read_tensors(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None or found[1].startswith("_"):
-            raise InputError(f"{damaged}: it is no file of torch.save or safetensors") from error
+            raise InputError(f"{damaged}; save or download it again") from error
         raise InputError(
-            f"{path} holds objects of Python ({found[1]}), and to read them would run code: save the weights alone, "
-            "torch.save(model.state_dict(), FILE)"
+            f"expected weights alone in {path}, got objects of Python ({found[1]}), and to read them would run code; "
+            "save the weights, torch.save(model.state_dict(), FILE)"
         ) from error
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{damaged}: {describe_error(error)}") from error
+        raise InputError(f"{damaged}: {describe_error(error)}; save or download it again") from error
 
 
 def _strip(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
