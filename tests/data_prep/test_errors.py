@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -18,28 +13,6 @@ SHORT = [
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
     MemoryError(),
 ]
-
-_OLD_STYLE = re.compile(r"; got|must be|: (give|leave|choose|name|write|use|put|add|install|pip|save|check)\b|\.$")
-
-
-def list_messages() -> Iterator[tuple[str, str]]:
-    """Yield the place and words of every message written where a UsageError is made; … stands for a value."""
-    root = Path(__file__).parents[2]
-    for path in (
-        path for package in ("data_prep", "sdnet_core", "robustness") for path in (root / package).rglob("*.py")
-    ):
-        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            is_error = isinstance(call, ast.Call) and ast.unparse(call.func) in ("InputError", "PrerequisiteError")
-            if is_error and call.args:
-                parts = getattr(call.args[0], "values", [call.args[0]])
-                words = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
-                yield f"{path.relative_to(root)}:{call.lineno}", words
-
-
-def test_messages_say_what_was_expected_what_came_and_what_to_do():
-    messages = list(list_messages())
-    assert len(messages) > 300
-    assert not [f"{place}: {words}" for place, words in messages if _OLD_STYLE.search(words)]
 
 
 @pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
