@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-oldest lint format docs notebooks clean
+.PHONY: demo test test-fast test-oldest lint format docs notebooks clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m robustness.run
@@ -14,6 +14,10 @@ demo: $(VENV)/.installed
 # One test process per core, of one thread each: more threads than cores spend their time waiting for each other.
 test: $(VENV)/.installed-development
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto
+
+# The tests of files that take some seconds at most: a minute on two cores.
+test-fast: $(VENV)/.installed-development
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses auto -m "not long"
 
 # The oldest versions that pyproject.toml admits, in an environment of their own; uv can solve for those.
 test-oldest:

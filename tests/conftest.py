@@ -20,6 +20,23 @@ hook = install_import_hook(CHECKED, "typechecker.check")
 from data_prep import load_images  # noqa: E402  not before the hook is installed
 from data_prep.importing import import_tree  # noqa: E402
 
+LONG = set(
+    """
+    data_prep/test_corruptions data_prep/test_download data_prep/test_importing data_prep/test_shapes
+    faults/test_damage faults/test_disks faults/test_hostile_commands faults/test_hostile_files
+    faults/test_hostile_values faults/test_kills faults/test_models faults/test_seam parity/test_corruptions
+    redteam/test_marks robustness/test_ablate robustness/test_api robustness/test_attack_libraries
+    robustness/test_attack_runs robustness/test_first_look robustness/test_foreign robustness/test_imagenetc
+    robustness/test_loaders robustness/test_mirror robustness/test_official robustness/test_outputs
+    robustness/test_own_pictures robustness/test_page robustness/test_probes robustness/test_provenance
+    robustness/test_ray robustness/test_run robustness/test_several robustness/test_shards robustness/test_suite
+    robustness/test_summary robustness/test_trust sdnet_core/test_checkpoints sdnet_core/test_fused
+    sdnet_core/test_inversion sdnet_core/test_networks sdnet_core/test_processes sdnet_core/test_sparse_coding
+    sdnet_core/test_train sdnet_core/test_visualize sdnet_core/test_zoo test_notebooks
+    """.split()  # noqa: SIM905
+)
+"""Test files that take more than some seconds: they train, attack, start processes or measure whole runs."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
@@ -34,7 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
     for item in items:
+        if item.path.relative_to(tests).with_suffix("").as_posix() in LONG:
+            item.add_marker(pytest.mark.long)
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: run with --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_prep import remote
+from data_prep import download
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corruption_names
 from data_prep.download import fetch
@@ -176,25 +176,25 @@ def archive_c(*extra: tarfile.TarInfo) -> bytes:
 
 def serve(server: Server, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     server.content = content
-    there = remote.Remote(
+    there = download.Remote(
         url=server.url, file="CIFAR-10-C.tar", md5=hashlib.md5(content).hexdigest(), folder="CIFAR-10-C"
     )
-    monkeypatch.setitem(remote.REMOTES, "cifar10c", there)
+    monkeypatch.setitem(download.REMOTES, "cifar10c", there)
 
 
 def test_a_corrupted_set_is_unpacked_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(server, archive_c(), monkeypatch)
-    folder = remote.download_data("cifar10c", tmp_path)
+    folder = download.download_data("cifar10c", tmp_path)
     assert CifarC(folder).load("fog", 2)[1].tolist() == [0, 1]
     assert {path.name for path in tmp_path.iterdir()} == {"CIFAR-10-C", "CIFAR-10-C.tar"}
-    assert remote.download_data("cifar10c", tmp_path) == folder
+    assert download.download_data("cifar10c", tmp_path) == folder
     assert len(server.asked) == 1
     (folder / "fog.npy").unlink()
     with pytest.raises(InputError, match=r"expected every corruption in .*, got none of fog; remove the folder"):
-        remote.download_data("cifar10c", tmp_path)
+        download.download_data("cifar10c", tmp_path)
     np.save(folder / "fog.npy", np.zeros((3, 32, 32, 3), np.uint8))
     with pytest.raises(InputError, match=r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"):
-        remote.download_data("cifar10c", tmp_path)
+        download.download_data("cifar10c", tmp_path)
 
 
 def test_an_archive_needs_room_to_be_unpacked_before_it_comes(
@@ -204,7 +204,7 @@ def test_an_archive_needs_room_to_be_unpacked_before_it_comes(
     serve(server, content, monkeypatch)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * len(content) - 1))
     with pytest.raises(PrerequisiteError, match="free some space"):
-        remote.download_data("cifar10c", tmp_path)
+        download.download_data("cifar10c", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -231,11 +231,11 @@ def test_hostile_archives_leave_nothing(
 ) -> None:
     serve(server, archive_c(member), monkeypatch)
     with pytest.raises(InputError, match=r"expected .*CIFAR-10-C"):
-        remote.download_data("cifar10c", tmp_path / "data")
+        download.download_data("cifar10c", tmp_path / "data")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["CIFAR-10-C.tar"]
     assert not (tmp_path / "data" / "CIFAR-10-C").exists()
 
 
 def test_other_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected something to download \(cifar10, .*\), got 'imagenet'"):
-        remote.download_data("imagenet", tmp_path)
+        download.download_data("imagenet", tmp_path)

@@ -143,7 +143,7 @@ def test_a_law_of_other_weights_and_a_damaged_law_are_refused(model):
     law = FittedLaw(ResidualLaw(0.1, 0.2, 0.1, 1.0), None, (), {"weights": "w"})
     write_law(law, law_path(model))
     assert read_law(model, weights="w") == law
-    with pytest.raises(InputError, match=r"other weights .*python -m robustness\.fit"):
+    with pytest.raises(InputError, match=r"a law of other weights; fit it again .*python -m robustness\.fit"):
         read_law(model, weights="v")
     certain = dataclasses.asdict(level(1, 0.2, spread=0.0))
     for text in (
