@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default="sdnet18-shapes")
     parser.add_argument("--data", default="shapes")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
-    parser.add_argument("--lam", type=float, help="default: λ of training")
+    parser.add_argument("--lam", type=float, help="default: training λ")
     parser.add_argument("--norm", choices=["linf", "l2"], default="linf")
     parser.add_argument("--eps", type=read_eps, default=8 / 255)
     parser.add_argument("--n", type=int, default=100)

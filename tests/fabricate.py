@@ -50,7 +50,7 @@ def fabricate_run(
     extra_cells: tuple[dict[str, Any], ...] = (),
     names: tuple[str, ...] = (),
 ) -> Run:
-    """Write a run of an SDNet (λ of training 0.1) and a ResNet; ``answer`` says what they answered.
+    """Write a run of an SDNet (training λ 0.1) and a ResNet; ``answer`` says what they answered.
 
     With ``names`` it is of models without λ that are called so, in the place of both.
 

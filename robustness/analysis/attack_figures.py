@@ -51,7 +51,7 @@ def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
             )
     samples = run.directory.read_samples("attack_samples")
     if samples:
-        title = f"{samples['title']}, whitebox at λ of training; codes: mean over the atoms of |z(x′) − z(x)|."
+        title = f"{samples['title']}, whitebox at training λ; codes: mean over the atoms of |z(x′) − z(x)|."
         title += _write_mark(attacks, str(samples["title"]))
         yield Drawing("adversarial_images", title, partial(draw_adversarial_images, samples))
 

@@ -42,7 +42,7 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
     about = f"{describe(run)}."
     if run.corrupted["lam"].nunique() > 1:
         note = f"{about} Mean over the severities; every panel has its own scale. Bands: 95 % intervals. "
-        note += "Ring: λ of training."
+        note += "Ring: training λ."
         if len(run.models) > MOST_MODELS:
             note += f" The first {MOST_MODELS} of {len(run.models)} models."
         yield Drawing("accuracy_by_lambda", note, partial(draw_accuracy_by_lambda, run, findings.summary))

@@ -15,7 +15,7 @@ from robustness.analysis.texts import name_budget
 from robustness.verdicts import OK
 
 _NBSP = "\N{NO-BREAK SPACE}"
-_AGAINST = ("more than", "less than", "no measurable difference to")
+_AGAINST = ("more than", "less than", "no measurable difference from")
 _FEW = 4
 """Largest number of models that are named; more are only counted."""
 

@@ -91,7 +91,7 @@ def draw_law(fitted: FittedLaw, model: str) -> Figure:
                 label=label if is_fitted else None,
             )
     axis.set_ylim(0, 1.08 * max([law.highest, *(point.lam for point in fitted.points)]))
-    axis.set_xlabel("mean residual r = ‖x − Az‖² at the λ of training (normalised pixels)")
+    axis.set_xlabel("mean residual r = ‖x − Az‖² at the training λ (normalised pixels)")
     axis.set_ylabel("best λ")
     axis.set_title(model)
     figure.legend(loc="outside upper center", ncols=2)

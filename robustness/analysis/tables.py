@@ -104,7 +104,7 @@ def write_severities(findings: Findings, model: str, folder: Path) -> None:
     table = tabulate_severities(findings, model)
     write_csv(table, folder / f"{name}.csv")
     caption = (
-        f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its λ of training; adaptive: its "
+        f"{describe(run)}. Baseline: {run.baseline or 'none'}; trained: {model} at its training λ; adaptive: its "
         "policy residual. Bold: better than both others, paired over the images: p < 0.05 after Holm's adjustment for "
         "all rows."
     )

@@ -83,7 +83,7 @@ def test_of_attacks_it_says_the_worst_case_at_the_largest_budget_though_another_
     )
     assert Findings.of(run).headline == (
         "Under every attack of the run within L∞ 8/255 sparse keeps 10.0\u00a0% accuracy [5.5, 17.4], "
-        "no measurable difference to plain (trust: OK)."
+        "no measurable difference from plain (trust: OK)."
     )
 
 

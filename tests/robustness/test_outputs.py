@@ -144,7 +144,7 @@ def test_nothing_outlives_the_outcomes_that_it_was_made_of(tmp_path, monkeypatch
 
 
 def test_a_long_grid_has_samples_at_some_of_its_lambdas(models):
-    """Evenly spread, with the λ of training, and each with what belongs to it; a short grid has them at all."""
+    """Evenly spread, with the training λ, and each with what belongs to it; a short grid has them at all."""
     images, device = load_images("shapes", split="test").subset(2), torch.device("cpu")
     (subject,) = load_subjects((f"{models}/sparse.safetensors",), Wanted(num_classes=10), device=device)
     clean = Perturbation(name="clean", severity=0, source="generated")

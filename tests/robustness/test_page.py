@@ -101,7 +101,7 @@ def test_the_slider_moves_every_chart_and_the_images(opened):
         "value": "document.querySelector('#lam-value').textContent",
     }
     before = {name: run_script(opened, script) for name, script in watched.items()}
-    assert before["value"] == "λ = 0.1", "it starts at the λ of training"
+    assert before["value"] == "λ = 0.1", "it starts at the training λ"
     slider = opened.find_element("id", "lam")
     slider.send_keys("\ue014")
     after = {name: run_script(opened, script) for name, script in watched.items()}

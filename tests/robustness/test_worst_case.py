@@ -74,7 +74,7 @@ def test_a_transfer_row_carries_what_marks_the_lambda_that_it_is_shown_at(tmp_pa
 
 
 def test_a_difference_has_the_worse_mark_of_its_two_numbers(tmp_path):
-    """The baseline, and the λ of training, are silent: what is better or worse than they are means nothing."""
+    """The baseline, and the training λ, are silent: what is better or worse than they are means nothing."""
     silent, sound = crafted(WEAK, zero_gradient=1.0), crafted(STRONG)
     attacks = analyse(
         tmp_path,
@@ -146,7 +146,7 @@ def test_comparisons_that_the_run_does_not_hold_are_no_reason(tmp_path):
 
 
 def test_the_power_of_the_attack_that_the_images_are_of_stands_in_its_row(tmp_path):
-    """18 of 20 planted adversarial examples; the attack on the λ of training made the transferred images."""
+    """18 of 20 planted adversarial examples; the attack on the training λ made the transferred images."""
     weak = crafted(WEAK, planted=np.where(np.arange(N) < 20, np.arange(N) < 18, -1))
     attacks = analyse(
         tmp_path,

@@ -10,10 +10,10 @@ function drawTiles() {
   if (clean) tiles.push(["clean accuracy (%)", number(clean.accuracy), range(clean.low, clean.high), ""]);
   if (mean) {
     tiles.push([`mean of ${data.count} corruptions (%)`, number(mean.accuracy), range(mean.low, mean.high), ""]);
-    const title = "points against its λ of training";
+    const title = "points against its training λ";
     if (mean.gain !== null && lam() !== state.model.trained) {
       tiles.push([`${title}, ${state.model.trained}`, ...difference(mean, "gain")]);
-    } else if (mean.gain !== null) tiles.push([title, "–", "this is the λ of training", ""]);
+    } else if (mean.gain !== null) tiles.push([title, "–", "this is the training λ", ""]);
     if (mean.versus !== null) tiles.push([`points against ${data.baseline}`, ...difference(mean, "versus")]);
   }
   tiles.push(...robustTiles(state.model.name, lam() ?? null));
@@ -141,7 +141,7 @@ function drawCurves() {
   });
   $("curves").replaceChildren(...panels);
   const dashed = data.baseline ? `; dashed: ${data.baseline}.` : ".";
-  const grey = state.model.trained === null ? "" : ", in grey at its λ of training";
+  const grey = state.model.trained === null ? "" : ", in grey at its training λ";
   $("curves-note").textContent = state.axis === "lam"
     ? `Mean accuracy (%) of ${state.model.name} over the severities, 95\u00a0% bands, every panel with its own scale${dashed}`
     : `Accuracy (%) at every severity: ${state.model.name} at the chosen λ${grey}${dashed}`;

@@ -105,7 +105,7 @@ function drawBoard() {
   const { rows, measure, threats } = data.board;
   $("board-section").hidden = rows.length < 2;
   const told = { mean: data.mean, shifts: "accuracy on the images of all natural shifts", steady: "the share of frames that keep their class", clean: "accuracy on clean images" }[measure] ?? `the worst case within ${Object.fromEntries(threats)[measure]}`;
-  $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the λ of training" : "with 95\u00a0% intervals"}. A rank is the `
+  $("board-note").textContent = `Ordered by ${told}, shown ${hasLam ? "at the training λ" : "with 95\u00a0% intervals"}. A rank is the `
     + "range of places that a model may have: one counts as better than another only where the difference, paired over the images, "
     + "has p\u00a0<\u00a00.05 after Holm's adjustment for all pairs. Bold: may be the first.";
   const short = rows.map(({ alike, ...row }) => ({
@@ -156,7 +156,7 @@ function drawClasses() {
   $("classes-section").hidden = !models.length;
   fillSelect($("class-model"), models.map((name) => [name, name]));
   $("class-model").parentElement.hidden = models.length < 2;
-  $("classes-note").textContent = "Accuracy (%) on the images of each class" + (hasLam ? ", at the λ of training." : ".");
+  $("classes-note").textContent = "Accuracy (%) on the images of each class" + (hasLam ? ", at the training λ." : ".");
   const columns = [
     { key: "class", label: "class", text: true }, { key: "n", label: "n", digits: 0 },
     { key: "clean", label: "clean %", low: "clean_low", high: "clean_high" },

@@ -25,7 +25,7 @@ function drawLaw() {
   for (const tick of ticks(left, right, width < 560 ? 3 : 6)) {
     svg.append(element("text", { x: x(tick), y: height - 22, "text-anchor": "middle" }, `${tick}`));
   }
-  const long = "mean residual r = ‖x − Az‖² at the λ of training (normalised pixels)";
+  const long = "mean residual r = ‖x − Az‖² at the training λ (normalised pixels)";
   const title = width < 560 ? "mean residual ‖x − Az‖²" : long;
   svg.append(element("text", { x: width / 2, y: height - 4, "text-anchor": "middle" }, title));
   svg.append(element("text", { x: 4, y: 12 }, "best λ"));

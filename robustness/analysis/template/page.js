@@ -56,7 +56,7 @@ function tell() {
   say("h-corruptions", hasLam ? "Every corruption at this λ" : "Every corruption");
   say("h-curves", hasLam ? "What λ does, corruption by corruption" : "Severity by severity");
   say("h-samples", hasLam ? "What the model keeps of an image" : "What the corruptions do to an image");
-  say("gain-note", hasLam ? "Gain: the paired difference to the λ of training, in points; in colour where its interval excludes zero and "
+  say("gain-note", hasLam ? "Gain: the paired difference from the training λ, in points; in colour where its interval excludes zero and "
     + "p < 0.05 after Holm's adjustment for the corruptions." : "");
   say("budgets-where", hasLam ? ", at the λ of the slider" : "");
   say("samples-note", hasLam ? "Above: the input. Below: its reconstruction A z from the sparse code at this λ, or at the nearest that has pictures." : "At the highest severity that was measured.");
@@ -77,7 +77,7 @@ function start() {
   const title = ({ name, severity }) => `${plain(name)}${severity ? ` ${severity}` : ""}`;
   fillSelect($("sample-perturbation"), (data.samples?.perturbations ?? []).map((shown, i) => [i, title(shown)]));
   const other = data.baseline ? [["baseline", data.baseline]] : [];
-  const dots = [["model", "the model at this λ"], ["trained", "at its λ of training"], ...other];
+  const dots = [["model", "the model at this λ"], ["trained", "at its training λ"], ...other];
   const roles = dots.map(([css, text]) => element("span", {}, element("i", { class: css }), text));
   $("legend").replaceChildren(...(hasLam ? roles : modelLegend()));
   const fields = data.record.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);

@@ -55,8 +55,8 @@ function drawTable(container, columns) {
 }
 
 const terms = {
-  gain: "paired difference to the same model at its λ of training, in points",
-  versus: "paired difference to the baseline model, in points",
+  gain: "paired difference from the same model at its training λ, in points",
+  versus: "paired difference from the baseline model, in points",
   ece: "expected calibration error: mean gap between confidence and accuracy, 15 bins",
   calibration: "root mean square gap between confidence and accuracy, without the part that chance makes",
   nll: "negative log-likelihood: mean of −log p of the right class",
