@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -373,7 +372,7 @@ class Hidden:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut.pth": (
         lambda path: (torch.save(make().state_dict(), path), path.write_bytes(path.read_bytes()[:900])),
-        "cannot be",
+        "expected a file of torch.save or safetensors, got .*, truncated",
     ),
     "page.pth": (lambda path: path.write_text("\n<!DOCTYPE html><html>404"), "got .*, an HTML page; download"),
     "pointer.pth": (
@@ -413,8 +412,9 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_files_that_do_not_hold_the_weights_are_named_with_the_reason(write, tmp_path, name):
     spoil, message = DAMAGED[name]
     spoil(tmp_path / name)
-    with pytest.raises(InputError, match=f"{re.escape(name)} ?:?.*{message}"):
+    with pytest.raises(InputError, match=message) as raised:
         load_foreign(f"{write('m.py', BUILDER)}:bare@{tmp_path / name}", Wanted(num_classes=10))
+    assert str(tmp_path / name) in str(raised.value)
 
 
 def test_a_name_that_ends_in_a_date_is_no_hash(write, tmp_path):

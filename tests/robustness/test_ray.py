@@ -329,7 +329,7 @@ def test_a_cluster_answers_and_the_word_auto_is_left_to_ray(cluster, monkeypatch
     ray_executor._check_address(cluster.address)
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(ray_executor.ray, "init", refuse)
-    with pytest.raises(PrerequisiteError, match="at auto: no cluster here"), ray_executor._connected(None):
+    with pytest.raises(PrerequisiteError, match="Ray at auto, got: no cluster here"), ray_executor._connected(None):
         pass
 
 
