@@ -178,9 +178,6 @@ def _judge_probe(
     frame: pd.DataFrame, left: np.ndarray, column: str, limits: tuple[float, float], name: str, advice: str
 ) -> Verdict:
     """Judge a further attack on some of the images that withstood; its success is scaled to all of them."""
-    stages = read_stages(frame)
-    if column == "losses" and has_margin_loss(stages):
-        return OKAY
     withstood = frame["correct"].to_numpy() & left
     answers = _tried(frame, column)
     tried = answers[(answers >= 0) & left]
@@ -196,12 +193,17 @@ def _judge_probe(
 
 
 def _judge_losses(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
-    """Judge APGD on survivors drawn at random and on those with the smallest margins: the worse of the two verdicts."""
-    drawn = _judge_probe(frame, left, "losses", LOSSES, "APGD with other losses", "run AutoAttack")
+    """Judge other losses on survivors drawn at random and on those with the smallest margins: the worse verdict."""
+    name, advice = "APGD with other losses", "run AutoAttack"
+    if has_margin_loss(read_stages(frame)):
+        name, advice = "PGD with the plain margin", "attack with it, too"
+        if not (_tried(frame, "losses") >= 0).any():  # outcomes of older versions
+            return OKAY
+    drawn = _judge_probe(frame, left, "losses", LOSSES, name, advice)
     fell = ((_tried(frame, "weakest") == 0) | (_tried(frame, "losses") == 0)) & frame["correct"].to_numpy() & left
     if (broken := int(fell.sum())) < 2:
         return drawn
-    reason = f"APGD with other losses breaks {broken} more of the {len(frame)} images: run AutoAttack"
+    reason = f"{name} breaks {broken} more of the {len(frame)} images: {advice}"
     return max(drawn, grade(broken / len(frame), WEAKEST, reason), key=lambda verdict: MARKS.index(verdict.mark))
 
 

@@ -27,7 +27,7 @@ from robustness.measure.slopes import compare_slopes, measure_jumps
 from robustness.measure.stages import library_of, list_stages
 from robustness.measure.watchers import Impatient
 
-VERSION = 5
+VERSION = 6
 """Version of the probes; raise it whenever a probe changes, so that older outcomes no longer count as done."""
 MANY = 4
 """Factor by which probes that cost a pass or two take more images than probes that attack."""
@@ -93,8 +93,9 @@ class ModelProbes:
 class AttackProbes:
     """Probes of one attack; int8 (N,), −1 where a probe was not tried, unless stated otherwise.
 
-    losses: 1 a survivor withstands APGD with the DLR loss, the targeted one and cross-entropy, within the budget.
-    weakest: 1 a survivor withstands APGD with the DLR loss and the targeted one; tried on survivors that ``losses`` did
+    losses: 1 a survivor withstands APGD with the DLR loss, the targeted one and cross-entropy, within the budget; of
+        an AutoAttack that has these, PGD with the margin and with cross-entropy.
+    weakest: 1 a survivor withstands the first two of the attacks of ``losses``; tried on survivors that ``losses`` did
         not draw, in order of their margin as stored, until most of a batch withstand.
     square: 1 a survivor withstands Square with 2,000 queries; tried where that costs a tenth of the attack at most.
     transfer: 1 a survivor withstands images that were crafted on other networks, also rounded to whole grey levels.
@@ -202,12 +203,12 @@ class Prober:
         survivors = self._draw(robust.nonzero()[:, 0], MANY * limit)
         few = survivors[:limit]
         attacked = self._draw(right.nonzero()[:, 0], limit)
-        drawn = survivors[: 0 if has_margin_loss(stages) else limit + limit // 2]
+        drawn, others = survivors[: limit + limit // 2], self._other_losses(attack, stages)
         affordable = SQUARE_QUERIES * len(few) <= _SQUARE_SHARE * attack.passes * int(right.sum())
         inside, flat, margin = self._look_at(few, stored, attack)
         return AttackProbes(
-            losses=self._withstand(self._other_losses(attack), drawn, attack),
-            weakest=self._try_weakest(attack, robust, drawn, stored, limit),
+            losses=self._withstand(others, drawn, attack),
+            weakest=self._try_weakest(attack, others[:2], robust, drawn, stored, limit),
             square=self._withstand([self._square(attack)], few if affordable and "square" not in stages else few[:0]),
             transfer=self._transfer(survivors[: 2 * limit], attack),
             fresh=self._ask_fresh(survivors, stored),
@@ -260,10 +261,16 @@ class Prober:
         eps = min(max(LARGER * attack.eps, LEAST_LARGER[attack.norm]), LARGEST_EPS[attack.norm])
         return [Attack(name="pgd", norm=attack.norm, eps=eps, steps=n, random_start=False) for n in (4, 12)]
 
-    def _other_losses(self, attack: Attack) -> list[Attack]:
-        """List short APGD attacks with the DLR loss, its targeted form, and cross-entropy."""
+    def _other_losses(self, attack: Attack, stages: Sequence[str] = ()) -> list[Attack]:
+        """List short attacks with other losses: APGD with the DLR loss, its targeted form, and cross-entropy.
+
+        Next to an AutoAttack that has these, PGD with the margin and a cross-entropy that does not vanish: a logit that
+        is far above all others silences both of AutoAttack's losses.
+        """
         if attack.norm == "l1":
             return [Attack(name="pgd", norm="l1", eps=attack.eps, steps=40)]
+        if has_margin_loss(stages):
+            return [Attack(name="pgd", norm=attack.norm, eps=attack.eps, steps=20, losses=("margin", "ce"))]
         searches = [("APGD", {"steps": 12, "loss": "dlr" if self.num_classes > 2 else "ce"})]
         if self.num_classes > 3:
             searches.append(("APGDT", {"steps": 6, "n_classes": 3}))
@@ -281,13 +288,13 @@ class Prober:
         return self._answer(chosen, self._craft(self.victim, attacks, chosen, within or attacks[0]).robust)
 
     def _try_weakest(
-        self, attack: Attack, robust: Tensor, drawn: Tensor, stored: Tensor, limit: int
+        self, attack: Attack, others: list[Attack], robust: Tensor, drawn: Tensor, stored: Tensor, limit: int
     ) -> NDArray[np.int8]:
         """Attack survivors besides ``drawn``, ``limit`` at a time, smallest margin first, while at least half fall."""
         values = np.full(len(self.labels), NOT_TRIED, np.int8)
         rest = robust.clone()
         rest[drawn] = False
-        candidates = rest.nonzero()[:, 0] if len(drawn) else drawn
+        candidates = rest.nonzero()[:, 0]
         if not len(candidates):
             return values
         margins = [
@@ -296,7 +303,7 @@ class Prober:
         ]
         ordered = candidates[torch.cat(margins).argsort(stable=True).cpu()]
         for batch in torch.split(ordered, limit):
-            held = self._craft(self.victim, self._other_losses(attack)[:2], batch, attack).robust
+            held = self._craft(self.victim, others, batch, attack).robust
             values[batch.numpy()] = held.cpu().numpy()
             if held.float().mean() > 0.5:
                 break

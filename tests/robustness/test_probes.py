@@ -240,7 +240,22 @@ def test_apgd_and_square_are_not_tried_beside_an_attack_that_has_them():
     found = probe(make_prober(Sorted()), attack, parts)
     assert said(found.losses) == {1}, "one loss was tried"
     assert said(found.square) == set()
-    assert said(probe(make_prober(Sorted()), attack, (*parts, "apgd-t")).losses) == set()
+
+
+class Raised(Sorted):
+    """The largest logit is far above all others: cross-entropy vanishes in float32, and DLR compares the others."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = super().forward(images)
+        return logits + 150 * nn.functional.one_hot(logits.argmax(1), CLASSES)
+
+
+def test_next_to_both_losses_of_autoattack_the_plain_margin_is_tried():
+    """It is the one loss of the three that a raised logit does not silence."""
+    attack = Attack(name="autoattack", norm="linf", eps=0.2, version="custom", parts=("apgd-ce", "apgd-t"))
+    found = probe(make_prober(Raised()), attack, attack.parts)
+    assert said(found.losses) == {0}
+    assert said(probe(make_prober(Sorted()), dataclasses.replace(attack, eps=1e-4), attack.parts).losses) == {1}
 
 
 def test_the_weakest_survivors_are_attacked_until_most_withstand():

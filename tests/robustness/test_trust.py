@@ -98,6 +98,7 @@ APGD = {"stages": "apgd-ce,apgd-t,square", "losses": -1}
         ),
         ({"losses": tried(14, 20)}, SUSPECT, "APGD with other losses: 6 of 20"),
         ({"losses": tried(0, 20)}, INVALID, "APGD with other losses: 20 of 20"),
+        ({**APGD, "losses": tried(14, 20)}, SUSPECT, "PGD with the plain margin: 6 of 20"),
         ({"weakest": tried(2, 6)}, SUSPECT, "APGD with other losses breaks 4 more of the 100 images"),
         ({"weakest": tried(0, 12)}, INVALID, "APGD with other losses breaks 12 more of the 100 images"),
         ({"square": tried(18, 20)}, SUSPECT, "Square: 2 of 20"),
