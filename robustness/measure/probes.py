@@ -295,7 +295,7 @@ class Prober:
         rest = robust.clone()
         rest[drawn] = False
         candidates = rest.nonzero()[:, 0]
-        if not len(candidates):
+        if not len(candidates) or not limit:
             return values
         margins = [
             _margin(self._ask(stored[batch].to(self.device)), self.labels[batch].to(self.device))

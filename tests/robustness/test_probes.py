@@ -242,6 +242,14 @@ def test_apgd_and_square_are_not_tried_beside_an_attack_that_has_them():
     assert said(found.square) == set()
 
 
+@pytest.mark.parametrize("stages", [("ce",), ("apgd-ce", "apgd-t")])
+def test_without_probe_images_nothing_is_tried(stages):
+    found = probe(make_prober(Sorted(), limit=0), stages=stages)
+    assert not set().union(
+        *(said(getattr(found, name)) for name in ("losses", "weakest", "square", "transfer", "planted"))
+    )
+
+
 class Raised(Sorted):
     """The largest logit is far above all others: cross-entropy vanishes in float32, and DLR compares the others."""
 
