@@ -150,7 +150,7 @@ class Attacker:
         ``stages`` (names of all, with commas), ``dropped`` (an attempt left the budget that it was given), ``distance``
         ‖x′ − x‖ in the attack's norm, ``in_range`` (all values in [0, 1]), ``predicted_again`` (at another batch size),
         ``attack_passes`` and ``probe_passes`` (of all images together; 0 for an attack that was read back), and the
-        fields of :class:`~robustness.measure.probes.ModelProbes` and :class:`~robustness.measure.probes.AttackProbes`.
+        fields of :mod:`robustness.measure.probe_results`.
         """
         first_size = min(self.workplace.batch_size, len(adversarial))
         other_size = max(first_size // 3, 1) if first_size > 1 else 2

@@ -23,6 +23,7 @@ from robustness.grids import LARGEST_EPS
 from robustness.measure.active_test import find_planted
 from robustness.measure.craft import Crafted, Stage, craft, distance
 from robustness.measure.donors import Jury, distil
+from robustness.measure.probe_results import NOT_TRIED, AttackProbes, ModelProbes
 from robustness.measure.slopes import compare_slopes, measure_jumps
 from robustness.measure.stages import library_of, list_stages
 from robustness.measure.watchers import Impatient
@@ -41,7 +42,6 @@ LEAST_LARGER = {"linf": 32 / 255, "l2": 2.0, "l1": 50.0}
 DRAWS = 8
 """Number of answers averaged for a stochastic model."""
 SQUARE_QUERIES = 2000
-NOT_TRIED = -1
 _SQUARE_SHARE = 0.1
 _BATCH = 100
 _FRESH_BATCH = 7
@@ -49,7 +49,6 @@ _FLAT = 1e-20
 _INSIDE = 0.5
 _MARGIN_FROM = {"linf": 2 / 255, "l2": 0.25, "l1": 6.0}
 """Smallest budget, by norm, at which honest models give way; below it a kept margin is not evidence."""
-_UNSTABLE = 0.01
 
 
 def probe_libraries(attack: Attack) -> list[str]:
@@ -57,72 +56,6 @@ def probe_libraries(attack: Attack) -> list[str]:
     label = f"{attack.label} (with its probes)"
     kinds = ("APGD", "autoattack")
     return [library_of(Attack(name=name, norm=attack.norm, eps=attack.eps, label=label)) for name in kinds]
-
-
-@dataclass(frozen=True)
-class ModelProbes:
-    """Probes that do not depend on the attack, one value per image: measured once per model and λ.
-
-    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, be it right or wrong; NaN
-        where it was not looked at. Values that have no gradient in any image (a stride that skips them) are left out,
-        unless that is all of them.
-    undefined: int8 (N,): 1 the gradient has a value that is not finite, 0 it has none, −1 it was not looked at.
-    unstable: int8 (N,): 1 the same image gave other logits the second time.
-    distribution: int8 (N,): 1 the logits are ≥ 0 and sum to 1.
-    slope: float32 (N,), central difference over gradient at the step where it is farthest from 1; NaN if not measured.
-    near, far: float32 (N,), the same along random directions, at a small and at a large step: one number for all images
-        where it was measured. See :func:`~robustness.measure.slopes.compare_slopes`.
-    """
-
-    zero_gradient: NDArray[np.float32]
-    undefined: NDArray[np.int8]
-    unstable: NDArray[np.int8]
-    distribution: NDArray[np.int8]
-    slope: NDArray[np.float32]
-    near: NDArray[np.float32]
-    far: NDArray[np.float32]
-
-    @property
-    def is_random(self) -> bool:
-        """True if the model's answers change when it is evaluated again."""
-        asked = self.unstable[self.unstable >= 0]
-        return bool(len(asked)) and float(asked.mean()) > _UNSTABLE
-
-
-@dataclass(frozen=True)
-class AttackProbes:
-    """Probes of one attack; int8 (N,), −1 where a probe was not tried, unless stated otherwise.
-
-    losses: 1 a survivor withstands APGD with the DLR loss, the targeted one and cross-entropy, within the budget; of
-        an AutoAttack that has these, PGD with the margin and with cross-entropy.
-    weakest: 1 a survivor withstands the first two of the attacks of ``losses``; tried on survivors that ``losses`` did
-        not draw, in order of their margin as stored, until most of a batch withstand.
-    square: 1 a survivor withstands Square with 2,000 queries; tried where that costs a tenth of the attack at most.
-    transfer: 1 a survivor withstands images that were crafted on other networks, also rounded to whole grey levels.
-    fresh: 1 the model, restored to its original state and shown the stored images of the survivors in another order and
-        in small batches, is right about it.
-    averaged: 1 a survivor withstands APGD on the mean of 8 answers, in most of 8 answers; of stochastic models.
-    larger: 1 a right image withstands PGD with eight times the budget. From the image itself: a random start at such a
-        budget is a noise image, which fools many a model without a gradient.
-    planted: 1 the attack finds the adversarial example that was planted for a right image: the active test.
-    inside: 1 PGD left a survivor within half of its budget. flat: 1 the gradient is nowhere above 1e-20 there.
-    margin: float32 (N,), z_y − max z_j of a survivor as stored, over z_y − max z_j of the clean image; NaN if not
-        measured, as below ε = 2/255 (L2: 0.25).
-    jump: float32 (N,), see :func:`~robustness.measure.slopes.measure_jumps`; NaN if a survivor was not moved.
-    """
-
-    losses: NDArray[np.int8]
-    weakest: NDArray[np.int8]
-    square: NDArray[np.int8]
-    transfer: NDArray[np.int8]
-    fresh: NDArray[np.int8]
-    averaged: NDArray[np.int8]
-    larger: NDArray[np.int8]
-    planted: NDArray[np.int8]
-    inside: NDArray[np.int8]
-    flat: NDArray[np.int8]
-    margin: NDArray[np.float32]
-    jump: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ def test_a_threshold_shrinks_every_detail_and_keeps_the_mean():
     torch.testing.assert_close(nothing_left.mean((2, 3)), IMAGES.mean((2, 3)))
     assert nothing_left.var() < 0.1 * IMAGES.var()
     torch.testing.assert_close(model(IMAGES, 0.0), IMAGES)
+    board = 0.3 * (-1.0) ** (torch.arange(32)[:, None] + torch.arange(32))
+    shrunken = model(board.expand(1, 3, 32, 32), 1.0)[0, 0]  # its Haar coefficients are ±0.6, the threshold is 0.2
+    torch.testing.assert_close(shrunken, board * 0.4 / 0.6)
 
 
 def test_adapted_statistics_are_those_of_the_batch():

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from robustness.attack import Attack
 from robustness.measure.donors import find_donors, shipped_donors
-from robustness.measure.probes import MANY, AttackProbes, Prober
+from robustness.measure.probe_results import AttackProbes
+from robustness.measure.probes import MANY, Prober
 
 SHAPE = (3, 8, 8)
 CLASSES = 4
