@@ -94,7 +94,7 @@ def find_donors(
         others: other models of the run, on ``device``, in the place of shipped networks.
         device: device for the donors.
     """
-    shipped = [] if others else shipped_donors(num_classes, (images.shape[2], images.shape[3]))
+    shipped = shipped_donors(num_classes, (images.shape[2], images.shape[3]))
     loaded = (load_model(name).eval().requires_grad_(False) for name in shipped)
     candidates = others or (network.to(device) for network in loaded if weights_fingerprint(network) != besides)
     able = (network for network in candidates if _is_able(network, images[:_LOOKED_AT].to(device), labels))

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError, run_command
-from robustness import report, run
+from robustness import evaluate, report, run
 from robustness.analysis.frames import CELL_COLUMNS
 from robustness.laws import FittedLaw, law_path, write_law
 from robustness.measure.adversarial import AdversarialSet
@@ -313,3 +315,30 @@ def test_suites_with_attacks_that_make_no_sense_are_refused(tmp_path, line, mess
     path.write_text(f'data = "shapes"\nmodels = ["resnet18-shapes"]\n{line}\n')
     with pytest.raises(InputError, match=message):
         run.main(["--suite", str(path), "--dry-run"])
+
+
+class Brightest(nn.Module):
+    """The brightest quarter of the rows is the class; with ``votes``, all that is told, and no gradient."""
+
+    def __init__(self, *, votes: bool) -> None:
+        super().__init__()
+        self.votes, self.scale = votes, nn.Parameter(torch.tensor(10.0), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.scale * images.unflatten(2, (4, -1)).mean((1, 3, 4))
+        return nn.functional.one_hot(logits.argmax(1), 4) + 0 * logits if self.votes else logits
+
+
+def test_a_model_without_a_gradient_is_beaten_through_another_model_of_the_run():
+    """Nothing is shipped for images of 8 pixels: alone, a small surrogate learns from the votes of the model."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3)).astype(np.uint8)
+    labels = pixels.reshape(24, 4, -1).mean(2).argmax(1)
+    votes, plain = Brightest(votes=True), Brightest(votes=False)
+    options = {"data": (pixels, labels), "corruptions": [], "attacks": ["pgd"], "eps": ["16/255"]}
+    tried = []
+    for models in ({"votes": votes}, {"votes": votes, "plain": plain}):
+        measured = evaluate(models, **options)  # its files live as long as it does
+        key = measured._run.cells.query("model == 'votes' and norm == 'linf'")["key"].item()
+        tried.append(measured._run.outcome(key)["transfer"])
+    alone, beside = (answers[answers >= 0] for answers in tried)
+    assert (beside == 0).mean() > max((alone == 0).mean(), 0.9)

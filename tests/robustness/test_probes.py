@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustness.attack import Attack
+from robustness.attack_kinds import has_margin_loss
 from robustness.measure.donors import find_donors, shipped_donors
 from robustness.measure.probe_results import AttackProbes
 from robustness.measure.probes import MANY, Prober
@@ -251,20 +252,29 @@ def test_without_probe_images_nothing_is_tried(stages):
     )
 
 
-class Raised(Sorted):
-    """The largest logit is far above all others: cross-entropy vanishes in float32, and DLR compares the others."""
+class Lone(Sorted):
+    """Only the first logit moves, and the largest is raised: cross-entropy vanishes, and DLR is 1 everywhere."""
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = super().forward(images)
+        first = self.scale * (images.mean((1, 2, 3)) - 0.5)
+        logits = nn.functional.pad(first[:, None], (0, CLASSES - 1))
         return logits + 150 * nn.functional.one_hot(logits.argmax(1), CLASSES)
 
 
 def test_next_to_both_losses_of_autoattack_the_plain_margin_is_tried():
-    """It is the one loss of the three that a raised logit does not silence."""
+    """It is the one loss of the three that is not silent here."""
+    prober = make_prober(Lone())
+    prober = dataclasses.replace(prober, images=0.5 * prober.images + 0.3, labels=torch.zeros_like(prober.labels))
     attack = Attack(name="autoattack", norm="linf", eps=0.2, version="custom", parts=("apgd-ce", "apgd-t"))
-    found = probe(make_prober(Raised()), attack, attack.parts)
-    assert said(found.losses) == {0}
-    assert said(probe(make_prober(Sorted()), dataclasses.replace(attack, eps=1e-4), attack.parts).losses) == {1}
+    assert said(probe(prober, attack, ("ce",)).losses) == {1}, "APGD with cross-entropy and DLR breaks nothing"
+    assert said(probe(prober, attack, attack.parts).losses) == {0}
+    assert said(probe(prober, dataclasses.replace(attack, eps=1e-4), attack.parts).losses) == {1}
+
+
+def test_a_margin_loss_is_that_of_an_apgd_of_autoattack():
+    assert has_margin_loss(("apgd-ce", "apgd-t", "fab-t", "square"))
+    assert has_margin_loss(("apgd-dlr",))
+    assert not has_margin_loss(("apgd-ce", "fab", "square", "dlr"))
 
 
 def test_the_weakest_survivors_are_attacked_until_most_withstand():
