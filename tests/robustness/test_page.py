@@ -317,6 +317,18 @@ def test_without_lambda_no_word_of_it_and_no_empty_panel(opened, tmp_path):
     assert opened.get_log("browser") == []
 
 
+@pytest.mark.parametrize("names", [("alone",), ()], ids=["without λ", "with λ"])
+def test_the_mce_against_alexnet_is_among_the_tiles(opened, tmp_path, names):
+    run = fabricate_run(tmp_path, corruptions=tuple(corruption_names("standard")), names=names, n=8)
+    run.record["suite"]["profile"] = "imagenet"
+    findings = Findings.of(Run(run.directory, run.record))
+    write_page(findings)
+    opened.get((tmp_path / "report.html").as_uri())
+    tile = opened.find_element("xpath", "//*[@class='tile'][span='mCE (AlexNet)']/strong")
+    assert tile.text == f"{findings.scores.iloc[0]['mce_alexnet']:.1f}"
+    assert opened.get_log("browser") == []
+
+
 def test_the_leaderboard_tells_apart_only_what_the_images_do(opened, tmp_path):
     opened.get(foreign(tmp_path))
     rows = [" ".join(row.text.split()) for row in opened.find_elements("css selector", "#board tbody tr")]

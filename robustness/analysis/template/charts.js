@@ -6,18 +6,28 @@ function drawTiles() {
   const difference = (value, name) => [
     signed(value[name]), range(value[`${name}_low`], value[`${name}_high`], signed), mood(value, name),
   ];
-  const tiles = [];
-  if (clean) tiles.push(["clean accuracy (%)", number(clean.accuracy), range(clean.low, clean.high), ""]);
+  const tiles = accuracyTiles(clean, mean);
   if (mean) {
-    tiles.push([`mean of ${data.count} corruptions (%)`, number(mean.accuracy), range(mean.low, mean.high), ""]);
     const title = "points against its training λ";
     if (mean.gain !== null && lam() !== state.model.trained) {
       tiles.push([`${title}, ${state.model.trained}`, ...difference(mean, "gain")]);
     } else if (mean.gain !== null) tiles.push([title, "–", "this is the training λ", ""]);
     if (mean.versus !== null) tiles.push([`points against ${data.baseline}`, ...difference(mean, "versus")]);
   }
-  tiles.push(...robustTiles(state.model.name, lam() ?? null));
-  showTiles(tiles);
+  showTiles([...tiles, ...errorTiles(state.model.name, lam() ?? null), ...robustTiles(state.model.name, lam() ?? null)]);
+}
+
+function accuracyTiles(clean, mean) {
+  const named = [["clean accuracy (%)", clean], [`mean of ${data.count} corruptions (%)`, mean]];
+  return named.filter(([, value]) => value)
+    .map(([name, value]) => [name, number(value.accuracy), range(value.low, value.high), ""]);
+}
+
+/* The mCE of a model at one λ. */
+function errorTiles(model, at) {
+  const isOwn = (row) => row.model === model && row.lam === at && ["none", "fixed"].includes(row.policy);
+  return data.policies.filter((row) => isOwn(row) && row.mce_alexnet !== null)
+    .map((row) => [scores.mce_alexnet, number(row.mce_alexnet), range(row.mce_alexnet_low, row.mce_alexnet_high), ""]);
 }
 
 /* The worst case of a model at one λ, at the largest ε of every norm. */

@@ -23,14 +23,9 @@ function drawContest() {
 
 /* The tiles of a single model; several models have the table instead. */
 function drawGlance() {
-  const [model] = contestants, tiles = [];
-  if (contestants.length === 1) {
-    const clean = values(model, "clean")[0], mean = values(model, data.mean)[0];
-    if (clean) tiles.push(["clean accuracy (%)", number(clean.accuracy), range(clean.low, clean.high), ""]);
-    if (mean) tiles.push([`mean of ${data.count} corruptions (%)`, number(mean.accuracy), range(mean.low, mean.high), ""]);
-    tiles.push(...robustTiles(model, null));
-  }
-  showTiles(tiles);
+  const [model] = contestants, isAlone = contestants.length === 1;
+  showTiles(isAlone ? [...accuracyTiles(values(model, "clean")[0], values(model, data.mean)[0]), ...errorTiles(model, null),
+    ...robustTiles(model, null)] : []);
 }
 
 function drawAllCorruptions() {
