@@ -72,6 +72,21 @@ def test_the_start_page_of_the_documentation_links_to_every_page(page):
     assert page == start or page.name in LINK.findall(start.read_text(encoding="utf-8"))
 
 
+def test_the_thresholds_of_the_trust_marks_are_those_of_the_code():
+    from robustness.analysis import trust
+
+    text = ROOT.joinpath("docs/attacks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \*\*(.+?)\*\*.*?\| ([\d.]+)( %| points?)?.*? \| ([\d.]+)?", text, re.MULTILINE)
+    shown = {name: [float(x) / (100 if unit else 1) for x in (low, high) if x] for name, low, unit, high in rows}
+    limits = {"Active test": (1 - trust.POWER, trust.POWER_INVALID), "Large budget": trust.LARGER}
+    limits |= {"Slopes": (trust.SLOPE, trust.SLOPE_INVALID), "Jumps": trust.JUMPING, "Zeros": trust.ZERO_GRADIENT}
+    limits |= {"Stuck": trust.STUCK, "Unmoved": (trust.MARGIN,), "Other losses": trust.LOSSES, "Square": trust.SQUARE}
+    limits |= {"Plain margin": trust.LOSSES, "Weakest survivors": trust.WEAKEST, "Other networks": trust.TRANSFER}
+    limits |= {"Another λ": trust.TRANSFER, "Smaller ε": trust.RISE, "Fresh model": trust.FRESH}
+    limits |= {"Batches": trust.REBATCH, "Randomness": trust.UNSTABLE, "Dropped": trust.DROPPED}
+    assert shown == {name: pytest.approx(values) for name, values in limits.items()}
+
+
 def test_the_reference_has_every_command_and_every_column():
     from robustness.__main__ import COMMANDS
     from robustness.analysis.frames import CELL_COLUMNS
