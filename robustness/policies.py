@@ -95,6 +95,8 @@ class View:
         confidence: (L, N) softmax probabilities of the predicted classes.
         residual: (L, N) ‖x − Az‖², summed squares in normalised-pixel units.
         sparsity: (L, N) shares of zeros in the codes.
+        noise_level: (N,) estimated σ̂ of the noise of each image, in normalised-pixel units; None if it was not measured
+            (runs of earlier versions, and models without a sparse code).
         law: the residual law of the model; None if none was fitted.
         selection: (L,) accuracies at every λ on training images, by perturbation.
         correct: (L, N) correct predictions on the test images; None for every policy that may not see them.
@@ -108,6 +110,7 @@ class View:
     confidence: Floats
     residual: Floats
     sparsity: Floats
+    noise_level: Floats | None
     law: ResidualLaw | None
     selection: Mapping[str, Floats]
     correct: NDArray[np.bool_] | None = None
@@ -193,6 +196,28 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Matched:
+    """λ per image, matched to the noise level of the image: λ = max(training λ, σ̂), both in normalised-pixel units.
+
+    Atoms have unit norm, so that white noise of standard deviation σ in the image adds noise of the same σ to each
+    correlation with an atom, and λ is the threshold of these correlations. Nothing is fitted, and images without
+    noticeable noise keep the training λ.
+
+    Source: Chen, Donoho & Saunders, *Atomic decomposition by basis pursuit*, SIAM Journal on Scientific Computing 20,
+        1998, for λ in proportion to σ (there σ√(2 log D) for D atoms; Deviation: the factor is 1).
+    """
+
+    name: ClassVar[str] = "matched"
+    uses_test_labels: ClassVar[bool] = False
+
+    def choose(self, view: View) -> Choice | None:
+        """Return max(training λ, σ̂); None if σ̂ or the training λ was not measured."""
+        if view.noise_level is None or view.trained_lam not in view.lambdas:
+            return None
+        return np.maximum(view.trained_lam, view.noise_level)
+
+
+@dataclass(frozen=True)
 class Oracle:
     """The best fixed λ per cell, chosen with test labels: an upper bound on every fixed λ, never a result.
 
@@ -208,7 +233,7 @@ class Oracle:
         return view.best(view.correct.mean(axis=1))
 
 
-POLICIES: tuple[Policy, ...] = (Trained(), Validated(), Residual(), Oracle())
+POLICIES: tuple[Policy, ...] = (Trained(), Validated(), Residual(), Matched(), Oracle())
 """Policies that every run shows, in addition to :class:`Fixed` at every λ of the grid."""
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from data_prep.errors import InputError
 from sdnet_core.config import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
+from sdnet_core.noise_level import estimate_noise_level
 from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding, project
 
 __all__ = [
@@ -224,6 +225,10 @@ class Network(nn.Module):
     def residual(self, images: Float[Tensor, "n 3 h w"], code: Float[Tensor, "n d oh ow"]) -> Float[Tensor, " n"]:
         """Compute ‖x − Az‖² per image, with x the normalised image: summed squares in units of normalised pixels."""
         return self._sparse_input().residual(self.normalise(images), code)
+
+    def noise_level(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+        """Estimate the noise level of each normalised image (:func:`estimate_noise_level`), in normalised pixels."""
+        return estimate_noise_level(self.normalise(images))
 
     def reconstruct(
         self, images: Float[Tensor, "n 3 h w"], code: Float[Tensor, "n d oh ow"]

@@ -127,4 +127,5 @@ def _to_frame(answers: Answers, lam: float | None, n: int) -> pd.DataFrame:
     if lam is not None:
         columns |= {"residual": np.asarray(answers.get("residual", np.zeros(n)), dtype=np.float32)}
         columns |= {"sparsity": np.full(n, min(lam, 1.0), np.float32)}
+        columns |= {name: np.asarray(answers[name], np.float32) for name in ("noise_level",) if name in answers}
     return pd.DataFrame({**columns, "correct": correct})

@@ -169,6 +169,7 @@ def _look(run: Run, cells: pd.DataFrame, answers: _Answers, selection: dict[str,
         confidence=answers.columns["confidence"],
         residual=answers.get("residual"),
         sparsity=answers.get("sparsity"),
+        noise_level=answers.columns["noise_level"][0] if "noise_level" in answers.columns else None,
         law=law.law if law else None,
         selection=selection,
     )

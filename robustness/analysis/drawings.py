@@ -68,6 +68,7 @@ _POLICIES = {
     "validated": Look(MODEL_COLOURS[1], MODEL_MARKERS[1]),
     "residual": Look(MODEL_COLOURS[2], MODEL_MARKERS[2]),
     "oracle": Look(MODEL_COLOURS[3], MODEL_MARKERS[3]),
+    "matched": Look(MODEL_COLOURS[4], MODEL_MARKERS[4]),
 }
 _FAMILIES = {
     "clean": Look("#7F7F7F", "P"),

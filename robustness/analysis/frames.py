@@ -29,7 +29,7 @@ CELL_COLUMNS = [
 """Columns of ``cells.csv``; the columns of attacks are empty for corruptions."""
 _OF_CELLS = ("key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "split", "shift", "sequence")
 """Further columns of :attr:`Run.cells`."""
-_ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "top5")
+_ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "noise_level", "top5")
 _KEPT_BYTES = 1 << 29
 """Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
 
@@ -249,7 +249,8 @@ class Run:
     def answers(self, keys: list[str]) -> Columns:
         """Return the columns that λ policies compare, (len(keys), n) each, images in the same order in every row.
 
-        ``predicted, confidence, nll, correct`` and, if all of the cells have them, ``residual, sparsity, top5``.
+        ``predicted, confidence, nll, correct`` and, if all of the cells have them, ``residual, sparsity, noise_level,
+        top5``.
         """
         cells = [self._find_answers(key) for key in keys]
         names = [name for name in cells[0][0] if all(name in columns for columns, _ in cells)]

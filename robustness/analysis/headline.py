@@ -16,6 +16,12 @@ from robustness.verdicts import OK
 
 _NBSP = "\N{NO-BREAK SPACE}"
 _AGAINST = ("more than", "less than", "no measurable difference from")
+_WAYS = {
+    "matched": "by the noise level of each image",
+    "residual": "image by image",
+    "validated": "on training images",
+}
+"""Policies that the headline names, the first that a run has, and how they choose λ."""
 _FEW = 4
 """Largest number of models that are named; more are only counted."""
 
@@ -49,7 +55,7 @@ def _say_corruptions(run: Run, summary: pd.DataFrame) -> str | None:
     sentence = f"{_under(len(names), title)} {model} keeps {_share(start)}"
     if pd.notna(start["versus"]):
         sentence += f", {_differ('versus', start, *_AGAINST)} {run.baseline}"
-    for policy, way in (("residual", "image by image"), ("validated", "on training images")):
+    for policy, way in _WAYS.items():
         chosen = means[(means["model"] == model) & (means["policy"] == policy)]
         if len(chosen):
             row = chosen.iloc[0]

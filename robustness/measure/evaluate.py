@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from sdnet_core import Network
 from sdnet_core.augment import to_images
 from sdnet_core.sparse_coding import Lambda
 
+CODE_COLUMNS = ("residual", "sparsity", "noise_level")
+"""Columns of a model with a sparse code."""
 _LARGEST = 2**31 - 1
 _TOP = 5
 
@@ -35,8 +37,8 @@ class Answers:
 
     predicted: class of the largest logit. confidence: its softmax probability. nll: −log p(label).
     residual: ‖x − Az‖² of the input's code, summed, normalised-pixel units. sparsity: share of zeros in the code.
-    Both are absent for a model without λ. top5: true if the label is among the five largest logits; absent for five
-    classes or fewer.
+    noise_level: estimated σ̂ of the image's noise, in normalised pixels; the same at every λ. These three are absent for
+    a model without a code. top5: true if the label is among the five largest logits; absent for five classes or fewer.
     """
 
     predicted: Tensor
@@ -45,13 +47,14 @@ class Answers:
     residual: Tensor | None
     sparsity: Tensor | None
     top5: Tensor | None
+    noise_level: Tensor | None = None
 
     @classmethod
     def make_room(cls, count: int, n: int, *, has_code: bool, has_top5: bool, device: torch.device) -> Answers:
         """Allocate answers to ``n`` images at each of ``count`` λs, every value of shape (count, n), unwritten."""
         types = {"predicted": torch.int64, "confidence": torch.float32, "nll": torch.float32}
         room: dict[str, Any] = {name: torch.empty(count, n, dtype=kind, device=device) for name, kind in types.items()}
-        code = {name: torch.empty(count, n, device=device) if has_code else None for name in ("residual", "sparsity")}
+        code = {name: torch.empty(count, n, device=device) if has_code else None for name in CODE_COLUMNS}
         top5 = torch.empty(count, n, dtype=torch.bool, device=device) if has_top5 else None
         return cls(**(room | code), top5=top5)
 
@@ -162,8 +165,8 @@ def evaluate(
         progress: called with the number of answers since the last call.
 
     Returns:
-        Frames with the columns ``index, label, predicted, correct, confidence, nll``, for a model with λ
-        ``residual, sparsity``, and for more than five classes ``top5``.
+        Frames with the columns ``index, label, predicted, correct, confidence, nll``, for a model with a sparse code
+        :data:`CODE_COLUMNS`, and for more than five classes ``top5``.
 
     Raises:
         EvaluationError: logits of the wrong shape, or not finite.
@@ -178,8 +181,10 @@ def evaluate(
         labels = torch.from_numpy(np.array(images.labels[batch])).to(device, non_blocking=True)
         x = to_images(pixels)
         shared = network.correlate(x) if isinstance(network, Network) and len(lambdas) > 1 else None
+        level = network.noise_level(x) if isinstance(network, Network) and network.has_code else None
         for index, lam in enumerate(lambdas):
-            answers.write(index, batch, answer(network, x, labels, lam, shared, subset))
+            part = answer(network, x, labels, lam, shared, subset)
+            answers.write(index, batch, replace(part, noise_level=level))
             progress(len(labels))
     return [_to_frame(answers, index, images.labels, indices, lam) for index, lam in enumerate(lambdas)]
 
@@ -203,8 +208,7 @@ def _to_frame(answers: Answers, index: int, labels: np.ndarray, indices: np.ndar
         "confidence": gather("confidence", np.float32),
         "nll": gather("nll", np.float32),
     }
-    if answers.residual is not None:
-        columns |= {"residual": gather("residual", np.float32), "sparsity": gather("sparsity", np.float32)}
+    columns |= {name: gather(name, np.float32) for name in CODE_COLUMNS if getattr(answers, name) is not None}
     if answers.top5 is not None:
         columns["top5"] = gather("top5", np.bool_)
     bad = int((~np.isfinite(columns["confidence"])).sum())

@@ -23,6 +23,7 @@ from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from robustness.which_lam import WhichLam
 from sdnet_core import ModelCard, build_model, save_model, weights_fingerprint
+from sdnet_core.augment import to_images
 
 CPU = torch.device("cpu")
 IMAGES = load_images("shapes", split="test").subset(23)
@@ -56,6 +57,9 @@ def test_a_lambda_is_answered_alike_alone_and_in_a_sweep():
     pd.testing.assert_frame_equal(sweep[0], sweep[2])
     pd.testing.assert_frame_equal(sweep[1], run(network, [0.5])[0])
     assert sweep[1]["sparsity"].mean() > sweep[0]["sparsity"].mean()
+    levels = network.noise_level(to_images(torch.from_numpy(np.array(IMAGES.pixels)))).numpy()
+    for frame in sweep:
+        np.testing.assert_allclose(frame["noise_level"], levels, rtol=1e-6)
     assert not sweep[0]["nll"].equals(sweep[1]["nll"])
     assert weights_fingerprint(network) == before
 

@@ -17,7 +17,7 @@ from robustness import policies
 from robustness.analysis.decisions import decide
 from robustness.analysis.summary import group_settings, summarise
 from robustness.analysis.tables import widen
-from robustness.policies import POLICIES, Oracle, Residual, ResidualLaw, Trained, Validated, View
+from robustness.policies import POLICIES, Matched, Oracle, Residual, ResidualLaw, Trained, Validated, View
 
 LAW = ResidualLaw(slope=0.01, intercept=0.1, lowest=0.2, highest=0.5)
 
@@ -46,6 +46,7 @@ def make_view(**changes: object) -> View:
         "confidence": np.ones((3, 4)),
         "residual": np.array([[0.0, 20.0, 30.0, 90.0]] * 2 + [[5.0] * 4]),
         "sparsity": np.ones((3, 4)),
+        "noise_level": np.array([0.0, 0.1, 0.25, 0.6]),
         "law": LAW,
         "selection": {},
     }
@@ -58,6 +59,13 @@ def test_trained_and_residual_look_at_the_lambda_of_training():
     other = make_view(trained_lam=0.3)
     assert Trained().choose(other) is None
     assert Residual().choose(other) is None
+    assert Matched().choose(other) is None
+
+
+def test_matched_never_goes_below_the_lambda_of_training_and_needs_a_noise_level():
+    np.testing.assert_allclose(Matched().choose(make_view()), [0.1, 0.1, 0.25, 0.6])
+    np.testing.assert_allclose(Matched().choose(make_view(trained_lam=0.2)), [0.2, 0.2, 0.25, 0.6])
+    assert Matched().choose(make_view(noise_level=None)) is None
     assert Residual().choose(make_view(law=None)) is None
 
 
@@ -89,7 +97,9 @@ def test_decisions_take_the_answers_at_the_chosen_lambda(tmp_path):
         model: str, perturbation: str, severity: int, lam: float | None, split: str, n: int
     ) -> dict[str, object]:
         small = np.array([True, True, False, False])
-        return {"correct": small if lam == 0.1 else ~small, "residual": np.array([0.0, 10.0, 60.0, 100.0])}
+        level = np.array([0.0, 0.2, 0.4, 0.9])
+        right = small if lam == 0.1 else ~small
+        return {"correct": right, "residual": np.array([0.0, 10.0, 60.0, 100.0]), "noise_level": level}
 
     law = {"format": "sdnet-robustness/residual-law/2", "law": dataclasses.asdict(LAW)}
     law |= {"r_squared": 0.5, "points": [], "provenance": {}}
@@ -98,6 +108,7 @@ def test_decisions_take_the_answers_at_the_chosen_lambda(tmp_path):
     assert decisions["fixed", 0.1].correct.tolist() == [True, True, False, False]
     assert decisions["fixed", 0.5].correct.tolist() == [False, False, True, True]
     assert decisions["residual", 0.3].correct.all()
+    assert decisions["matched", 0.3].correct.all()
     assert decisions["residual", 0.3].nll == pytest.approx(0.25)
     assert decisions["residual", 0.3].sparsity == pytest.approx(0.3)
     assert decisions["trained", 0.1].correct.tolist() == [True, True, False, False]
