@@ -6,7 +6,8 @@ python -m robustness.run --suite cifar10c --corruptions gaussian_noise,shot_nois
 
 Each knob is 0 for the ResNet as it was trained, and the policies choose it as they choose λ. A third one, ``adapted``,
 predicts an image with the help of the other images of its batch: its rows are marked INVALID, since the numbers hold
-for batches of one corruption only.
+for batches of one corruption only. ``denoised`` has no knob: it thresholds each image at its own noise level, as the
+policy ``matched`` does with λ.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sdnet_core import load_model
+from sdnet_core.noise_level import estimate_noise_level
 
 CLASSIFIER = "resnet18-cifar10"
 RADIUS = 4
 """Radius of the blur, in pixels: three standard deviations at λ = 1.3."""
 THRESHOLD = 0.2
 """Threshold of the wavelet coefficients of images in [0, 1], for each unit of λ."""
+FLOOR = 0.02
+"""Noise level below which ``denoised`` changes nothing: SDNet's training λ of 0.1, in units of [0, 1]."""
 
 
 class Knob(nn.Module):
@@ -86,6 +90,20 @@ def _threshold(images: Tensor, threshold: Tensor, *, step: int) -> Tensor:
     return total / 4
 
 
+class Denoised(nn.Module):
+    """f(W⁻¹ soft(W x, σ̂)) where the noise level σ̂ of the image is above ``FLOOR``, and f(x) elsewhere."""
+
+    def __init__(self, classifier: str) -> None:
+        super().__init__()
+        self.classifier = load_model(classifier)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits of images (N, 3, H, W) in [0, 1]."""
+        level = estimate_noise_level(images).view(-1, 1, 1, 1)
+        clean = _threshold(images, level, step=1)
+        return self.classifier(torch.where(level > FLOOR, clean, images))  # type: ignore[no-any-return]
+
+
 class Adapted(Knob):
     """f with BatchNorm statistics (1 − α) trained + α batch, α = min(λ, 1).
 
@@ -137,3 +155,13 @@ def thresholded() -> nn.Module:
 def adapted() -> nn.Module:
     """Build ``examples/knobs.py:adapted``."""
     return Adapted()
+
+
+def denoised() -> nn.Module:
+    """Build ``examples/knobs.py:denoised``."""
+    return Denoised(CLASSIFIER)
+
+
+def denoised_seed1() -> nn.Module:
+    """Build ``examples/knobs.py:denoised_seed1``, on the ResNet-18 of the second seed."""
+    return Denoised(f"{CLASSIFIER}-seed1")

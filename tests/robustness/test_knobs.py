@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from sdnet_core.noise_level import estimate_noise_level
+
 spec = importlib.util.spec_from_file_location("knobs", Path(__file__).parents[2] / "examples" / "knobs.py")
 assert spec
 assert spec.loader
@@ -66,6 +68,20 @@ def test_a_threshold_shrinks_every_detail_and_keeps_the_mean():
     board = 0.3 * (-1.0) ** (torch.arange(32)[:, None] + torch.arange(32))
     shrunken = model(board.expand(1, 3, 32, 32), 1.0)[0, 0]  # its Haar coefficients are ±0.6, the threshold is 0.2
     torch.testing.assert_close(shrunken, board * 0.4 / 0.6)
+
+
+def test_denoised_thresholds_each_image_at_its_own_noise_level_and_leaves_quiet_images_alone():
+    """White noise on grey loses its details below σ̂; where σ̂ is below the floor the image stays as it is."""
+    model = knobs.denoised()
+    model.classifier = Seen()
+    noise = torch.randn((2, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    given = 0.5 + noise * torch.tensor([0.05, 0.01]).view(2, 1, 1, 1)
+    found = model(given)
+    assert torch.equal(found[1], given[1])
+    level = float(estimate_noise_level(given)[0])
+    expected = knobs._threshold(given[:1], torch.full((1, 1, 1, 1), level), step=1)[0]
+    torch.testing.assert_close(found[0], expected)
+    assert found[0].std() < 0.5 * given[0].std()
 
 
 def test_adapted_statistics_are_those_of_the_batch():
