@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_UNITS = {"accuracy": "", "flips": ": flips (%)", "top5_distance": ": top-5 distance (0 to 15)"}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = CommandParser(
         prog="python -m robustness.compare",
-        description="Accuracy of run B minus that of run A, paired image by image, with 95 % bootstrap intervals. "
-        "Runs on other images, corruptions, seeds, speeds or protocols are refused; policies that chose from other λs "
-        "are left out by name. The column cells counts what went into a mean. No model or data is needed.",
+        description="Run B minus run A, paired image by image, with 95 % intervals: accuracy on clean and corrupted "
+        "images and under natural shifts, flips and top-5 distances along sequences (less is better). Runs on other "
+        "images, corruptions, seeds, speeds or protocols are refused; policies that chose from other λs, attacks, and "
+        "what only one run has are left out by name. The column cells counts what went into a mean. No model or data "
+        "is needed.",
         epilog="examples:\n  python -m robustness.compare results/runs/before results/runs/after\n"
         "  python -m robustness.compare runs/a runs/b --models sdnet18-cifar10,my-sdnet18 --out difference.csv",
     )
@@ -34,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     from robustness.analysis.texts import to_markdown, write_csv
 
     first, second = robustness.open_run(arguments.first), robustness.open_run(arguments.second)
-    names = parse_names(arguments.models, known=[*first._run.models, *second._run.models]) if arguments.models else ()
+    names = parse_names(arguments.models, known=[*first.models, *second.models]) if arguments.models else ()
     if arguments.models and len(names) not in (1, 2):
         raise InputError(
             "expected --models as one name for both runs, or A,B, with a backslash before a comma within a name, got "
@@ -44,22 +49,35 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out is not None:
         write_csv(table, arguments.out)
     print(to_markdown(_show(table)))
-    print(f"\nA: {arguments.first}; B: {arguments.second}; n = {int(table['n'].iloc[0])} images, paired.")
+    print(f"\nA: {arguments.first}; B: {arguments.second}; paired over n images.")
     for reason in table.attrs["left_out"]:
         print(f"{reason}.")
     return EXIT_DONE
 
 
 def _show(table: pd.DataFrame) -> pd.DataFrame:
-    """Format the table for a reader: percent, and the difference with its interval in one cell."""
+    """Format the table for a reader: percent, except for distances; the difference with its interval in one cell."""
     import pandas as pd
 
     lam = table["lam"].map(lambda value: "" if pd.isna(value) else f" λ={format_lam(value)}")
-    cells = table["severities"].map(str)
-    shown = pd.DataFrame({"cells": cells, "A (%)": 100 * table["first"], "B (%)": 100 * table["second"]})
-    parts = zip(100 * table["difference"], 100 * table["low"], 100 * table["high"])
+    scales = table["measure"].map(lambda measure: 1 if measure == "top5_distance" else 100)
+    shown = table[["severities", "n"]].astype(str).rename(columns={"severities": "cells"})
+    for name, column in {"A": "first", "B": "second"}.items():
+        shown[name] = [f"{value:.1f}" for value in scales * table[column]]
+    parts = zip(*(scales * table[column] for column in ("difference", "low", "high")))
     shown["B − A [95 %]"] = [f"{value:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−") for value, low, high in parts]
-    shown.index = pd.Index(table["model"] + " " + table["policy"] + lam + ", " + table["perturbation"], name="accuracy")
+    suite = table["suite"] + ": " if "suite" in table else ""
+    shown.index = pd.Index(
+        suite
+        + table["model"]
+        + " "
+        + table["policy"]
+        + lam
+        + ", "
+        + table["perturbation"]
+        + table["measure"].map(_UNITS),
+        name="accuracy (%)",
+    )
     return shown
 
 

@@ -93,6 +93,11 @@ class Run:
         return frame
 
     @property
+    def models(self) -> list[str]:
+        """Names of the models, in the requested order."""
+        return self._run.models
+
+    @property
     def missing(self) -> dict[str, str]:
         """Reasons why requested cells have no outcome, by key."""
         return self._run.missing
@@ -140,15 +145,15 @@ class Run:
         return place
 
     def compare(self, other: Run | str | Path, models: tuple[str, str] | None = None) -> pd.DataFrame:
-        """Compute the accuracy of ``other`` minus the accuracy of this run, paired by image, with 95 % intervals.
+        """Compute accuracy, flips and top-5 distances of ``other`` minus those of this run, paired by image.
 
         Args:
             other: another run on the same images, or its run directory.
             models: a model of this run and a model of the other; None for every model that both have.
 
         Returns:
-            The columns of :class:`robustness.analysis.comparison.Comparison`; ``frame.attrs["left_out"]`` names the
-            policies that cannot be compared.
+            The columns of :class:`robustness.analysis.comparison.Comparison`; ``frame.attrs["left_out"]`` names
+            what is not compared: policies that chose from other λs, attacks, what only one run has.
 
         Raises:
             InputError: the images, corruptions or protocols differ, or the runs have nothing in common.
@@ -209,6 +214,11 @@ class Runs(Run):
         return _stack({suite: run._read(name) for suite, run in self.suites.items()})
 
     @property
+    def models(self) -> list[str]:
+        """Names of the models of all suites."""
+        return list(dict.fromkeys(name for run in self.suites.values() for name in run.models))
+
+    @property
     def missing(self) -> dict[str, str]:
         """:attr:`Run.missing` of all suites."""
         return {key: reason for run in self.suites.values() for key, reason in run.missing.items()}
@@ -254,7 +264,9 @@ class Runs(Run):
                 f"expected a run of the suites {', '.join(self.suites)}, got {theirs.path}; compare one suite"
             )
         parts = {name: run.compare(theirs.suites[name], models) for name, run in self.suites.items()}
-        return _stack(parts)
+        stacked = _stack(parts)
+        stacked.attrs["left_out"] = [f"{name}: {why}" for name, part in parts.items() for why in part.attrs["left_out"]]
+        return stacked
 
     def __repr__(self) -> str:
         return f"<robustness.Runs {self.path}: {self.headline}>"
@@ -267,7 +279,7 @@ def _stack(parts: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Stack frames, with the suite as the first column."""
     named = [frame.astype(object).assign(suite=name) for name, frame in parts.items() if len(frame)]
     if not named:
-        return next(iter(parts.values()))
+        return next(iter(parts.values()), pd.DataFrame())
     stacked = pd.concat(named, ignore_index=True).infer_objects()
     return stacked[["suite", *(column for column in stacked.columns if column != "suite")]]
 

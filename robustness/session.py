@@ -85,8 +85,9 @@ class Estimate:
 
 
 def estimate_work(measurement: Measurement) -> Estimate:
-    """Count the passes of what is missing, and time every model on one batch."""
-    missing = {cell.key for cell in measurement.own_cells} - measurement.done
+    """Count the passes of what is missing and not left to an earlier suite, and time every model on one batch."""
+    shared = {cell.sameness for other in measurement.previous_suites for cell in other.cells}
+    missing = {cell.key for cell in measurement.own_cells if cell.sameness not in shared} - measurement.done
     speeds: dict[str, float] = {}
     passes: Counter[str] = Counter()
     seconds = 0.0

@@ -46,7 +46,8 @@ def wilson_intervals(shares: ArrayLike, n: ArrayLike, z: float = Z_95) -> NDArra
     centre = share + z * z / (2 * count)
     half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     ends = np.stack([centre - half, centre + half], axis=-1) / (1 + z * z / count)[..., None]
-    return np.asarray(np.clip(ends, 0.0, 1.0))
+    low, high = np.moveaxis(ends, -1, 0)  # which rounding may move past the share, where it is 0 or 1
+    return np.stack([np.clip(low, 0.0, share), np.clip(high, share, 1.0)], axis=-1)
 
 
 def share_interval(right: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pandas as pd
 
 from data_prep.errors import InputError
+from data_prep.shifts import SHIFTS
+from robustness.analysis.columns import to_key, to_records
 from robustness.analysis.decisions import decide
 from robustness.analysis.frames import Run
+from robustness.analysis.sequences import MEAN_OF_SEQUENCES, list_sequences
 from robustness.analysis.summary import Places, average, group_corruptions, group_settings, is_same, list_planned
 from robustness.grids import format_lam
 from robustness.policies import POLICIES, Validated
@@ -60,18 +64,24 @@ def _find_other_archives(first: Run, second: Run) -> list[str]:
 Models = tuple[str, str]
 """A model of the first run and the model of the second run that it is compared with."""
 _OF_ANY_GRID = ("none", "fixed", "trained")
+_SCALES = {"accuracy": ("correct", 1), "flips": ("flips", 1), "top5_distance": ("top5_distance", 15)}
+"""Column of the outcomes, and largest value, of every measure."""
+_OF_IMAGES = ("perturbation", "data", "seed", "subset")
+"""Parts of a cell's identity that decide which images the model saw, and which of its classes count."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Accuracy of the second run minus accuracy of the first, paired image by image.
+    """The second run minus the first, paired image by image.
 
     Args:
         table: one row per perturbation (mean over the severities that both have), mean over the corruptions (if both
-            have every cell of the same corruptions), model, policy and fixed λ that both have. Columns ``perturbation,
-            model, policy, lam, n, severities, first, second`` (accuracies), ``difference, low, high`` (95 % interval
+            have every cell of the same corruptions), model, policy and fixed λ that both have; then the same for
+            natural shifts, for sequences and for the mean over the sequences. Columns ``measure`` (``accuracy``, for
+            sequences ``flips`` and ``top5_distance``, of which less is better), ``perturbation, model, policy, lam, n,
+            severities, first, second`` (shares; the distance from 0 to 15), ``difference, low, high`` (95 % interval
             over the images); ``severities`` counts the cells that went into the mean.
-        left_out: policies whose choices differ between the two runs, and why, one sentence per model.
+        left_out: what cannot be compared, and why, a sentence each.
     """
 
     table: pd.DataFrame
@@ -95,6 +105,7 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
     pairs = [models] if models is not None else [(name, name) for name in first.models if name in second.models]
     mine, other = (group_settings(decide(run)) for run in (first, second))
     rows, left_out = [], []
+    others: list[dict[str, Any]] = []
     for ours, theirs in pairs:
         reasons = _find_mismatch(first, second, (ours, theirs))
         left_out += [f"{ours}: {reason}" for reason in dict.fromkeys(reasons.values())]
@@ -102,15 +113,22 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
             counterpart = other.get(setting._replace(model=theirs))
             if setting.model == ours and counterpart and setting.policy not in reasons:
                 row = {"model": ours, "policy": setting.policy, "lam": np.nan if setting.lam is None else setting.lam}
+                row["measure"] = "accuracy"
                 rows += [{**group, **row} for group in _compare(first, second, places, counterpart)]
+        found, reasons_of_others = _compare_others(first, second, (ours, theirs))
+        others += found
+        left_out += reasons_of_others
+    rows += others
+    left_out += _find_only_in_one(first, second)
     if not rows:
         why = f" ({'; '.join(left_out)})" if left_out else ""
         raise InputError(
             f"expected a model and policy that both runs have, got {', '.join(first.models)} and "
             f"{', '.join(second.models)}{why}; say which models to compare with --models A,B"
         )
-    columns = ["perturbation", "model", "policy", "lam", "n", "severities", "first", "second"]
-    return Comparison(pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"]), tuple(left_out))
+    columns = ["measure", "perturbation", "model", "policy", "lam", "n", "severities", "first", "second"]
+    table = pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
+    return Comparison(table, tuple(dict.fromkeys(left_out)))
 
 
 def _check_models(models: Models, first: Run, second: Run) -> None:
@@ -164,3 +182,85 @@ def _compare(first: Run, second: Run, ours: Places, theirs: Places) -> list[dict
         row |= {"first": one.mean(), "second": two.mean()}
         rows.append(row | dict(zip(("difference", "low", "high"), interval, strict=True)))
     return rows
+
+
+Others = dict[tuple[str, float | None], dict[tuple[str, int], str]]
+"""Keys of the cells of natural shifts and sequences, by policy and fixed λ, then by title and difficulty."""
+
+
+def _list_others(run: Run, model: str) -> Others:
+    """List the cells of natural shifts and sequences of a model."""
+    found: Others = {}
+    for row in _rows_of_others(run):
+        if row["model"] == model:
+            lam = to_key(row["lam"])
+            settings = [("none", None)] if lam is None else [("fixed", lam)]
+            settings += [("trained", None)] if lam is not None and lam == row["trained_lam"] else []
+            for setting in settings:
+                found.setdefault(setting, {})[_name_other(row), int(row["severity"])] = row["key"]
+    return found
+
+
+def _rows_of_others(run: Run) -> list[dict[str, Any]]:
+    return [*to_records(run.shifted), *to_records(run.sequences)]
+
+
+def _name_other(row: dict[str, Any]) -> str:
+    """Name a cell of a shift or a sequence: the clean images beside a shift are those of its classes."""
+    if pd.notna(row["sequence"]):
+        return str(row["perturbation"])
+    title = SHIFTS[row["shift"]].title
+    return title if row["perturbation"] in SHIFTS else f"clean, classes of {title}"
+
+
+def _compare_others(first: Run, second: Run, models: Models) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare natural shifts and sequences; return the rows, and the reasons for those that are left out."""
+    ours, theirs = (_list_others(run, model) for run, model in zip((first, second), models))
+    rows, reasons = [], []
+    for (policy, lam), mine in ours.items():
+        both = {
+            place: (key, other) for place, key in mine.items() if (other := theirs.get((policy, lam), {}).get(place))
+        }
+        alike = {place: keys for place, keys in both.items() if _saw_same(first, second, keys)}
+        reasons += [
+            f"{name} is left out, since its images differ between the runs" for name, _ in both.keys() - alike.keys()
+        ]
+        groups = {name: [(name, level)] for name, level in alike}
+        asked = {*list_sequences(first)}
+        if asked and asked == {*list_sequences(second)} and asked <= groups.keys():
+            groups[MEAN_OF_SEQUENCES] = [place for place in alike if place[0] in asked]
+        for title, places in groups.items():
+            row = {"perturbation": title, "model": models[0], "policy": policy, "severities": len(places)}
+            row["lam"] = np.nan if lam is None else lam
+            pairs = [[run.outcome(key) for run, key in zip((first, second), alike[place])] for place in places]
+            rows += [{**row, **numbers} for numbers in _compare_outcomes(pairs)]
+    return rows, reasons
+
+
+def _saw_same(first: Run, second: Run, keys: tuple[str, str]) -> bool:
+    """Check that two cells are of the same images and classes."""
+    identities = [run.identity(key) for run, key in zip((first, second), keys)]
+    return all(identities[0].get(name) == identities[1].get(name) for name in _OF_IMAGES)
+
+
+def _compare_outcomes(pairs: list[list[pd.DataFrame]]) -> Iterator[dict[str, Any]]:
+    """Compare the means of some cells' outcomes, by measure; flips and distances where there are any."""
+    is_one = all(one.equals(two) for one, two in pairs)
+    measures = ("flips", "top5_distance") if "flips" in pairs[0][0] else ("accuracy",)
+    for measure in measures:
+        column, largest = _SCALES[measure]
+        if all(column in outcome for pair in pairs for outcome in pair):
+            one, two = (np.mean([pair[which][column] for pair in pairs], axis=0) for which in (0, 1))
+            interval = (0.0, 0.0, 0.0) if is_one else largest * np.array(paired_interval((two - one) / largest))
+            row = {"measure": measure, "n": len(one), "first": one.mean(), "second": two.mean()}
+            yield row | dict(zip(("difference", "low", "high"), interval, strict=True))
+
+
+def _find_only_in_one(first: Run, second: Run) -> Iterator[str]:
+    """Name what only one of the runs has, and the attacks, whose images are another model's in another run."""
+    measured = [{*run.corruptions, *map(_name_other, _rows_of_others(run))} for run in (first, second)]
+    for run, own, other in ((first, *measured), (second, *reversed(measured))):
+        if only := sorted(own - other):
+            yield f"only {run.directory.path} has {', '.join(only)}, left out here"
+    if any(run.record["suite"].get("attacks") for run in (first, second)):
+        yield "attacks are left out, since every model has adversarial images of its own: see tables/attacks.csv"

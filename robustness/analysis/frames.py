@@ -262,6 +262,10 @@ class Run:
             self._frames[key] = pd.DataFrame(self._read_again(key))
         return self._frames[key]
 
+    def identity(self, key: str) -> dict[str, Any]:
+        """Return what a cell's key was made of; empty for outcomes that do not say."""
+        return dict(self._read_whole(key)[1].get("identity", {}))
+
     @cached_property
     def _frames(self) -> dict[str, pd.DataFrame]:
         return {}
@@ -275,9 +279,12 @@ class Run:
 
     def _read_again(self, key: str) -> Columns:
         """Read the columns of a cell again; raise InputError if it is not whole any more."""
+        return self._read_whole(key)[0]
+
+    def _read_whole(self, key: str) -> tuple[Columns, dict[str, Any]]:
         found = self.directory.read_columns(key, n=len(self._measured.correct[key]))
         if found is None:
             raise InputError(
                 f"expected {self.directory.path}/outcomes to stay the same while it is read, got a change; report again"
             )
-        return found[0]
+        return found

@@ -33,7 +33,7 @@ def tabulate_sequences(run: Run) -> pd.DataFrame:
         lam, n``; ``flips`` (a share) and ``distance`` (0 to 15), ``flip_rate`` and ``distance_rate`` (percent of the
         baseline model's; NaN without a baseline, and if its value may be 0), each with ``_low`` and ``_high``.
     """
-    asked = _list_asked(run)
+    asked = list_sequences(run)
     found = {name: read_sequences(run, column) for name, (column, *_) in _MEASURES.items()}
     trained = {model["name"]: model["lam"] for model in run.record["models"]}.get(run.baseline)
     baseline = (str(run.baseline), trained)
@@ -69,11 +69,12 @@ def read_sequences(run: Run, column: str = "flips") -> dict[ModelAt, dict[str, N
 
 def find_steady(run: Run) -> dict[ModelAt, NDArray[np.float64]]:
     """Return (N,) 1 − mFP of every image, for the models that were measured along every sequence."""
-    asked, found = _list_asked(run), read_sequences(run)
+    asked, found = list_sequences(run), read_sequences(run)
     return {at: 1 - np.mean(list(own.values()), axis=0) for at, own in found.items() if list(own) == asked}
 
 
-def _list_asked(run: Run) -> list[str]:
+def list_sequences(run: Run) -> list[str]:
+    """List the sequences that a run was asked for, finished or not."""
     return list(dict.fromkeys(cell["perturbation"] for cell in run.record["cells"] if cell.get("sequence")))
 
 

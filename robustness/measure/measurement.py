@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from data_prep import ImageSet
 from data_prep.errors import InputError
+from data_prep.files import replacing
 from data_prep.progress import make_bar
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
@@ -136,10 +138,15 @@ class Measurement:
         self.done -= self._outdated
 
     def adopt(self) -> None:
-        """Take over outcomes that previous suites of the same command have measured on the same models and images."""
-        own = {cell.sameness: cell for task in self.tasks for cell in task.cells if cell.key not in self.done}
+        """Take over outcomes and adversarial images that previous suites of the same command have measured.
+
+        They are of the same models and images: a cell of equal key is measured once, and an attack that only differs in
+        its trust probes is crafted once.
+        """
+        own = {cell.sameness: cell for cell in self.cells if cell.key not in self.done}
         for other in self.previous_suites if own else ():
-            for cell in (cell for task in other.tasks for cell in task.cells if cell.key in other.done):
+            self._adopt_images(other)
+            for cell in (cell for cell in other.cells if cell.key in other.done):
                 wanted = own.get(cell.sameness)
                 found = None if wanted is None else other.directory.read_outcome(cell.key, n=len(cell.images))
                 if wanted is not None and found is not None:
@@ -147,6 +154,16 @@ class Measurement:
                     kept = {name: value for name, value in metadata.items() if name != "key"}
                     self.directory.write_outcome(wanted.key, frame, {**kept, "identity": wanted.identity()})
                     self.done.add(wanted.key)
+
+    def _adopt_images(self, other: Measurement) -> None:
+        """Copy the adversarial images of unfinished attacks that another suite has crafted."""
+        crafted = {task.key: task.image_file(other.directory) for task in other.attacks}
+        for task in self.attacks:
+            keys, source = {cell.key for cell in task.cells}, crafted.get(task.key)
+            if source is not None and source.is_file() and keys - self.done:
+                with replacing(task.image_file(self.directory)) as temporary:
+                    shutil.copyfile(source, temporary)
+                self._outdated -= keys
 
     def _is_of_another(self, cell: Cell) -> bool:
         """Check whether a foreign model's finished cell holds other answers than the model gives today."""

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fabricate import fabricate_run
+from torch import nn
 
+import robustness
+from data_prep import ImageSet
+from data_prep.corruptions.sequences import perturb
 from data_prep.errors import InputError, run_command
+from data_prep.shifts import CIFAR10_CLASSES
 from robustness.analysis.comparison import compare_runs
+from robustness.analysis.sequences import MEAN_OF_SEQUENCES
 from robustness.compare import main
+from robustness.flips import flips_of_sequences, top5_distances
+from robustness.statistics import paired_interval
+from robustness.suite import Suite
 
 
 def answer_worse(model, perturbation, severity, lam, split, n):
@@ -100,7 +112,7 @@ def test_the_command_prints_and_writes_the_table(pair, tmp_path, capsys):
     paths = [str(run.directory.path) for run in pair]
     out = tmp_path / "difference.csv"
     assert run_command(lambda: main([*paths, "--models", "plain", "--out", str(out)])) == 0
-    assert "| plain none, contrast | 1 | 25.0 | 40.0 | +15.0 [" in capsys.readouterr().out
+    assert "| plain none, contrast | 1 | 40 | 25.0 | 40.0 | +15.0 [" in capsys.readouterr().out
     assert set(pd.read_csv(out)["policy"]) == {"none"}
     assert run_command(lambda: main([*paths, "--models", "other"])) == 2
     assert "got 'other'; choose one of them" in capsys.readouterr().err
@@ -116,3 +128,95 @@ def test_a_comma_in_the_name_of_a_model_is_no_separator(tmp_path, capsys):
     assert f"{names[1]} none, contrast" in capsys.readouterr().out
     assert run_command(lambda: main([*paths, "--models", "a,b,c"])) == 2
     assert "with a backslash before a comma within a name" in capsys.readouterr().err
+
+
+class ByBrightness(nn.Module):
+    """Ten classes by the mean of the image."""
+
+    def __init__(self, span: float) -> None:
+        super().__init__()
+        self.span = nn.Parameter(torch.tensor(span))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        shown = images.mean((1, 2, 3)) * self.span
+        return -((torch.arange(10) + 0.5 - shown[:, None]) ** 2)
+
+
+SPANS = {"first": 10.0, "second": 14.0}
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (19, 32, 32, 3), dtype=np.uint8) // 2 + RNG.integers(0, 100, (19, 1, 1, 3), np.uint8)
+LABELS = np.arange(19) % 10
+
+
+def measure(folder: Path, name: str, suite: str | Suite, shifted: int = 7) -> Path:
+    """Write a run of one of two models, both called net, on 12 images, and 7 others as CIFAR-10.2."""
+    (folder / name).mkdir(exist_ok=True)
+    np.savez(folder / name / "cifar102_test.npz", images=PIXELS[-shifted:], labels=LABELS[-shifted:])
+    images = ImageSet("cifar10", "made up", "test", PIXELS[:12], LABELS[:12], CIFAR10_CLASSES, np.arange(12))
+    options = {"data_dir": folder / name, "out": folder / name / "run", "device": "cpu", "progress": False}
+    robustness.evaluate({"net": ByBrightness(SPANS[name])}, images, suite=suite, **options)
+    return folder / name / "run"
+
+
+def answer(name: str, pixels: np.ndarray) -> np.ndarray:
+    """Logits of a model for (..., 32, 32, 3) images."""
+    images = torch.from_numpy(pixels).flatten(0, -4).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        return ByBrightness(SPANS[name])(images).numpy().reshape(*pixels.shape[:-3], 10)
+
+
+def test_natural_shifts_are_paired_image_by_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [measure(tmp_path, name, "shifts") for name in SPANS]
+    table = robustness.open_run(paths[0]).compare(paths[1])
+    assert table["perturbation"].tolist() == ["clean", "CIFAR-10.2"]
+    row = table.set_index("perturbation").loc["CIFAR-10.2"]
+    right = [answer(name, PIXELS[-7:]).argmax(1) == LABELS[-7:] for name in SPANS]
+    assert (row["n"], row["measure"], row["policy"]) == (7, "accuracy", "none")
+    assert (row["first"], row["second"]) == (right[0].mean(), right[1].mean())
+    assert row["first"] != row["second"]
+    expected = paired_interval(right[1].astype(float) - right[0])
+    assert row[["difference", "low", "high"]].tolist() == pytest.approx(expected)
+    assert table.attrs["left_out"] == []
+    other = measure(tmp_path, "second", "shifts", shifted=6)
+    assert main([str(paths[0]), str(other)]) == 0
+    shown = capsys.readouterr().out
+    assert "CIFAR-10.2 is left out, since its images differ between the runs." in shown
+    assert ", CIFAR-10.2 |" not in shown
+
+
+def test_sequences_are_paired_image_by_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("brightness", "gaussian_noise")
+    fields = {"data": "cifar10", "archive": "cifar10p", "models": ("net",), "corruptions": ()}
+    paths = [measure(tmp_path, name, Suite(name="p", sequences=names, **fields)) for name in SPANS]
+    assert main([*map(str, paths), "--out", str(tmp_path / "difference.csv")]) == 0
+    assert "| net none, brightness: flips (%) | 1 | 12 |" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "difference.csv").set_index(["perturbation", "measure"])
+    expected = {"flips": [], "top5_distance": []}
+    for name in names:
+        frames = perturb(PIXELS[:12], name, difficulty=1, indices=np.arange(12))
+        logits, noise = [answer(model, frames) for model in SPANS], name == "gaussian_noise"
+        flips = [flips_of_sequences(it.argmax(2), noise=noise) for it in logits]
+        expected["flips"].append(flips[1] - flips[0])
+        distances = [top5_distances(it, noise=noise) for it in logits]
+        expected["top5_distance"].append(distances[1] - distances[0])
+        assert table.loc[(name, "flips"), "second"] == pytest.approx(flips[1].mean(), abs=1e-6)
+    for measured, largest in (("flips", 1), ("top5_distance", 15)):
+        for title, parts in (
+            *zip(names, np.array(expected[measured])[:, None]),
+            (MEAN_OF_SEQUENCES, expected[measured]),
+        ):
+            interval = largest * np.array(paired_interval(np.mean(parts, axis=0) / largest))
+            row = table.loc[(title, measured)]
+            assert row[["difference", "low", "high"]].tolist() == pytest.approx(interval, abs=1e-5)
+            assert row["severities"] == len(parts)
+    assert (table.loc[(MEAN_OF_SEQUENCES, "flips"), "difference"]) != 0
+    fewer = measure(tmp_path, "second", Suite(name="p", sequences=names[:1], **fields))
+    assert main([str(paths[0]), str(fewer)]) == 0
+    shown = capsys.readouterr().out
+    assert f"only {paths[0]} has gaussian_noise, left out here." in shown
+    assert MEAN_OF_SEQUENCES not in shown
+
+
+def test_attacks_are_left_out_with_a_note(pair):
+    pair[1].record["suite"]["attacks"] = [{"about": "pgd"}]
+    assert "attacks are left out" in compare_runs(*pair).left_out[0]

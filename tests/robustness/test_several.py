@@ -21,6 +21,7 @@ from data_prep.importing import import_tree
 from data_prep.shifts import CIFAR10_CLASSES
 from robustness import report, run
 from robustness.measure import prepare, request, tasks
+from robustness.measure.attacker import Attacker
 
 SUITE = 'data = "shapes"\ndescription = "Made up & <b>escaped</b>"\ncorruptions = [{}]\nseverities = [1]\nn = 20\n'
 
@@ -161,6 +162,63 @@ def test_shifts_are_those_of_the_images_of_the_other_suites(tmp_path: Path) -> N
     clean = measured.suites["noisy"].cells.query("perturbation == 'clean'").set_index("model")["accuracy"]
     assert shifts.set_index("model")["clean_accuracy"].to_dict() == clean.to_dict()
     assert set(measured.leaderboard["measure"]) == {"mean", "shifts"}
+
+
+def write_attacks(folder: Path) -> list[Path]:
+    """Two suites with an attack in common, under another label and beside another attack, and one with other probes."""
+    pgd = '[[attacks]]\nname = "pgd"\neps = "8/255"\nsteps = 2\nlosses = ["ce"]\n{}'
+    head = 'data = "shapes"\ncorruptions = []\nn = 12\nmodels = ["resnet18-shapes"]\nprobe_images = {}\n'
+    texts = {
+        "both": head.format(0) + pgd.format("") + pgd.replace("8/255", "1/255").format(""),
+        "one": head.format(0) + pgd.format('label = "mine"\n'),
+        "probed": head.format(2) + pgd.format(""),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.toml" for name in texts]
+
+
+def test_an_attack_in_several_suites_is_crafted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cells are the same; with other trust probes only these are measured anew, on the same images."""
+    suites = write_attacks(tmp_path)
+    words = ["--suite", ",".join(map(str, suites)), "--out", str(tmp_path / "run"), "--dry-run", "--json", "--quiet"]
+    assert run.main(words) == EXIT_DONE
+    passes = {name: plan["passes"] for name, plan in json.loads(capsys.readouterr().out)["suites"].items()}
+    assert (passes["both"]["attacks"] > 0, passes["one"], set(passes["probed"])) == (
+        True,
+        {},
+        {"attacks", "trust probes"},
+    )
+    calls = {"crafted": 0, "attacked": 0}
+
+    def count(name: str, key: str) -> None:
+        original = getattr(Attacker, name)
+
+        def counted(self: Attacker, *args: Any) -> Any:
+            calls[key] += 1
+            return original(self, *args)
+
+        monkeypatch.setattr(Attacker, name, counted)
+
+    count("_craft", "crafted")
+    count("run", "attacked")
+    measured = measure(tmp_path / "run", suites)
+    assert calls == {"crafted": 4, "attacked": 6}, "two models: two attacks, then the probes of one"
+    robust = measured.attacks.query("threat == 'whitebox' and eps > 0.01")[["suite", "model", "n", "accuracy"]]
+    assert len(robust) == 6
+    assert robust.groupby("model")["accuracy"].nunique().tolist() == [1, 1]
+    own = robustness.evaluate(
+        {"one": Linear(0), "two": Linear(1)}, suite=suites[1], out=tmp_path / "own", progress=False
+    )
+    assert own.attacks["accuracy"].tolist() == measured.suites["one"].attacks["accuracy"].tolist()
+    assert {path.name for path in (tmp_path / "own" / "outcomes").iterdir()} == {
+        path.name for path in (tmp_path / "run" / "one" / "outcomes").iterdir()
+    }
+    before = dict(calls)
+    measure(tmp_path / "run", suites)
+    assert calls == before, "the same call finds all of it done"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from robustness.statistics import (
     resample_means,
     sign_flip,
     wilson_interval,
+    wilson_intervals,
 )
 
 
@@ -48,6 +49,10 @@ def test_wilson_interval_at_the_ends():
     assert wilson_interval(0, 100)[0] == pytest.approx(0.0, abs=1e-12)
     assert wilson_interval(0, 100)[1] == pytest.approx(3.8416 / 103.8416, abs=1e-4)
     assert wilson_interval(100, 100)[1] == pytest.approx(1.0)
+    n = np.arange(1, 3000)
+    for share in (0.0, 1.0):  # where rounding used to leave some of them out: error bars of negative length
+        low, high = wilson_intervals(np.full(len(n), share), n).T
+        assert ((low <= share) & (share <= high)).all()
 
 
 def test_the_interval_of_an_accuracy_is_wilsons_for_as_many_images_as_its_spread_is_worth():
