@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 4096
-_TIFF_BITS_PER_SAMPLE = 258
+_TIFF_BITS_PER_SAMPLE, _EXIF_ORIENTATION = 258, 274
 _PPM_HEADER = re.compile(rb"P[2356]((?:\s|#[^\n]*\n)+\d+){2}(?:\s|#[^\n]*\n)+(?P<most>\d{1,9})")
 _PNG_DEPTH_AT = 24
 _OF_SEVERAL = ("PNG", "WEBP", "GIF", "TIFF")
@@ -116,10 +116,18 @@ def decode_image(data: bytes, geometry: Geometry = AS_IS) -> NDArray[np.uint8]:
         return np.asarray(geometry.apply(image.convert("RGB")), dtype=np.uint8)
 
 
-def read_size(file: IO[bytes]) -> tuple[int, int]:
-    """Read the (width, height) of a picture from its header. Raises: as ``decode_image`` for errors in the header."""
+def read_header(file: IO[bytes]) -> tuple[tuple[int, int], bool]:
+    """Read from a header the (width, height) of a picture, and whether its EXIF orientation turns or mirrors it.
+
+    Pixels are decoded as they are stored, as torchvision and timm do. Raises: as ``decode_image`` for errors in the
+    header.
+    """
     with _opened(file) as image:
-        return image.size
+        turned = False
+        if "exif" in image.info:
+            with suppress(Exception):  # damaged EXIF turns nothing
+                turned = image.getexif().get(_EXIF_ORIENTATION, 1) in range(2, 9)
+        return image.size, turned
 
 
 @contextmanager

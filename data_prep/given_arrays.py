@@ -20,6 +20,7 @@ _IMAGE_KEYS = ("images", "x", "data", "pixels")
 _LABEL_KEYS = ("labels", "y", "targets", "label")
 _MOST_BYTES = 1 << 36
 _BLOCK = 1024
+_MOST_CLASSES = 100_000
 
 
 def from_arrays(
@@ -39,9 +40,20 @@ def from_arrays(
     Raises: InputError for other shapes, types and values, including normalised images and labels beyond the classes.
     """
     pixels, notes = _as_pixels(_as_array(images, "images"))
+    if pixels.max() == 1:
+        raise InputError(
+            "expected images as uint8 from 0 to 255 or floats in [0, 1], got nothing brighter than 1 of 255; multiply "
+            "them by 255"
+        )
     targets = _as_labels(_as_array(labels, "labels"), len(pixels))
     if classes is None:
+        if int(targets.max()) >= _MOST_CLASSES:
+            raise InputError(
+                f"expected labels from 0, fewer than {_MOST_CLASSES:,} classes, got {targets.max()}; number the classes"
+            )
         classes = tuple(map(str, range(int(targets.max()) + 1)))
+        if targets.min() == 1:
+            notes = (*notes, "no image has the label 0: labels are positions in the model's outputs, from 0")
     if targets.min() < 0 or targets.max() >= len(classes):
         got = f"{targets.min()} to {targets.max()}"
         raise InputError(f"expected labels from 0 to {len(classes) - 1}, got {got}; give as many classes as there are")
@@ -242,4 +254,6 @@ def _as_labels(labels: NDArray[Any], count: int) -> NDArray[np.int64]:
             f"expected labels as whole numbers ({count},), one class per image, got {labels.dtype} {labels.shape}; "
             "give one class for each, as several labels of an image, or their probabilities, are not measured here"
         )
+    if labels.dtype.kind == "u" and labels.size and labels.max() > np.iinfo(np.int64).max:
+        raise InputError(f"expected labels from 0, one less than there are classes, got {labels.max()}; number them")
     return labels.astype(np.int64)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.corruptions import N_SEVERITIES, check_severity, level_folder
-from data_prep.decode import read_size
+from data_prep.decode import read_header
 from data_prep.errors import InputError
 from data_prep.files import is_hidden
 from data_prep.imageset import ImageSet
@@ -53,7 +53,7 @@ class ImageNetC:
         level = self._level(corruption, 1)
         first = min(_files_in(level, folders_in(level)))
         with (level / first).open("rb") as file:
-            width, height = read_size(file)
+            (width, height), _ = read_header(file)
         return height, width
 
     def fingerprint(self, corruption: str, severity: int) -> str:

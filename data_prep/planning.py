@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from statistics import median_low
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.decode import AS_IS, IMAGE_SUFFIXES, Geometry, decode_image, read_size
+from data_prep.decode import AS_IS, IMAGE_SUFFIXES, Geometry, decode_image, read_header
 from data_prep.errors import InputError, check_words
 from data_prep.layouts import ANNOTATIONS, Key, Layout, find_layout, read_annotations
 from data_prep.progress import make_bar
@@ -80,7 +81,7 @@ def plan_tree(
         the classes after it), with a class outside ``classes``, with a repeated image, with a damaged header and,
         unless ``adapt``, with images of several sizes.
     """
-    sizes, others, annotations = _read_names(source, only, progress=progress)
+    sizes, turned, others, annotations = _read_names(source, only, progress=progress)
     if annotations is None:
         layout = find_layout(sizes, source.name, split)
     else:
@@ -98,7 +99,7 @@ def plan_tree(
     _check_classes(found, classes, source, whole=whole)
     _check_folders(keys, others, layout, classes, source)
     geometry, image_size, note = _choose_geometry(sizes, geometry, adapt=adapt)
-    notes = [_count_passed_over(others), note]
+    notes = [_count_passed_over(others), note, _tell_turned(turned), _tell_twins(classes or tuple(found))]
     if unlabelled:
         notes.append(f"skipped {len(unlabelled):,} pictures of unknown class, such as {unlabelled[0]}")
     if min(image_size) < SMALLEST_SIDE:
@@ -142,9 +143,14 @@ def decode_tree(
 
 def _read_names(
     source: Path, only: Collection[str] | None, *, progress: bool
-) -> tuple[dict[str, tuple[int, int]], list[Member], str | None]:
-    """Read the (width, height) of every picture by its path, the other members, and Tiny ImageNet's list of classes."""
+) -> tuple[dict[str, tuple[int, int]], list[str], list[Member], str | None]:
+    """Read the names and headers of a tree.
+
+    Returns: the (width, height) of every picture by its path, the pictures with an EXIF orientation, the other members,
+        and Tiny ImageNet's list of classes.
+    """
     sizes: dict[str, tuple[int, int]] = {}
+    turned: list[str] = []
     others: list[Member] = []
     annotations: str | None = None
     for member in make_bar(walk_members(source), desc="reading names", unit=" files", quiet=not progress):
@@ -158,13 +164,14 @@ def _read_names(
             continue
         if member.path in sizes:
             raise InputError(f"{source.name}: expected every image once, got {member.path} twice; pack it again")
-        sizes[member.path] = _read_header(member)
+        sizes[member.path], is_turned = _read_header(member)
+        turned += [member.path] if is_turned else []
     if not sizes and (held := Counter(_suffix_of(member) for member in others if not member.is_folder)):
         raise InputError(
             f"expected pictures ({' '.join(sorted(IMAGE_SUFFIXES))}) in {source}, got only {_list_suffixes(held)}; "
             "convert them"
         )
-    return sizes, others, annotations
+    return sizes, turned, others, annotations
 
 
 def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
@@ -175,10 +182,10 @@ def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
         raise InputError(f"{file.path}: {error}") from error
 
 
-def _read_header(member: Member) -> tuple[int, int]:
+def _read_header(member: Member) -> tuple[tuple[int, int], bool]:
     with member.open() as file:
         try:
-            return read_size(file)
+            return read_header(file)
         except InputError as error:
             raise InputError(f"{member.path}: {error}") from error
 
@@ -235,6 +242,25 @@ def _count_passed_over(others: list[Member]) -> str:
     return f"skipped {count:,} {files} without an image suffix: {_list_suffixes(suffixes)}"
 
 
+def _tell_turned(paths: list[str]) -> str:
+    if not paths:
+        return ""
+    return (
+        f"{len(paths):,} picture{'s' * (len(paths) != 1)}, such as {paths[0]}, would be turned by an EXIF orientation: "
+        "pixels are taken as they are stored, as torchvision and timm do"
+    )
+
+
+def _tell_twins(classes: tuple[str, ...]) -> str:
+    """Write a note on classes of one name but for case or the coding of accents; empty if there are none."""
+    known: dict[str, str] = {}
+    for name in classes:
+        other = known.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
+        if other != name:
+            return f"{other!a} and {name!a} are two classes, and differ only in case or in the coding of a letter"
+    return ""
+
+
 def _choose_geometry(
     sizes: dict[str, tuple[int, int]], geometry: Geometry, *, adapt: bool
 ) -> tuple[Geometry, tuple[int, int], str]:
@@ -257,7 +283,8 @@ def _choose_geometry(
         chosen = Geometry(resize=side, crop=side)
         if geometry.resize is None and side >= LARGE_SIDE:
             chosen = LARGE_GEOMETRY
-        smallest, largest = min(first_of, key=np.prod), max(first_of, key=np.prod)
+        ordered = sorted(first_of, key=lambda size: (size[0] * size[1], size[1]))
+        smallest, largest = ordered[0], ordered[-1]
         note = (
             f"the pictures have {len(first_of):,} sizes, from {smallest[1]} x {smallest[0]} to {largest[1]} x "
             f"{largest[0]}: each was resized to a short side of {chosen.resize} pixels and its centre of "

@@ -52,7 +52,7 @@ def check_lambdas(values: Iterable[float]) -> tuple[float, ...]:
 
 def round_lam(lam: float) -> float:
     """Round λ as grids and keys do: a model with λ = 1/3 then matches 0.3333333333 of the grid."""
-    return round(float(lam), _DECIMALS)
+    return round(float(lam), _DECIMALS) + 0.0  # −0 becomes 0
 
 
 def format_lam(lam: float) -> str:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from data_prep.command_line import CommandParser, add_version, parse_names
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, check_words, run_command
 from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
@@ -134,6 +136,10 @@ def read_options(arguments: argparse.Namespace) -> RunOptions:
     """Convert parsed arguments to the library's options; raise InputError for invalid values."""
     if arguments.shard is not None and arguments.strict:
         raise InputError("--strict needs the whole run, and a shard is a part; give it to python -m robustness.merge")
+    for name in ("corruptions", "attacks", "out"):
+        value = getattr(arguments, name)
+        if value is not None and not value.strip(", "):
+            raise InputError(f"expected something after --{name}, got {value!r}; name it, or leave the option out")
     readers: dict[str, Callable[[str], Any]] = {
         "lambdas": parse_lambdas,
         "models": parse_names,
@@ -161,6 +167,8 @@ def main(argv: list[str] | None = None) -> int:
     quiet = arguments.quiet
     say = _say_nothing if quiet or arguments.json else print
     suites = (None,) if options.suite is None else parse_names(options.suite, shipped_suites()) or (options.suite,)
+    if len(suites) == 1:  # without repetitions and blanks
+        options = msgspec.structs.replace(options, suite=suites[0])
     runs = plan_runs(options, suites, progress=not quiet)
     if arguments.dry_run:
         plans = {}

@@ -37,6 +37,7 @@ _STYLE: Any = {
     "lines.markersize": 3,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a model may be called a$b$c
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
 }
@@ -58,6 +59,11 @@ def lam_colour(index: int, count: int) -> tuple[float, float, float, float]:
 def figure_style() -> AbstractContextManager[None]:
     """Apply the style within a ``with`` block; global settings are restored after it."""
     return mpl.rc_context(_STYLE)
+
+
+def as_label(name: str) -> str:
+    """Return a name as a label that legends show: they leave out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def panel_grid(

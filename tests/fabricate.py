@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def fabricate_run(
         for name, severity in places if split == "test" or selection else ():
             for model, grid in grids:
                 for lam in grid if split == "test" or model == SPARSE else ():
-                    key = f"{split}-{name}-{severity}-{model}-{lam}".translate({ord("="): "_", ord(","): "_"})
+                    key = re.sub(r"[^\w.-]", "_", f"{split}-{name}-{severity}-{model}-{lam}")
                     cell = {"key": key, "model": model, "data": "made-up", "split": split, "source": "generated"}
                     cell |= {"perturbation": name, "severity": severity, "lam": lam, "n": n}
                     cell |= {"trained_lam": TRAINED if model == SPARSE else None, "status": "done", "reason": ""}

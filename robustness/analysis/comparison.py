@@ -194,7 +194,7 @@ def _list_others(run: Run, model: str) -> Others:
     for row in _rows_of_others(run):
         if row["model"] == model:
             lam = to_key(row["lam"])
-            settings = [("none", None)] if lam is None else [("fixed", lam)]
+            settings: list[tuple[str, float | None]] = [("none" if lam is None else "fixed", lam)]
             settings += [("trained", None)] if lam is not None and lam == row["trained_lam"] else []
             for setting in settings:
                 found.setdefault(setting, {})[_name_other(row), int(row["severity"])] = row["key"]
@@ -258,9 +258,9 @@ def _compare_outcomes(pairs: list[list[pd.DataFrame]]) -> Iterator[dict[str, Any
 
 def _find_only_in_one(first: Run, second: Run) -> Iterator[str]:
     """Name what only one of the runs has, and the attacks, whose images are another model's in another run."""
-    measured = [{*run.corruptions, *map(_name_other, _rows_of_others(run))} for run in (first, second)]
-    for run, own, other in ((first, *measured), (second, *reversed(measured))):
-        if only := sorted(own - other):
-            yield f"only {run.directory.path} has {', '.join(only)}, left out here"
+    ours, theirs = ({*run.corruptions, *map(_name_other, _rows_of_others(run))} for run in (first, second))
+    for run, only in ((first, ours - theirs), (second, theirs - ours)):
+        if only:
+            yield f"only {run.directory.path} has {', '.join(sorted(only))}, left out here"
     if any(run.record["suite"].get("attacks") for run in (first, second)):
         yield "attacks are left out, since every model has adversarial images of its own: see tables/attacks.csv"

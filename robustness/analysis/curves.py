@@ -19,7 +19,7 @@ from robustness.analysis.texts import name_setting, write_csv
 from robustness.attack import NORMS
 from robustness.statistics import share_interval
 from robustness.which_lam import WhichLam
-from sdnet_core.style import panel_grid
+from sdnet_core.style import as_label, panel_grid
 
 _POINTS = 33
 _STAGE = "minimum"
@@ -83,7 +83,7 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
         of_norm = curves[curves["norm"] == norm]
         for _, group in of_norm.groupby(["model", "lam", "policy"], sort=False, dropna=False):
             eps = scale * group["eps"]
-            (line,) = axis.plot(eps, 100 * group["robust"], label=name_setting(group.iloc[0]))
+            (line,) = axis.plot(eps, 100 * group["robust"], label=as_label(name_setting(group.iloc[0])))
             axis.fill_between(eps, 100 * group["ci_low"], 100 * group["ci_high"], color=line.get_color(), alpha=0.1)
             axis.plot(eps, 100 * group["fixed"], "o", color=line.get_color())
     add_legend(figure, axes[0], most=3)

@@ -21,7 +21,7 @@ from robustness.analysis.shifts import list_shift_figures
 from robustness.analysis.tables import describe, own_up
 from robustness.grids import format_lam, thin_out
 from sdnet_core.drawing import hide_axis
-from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, lam_colour, panel_grid
+from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, as_label, lam_colour, panel_grid
 
 MOST_MODELS = 8
 """Largest number of models in one figure; with more models, the first are compared and none has its own figures."""
@@ -103,11 +103,11 @@ def _draw_model(axis: Axes, rows: pd.DataFrame, model: str, look: Look) -> None:
     colour, marker = look.colour, look.marker
     for _, row in rows[rows["policy"] == "none"].iterrows():
         axis.axhspan(100 * row["ci_low"], 100 * row["ci_high"], color=colour, alpha=0.15, linewidth=0)
-        axis.axhline(100 * row["accuracy"], color=colour, linestyle="--", label=model)
+        axis.axhline(100 * row["accuracy"], color=colour, linestyle="--", label=as_label(model))
     fixed = rows[rows["policy"] == "fixed"].sort_values("lam")
     if len(fixed):
         axis.fill_between(fixed["lam"], 100 * fixed["ci_low"], 100 * fixed["ci_high"], color=colour, alpha=0.15, lw=0)
-        axis.plot(fixed["lam"], 100 * fixed["accuracy"], color=colour, marker=marker, label=model)
+        axis.plot(fixed["lam"], 100 * fixed["accuracy"], color=colour, marker=marker, label=as_label(model))
     for _, row in rows[rows["policy"] == "trained"].iterrows():
         axis.plot(row["lam"], 100 * row["accuracy"], marker, color=colour, markersize=7, fillstyle="none")
 
@@ -161,7 +161,9 @@ def draw_models_by_severity(findings: Findings) -> Figure:
 
 
 def _draw_severities(axis: Axes, rows: pd.DataFrame, label: str, colour: object, line: str, marker: str) -> None:
-    axis.plot(rows["severity"], 100 * rows["accuracy"], line, color=colour, marker=marker, label=label, linewidth=1)
+    axis.plot(
+        rows["severity"], 100 * rows["accuracy"], line, color=colour, marker=marker, label=as_label(label), linewidth=1
+    )
 
 
 def draw_samples(samples: dict[str, np.ndarray]) -> Figure:

@@ -16,7 +16,7 @@ from robustness.analysis.columns import ACCURACY, to_key
 from robustness.analysis.drawings import Drawing
 from robustness.analysis.frames import Run
 from robustness.analysis.texts import format_value, name_setting
-from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, TEXT_WIDTH
+from sdnet_core.style import MODEL_COLOURS, MODEL_MARKERS, TEXT_WIDTH, as_label
 
 FEWEST = 3
 """Fewest models that a line is fitted to: two always lie on one."""
@@ -107,7 +107,7 @@ def draw_shift(rows: pd.DataFrame) -> Figure:
             yerr=[[low], [high]],
             marker=MODEL_MARKERS[index % len(MODEL_MARKERS)],
             color=MODEL_COLOURS[index % len(MODEL_COLOURS)],
-            label=name_setting(row),
+            label=as_label(name_setting(row)),
             linestyle="none",
         )
     ends = np.linspace(max(min(x.min(), y.min()) - 2, 0.5), min(x.max() + 2, 99.5), 50)

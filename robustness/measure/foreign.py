@@ -149,6 +149,14 @@ def wrap_model(name: str, model: Any, wanted: Wanted) -> ForeignClassifier | Net
 
 
 def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Network:
+    if isinstance(loaded.model, nn.Module):
+        tensors = loaded.model.state_dict().items()
+        empty = [name for name, it in tensors if isinstance(it, Tensor) and it.is_meta and not nn.parameter.is_lazy(it)]
+        if empty:
+            raise InputError(
+                f"expected weights in {origin}, got none behind {empty[0]}, which is on the device meta; load them "
+                "before you hand it over, without offloading"
+            )
     if isinstance(loaded.model, Network):
         return loaded.model.eval()
     classifier = ForeignClassifier(loaded, num_classes=wanted.num_classes, origin=origin, enlarge_to=wanted.enlarge_to)

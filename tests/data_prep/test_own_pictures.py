@@ -171,6 +171,26 @@ def test_pictures_that_corruptions_cannot_take_are_announced(tmp_path: Path) -> 
     assert planning.SMALLEST_SIDE == SMALLEST_SIDE
 
 
+def test_pixels_are_taken_as_stored_and_turned_pictures_are_announced(pets: Path) -> None:
+    """As torchvision and timm read them, with which most models were trained."""
+    exif = Image.Exif()
+    exif[274] = 6
+    pixels = np.arange(36 * 40 * 3, dtype=np.uint8).reshape(36, 40, 3)
+    Image.fromarray(pixels).save(pets / "cat" / "a.png", exif=exif)
+    images = load_images(pets)
+    assert np.array_equal(images.pixels[0], pixels)
+    assert len(images.notes) == 1
+    assert "1 picture, such as cat/a.png, would be turned by an EXIF orientation" in images.notes[0]
+
+
+@pytest.mark.parametrize("twin", ["CAT", "\uff43at"])
+def test_classes_that_look_alike_are_announced(pets: Path, twin: str) -> None:
+    save(pets / twin / "a.png")
+    images = load_images(pets)
+    assert len(images.classes) == 3
+    assert images.notes[-1].endswith("are two classes, and differ only in case or in the coding of a letter")
+
+
 def test_a_class_that_yields_nothing_is_refused_by_name(pets: Path, pack: Pack) -> None:
     """Labels of the classes behind it would move by one."""
     (pets / "bird").mkdir()
@@ -393,11 +413,22 @@ def test_floats_between_two_values_of_a_pixel_are_rounded_and_it_is_said() -> No
         (PIXELS, np.eye(4, dtype=int), r"got int64 \(4, 4\); give one class for each, as several labels of an image"),
         (PIXELS, LABELS / 2, r"got float64 \(4,\)"),
         (PIXELS, LABELS - 1, "expected labels from 0 to 1, got -1 to 1"),
+        (PIXELS, LABELS + 2**40, r"fewer than 100,000 classes, got 1099511627778; number the classes"),
+        (PIXELS, LABELS.astype(np.uint64) + 2**63, "one less than there are classes, got 9223372036854775810"),
+        (PIXELS // 128, LABELS, "got nothing brighter than 1 of 255; multiply them by 255"),
+        (PIXELS / 255**2, LABELS, "got nothing brighter than 1 of 255"),
     ],
 )
 def test_arrays_that_cannot_be_images_are_refused(images: object, labels: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_images((images, labels))
+
+
+def test_labels_that_may_count_from_1_are_announced() -> None:
+    """A model of more classes answers them all the same, each with the class before it."""
+    assert load_images((PIXELS, LABELS)).notes == ()
+    (note,) = load_images((PIXELS, LABELS + 1)).notes
+    assert note == "no image has the label 0: labels are positions in the model's outputs, from 0"
 
 
 def test_more_labels_than_classes_are_refused() -> None:

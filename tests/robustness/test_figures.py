@@ -10,7 +10,7 @@ from fabricate import fabricate_run
 from matplotlib.text import Text
 
 from data_prep import corruption_names
-from robustness.analysis.drawings import model_looks, policy_look
+from robustness.analysis.drawings import model_looks, policy_look, save_drawings
 from robustness.analysis.figures import (
     draw_accuracy_by_lambda,
     draw_accuracy_by_severity,
@@ -103,6 +103,16 @@ def test_models_are_drawn_against_severity_with_their_intervals(tmp_path):
     np.testing.assert_allclose(best.get_ydata(), [100 * (29 - level) / 40 for level in range(1, 6)])
     assert len(panel.collections) == 8
     assert [drawing.name for drawing in list_figures(Findings.of(run))] == ["accuracy_by_severity"]
+
+
+def test_names_that_mean_something_to_the_drawing_library_are_drawn_as_they_are(tmp_path):
+    """A formula that cannot be parsed, and a label that legends leave out."""
+    names = ("a$b^$c", "_mine", "\\frac{$%")
+    run = fabricate_run(tmp_path, names=names, severities=(1, 2))
+    save_drawings(list_figures(Findings.of(run)), run)
+    with figure_style():
+        figure = draw_models_by_severity(Findings.of(run))
+    assert {text.get_text().strip() for text in figure.legends[0].texts} == {*names}
 
 
 def test_two_models_never_write_the_same_file(tmp_path):

@@ -12,7 +12,7 @@ from robustness.grids import attach_negatives, format_lam, parse_eps, parse_lamb
 def test_a_range_and_a_list_name_the_same_values():
     assert parse_lambdas("0.1:1.4:14") == parse_lambdas(",".join(f"{k / 10:.1f}" for k in range(1, 15)))
     assert parse_lambdas("0.5,0.1,0.1") == (0.1, 0.5)
-    assert parse_lambdas("0") == (0.0,)
+    assert [*map(repr, (*parse_lambdas("0"), *parse_lambdas("-0")))] == ["0.0", "0.0"], "one name for one cell"
 
 
 def test_every_lambda_of_a_grid_is_written_differently_and_as_people_do():

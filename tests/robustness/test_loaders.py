@@ -260,6 +260,13 @@ def test_layers_without_a_size_get_it_from_the_data_and_are_said_to_be_random():
         wrap_model("m", nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), Wanted(num_classes=10))
 
 
+def test_weights_that_hold_no_numbers_are_named():
+    with pytest.raises(
+        InputError, match=r"expected weights in m, got none behind 1\.weight, which is on the device meta"
+    ):
+        wrap_model("m", nn.Sequential(nn.Flatten(), nn.Linear(192, 10, device="meta")), Wanted(num_classes=10))
+
+
 class Counting(nn.Linear):
     """Keeps what is no tensor in its state dict."""
 
