@@ -18,14 +18,12 @@ from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
 from robustness.measure.first_look import find_other_weights
-from robustness.measure.foreign import ForeignClassifier
-from robustness.measure.loaders.loaded import Wanted, find_enlarged
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject, load_subject
 from robustness.measure.tasks import Task
 from robustness.mirror import mirrored
 from robustness.options import AblationOptions, RunOptions
-from sdnet_core import Network
 from sdnet_core.augment import to_images
 
 _TIMED_BATCH, _SHOWN_CLASSES, _FEWEST = 32, 12, 30
@@ -192,24 +190,16 @@ def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
     height, width = images.pixels.shape[1:3]
     notes = []
     for subject in subjects:
-        size = subject.network.input_size
-        made = ""
-        if isinstance(subject.network, ForeignClassifier) and (side := subject.network.enlarge_to) is not None:
-            enlarged = find_enlarged((height, width), side)
+        shown = subject.network.shown_size((height, width))
+        if shown != (height, width):
             notes.append(
-                f"{subject.name}: images of {height} × {width} pixels are brought to {enlarged[0]} × {enlarged[1]} for "
-                "it, after the corruption"
+                f"{subject.name}: images of {height} × {width} pixels are brought to {shown[0]} × {shown[1]} for it, "
+                "after the corruption"
             )
-            size = (height, width) if size == enlarged else size
-        if isinstance(subject.network, Network):  # whose card gives only the height
-            own = subject.network.config.image_size
-            made = f"it was made for images {own} pixels high" * (own != height)
-        elif size not in (None, (height, width)):
-            made = f"its source evaluates it on images of {size[0]} × {size[1]} pixels"
-        if made:
+        if misfit := subject.network.find_misfit(height, width):
             notes.append(
-                f"{subject.name}: {made}, these have {height} × {width} and are taken as they are, so it may do worse "
-                "on them; --input-size scales them for models from elsewhere"
+                f"{subject.name}: {misfit}, these have {height} × {width} and are taken as they are, so it may do "
+                "worse on them; --input-size scales them for models from elsewhere"
             )
     return notes
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.errors import InputError
+from sdnet_core.classifier import Classifier
 from sdnet_core.config import ARCHITECTURES, CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD, NetworkConfig
 from sdnet_core.noise_level import estimate_noise_level
 from sdnet_core.sparse_coding import CSCConv2d, Lambda, SparseCoding, project
@@ -87,7 +88,7 @@ class Block(nn.Module):
         return out if self.shortcut is None else functional.relu_(out.add_(self.shortcut(x)))
 
 
-class Network(nn.Module):
+class Network(Classifier):
     """An image classifier whose first layer, and in the -all variants every layer, may be a sparse-coding layer.
 
     ``model(images, lam=0.3)`` maps images, float (N, 3, H, W) in [0, 1], to logits (N, num_classes). Without ``lam`` it
@@ -102,10 +103,15 @@ class Network(nn.Module):
     Source: He et al., CVPR 2016, for the ResNets; Dai et al., NeurIPS 2022, section 4, for SDNet.
     """
 
+    is_known = True
+
     def __init__(self, config: NetworkConfig, *, converge: bool = True) -> None:
         super().__init__()
         self.config = config
         architecture = ARCHITECTURES[config.arch]
+        self.has_code = architecture.sparse_input
+        self.num_classes, self.lam = config.num_classes, config.lam if self.has_code else None
+        self.input_size = config.image_size, config.image_size
         large = config.image_size > _LARGEST_CIFAR_STEM
         width, size, channels = config.width, config.image_size, config.n_dict * config.width
         self.normalise = Normalise(config.mean, config.std)
@@ -141,25 +147,16 @@ class Network(nn.Module):
         if converge:
             self.refresh()
 
-    @property
-    def has_lam(self) -> bool:
-        """True for a network with a λ to choose at test time."""
-        return isinstance(self.input_layer, CSCConv2d)
+    def find_misfit(self, height: int, width: int) -> str:  # noqa: ARG002 - its card gives only the height
+        """Say for images of which height the network was made, if it was not made for this one; empty if it was."""
+        own = self.config.image_size
+        return f"it was made for images {own} pixels high" if height != own else ""
 
-    @property
-    def has_code(self) -> bool:
-        """True for a network with a sparse code of the input."""
-        return self.has_lam
+    def accelerate(self, speed: str, device: torch.device) -> Network:
+        """Make a faster copy on ``device``: see :func:`sdnet_core.speed.accelerate`."""
+        from sdnet_core.speed import accelerate  # which imports this module
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes, one output each."""
-        return self.config.num_classes
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width, in pixels, of the images that it was made for; other sizes are also accepted."""
-        return self.config.image_size, self.config.image_size
+        return accelerate(self, speed, device)
 
     def describe(self) -> dict[str, Any]:
         """Return, as JSON values, everything besides the weights that determines predictions.
@@ -170,15 +167,6 @@ class Network(nn.Module):
         if self.config.n_dict == 1:
             del described["n_dict"]
         return described
-
-    @property
-    def lam(self) -> float | None:
-        """Training λ; None for a network without λ."""
-        return self.config.lam if self.has_lam else None
-
-    def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Float[Tensor, "n k"]:
-        """Compute logits of images in [0, 1] at λ = ``lam`` (a number or a tensor (N,)); None is the training λ."""
-        return self.classify(self.encode(images, lam), lam)
 
     def correlate(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d oh ow"] | None:
         """Compute Aᵀx of the normalised images, which does not depend on λ; None for a network without λ."""
@@ -260,9 +248,7 @@ class Network(nn.Module):
 
     def _sparse_input(self) -> CSCConv2d:
         if not isinstance(self.input_layer, CSCConv2d):
-            raise InputError(
-                f"{self.config.arch} has no sparse code, which residual and reconstruction need; take an SDNet"
-            )
+            raise self.lacks_code()
         return self.input_layer
 
 

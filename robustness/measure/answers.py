@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustness.measure.foreign import ForeignClassifier
+from sdnet_core.classifier import Classifier
 from sdnet_core.sparse_coding import Lambda
 
-COUNT = 8
 TOLERANCE = 3e-4
 """Largest difference between two sketches of one model, in units of the range of its logits times √(8 K)."""
 _LENGTH, _COARSE, _STEP = 64, 16, 1 / 32
@@ -44,9 +43,7 @@ def draw_probe_images(height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(images.astype(np.float32))
 
 
-def sketch_answers(
-    network: ForeignClassifier, lam: Lambda | None, size: tuple[int, int], device: torch.device
-) -> Sketch:
+def sketch_answers(network: Classifier, lam: Lambda | None, size: tuple[int, int], device: torch.device) -> Sketch:
     """Compute the sketch of a model at one λ, before any other evaluation; empty if it fails on the images."""
     network.reset()
     try:

@@ -24,7 +24,6 @@ from robustness.measure.stages import list_stages
 from robustness.measure.subjects import Subject
 from robustness.measure.victims import Victim
 from robustness.which_lam import WhichLam
-from sdnet_core import Network
 from sdnet_core.adversarial import frozen
 from sdnet_core.augment import to_images
 
@@ -198,7 +197,7 @@ class Attacker:
     def _find_donors(self) -> Jury | None:
         """Find the donors, the same for all models that are not donors themselves."""
         subject, others, device = self.task.subject, self.task.perturbation.donors, self.workplace.device
-        own = subject.fingerprint if isinstance(subject.network, Network) else ""
+        own = subject.fingerprint if subject.network.is_known else ""
         return self.workplace.shelf.get(
             ("donors", own, tuple(id(other) for other in others)),
             lambda: find_donors(
@@ -226,7 +225,7 @@ def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, pro
             probe_libraries(attack)
         for subject in subjects:
             network = subject.network
-            if not getattr(network, "differentiable", True) and attack.needs_gradients:
+            if not network.differentiable and attack.needs_gradients:
                 raise InputError(
                     f"{subject.name} has no gradients, which {attack.title} needs; measure it under corruptions, or "
                     "under Square, name = 'Square'"

@@ -15,10 +15,9 @@ from torch.nn import functional
 
 from data_prep.subsets import ClassSubset
 from robustness.measure.perturbations import PerturbedImages
-from robustness.measure.subjects import Classifier
 from robustness.which_lam import LamGiven, WhichLam
-from sdnet_core import Network
 from sdnet_core.augment import to_images
+from sdnet_core.classifier import Classifier
 from sdnet_core.sparse_coding import Lambda
 
 CODE_COLUMNS = ("residual", "sparsity", "noise_level")
@@ -78,7 +77,6 @@ def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: Lam
     law = chooser.law
     if law is None:
         return chooser.value
-    assert isinstance(network, Network), "a residual law is fitted to a sparse code"
     residual = network.residual(images, network.encode(images))
     chosen = law.lam(residual)
     if not (torch.is_grad_enabled() and residual.requires_grad):
@@ -102,13 +100,10 @@ def answer(
     """
     lam = choose_lam(network, images, choice)
     residual = sparsity = None
-    if isinstance(network, Network):
-        code = network.encode(images, lam, correlation)
-        logits = network.classify(code, lam)
-        if network.has_code:
-            residual, sparsity = network.residual(images, code), (code == 0).mean((1, 2, 3), dtype=torch.float32)
-    else:
-        logits = network(images, lam)
+    code = network.encode(images, lam, correlation)
+    logits = network.classify(code, lam)
+    if network.has_code:
+        residual, sparsity = network.residual(images, code), (code == 0).mean((1, 2, 3), dtype=torch.float32)
     if logits.shape != (len(images), network.num_classes):
         raise EvaluationError(
             f"logits of shape {tuple(logits.shape)} for {len(images)} images of {network.num_classes} classes"
@@ -172,7 +167,7 @@ def evaluate(
         EvaluationError: logits of the wrong shape, or not finite.
     """
     n = len(images.labels)
-    has_code = isinstance(network, Network) and network.has_code
+    has_code = network.has_code
     has_top5 = network.num_classes > _TOP
     answers = Answers.make_room(len(lambdas), n, has_code=has_code, has_top5=has_top5, device=device)
     for start in range(0, n, batch_size):
@@ -180,8 +175,8 @@ def evaluate(
         pixels = torch.from_numpy(np.array(images.pixels[batch])).to(device, non_blocking=True)
         labels = torch.from_numpy(np.array(images.labels[batch])).to(device, non_blocking=True)
         x = to_images(pixels)
-        shared = network.correlate(x) if isinstance(network, Network) and len(lambdas) > 1 else None
-        level = network.noise_level(x) if isinstance(network, Network) and network.has_code else None
+        shared = network.correlate(x) if len(lambdas) > 1 else None
+        level = network.noise_level(x) if network.has_code else None
         for index, lam in enumerate(lambdas):
             part = answer(network, x, labels, lam, shared, subset)
             answers.write(index, batch, replace(part, noise_level=level))

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from data_prep import ImageSet
 from data_prep.errors import InputError, UsageError, describe_error, is_out_of_memory
-from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.subjects import Subject
 from robustness.measure.time_limit import TimeLimitError, time_limit
-from robustness.measure.wrappers import find_hidden_knob
 from robustness.run_directory import RunDirectory
 from sdnet_core.augment import to_images
+from sdnet_core.classifier import Classifier
 
 _IMAGES = 4
 _SUM_TOLERANCE = 1e-3
@@ -43,7 +42,7 @@ def look_at_answers(
     pixels = np.asarray(images.pixels[:_IMAGES])
     notes: list[str] = []
     for subject in subjects:
-        if not isinstance(subject.network, ForeignClassifier):
+        if subject.network.is_known:
             continue
         notes += subject.network.notes
         subject.reset()
@@ -65,15 +64,13 @@ def find_other_weights(subjects: Sequence[Subject], directory: RunDirectory) -> 
         f"{subject.name}: its weights are others than when this directory was last measured, so that nothing counts as "
         "done; if it was not trained since, its function draws them anew each time; let it load them, or seed them"
         for subject in subjects
-        if isinstance(subject.network, ForeignClassifier)
-        and known.get(subject.name, "") not in ("", subject.fingerprint)
+        if not subject.network.is_known and known.get(subject.name, "") not in ("", subject.fingerprint)
     ]
 
 
 def _ask(subject: Subject, images: Tensor) -> Tensor | None:
     """Return logits (N, K) of a few images; None if memory is too small for them, which the grid handles."""
     network = subject.network
-    assert isinstance(network, ForeignClassifier)
     n, classes, size = len(images), network.num_classes, f"{images.shape[2]} × {images.shape[3]}"
     try:
         with torch.no_grad():
@@ -102,9 +99,9 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
     return logits
 
 
-def _advise(network: ForeignClassifier) -> str:
+def _advise(network: Classifier) -> str:
     """Suggest a remedy for a model that raises an error on the images."""
-    if part := find_hidden_knob(network.model):
+    if part := network.hidden_knob:
         return f"its part {part} takes lam and the model itself does not; let its forward take lam and hand it on"
     first = next((it for it in network.modules() if isinstance(it, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:

@@ -21,9 +21,10 @@ from robustness.laws import FittedLaw, NoiseLevel, fit_line, law_path, write_law
 from robustness.measure.evaluate import evaluate
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.perturbations import Perturbation, perturb
-from robustness.measure.subjects import Classifier, load_subject
+from robustness.measure.subjects import load_subject
 from robustness.policies import SWEEP_NOISES, ResidualLaw
 from robustness.statistics import resample_means
+from sdnet_core.classifier import Classifier
 from sdnet_core.environment import select_device
 
 _LEAST_SHARE = 0.5
@@ -145,7 +146,7 @@ def fit_residual_law(
             "training images"
         )
     if network.lam is None or not network.has_code:
-        raise InputError(f"{network.describe()['arch']} has no sparse code, which a residual law needs; take an SDNet")
+        raise network.lacks_code()
     grid = sorted({*lambdas, network.lam})
     levels = [("clean", 0), *((noise, level) for noise in noises for level in severities(noise, "sweep"))]
     points = []

@@ -21,13 +21,14 @@ from robustness.measure.loaders import functions, hugging_face, libraries, progr
 from robustness.measure.loaders.address import Address, is_foreign, parse_address, runs_code
 from robustness.measure.loaders.loaded import Loaded, Wanted, find_enlarged
 from robustness.measure.wrappers import as_module, find_dtype, find_hidden_knob, find_knob, take_logits
+from sdnet_core.classifier import Classifier
 from sdnet_core.networks import Network, Normalise
 from sdnet_core.sparse_coding import Lambda, check_lam
 
 __all__ = ["ForeignClassifier", "is_foreign", "load_foreign", "runs_code", "wrap_model"]
 
 
-class ForeignClassifier(nn.Module):
+class ForeignClassifier(Classifier):
     """A module from elsewhere behind the calls that the harness makes.
 
     Args:
@@ -39,14 +40,18 @@ class ForeignClassifier(nn.Module):
         enlarge_to: short side in pixels to which every image is enlarged for the model, bilinear; None keeps the size.
     """
 
-    has_code = False
-
     def __init__(self, loaded: Loaded, *, num_classes: int, origin: str, enlarge_to: int | None = None) -> None:
         super().__init__()
         self.model = as_module(loaded.model)
         self.num_classes, self.origin, self.enlarge_to = num_classes, origin, enlarge_to
         self.input_size, self.content = loaded.input_size, loaded.content
         self.differentiable, self.notes = loaded.differentiable, loaded.notes
+        if part := find_hidden_knob(self.model):
+            self.hidden_knob = part
+            self.notes += (
+                f"{origin}: its part {part} takes lam and the model itself does not, so that λ is not varied; let its "
+                "forward take lam and hand it on, and give it the attribute lam",
+            )
         mean, std = loaded.mean, loaded.std
         self.normalise = nn.Identity() if mean is None or std is None else Normalise(mean, std)
         self.lam, self.dtype = find_knob(self.model, origin), find_dtype(self.model)
@@ -63,12 +68,12 @@ class ForeignClassifier(nn.Module):
                 continue
         return self
 
-    @property
-    def has_lam(self) -> bool:
-        """True if the model has a λ to set at test time."""
-        return self.lam is not None
-
-    def forward(self, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> Tensor:
+    def encode(
+        self,
+        images: Float[Tensor, "n 3 h w"],
+        lam: Lambda | None = None,
+        correlation: Tensor | None = None,  # noqa: ARG002 - for models with a code
+    ) -> Tensor:
         """Compute logits (N, K) of images in [0, 1] at λ = ``lam``; None is the model's own λ.
 
         Raises:
@@ -81,11 +86,28 @@ class ForeignClassifier(nn.Module):
             return self.guest.ask(x)
         return self.guest.ask(x, lam=check_lam(self.lam if lam is None else lam, len(images)))
 
+    def shown_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Compute the height and width to which images of height and width ``size`` are enlarged for the model."""
+        return size if self.enlarge_to is None else find_enlarged(size, self.enlarge_to)
+
     def _enlarge(self, images: Tensor) -> Tensor:
         if self.enlarge_to is None:
             return images
-        size = find_enlarged((images.shape[2], images.shape[3]), self.enlarge_to)
+        size = self.shown_size((images.shape[2], images.shape[3]))
         return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+    def find_misfit(self, height: int, width: int) -> str:
+        """Say on which images the model's source evaluates it, if it is shown others; empty if it is not."""
+        size = height, width
+        if self.input_size in (None, size, self.shown_size(size)):
+            return ""
+        return f"its source evaluates it on images of {self.input_size[0]} × {self.input_size[1]} pixels"
+
+    def accelerate(self, speed: str, device: torch.device) -> ForeignClassifier:
+        """Move the model to ``device``; raise InputError for the fast form, which it does not have."""
+        if speed == "fast":
+            raise InputError(f"--speed fast is for the networks of this project; measure {self.origin} without it")
+        return self.to(device)
 
     def reset(self, *, chance: bool = True) -> None:
         """Undo the changes made by calls since the first call of this method: see :meth:`Guest.reset`."""
@@ -109,7 +131,7 @@ _LOADERS: dict[str, Loader] = {
 }
 
 
-def load_foreign(given: str, wanted: Wanted) -> ForeignClassifier | Network:
+def load_foreign(given: str, wanted: Wanted) -> Classifier:
     """Load a model that the project has not built (docs/benchmark-your-model.md lists the sources).
 
     Args:
@@ -129,7 +151,7 @@ def load_foreign(given: str, wanted: Wanted) -> ForeignClassifier | Network:
     return _wrap(f"{address.title} ({loaded.version})" if loaded.version else address.title, loaded, wanted)
 
 
-def wrap_model(name: str, model: Any, wanted: Wanted) -> ForeignClassifier | Network:
+def wrap_model(name: str, model: Any, wanted: Wanted) -> Classifier:
     """Put a module, or a function images → logits, behind the calls that the harness makes.
 
     Args:
@@ -148,7 +170,7 @@ def wrap_model(name: str, model: Any, wanted: Wanted) -> ForeignClassifier | Net
     return _wrap(name, Loaded(model=as_module(model)), wanted)
 
 
-def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Network:
+def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> Classifier:
     if isinstance(loaded.model, nn.Module):
         tensors = loaded.model.state_dict().items()
         empty = [name for name, it in tensors if isinstance(it, Tensor) and it.is_meta and not nn.parameter.is_lazy(it)]
@@ -160,11 +182,6 @@ def _wrap(origin: str, loaded: Loaded, wanted: Wanted) -> ForeignClassifier | Ne
     if isinstance(loaded.model, Network):
         return loaded.model.eval()
     classifier = ForeignClassifier(loaded, num_classes=wanted.num_classes, origin=origin, enlarge_to=wanted.enlarge_to)
-    if part := find_hidden_knob(classifier.model):
-        classifier.notes += (
-            f"{origin}: its part {part} takes lam and the model itself does not, so that λ is not varied; let its "
-            "forward take lam and hand it on, and give it the attribute lam",
-        )
     _fill_lazy(classifier, wanted.image_size)
     return classifier
 

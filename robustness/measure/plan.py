@@ -145,7 +145,7 @@ def _donors(suite: Suite, subject: Subject, subjects: list[Subject], images: Ima
     size = images.pixels.shape[1], images.pixels.shape[2]
     if not suite.probe_images or shipped_donors(subject.network.num_classes, size):
         return ()
-    others = [other for other in subjects if other is not subject and getattr(other.network, "differentiable", True)]
+    others = [other for other in subjects if other is not subject and other.network.differentiable]
     return tuple(others[:NETWORKS])
 
 

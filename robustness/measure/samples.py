@@ -19,7 +19,6 @@ from robustness.measure.perturbations import Archive, Perturbation, perturb
 from robustness.measure.subjects import Subject
 from robustness.measure.tasks import AttackTask
 from robustness.measure.victims import Victim
-from sdnet_core import Network
 from sdnet_core.augment import to_images
 
 _IMAGES = 6
@@ -62,7 +61,6 @@ def collect_samples(
     grid = [lam for lam in lambdas if lam is not None]
     kept = thin_out(grid, _MOST_LAMBDAS, {lam for lam in grid if subject is not None and lam == subject.lam})
     some, network = _take_classes(images), None if subject is None else subject.network
-    assert network is None or isinstance(network, Network)
     titles, perturbed, reconstructed = [], [], []
     with tempfile.TemporaryDirectory() as scratch:
         for p in shown:
@@ -93,7 +91,7 @@ def collect_samples(
     return {
         **told,
         "reconstructed": np.stack(reconstructed),
-        "atoms": network.input_layer.weight.permute(0, 2, 3, 1).cpu().numpy(),
+        "atoms": network.get_parameter("input_layer.weight").permute(0, 2, 3, 1).cpu().numpy(),
         "codes": codes[:, strongest].half().cpu().numpy(),
         "code_atoms": strongest.cpu().numpy(),
     }
@@ -124,7 +122,6 @@ def collect_attack_samples(
     _, first_of_class = np.unique(labels[turned], return_index=True)
     chosen = turned[np.sort(first_of_class)][:_ATTACKED_IMAGES]
     network, adversary = task.subject.network, task.perturbation
-    assert isinstance(network, Network)
     clean, moved = pixels[chosen], np.concatenate([adversarial[int(i) : int(i) + 1] for i in chosen])
     x, x_moved = (to_images(torch.from_numpy(it)).contiguous().to(device) for it in (clean, moved))
     changes = [(network.encode(x_moved, lam) - network.encode(x, lam)).abs().mean(1) for lam in lambdas]

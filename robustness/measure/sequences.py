@@ -11,9 +11,9 @@ import torch
 from robustness.flips import TOP, flips_of_sequences, top5_distances
 from robustness.measure.evaluate import EvaluationError, choose_lam
 from robustness.measure.perturbations import PerturbedImages
-from robustness.measure.subjects import Classifier
 from robustness.which_lam import LamGiven
 from sdnet_core.augment import to_images
+from sdnet_core.classifier import Classifier
 
 
 @torch.inference_mode()

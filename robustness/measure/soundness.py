@@ -15,7 +15,6 @@ from torch import Tensor
 
 from data_prep import ImageSet
 from data_prep.errors import describe_error
-from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
 
@@ -77,7 +76,7 @@ def examine(subject: Subject, lam: float | None, images: ImageSet, device: torch
     """
     order = np.random.default_rng(seed).permutation(len(images))[:IMAGES]
     x = to_images(torch.from_numpy(np.array(images.pixels[np.sort(order)]))).contiguous().to(device)
-    has_weights = not isinstance(subject.network, ForeignClassifier) or bool(subject.network.state_dict())
+    has_weights = bool(subject.network.state_dict())
     try:
         with torch.no_grad():
             changes = tuple(_find_changes(subject, lam, x))

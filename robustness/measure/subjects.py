@@ -15,14 +15,12 @@ from data_prep.errors import InputError
 from robustness.grids import round_lam
 from robustness.laws import FittedLaw, read_law
 from robustness.measure.answers import Sketch, sketch_answers
-from robustness.measure.foreign import ForeignClassifier, is_foreign, load_foreign, runs_code, wrap_model
+from robustness.measure.foreign import is_foreign, load_foreign, runs_code, wrap_model
 from robustness.measure.loaders.address import parse_address, shorten_path
 from robustness.measure.loaders.loaded import Wanted
-from sdnet_core import Network, load_model, read_card, shipped_models, weights_fingerprint
-from sdnet_core.speed import accelerate
+from sdnet_core import load_model, read_card, shipped_models, weights_fingerprint
+from sdnet_core.classifier import Classifier
 
-Classifier = Network | ForeignClassifier
-"""The measured interface: images in [0, 1] and λ in, logits out."""
 _MOST_FOLDERS = 3
 """Largest number of folders that a name keeps of a path, to distinguish it from another."""
 
@@ -61,21 +59,17 @@ class Subject:
         return (grid or (self.lam,)) if self.network.has_lam else (None,)
 
     def show_probes(self, lambdas: Iterable[float | None], size: tuple[int, int], device: torch.device) -> None:
-        """Ask a foreign model, at every λ, for its answers to the probe images, which its keys are made of.
+        """Ask a model, at every λ, for its answers to the probe images, which its keys are made of.
 
         A network of this project is identified by its weights and configuration, and is skipped.
         """
-        if isinstance(self.network, ForeignClassifier):
+        if not self.network.is_known:
             for lam in set(lambdas) - self.sketches.keys():
                 self.sketches[lam] = sketch_answers(self.network, lam, size, device)
 
     def reset(self, *, chance: bool = True) -> None:
-        """Restore the model's state before its first measurement; ``chance``: its random numbers as well.
-
-        A network of this project never changes.
-        """
-        if isinstance(self.network, ForeignClassifier):
-            self.network.reset(chance=chance)
+        """Restore the model's state before its first measurement; ``chance``: its random numbers as well."""
+        self.network.reset(chance=chance)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the model's answers, as JSON values."""
@@ -106,25 +100,19 @@ def load_subject(
     accuracy: dict[str, Any] = {}
     again: Callable[[], Classifier] | None = None
     network: Classifier
+    title = name or (name_of(given) if isinstance(given, str) else _name_object(given))
     if not isinstance(given, str):
-        title = name or _name_object(given)
         network = wrap_model(title, given, wanted)
     elif is_foreign(given):
-        title = name or name_of(given)
         load = partial(load_foreign, given, wanted)
         network, again = load(), load if runs_code(given) else None
     else:
-        title = name or name_of(given)
         _check_classes(given, read_card(given).config.num_classes, wanted.num_classes)
         network, accuracy = load_model(given), read_card(given).accuracy
     _check_classes(title, network.num_classes, wanted.num_classes)
     fingerprint = weights_fingerprint(network)
-    if isinstance(network, Network):
-        network = accelerate(network, speed, device)
-    elif speed == "fast":
-        raise InputError(f"--speed fast is for the networks of this project; measure {title} without it")
     precision = "fast" if speed == "fast" else "float32"
-    return Subject(title, network.to(device), fingerprint, accuracy, precision=precision, again=again)
+    return Subject(title, network.accelerate(speed, device), fingerprint, accuracy, precision=precision, again=again)
 
 
 def load_subjects(

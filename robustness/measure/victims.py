@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from robustness.measure.evaluate import choose_lam
-from robustness.measure.subjects import Classifier
 from robustness.which_lam import LamGiven, WhichLam
+from sdnet_core.classifier import Classifier
 
 _ROUNDING = 1e-3
 """Share of |g| by which rounding may move the sum of a loss's gradient g at the logits away from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import re
@@ -172,6 +173,17 @@ def test_a_network_of_a_size_that_is_no_square_is_not_said_to_be_of_another():
     high = dataclasses.replace(images, pixels=np.repeat(images.pixels, 2, axis=1))
     (note,) = session.find_other_sizes(subjects, high)
     assert "own: it was made for images 32 pixels high, these have 64 × 32" in note
+
+
+def test_callers_ask_a_model_and_not_its_type():
+    """Only where an object comes in is its type looked at; everything else is in the interface, Classifier."""
+    switches = []
+    for path in Path(session.__file__).parent.rglob("*.py"):
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        asked = (ast.unparse(call) for call in calls if ast.unparse(call.func) in ("isinstance", "getattr", "hasattr"))
+        named = re.compile(r"isinstance\(.*\b(Network|ForeignClassifier|Classifier)\b|attr\(\S*network,")
+        switches += [f"{path.name}: {call}" for call in asked if named.search(call)]
+    assert switches == ["foreign.py: isinstance(loaded.model, Network)"]
 
 
 def test_timm_can_download_with_the_packages_that_are_installed():
