@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from robustness.analysis.columns import ACCURACY, to_records
 from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks, save_drawings, scale_budgets
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe
-from robustness.analysis.texts import MARK_NOTE, SYMBOLS, name_setting
+from robustness.analysis.texts import MARK_NOTE, SYMBOLS, name_budget, name_setting
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam, thin_out
 from robustness.verdicts import INVALID, OK, SUSPECT
@@ -30,6 +31,8 @@ _MOST_CODES = 4
 _CELL = 0.18
 """Inches per number of the transfer matrix."""
 _MARKERS = {SUSPECT: "$?$", INVALID: "x"}
+_SAMPLED = ("model", "perturbation", "norm", "eps", "lam")
+"""Columns that tell whose the sample images of an attack are."""
 
 
 def write_attack_figures(run: Run, attacks: Attacks) -> None:
@@ -50,17 +53,24 @@ def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
                 f"transfer_{run.file_names[str(model)]}_{attack}_{norm}", title, partial(draw_transfer_matrix, group)
             )
     samples = run.directory.read_samples("attack_samples")
-    if samples:
-        title = f"{samples['title']}, whitebox at training λ; codes: mean over the atoms of |z(x′) − z(x)|."
-        title += _write_mark(attacks, str(samples["title"]))
-        yield Drawing("adversarial_images", title, partial(draw_adversarial_images, samples))
+    if samples and not samples.keys() >= {*_SAMPLED}:
+        print(
+            "note: the figure adversarial_images is left out, as an earlier version stored its images; run the same "
+            "command again to draw it",
+            file=sys.stderr,
+        )
+    elif samples:
+        yield Drawing("adversarial_images", _caption(attacks, samples), partial(draw_adversarial_images, samples))
 
 
-def _write_mark(attacks: Attacks, title: str) -> str:
-    """Write the mark at the training λ of the attack on the duel called ``title``; empty for none."""
-    rows = (row for row in attacks.listed if row.threat == "whitebox" and row.shown == row.duel.trained)
-    marked = next((row.verdict for row in rows if row.duel.title == title and row.verdict.mark != OK), None)
-    return "" if marked is None else f" Marked {marked.mark}: {marked.reason}."
+def _caption(attacks: Attacks, samples: dict[str, np.ndarray]) -> str:
+    """Write what the adversarial images are, with the mark of their attack unless it is OK."""
+    own = pd.Series({name: samples[name].item() for name in _SAMPLED})
+    text = f"{own['model']}, {own['perturbation']} {name_budget(own['norm'], own['eps'])}, whitebox at training λ; "
+    text += "codes: mean over the atoms of |z(x′) − z(x)|."
+    rows = attacks.rows[attacks.rows["threat"] == "whitebox"]
+    marked = rows[(rows[[*_SAMPLED]] == own).all(axis=1) & (rows["trust"] != OK)]
+    return text + "".join(f" Marked {row['trust']}: {row['trust_reason']}." for row in to_records(marked))
 
 
 def draw_accuracy_by_eps(run: Run, attacks: Attacks) -> Figure:
@@ -162,8 +172,9 @@ def draw_adversarial_images(samples: dict[str, np.ndarray]) -> Figure:
     axes = figure.subplots(n_rows, len(titles), squeeze=False)
     for row in range(n_rows):
         change = samples["code_change"][row][columns]
-        perturbation = (0.5 + samples["perturbation"][row] / (2 * eps)).clip(0, 1)
-        for axis, picture in zip(axes[row], [samples["clean"][row], samples["adversarial"][row], perturbation]):
+        clean, adversarial = samples["clean"][row], samples["adversarial"][row]
+        perturbation = (0.5 + (adversarial - clean / 255) / (2 * eps)).clip(0, 1)
+        for axis, picture in zip(axes[row], [clean, adversarial, perturbation]):
             axis.imshow(picture, interpolation="nearest")
         for axis, picture in zip(axes[row, 3:], change):
             axis.imshow(picture, interpolation="nearest", cmap="magma", vmin=0, vmax=max(float(change.max()), 1e-9))

@@ -12,7 +12,6 @@ import pandas as pd
 from data_prep.errors import InputError
 from robustness.analysis.columns import ACCURACY, DIFFERENCE, name_values
 from robustness.analysis.frames import Run
-from robustness.analysis.texts import name_budget
 from robustness.analysis.trust import attack_power, judge
 from robustness.statistics import paired_answers, share_interval
 from robustness.verdicts import Verdict, unite
@@ -76,11 +75,6 @@ class Duel:
     def target(self) -> Target:
         """Model, attack, norm and ε."""
         return self.model, self.attack, self.norm, self.eps
-
-    @property
-    def title(self) -> str:
-        """Model, attack and budget: ``model, pgd L∞ 8/255``."""
-        return f"{self.model}, {self.attack} {name_budget(self.norm, self.eps)}"
 
     @cached_property
     def keys(self) -> dict[tuple[WhichLam, WhichLam], str]:

@@ -110,9 +110,9 @@ def collect_attack_samples(
         device: device of the model.
 
     Returns:
-        ``clean`` uint8 and ``adversarial``, ``perturbation`` float32 (K, H, W, 3), ``code_change`` float32
-        (K, L, H', W'), mean |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``eps``, ``title`` and ``answers``
-        (JSON: label and prediction of each). None if there are no images or none was turned.
+        ``clean`` uint8 and ``adversarial`` float32 (K, H, W, 3), ``code_change`` float32 (K, L, H', W'), mean
+        |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``answers`` (JSON: label and prediction of each), and the
+        columns ``model, perturbation, norm, eps, lam`` of its cell. None if there are no images or none was turned.
     """
     pixels, labels, classes = np.asarray(task.images.pixels), task.images.labels, task.images.classes
     adversarial = AdversarialSet.read(file, pixels)
@@ -130,11 +130,13 @@ def collect_attack_samples(
     return {
         "clean": clean,
         "adversarial": moved,
-        "perturbation": moved - clean.astype(np.float32) / 255,
         "code_change": torch.stack(changes, 1).cpu().numpy(),
         "lambdas": np.array(lambdas),
+        "model": np.array(task.subject.name),
+        "perturbation": np.array(adversary.attack.label),
+        "norm": np.array(adversary.attack.norm),
         "eps": np.array(adversary.attack.eps),
-        "title": np.array(f"{task.subject.name}, {adversary.attack.title}"),
+        "lam": np.array(adversary.crafted_for.value),
         "answers": np.array(json.dumps(names)),
     }
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from fabricate import fabricate_run
 from matplotlib.text import Text
 
 from data_prep import corruption_names
+from robustness.analysis.attack_figures import list_attack_figures
+from robustness.analysis.attacks import Attacks
 from robustness.analysis.drawings import model_looks, policy_look, save_drawings
 from robustness.analysis.figures import (
     draw_accuracy_by_lambda,
@@ -143,3 +146,23 @@ def test_the_difference_to_the_baseline_is_drawn_per_corruption_and_policy(tmp_p
     trained = summary[(summary["policy"] == "trained") & summary["perturbation"].isin([*run.corruptions, MEAN])]
     np.testing.assert_allclose(drawn["trained"], 100 * trained["versus"])
     assert not has_comparison(summary, "plain")
+
+
+def test_sample_images_of_an_attack_carry_its_mark_and_those_of_an_earlier_version_are_left_out(tmp_path, capsys):
+    run = fabricate_run(tmp_path, corruptions=())
+    own = {"model": "sparse", "perturbation": "pgd", "norm": "linf", "eps": 8 / 255, "lam": 0.1}
+    rows = [
+        {**own, "threat": "whitebox", "trust": "SUSPECT", "trust_reason": "Square beats it"},
+        *({**own, **other, "threat": "whitebox", "trust": "INVALID", "trust_reason": "another row"}
+          for other in ({"model": "plain"}, {"perturbation": "mine"}, {"norm": "l2"}, {"eps": 4 / 255}, {"lam": 0.5})),
+        {**own, "threat": "transfer", "trust": "INVALID", "trust_reason": "another threat"},
+    ]  # fmt: skip
+    attacks = Attacks(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame(columns=["model", "perturbation", "norm"]))
+    run.directory.write_samples({name: np.array(value) for name, value in own.items()}, "attack_samples")
+    (note,) = (drawing.note for drawing in list_attack_figures(run, attacks) if drawing.name == "adversarial_images")
+    assert note.startswith("sparse, pgd L∞ 8/255, whitebox at training λ; ")
+    assert note.endswith("|z(x′) − z(x)|. Marked SUSPECT: Square beats it.")
+
+    run.directory.write_samples({"title": np.array("sparse, pgd L∞ 8/255"), "eps": np.array(8 / 255)}, "attack_samples")
+    assert [drawing.name for drawing in list_attack_figures(run, attacks)] == ["accuracy_by_eps"]
+    assert "note: the figure adversarial_images is left out, as an earlier version" in capsys.readouterr().err
