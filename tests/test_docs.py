@@ -72,6 +72,17 @@ def test_the_start_page_of_the_documentation_links_to_every_page(page):
     assert page == start or page.name in LINK.findall(start.read_text(encoding="utf-8"))
 
 
+def test_every_file_and_class_that_the_architecture_names_exists():
+    text = ROOT.joinpath("ARCHITECTURE.md").read_text(encoding="utf-8")
+    files = [
+        path for folder in ("robustness", "sdnet_core", "data_prep", "docs") for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    paths = "\n".join(path.as_posix() for path in files)
+    classes = {name for path in files for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.M)}
+    assert [name for name in re.findall(r"[\w/]+\.py\b", text) if f"/{name}\n" not in f"{paths}\n"] == []
+    assert set(re.findall(r"`([A-Z]\w+)`", text)) <= classes
+
+
 def test_the_thresholds_of_the_trust_marks_are_those_of_the_code():
     from robustness.analysis import trust
 
