@@ -18,7 +18,7 @@ from robustness.statistics import (
     Z_95,
     accuracy_intervals,
     adjust_for_many,
-    mcnemar,
+    paired_answers,
     paired_differences,
     percentile_interval,
     resample_means,
@@ -143,7 +143,7 @@ def show_errors(draws: int) -> None:
             )
         alone, together = [], []
         for _ in range(draws // 40):
-            p = [mcnemar(*(rng.random((2, n)) < 0.7)) for _ in range(75)]
+            p = [paired_answers(*(rng.random((2, n)) < 0.7))[3] for _ in range(75)]
             alone.append(min(p) < 0.05)
             together.append((adjust_for_many(p) < 0.05).any())
         text = f"{100 * np.mean(together):.1f} ({100 * np.mean(alone):.1f})"

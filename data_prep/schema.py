@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -56,6 +58,18 @@ def read(values: Any, kind: type[T], where: str) -> T:
     for place, number in _find_odd(typed if isinstance(typed, dict) else values, ""):
         raise InputError(f"{where}: expected {place or 'a value'} finite and below 2^63, got {_show(number)}")
     return typed
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raise InputError with its path if it is not TOML, or cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise InputError(f"expected valid TOML in {path}, got: {error}; correct it") from error
+    except OSError as error:
+        raise InputError(
+            f"expected a file that can be read, got {path} ({error.strerror}); check its path and permissions"
+        ) from error
 
 
 def fits(value: Any, kind: Any) -> bool:

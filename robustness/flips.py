@@ -10,8 +10,6 @@ ICLR 2019, sections 4.3 and 5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,11 +27,6 @@ def flips_of_sequences(predictions: NDArray[np.integer], *, noise: bool, step: i
     """
     earlier, later = _pairs(predictions, 2, noise, step)
     return np.asarray((earlier != later).mean(axis=1))
-
-
-def flip_probability(predictions: NDArray[np.integer], *, noise: bool, step: int = 1) -> float:
-    """Compute FP: the mean of :func:`flips_of_sequences` over the sequences. Raises the same errors."""
-    return float(flips_of_sequences(predictions, noise=noise, step=step).mean())
 
 
 def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) -> NDArray[np.float64]:
@@ -57,32 +50,6 @@ def top5_distances(scores: NDArray[np.floating], *, noise: bool, step: int = 1) 
     later = np.take_along_axis(ranked_later, first[..., :TOP], axis=-1)
     distances = np.abs(np.arange(TOP) - np.minimum(later, TOP)).sum(axis=-1)
     return np.asarray(distances.mean(axis=1))
-
-
-def mean_flip_probability(probabilities: Mapping[str, float]) -> float:
-    """Compute mFP: the mean of FP over the perturbations. Raises InputError without any perturbation."""
-    if not probabilities:
-        raise InputError("expected the flip probability of at least one perturbation, got none; give some")
-    return float(np.mean(list(probabilities.values())))
-
-
-def mean_flip_rate(probabilities: Mapping[str, float], reference: Mapping[str, float]) -> float:
-    """Compute mFR: the mean over the perturbations of FP over a reference model's FP; 1 is as unsteady.
-
-    The paper's reference model is AlexNet. The same quotient of top-5 distances is the paper's mT5D.
-
-    reference: FP of the reference model under the same perturbations, each above 0.
-    Raises: InputError if the perturbations differ or are missing, and for a reference of 0.
-    """
-    if different := probabilities.keys() ^ reference.keys():
-        names = ", ".join(sorted(different))
-        raise InputError(
-            f"expected flip probabilities of the same perturbations, got {names} of one model only; measure both on "
-            "the same"
-        )
-    if zero := [name for name, value in reference.items() if value <= 0]:
-        raise InputError(f"expected a reference that flips, got {reference[zero[0]]} for {zero[0]}; take another one")
-    return mean_flip_probability({name: value / reference[name] for name, value in probabilities.items()})
 
 
 def _pairs(

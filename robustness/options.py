@@ -21,36 +21,10 @@ SELECTIONS = ("extra", "same", "none")
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="run"):
     """The options of a run: a suite, replacements for its keys, and how it is measured. ``run.json`` stores them.
 
-    Args:
-        suite: name or file of the suite; None for ``demo``, or with ``data`` for the standard corruptions.
-        data: data set that replaces the suite's: a name, a folder or an archive.
-        split: split of the data set to measure.
-        resize: short side in pixels to which pictures of ``data`` are scaled; pictures of several sizes have a default.
-        crop: side in pixels of the central square that pictures are cropped to.
-        classes: file that lists the class folders of ``data`` in the order of the model's outputs, one per line.
-        input_size: short side in pixels to which images are enlarged, after the corruption, for external models.
-        lambdas: the λ grid.
-        models: shipped names, files or ``source:name``.
-        corruptions: names or groups.
-        severities: levels ≥ 1.
-        selection: corruptions of training images that ``validated`` chooses λ on: ``extra``, ``same`` or ``none``.
-        attacks: names or, from Python, tables of attacks that replace the suite's.
-        eps: pairs of norm and budget, in [0, 1] pixel units; an empty norm stands for the suite's norm.
-        baseline: model that the others are compared with.
-        n: size of the nested random subset of the images.
-        seed: seed of the subset, the generated corruptions and the random starts of attacks.
-        data_dir: folder of the data sets.
-        out: run directory, or its URL.
-        device: ``cpu``, ``cuda`` or ``cuda:NUMBER``; None for CUDA if it works.
-        batch_size: images per forward pass; None chooses one by the size of the images.
-        speed: ``exact`` or ``fast``.
-        executor: ``local`` or ``ray``.
-        ray_address: address of a running cluster.
-        gpus_per_task: share of a GPU for each job on Ray.
-        shard: ``i/n``, the part of the grid to measure.
-        timeout: seconds after which a model is abandoned, in (0, one year].
-        fresh: delete what the run directory holds and measure everything again.
-        objects: arguments given as Python objects, which the command line cannot name: ``model``, ``data``, ``suite``.
+    They are the arguments of :func:`robustness.evaluate`, converted, and some of the command line alone, which
+    ``python -m robustness.run --help`` describes. None leaves a choice to the suite or to the machine. A budget of
+    ``eps`` is a pair of norm and ε; an empty norm stands for the suite's. ``objects`` lists what was given as Python
+    objects, which the command line cannot name: ``model``, ``data``, ``suite``.
 
     Raises:
         InputError: a value that cannot be used, named.
@@ -140,21 +114,7 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in msgspec.stru
 class AblationOptions(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag="ablate"
 ):
-    """The options of an ablation: ``python -m robustness.ablate``.
-
-    Args:
-        recipe: name or file of the recipe that everything is compared with.
-        set: ``KEY=VALUE``: keys of the recipe to replace in all trainings.
-        vary: ``KEY=A,B``: keys of the recipe and the values that they take, one at a time.
-        seed: seed of every training.
-        precision: precision of the trainings, ``float32`` or ``bf16``.
-        threads: CPU threads of the trainings; None for all cores.
-        suite: the suite that every variant is measured on.
-        n: number of images of the suite.
-        data_dir: folder of the data sets.
-        device: device, as in :class:`RunOptions`.
-        out: folder of the trainings, the run and the table.
-    """
+    """The options of ``python -m robustness.ablate``, whose ``--help`` describes them."""
 
     recipe: str
     set: tuple[str, ...] = ()

@@ -198,7 +198,7 @@ def sign_flip(differences: ArrayLike) -> float:
     """Compute the exact two-sided p of the sign-flip test: the share of all signs with as large a sum.
 
     p = #{s ∈ {±1}^m : |Σ sᵢ dᵢ| ≥ |Σ dᵢ|} / 2^m over the m images with a difference d ≠ 0. For single answers it equals
-    :func:`mcnemar`. The test is for few differing images.
+    :func:`paired_answers`. The test is for few differing images.
 
     Args:
         differences: (n,) one per image.
@@ -217,8 +217,8 @@ def sign_flip(differences: ArrayLike) -> float:
     return float(np.mean(sums >= abs(different.sum()) - _ROUNDING))
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
-    """Compute the exact two-sided p of McNemar's test: images that only one of the two got right, against a fair coin.
+def paired_answers(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float, float]:
+    """Compute :func:`paired_interval` of ``first`` − ``second`` and the exact two-sided p of McNemar's test.
 
     p = min(1, 2 P(B ≤ min(b, c))), B ~ Binomial(b + c, ½), b and c the counts of images that only the first and only
     the second got right; 1 where there is none.
@@ -229,14 +229,9 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
 
     Source: McNemar, Psychometrika 12(2), 1947; exact form: Liddell, J. Epidemiology & Community Health 37(1), 1983.
     """
-    gained, lost = _count_discordant(first, second)
-    return _two_sided(min(gained, lost), gained + lost)
-
-
-def paired_answers(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float, float]:
-    """Compute :func:`paired_interval` of ``first`` − ``second``, (n,) correct predictions, and :func:`mcnemar`."""
-    gained, lost = _count_discordant(first, second)
-    return _compare_counts(gained, lost, np.size(first))
+    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    both = int(np.count_nonzero(one & other))
+    return _compare_counts(int(np.count_nonzero(one)) - both, int(np.count_nonzero(other)) - both, one.size)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -244,7 +239,8 @@ def _compare_counts(gained: int, lost: int, n: int) -> tuple[float, float, float
     mean, centre = (gained - lost) / n, (gained - lost) / (n + 2)
     half = _quantile(n) * math.sqrt(((gained + lost + 2) / (n + 2) - centre**2) / (n + 2))
     low, high = max(-1.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
-    return mean, low, high, _two_sided(min(gained, lost), gained + lost)
+    p = min(1.0, 2 * float(binom.cdf(min(gained, lost), gained + lost, 0.5))) if gained + lost else 1.0
+    return mean, low, high, p
 
 
 def find_direction(low: float, high: float, p: float) -> int:
@@ -276,15 +272,3 @@ def adjust_for_many(p_values: ArrayLike) -> NDArray[np.float64]:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(factors * array[order]))
     return adjusted
-
-
-def _count_discordant(first: ArrayLike, second: ArrayLike) -> tuple[int, int]:
-    """Count the images that only ``first``, and only ``second``, got right."""
-    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    both = int(np.count_nonzero(one & other))
-    return int(np.count_nonzero(one)) - both, int(np.count_nonzero(other)) - both
-
-
-@lru_cache(maxsize=1 << 16)
-def _two_sided(fewer: int, discordant: int) -> float:
-    return min(1.0, 2 * float(binom.cdf(fewer, discordant, 0.5))) if discordant else 1.0

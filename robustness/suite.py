@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +17,7 @@ from data_prep.corruptions import N_SEVERITIES, SEQUENCES, corruption_names, exp
 from data_prep.corruptions.registry import extra_of_kind
 from data_prep.errors import InputError, check_seed
 from data_prep.files import as_file_name
-from data_prep.schema import read
+from data_prep.schema import read, read_toml
 from data_prep.shifts import SHIFTS
 from robustness.attack import THREATS, Attack, check_distinct, read_attacks
 from robustness.grids import check_lambdas, parse_lambdas
@@ -223,14 +222,7 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
             f"expected the path of a TOML file or a shipped suite ({', '.join(shipped_suites())}), got "
             f"{name_or_path!r}; {hint}"
         )
-    try:
-        fields = {"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8-sig"))}
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        raise InputError(f"expected valid TOML in {path}, got: {error}; correct it") from error
-    except OSError as error:
-        raise InputError(
-            f"expected a file that can be read, got {path} ({error.strerror}); check its path and permissions"
-        ) from error
+    fields = {"name": path.stem, **read_toml(path)}
     tables = fields.pop("attacks", [])
     known = Suite.__struct_fields__
     if unknown := set(fields).difference(known):

@@ -14,7 +14,7 @@ import msgspec
 
 from data_prep.errors import InputError
 from data_prep.files import as_file_name
-from data_prep.schema import read
+from data_prep.schema import read, read_toml
 from sdnet_core.config import LARGEST, NetworkConfig
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
@@ -183,34 +183,23 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
             f"expected the path of a TOML file or a shipped recipe ({', '.join(shipped_recipes())}), got "
             f"{name_or_path!r}; check the name"
         )
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        for override in overrides or []:
-            key, separator, value = override.partition("=")
-            if not separator:
+    fields = {"name": path.stem, **read_toml(path)}
+    for override in overrides or []:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise InputError(
+                f"expected an override as key=value, as in epochs=3 or model.width=16, got {override!r}; write it so"
+            )
+        section = fields
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
                 raise InputError(
-                    f"expected an override as key=value, as in epochs=3 or model.width=16, got {override!r}; write it "
-                    "so"
+                    f"expected an override of a key within tables, got {override!r}, where {parent} is a value; "
+                    f"leave out what follows {parent}"
                 )
-            section = fields
-            *parents, last = key.strip().split(".")
-            for parent in parents:
-                section = section.setdefault(parent, {})
-                if not isinstance(section, dict):
-                    raise InputError(
-                        f"expected an override of a key within tables, got {override!r}, where {parent} is a value; "
-                        f"leave out what follows {parent}"
-                    )
-            section[last] = _parse_value(value.strip())
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        raise InputError(f"expected valid TOML in {path}, got: {error}; correct it") from error
-    except OSError as error:
-        raise InputError(
-            f"expected a file that can be read, got {path} ({error.strerror}); check its path and permissions"
-        ) from error
-    fields = {"name": path.stem, **fields}
+        section[last] = _parse_value(value.strip())
     return read(fields, Recipe, f"recipe {name_or_path}")
 
 

@@ -101,6 +101,11 @@ def _tried(frame: pd.DataFrame, column: str) -> np.ndarray:
     return values
 
 
+def _measured(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a probe's values without NaN; empty if runs of older versions lack it."""
+    return frame[column].dropna().to_numpy() if column in frame else np.empty(0)
+
+
 def _judge_answers(frame: pd.DataFrame, left: np.ndarray, eps: float) -> Verdict:
     """Judge whether the answers are reproducible, are logits, and were given to images within the budget."""
     n = len(frame)
@@ -113,30 +118,27 @@ def _judge_answers(frame: pd.DataFrame, left: np.ndarray, eps: float) -> Verdict
     if (averaged >= 0).any():
         left_over = _share(averaged) * float((frame["correct"] & left).mean())
         said = f" (averaged over its randomness, APGD leaves about {left_over:.0%})"
-    verdicts = [
-        grade(
+    judged = [
+        (
             unstable,
             UNSTABLE,
             f"{unstable:.1%} of the images give other logits the second time{said}: attack the mean of many answers",
         ),
-        grade(distribution, DISTRIBUTION, "the model returns probabilities: take the softmax off, attacks need logits"),
-        grade(
+        (distribution, DISTRIBUTION, "the model returns probabilities: take the softmax off, attacks need logits"),
+        (
             dropped,
             DROPPED,
             f"attempts on {dropped:.1%} of the images left the budget or [0, 1] and do not count: mend the attack",
         ),
-        grade(
+        (
             lost,
             REBATCH,
             f"{lost:.1%} of the images that the attack turned are answered rightly afterwards: the answers depend on "
             "more than the image",
         ),
-        grade(
-            flips,
-            REBATCH,
-            f"{flips:.1%} of the answers change with the batch size: answer every image by itself",
-        ),
+        (flips, REBATCH, f"{flips:.1%} of the answers change with the batch size: answer every image by itself"),
     ]
+    verdicts = [grade(*one) for one in judged]
     if outside := int((frame["distance"] > allowed_distance(eps)).sum()):
         verdicts.append(Verdict(INVALID, (f"{outside} of {n} images are farther than ε from their original",)))
     if out_of_range := int((~frame["in_range"]).sum()):
@@ -238,12 +240,12 @@ def _judge_power(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
 
 def _judge_slope(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
     """Judge the slopes; a zero gradient is left to another check."""
-    slopes = frame["slope"].dropna().to_numpy() if "slope" in frame else np.empty(0)
+    slopes = _measured(frame, "slope")
     if not len(slopes) or not withstood.any():
         return OKAY
     shares = {"": float(np.median(slopes))}
     for name, where in ("near", " along random directions"), ("far", " a few grey levels away"):
-        values = frame[name].dropna().to_numpy() if name in frame else np.empty(0)
+        values = _measured(frame, name)
         shares |= {where: float(values[0])} if len(values) else {}
     factors = {where: max(share, 1 / share) if share > 0 else np.inf for where, share in shares.items()}
     worst = max(factors, key=lambda where: factors[where])
@@ -255,24 +257,20 @@ def _judge_slope(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
 
 def _judge_survivors(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
     """Judge where PGD left the images that withstood it."""
-    verdicts = []
+    if not withstood.any():
+        return OKAY
     inside, flat = (_share(_tried(frame, name)) for name in ("inside", "flat"))
     more = "attack with scale-free steps and another loss"
-    verdicts.append(
-        grade(inside, STUCK, f"{inside:.0%} of the survivors lie within half of the budget: {more}")
-        if withstood.any()
-        else OKAY
-    )
-    verdicts.append(
-        grade(flat, STUCK, f"{flat:.0%} of the survivors have no gradient left: {more}") if withstood.any() else OKAY
-    )
-    jumps = frame["jump"].dropna().to_numpy() if "jump" in frame else np.empty(0)
-    if (jumps > JUMP).sum() >= 2 and withstood.any():
-        share = float((jumps > JUMP).mean())
+    verdicts = [
+        grade(inside, STUCK, f"{inside:.0%} of the survivors lie within half of the budget: {more}"),
+        grade(flat, STUCK, f"{flat:.0%} of the survivors have no gradient left: {more}"),
+    ]
+    is_jump = _measured(frame, "jump") > JUMP
+    if is_jump.sum() >= 2:
+        share = float(is_jump.mean())
         reason = f"the logits jump on the way to {share:.0%} of the survivors: attack what answers on either side, too"
         verdicts.append(grade(share, JUMPING, reason))
-    kept = frame["margin"].dropna().to_numpy() if "margin" in frame else np.empty(0)
-    if len(kept) and withstood.any():
+    if len(kept := _measured(frame, "margin")):
         typical = float(np.median(kept))
         reason = f"survivors keep {typical:.0%} of their clean margin: the attack hardly moves the logits, try another"
         verdicts.append(grade(typical, (MARGIN, np.inf), reason))

@@ -1,4 +1,4 @@
-"""Flip probability, its rate and the top-5 distance, in cases that have a closed form."""
+"""Flips and the top-5 distance, in cases that have a closed form."""
 
 from __future__ import annotations
 
@@ -6,40 +6,33 @@ import numpy as np
 import pytest
 
 from data_prep.errors import InputError
-from robustness.flips import (
-    flip_probability,
-    flips_of_sequences,
-    mean_flip_probability,
-    mean_flip_rate,
-    top5_distances,
-)
+from robustness.flips import flips_of_sequences, top5_distances
 
 
 def test_an_answer_that_changes_once_flips_once() -> None:
     once = np.array([[3] * 10 + [4] * 21])
-    assert flip_probability(once, noise=False) == pytest.approx(1 / 30)
-    assert flip_probability(once, noise=True) == pytest.approx(21 / 30)
+    assert flips_of_sequences(once, noise=False) == pytest.approx(1 / 30)
+    assert flips_of_sequences(once, noise=True) == pytest.approx(21 / 30)
     for step in (1, 2, 3):
-        assert flip_probability(once, noise=False, step=step) == pytest.approx(step / (31 - step))
+        assert flips_of_sequences(once, noise=False, step=step) == pytest.approx(step / (31 - step))
 
 
 def test_an_answer_that_alternates_flips_always_or_every_second_time() -> None:
     alternating = np.tile([0, 1], 16)[None, :31]
-    assert flip_probability(alternating, noise=False) == 1
-    assert flip_probability(alternating, noise=False, step=2) == 0
-    assert flip_probability(alternating, noise=True) == pytest.approx(15 / 30)
+    assert flips_of_sequences(alternating, noise=False) == 1
+    assert flips_of_sequences(alternating, noise=False, step=2) == 0
+    assert flips_of_sequences(alternating, noise=True) == pytest.approx(15 / 30)
 
 
 def test_sequences_count_alike() -> None:
     both = np.array([[1, 1, 1, 1], [1, 2, 2, 3]])
     np.testing.assert_allclose(flips_of_sequences(both, noise=False), [0, 2 / 3])
-    assert flip_probability(both, noise=False) == pytest.approx(1 / 3)
 
 
 def test_independent_guesses_flip_as_often_as_two_of_them_differ() -> None:
     guesses = np.random.default_rng(0).integers(0, 10, (2000, 31))
     for noise in (False, True):
-        assert flip_probability(guesses, noise=noise) == pytest.approx(0.9, abs=0.01)
+        assert flips_of_sequences(guesses, noise=noise).mean() == pytest.approx(0.9, abs=0.01)
 
 
 def scores(*lists: list[int], classes: int = 12) -> np.ndarray:
@@ -76,25 +69,15 @@ def test_distance_is_the_sum_over_the_ranks_that_are_crossed() -> None:
     assert top5_distances(values, noise=False) == expected > 0
 
 
-def test_rates_are_relative_to_a_reference() -> None:
-    reference = {"snow": 0.2, "tilt": 0.1}
-    assert mean_flip_rate(reference, reference) == pytest.approx(1)
-    assert mean_flip_rate({"snow": 0.1, "tilt": 0.1}, reference) == pytest.approx((0.5 + 1) / 2)
-    assert mean_flip_probability(reference) == pytest.approx(0.15)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: flip_probability(np.zeros(31, int), noise=False), r"expected \(sequences, frames\) .*, got \(31,\)"),
-        (lambda: flip_probability(np.zeros((2, 1), int), noise=True), "at least 2 frames"),
-        (lambda: flip_probability(np.zeros((2, 3), int), noise=False, step=3), "at least 4 frames"),
-        (lambda: flip_probability(np.zeros((2, 3), int), noise=False, step=0), "a step of at least 1 frame, got 0"),
-        (lambda: flip_probability(np.zeros((0, 3), int), noise=False), r"got \(0, 3\)"),
+        (lambda: flips_of_sequences(np.zeros(31, int), noise=False), r"expected \(sequences, frames\) .*, got \(31,\)"),
+        (lambda: flips_of_sequences(np.zeros((2, 1), int), noise=True), "at least 2 frames"),
+        (lambda: flips_of_sequences(np.zeros((2, 3), int), noise=False, step=3), "at least 4 frames"),
+        (lambda: flips_of_sequences(np.zeros((2, 3), int), noise=False, step=0), "a step of at least 1 frame, got 0"),
+        (lambda: flips_of_sequences(np.zeros((0, 3), int), noise=False), r"got \(0, 3\)"),
         (lambda: top5_distances(np.zeros((2, 3, 4)), noise=False), "at least 5 classes .*, got 4"),
-        (lambda: mean_flip_rate({"snow": 0.1}, {"tilt": 0.1}), "the same perturbations, got snow, tilt of one model"),
-        (lambda: mean_flip_rate({"snow": 0.1}, {"snow": 0.0}), "a reference that flips, got 0.0 for snow"),
-        (lambda: mean_flip_rate({}, {}), "at least one perturbation, got none"),
     ],
 )
 def test_what_cannot_be_compared_is_named(call, message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import warnings
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from data_prep.errors import InputError, PrerequisiteError, describe_error
 from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.libraries import check_classes
-from robustness.measure.loaders.loaded import Loaded, Wanted, loading
+from robustness.measure.loaders.loaded import Loaded, Wanted, import_package, loading
 
 _PREPROCESSOR = "preprocessor_config.json"
 _BYTE = 255.0
@@ -57,12 +56,7 @@ def load_folder(address: Address, wanted: Wanted) -> Loaded:
     mean, std, size = _read_preprocessor(folder)
     with loading(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            transformers = importlib.import_module("transformers")
-        except ImportError as error:
-            raise PrerequisiteError(
-                f"{given} needs the package transformers ({error}); in the project's folder, pip install '.[models]'"
-            ) from error
+        transformers = import_package("transformers", given)
         model = _read_model(transformers, folder, given)
     check_classes(given, int(model.config.num_labels), wanted)
     version = f"transformers {transformers.__version__}"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import urllib.error
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
 from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.loaders.address import Address
-from robustness.measure.loaders.loaded import Loaded, Wanted
+from robustness.measure.loaders.loaded import Loaded, Wanted, import_package
 from robustness.measure.loaders.weights import check_is_binary, hash_file, load_weights, read_tensors
 
 NO_DOWNLOAD = (urllib.error.URLError, OSError)
@@ -79,7 +76,7 @@ def load_timm(address: Address, wanted: Wanted) -> Loaded:
         PrerequisiteError: the package or the weights are missing.
         InputError: no such classifier, another number of classes, or a file that does not hold its weights.
     """
-    name, given, timm = address.name, f"timm:{address.name}", import_timm(f"timm:{address.name}")
+    name, given, timm = address.name, f"timm:{address.name}", import_package("timm", f"timm:{address.name}")
     if not timm.is_model(name.partition(".")[0]):
         raise InputError(f"expected a model of timm, got {name!r}; choose one of timm.list_models()")
     try:
@@ -105,18 +102,6 @@ def load_timm(address: Address, wanted: Wanted) -> Loaded:
     notes = _tell_normalisation(address, mean, std)
     size = tuple(preset.input_size[1:])
     return Loaded(model=model, version=version, mean=mean, std=std, input_size=size, notes=notes)
-
-
-def import_timm(given: str) -> ModuleType:
-    """Import timm without the warnings of its own dependencies; raise PrerequisiteError if it is not installed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module("timm")
-    except ImportError as error:
-        raise PrerequisiteError(
-            f"{given} needs the package timm ({error}); in the project's folder, pip install '.[models]'"
-        ) from error
 
 
 def check_classes(given: str, found: int, wanted: Wanted) -> None:

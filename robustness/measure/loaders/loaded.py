@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, PrerequisiteError
 from robustness.measure.world import World
 
 
@@ -90,8 +92,20 @@ def loading(world: World | None = None) -> Iterator[World]:
             sys.argv = arguments
 
 
-def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int | None:
-    """Check the shape of a recorded program's input; return the number of images per call, None for any.
+def import_package(name: str, given: str | Path) -> Any:
+    """Import a package of the extra ``models``, without warnings; raise PrerequisiteError if it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise PrerequisiteError(
+            f"{given} needs the package {name} ({error}); in the project's folder, pip install '.[models]'"
+        ) from error
+
+
+def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> tuple[int | None, tuple[int, int] | None]:
+    """Check the shape of a recorded program's input; return the images per call and their size, None where it is free.
 
     Args:
         path: path of the program.
@@ -111,4 +125,5 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> int
             f"expected images of {shape[2]} × {shape[3]} pixels, for which {path} was recorded, got {size[0]} × "
             f"{size[1]}; enlarge them for it with --input-size, or export it with a free size"
         )
-    return shape[0] if isinstance(shape[0], int) else None
+    n, _, height, width = (it if isinstance(it, int) else None for it in shape)
+    return n, None if height is None or width is None else (height, width)

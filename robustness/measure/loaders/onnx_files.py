@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep.errors import InputError, PrerequisiteError, describe_error
-from robustness.measure.loaders.loaded import Loaded, Wanted, check_input_shape, loading
+from robustness.measure.loaders.loaded import Loaded, Wanted, check_input_shape, import_package, loading
 from robustness.measure.loaders.weights import hash_file
 from robustness.measure.wrappers import FixedBatch
 
@@ -107,13 +107,12 @@ def load_onnx(path: Path, wanted: Wanted) -> Loaded:
     shape = tuple(inputs[0].shape)
     is_last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
     shape = (shape[0], shape[3], *shape[1:3]) if is_last else shape
-    batch = check_input_shape(path, shape, wanted)
+    batch, size = check_input_shape(path, shape, wanted)
     sample = _draw_sample(shape, wanted, is_last)
     converted, reason = _convert(path, runner, sample, _DTYPES[inputs[0].type])
     model: nn.Module = runner if converted is None else converted
     model = ChannelsLast(model) if is_last else model
     model = FixedBatch(model, batch) if batch is not None else model
-    size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
     note = (
         f"{path.name} runs in onnxruntime, on the processor and without gradients ({reason}): corruptions and "
         "black-box attacks are measured, attacks by gradients are not"
@@ -191,13 +190,3 @@ def _hash(path: Path, onnx: Any) -> str:
         return hash_file(path)
     hashes = [hash_file(path), *(hash_file(path.parent / place) for place in sorted(places))]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def import_package(name: str, path: Path) -> Any:
-    """Import a package of the extra ``models``; raise PrerequisiteError if it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise PrerequisiteError(
-            f"{path} needs the package {name} ({error}); in the project's folder, pip install '.[models]'"
-        ) from error

@@ -93,8 +93,7 @@ def _load_export(path: Path, wanted: Wanted) -> Loaded:
             f"version of PyTorch, {torch.__version__}"
         ) from error
     shape = _input_shape(program, path)
-    batch = check_input_shape(path, shape, wanted)
-    size = (shape[2], shape[3]) if isinstance(shape[2], int) and isinstance(shape[3], int) else None
+    batch, size = check_input_shape(path, shape, wanted)
     model = model if batch is None else FixedBatch(model, batch)
     return Loaded(model=model, version="torch.export", input_size=size, content=hash_file(path))
 
