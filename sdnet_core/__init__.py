@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from sdnet_core.checkpoints import (
         ModelCard,
         build_model,
-        import_official,
         load_model,
         read_card,
         save_model,
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     )
     from sdnet_core.config import shipped_models
     from sdnet_core.networks import Network, NetworkConfig
+    from sdnet_core.official import import_official
     from sdnet_core.sparse_coding import CSCConv2d, CSCLinear
 
 __all__ = [
@@ -42,6 +42,7 @@ _ELSEWHERE = {
     "CSCLinear": "sdnet_core.sparse_coding",
     "Network": "sdnet_core.networks",
     "NetworkConfig": "sdnet_core.networks",
+    "import_official": "sdnet_core.official",
     "shipped_models": "sdnet_core.config",
 }
 __getattr__ = attach(__name__, dict.fromkeys(__all__, "sdnet_core.checkpoints") | _ELSEWHERE)

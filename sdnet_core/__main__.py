@@ -28,7 +28,8 @@ def convert(path: Path, arch: str, dataset: str, out: Path) -> int:
     """
     import torch
 
-    from sdnet_core.checkpoints import ModelCard, check_target, import_official, save_model
+    from sdnet_core.checkpoints import ModelCard, check_target, save_model
+    from sdnet_core.official import import_official
 
     check_target(out)
     if not path.is_file():

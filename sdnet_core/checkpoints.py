@@ -1,11 +1,10 @@
-"""Weights on disk: safetensors with a model card, and the official SDNet checkpoints. Nothing is unpickled."""
+"""Weights on disk: safetensors with a model card. Nothing is unpickled."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from data_prep.errors import InputError, PrerequisiteError
 from data_prep.files import check_folder, replacing
 from data_prep.schema import read
-from sdnet_core.config import CIFAR_MEAN, CIFAR_STD, LARGEST, SUFFIX, NetworkConfig, shipped_models
+from sdnet_core.config import LARGEST, SUFFIX, NetworkConfig, shipped_models
 from sdnet_core.networks import Network
 
 _FORMAT = "sdnet-robustness/1"
@@ -259,60 +258,7 @@ def load_model(name_or_path: str | Path) -> Network:
         ) from error
     _check_size(card.config, state, source=str(path))
     model = Network(card.config, converge=False)
-    _assign(model, state, source=str(path))
-    return model.eval()
-
-
-_RENAMED = (
-    (r"^module\.", ""),
-    (r"^layer0\.0\.(dn\.)?weight$", "input_layer.weight"),
-    (r"^layer0\.1\.", "input_norm."),
-    (r"^layer0\.2\.dn\.", "second_layer."),
-    (r"^layer(\d)\.layers\.", r"layer\1."),
-    (r"\.dn\.weight$", ".weight"),
-)
-_IGNORED = re.compile(r"(^|\.)(step_size|running_c_loss|num_batches_tracked)$")
-
-
-def import_official(
-    state_dict: Mapping[Any, Any],
-    arch: str,
-    *,
-    num_classes: int = 10,
-    image_size: int = 32,
-    mean: tuple[float, ...] = CIFAR_MEAN,
-    std: tuple[float, ...] = CIFAR_STD,
-    **options: Any,
-) -> Network:
-    """Build a network with the weights of an official SDNet checkpoint (or of its ResNet baseline), in eval mode.
-
-    The bare state dict of ``model_best.pth.tar`` and the whole of ``checkpoint.pth.tar`` are accepted, with or without
-    the prefix ``module.``, with ``step_size`` or the older ``running_c_loss`` (both are ignored: atoms are normalised
-    and s = 0.9/L is computed anew). The keys show if an -all network has shortcuts.
-
-    Raises:
-        InputError: keys or shapes that do not belong to ``arch``, each named.
-
-    Source: the layouts of the public reference implementation of SDNet.
-    """
-    nested = state_dict.get("state_dict", state_dict)
-    if not isinstance(nested, Mapping):
-        raise InputError(
-            f"expected a state dict in the official checkpoint, got a {type(nested).__name__}; save model.state_dict()"
-        )
-    state = {}
-    for key, value in nested.items():
-        name = str(key)
-        for pattern, replacement in _RENAMED:
-            name = re.sub(pattern, replacement, name)
-        if isinstance(value, Tensor) and not _IGNORED.search(name):
-            state[name] = value
-    if arch.endswith("_all"):
-        options.setdefault("shortcut", any(".shortcut." in name for name in state))
-    fields = {"num_classes": num_classes, "image_size": image_size, "mean": mean, "std": std, **options}
-    model = build_model(arch, converge=False, **fields)
-    state |= {"normalise.mean": model.normalise.mean, "normalise.std": model.normalise.std}
-    _assign(model, state, source="the official checkpoint")
+    assign_weights(model, state, source=str(path))
     return model.eval()
 
 
@@ -328,8 +274,8 @@ def _check_size(config: NetworkConfig, state: Mapping[str, Tensor], *, source: s
             )
 
 
-def _assign(model: Network, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy ``state`` into ``model`` and refresh it; every name and shape must fit."""
+def assign_weights(model: Network, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Copy ``state`` into ``model`` and refresh it; raise InputError unless every name and shape fits."""
     expected = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     problems = [f"missing {name}" for name in expected.keys() - state.keys()]
     problems += [f"unexpected {name}" for name in state.keys() - expected.keys()]
