@@ -28,11 +28,12 @@ LONG = set(
     redteam/test_marks robustness/test_ablate robustness/test_api robustness/test_attack_libraries
     robustness/test_attack_runs robustness/test_first_look robustness/test_foreign robustness/test_imagenetc
     robustness/test_loaders robustness/test_mirror robustness/test_official robustness/test_outputs
-    robustness/test_own_pictures robustness/test_page robustness/test_probes robustness/test_provenance
-    robustness/test_ray robustness/test_run robustness/test_several robustness/test_shards robustness/test_suite
-    robustness/test_summary robustness/test_trust sdnet_core/test_checkpoints sdnet_core/test_fused
-    sdnet_core/test_inversion sdnet_core/test_networks sdnet_core/test_processes sdnet_core/test_sparse_coding
-    sdnet_core/test_train sdnet_core/test_visualize sdnet_core/test_zoo test_notebooks
+    robustness/test_own_pictures robustness/test_page robustness/test_page_data robustness/test_probes
+    robustness/test_programs robustness/test_provenance robustness/test_ray robustness/test_run robustness/test_several
+    robustness/test_shards robustness/test_suite robustness/test_summary robustness/test_trust robustness/test_weights
+    sdnet_core/test_checkpoints sdnet_core/test_fused sdnet_core/test_inversion sdnet_core/test_networks
+    sdnet_core/test_processes sdnet_core/test_sparse_coding sdnet_core/test_train sdnet_core/test_visualize
+    sdnet_core/test_zoo test_notebooks
     """.split()  # noqa: SIM905
 )
 """Test files that take more than some seconds: they train, attack, start processes or measure whole runs."""

@@ -198,15 +198,19 @@ class TestRunDirectories:
         out = tmp_path / "run"
         if not out.exists():
             shutil.copytree(fabricated, out)
-        record = change_somewhere(data.draw, json.loads((fabricated / "run.json").read_text()))
+        self.analyse(out, change_somewhere(data.draw, json.loads((fabricated / "run.json").read_text())))
+
+    def analyse(self, out: Path, record: dict[str, object]) -> None:
         (out / "run.json").write_text(json.dumps(record))
-        before = set(tmp_path.iterdir())
+        before = set(out.parent.iterdir())
         with told_in_a_sentence():
             findings = Findings.of(Run.open(RunDirectory(out)))
             if len(findings.run.cells):
                 write_tables(findings)
+                if findings.attacks is not None:
+                    write_attack_tables(findings.run, findings.attacks)
                 write_page(findings)
-        assert set(tmp_path.iterdir()) == before
+        assert set(out.parent.iterdir()) == before
 
     def test_keys_that_nobody_asked_for_change_nothing(self, fabricated: Path, tmp_path: Path) -> None:
         record = json.loads((fabricated / "run.json").read_text())
@@ -255,16 +259,7 @@ class TestRunDirectories:
             cell |= {"norm": "linf", "eps": 1 / 255, "crafted_lam": cell["lam"], "crafted_policy": ""}
         else:
             record = change_somewhere(data.draw, record)
-        (out / "run.json").write_text(json.dumps(record))
-        before = set(tmp_path.iterdir())
-        with told_in_a_sentence():
-            findings = Findings.of(Run.open(RunDirectory(out)))
-            if len(findings.run.cells):
-                write_tables(findings)
-                if findings.attacks is not None:
-                    write_attack_tables(findings.run, findings.attacks)
-                write_page(findings)
-        assert set(tmp_path.iterdir()) == before
+        self.analyse(out, record)
 
     @examples(0.2)
     @given(data=st.data())

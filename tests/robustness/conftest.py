@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -34,3 +35,15 @@ _draw = cache(load_images)
 def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing the training split of the shapes takes most of the time of a tiny run that chooses λ on it."""
     monkeypatch.setattr("robustness.measure.prepare.load_images", _draw)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """``write("name.py", source)``: a file in a folder of its own."""
+
+    def make_file(name: str, source: str, folder: str = "code") -> Path:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text(source)
+        return tmp_path / folder / name
+
+    return make_file

@@ -28,21 +28,10 @@ STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
 
 
 @pytest.fixture
-def grid(tmp_path: Path, models: Path) -> Path:
+def grid(suite: Path) -> Path:
     """Two corruptions at two severities and a choice of λ on training images."""
-    path = tmp_path / "grid.toml"
-    path.write_text(
-        f"""
-        data = "shapes"
-        corruptions = ["gaussian_noise", "pixelate"]
-        severities = [1, 5]
-        models = ["{models}/sparse.safetensors", "{models}/plain.safetensors"]
-        lambdas = [0.1, 0.5]
-        selection = "same"
-        selection_n = 8
-        n = 8
-        """
-    )
+    path = suite.with_name("grid.toml")
+    path.write_text(suite.read_text().replace("n = 20", 'n = 8\nselection = "same"\nselection_n = 8'))
     return path
 
 
