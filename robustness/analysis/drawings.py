@@ -63,21 +63,11 @@ class Look:
     marker: str
 
 
-_POLICIES = {
-    "trained": Look(MODEL_COLOURS[0], MODEL_MARKERS[0]),
-    "validated": Look(MODEL_COLOURS[1], MODEL_MARKERS[1]),
-    "residual": Look(MODEL_COLOURS[2], MODEL_MARKERS[2]),
-    "oracle": Look(MODEL_COLOURS[3], MODEL_MARKERS[3]),
-    "matched": Look(MODEL_COLOURS[4], MODEL_MARKERS[4]),
-}
-_FAMILIES = {
-    "clean": Look("#7F7F7F", "P"),
-    "gaussian_noise": Look(MODEL_COLOURS[0], MODEL_MARKERS[0]),
-    "shot_noise": Look(MODEL_COLOURS[1], MODEL_MARKERS[1]),
-    "speckle_noise": Look(MODEL_COLOURS[2], MODEL_MARKERS[2]),
-    "impulse_noise": Look(MODEL_COLOURS[3], MODEL_MARKERS[3]),
-}
-_OTHERS = (Look(MODEL_COLOURS[4], MODEL_MARKERS[4]), Look(MODEL_COLOURS[5], "X"))
+_LOOKS = tuple(map(Look, MODEL_COLOURS, MODEL_MARKERS))
+_POLICIES = dict(zip(("trained", "validated", "residual", "oracle", "matched"), _LOOKS))
+_FAMILIES = dict(zip(("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise"), _LOOKS))
+_FAMILIES["clean"] = Look("#7F7F7F", "P")
+_OTHERS = (_LOOKS[4], Look(MODEL_COLOURS[5], "X"))
 
 
 def policy_look(name: str) -> Look:

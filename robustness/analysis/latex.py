@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 
@@ -115,14 +116,12 @@ def _head_groups(groups: list[str]) -> list[str]:
     """Write the line above the titles: every group over its columns, with a rule below it."""
     if not any(groups):
         return []
-    cells, rules, start = [""], [], 0
-    while start < len(groups):
-        end = start
-        while end < len(groups) and groups[end] == groups[start]:
-            end += 1
-        cells.append(rf"\multicolumn{{{end - start}}}{{c}}{{{escape(groups[start])}}}")
-        if groups[start]:
-            rules.append(rf"\cmidrule(lr){{{start + 2}-{end + 1}}}")
+    cells, rules, start = [""], [], 2
+    for group, columns in itertools.groupby(groups):
+        end = start + len(list(columns))
+        cells.append(rf"\multicolumn{{{end - start}}}{{c}}{{{escape(group)}}}")
+        if group:
+            rules.append(rf"\cmidrule(lr){{{start}-{end - 1}}}")
         start = end
     return [_line(cells), "".join(rules)]
 
