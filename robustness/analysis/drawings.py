@@ -67,7 +67,7 @@ _LOOKS = tuple(map(Look, MODEL_COLOURS, MODEL_MARKERS))
 _POLICIES = dict(zip(("trained", "validated", "residual", "oracle", "matched"), _LOOKS))
 _FAMILIES = dict(zip(("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise"), _LOOKS))
 _FAMILIES["clean"] = Look("#7F7F7F", "P")
-_OTHERS = (_LOOKS[4], Look(MODEL_COLOURS[5], "X"))
+_OTHERS = (_LOOKS[6], Look(MODEL_COLOURS[5], "X"))
 
 
 def policy_look(name: str) -> Look:

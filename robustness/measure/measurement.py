@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,12 +23,13 @@ from data_prep.progress import make_bar
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
-from robustness.measure.cells import PROTOCOL_VERSION, Cell
+from robustness.measure.cells import Cell
 from robustness.measure.earlier import Earlier, look_back
 from robustness.measure.executors import Executor, LocalExecutor
 from robustness.measure.jobs import Job, Result, Shard, plan_jobs
 from robustness.measure.perturbations import Archive, Perturbation
 from robustness.measure.plan import ShiftBeside, plan_attacks, plan_tasks
+from robustness.measure.recording import describe_cells, describe_grid, describe_subject
 from robustness.measure.samples import collect_attack_samples, collect_samples
 from robustness.measure.soundness import examine
 from robustness.measure.subjects import Subject
@@ -43,11 +44,6 @@ from sdnet_core.environment import describe_environment
 
 CLEAN_TOLERANCE = 0.005
 """Largest difference of clean accuracy from the model card's on the same full test set."""
-_RECORDED_KEYS = (
-    *("name", "description", "profile", "corruptions", "severities", "lambdas", "selection", "baseline", "seed"),
-    *("threats", "probe_images"),
-)
-"""Keys of the suite that its record holds as they are."""
 
 
 @dataclass
@@ -207,9 +203,7 @@ class Measurement:
             InputError: the clean accuracy of a model differs from the accuracy on its card.
         """
         started = datetime.now(UTC)
-        self._earlier = look_back(
-            self.directory, self._describe_grid(), self.cells, self.done, whole=self.shard is None
-        )
+        self._earlier = look_back(self.directory, self._grid, self.cells, self.done, whole=self.shard is None)
         for note in self._earlier.notes:
             self._report(note, shown="note: ")
         self._write_record(asked, started, "running")
@@ -321,55 +315,23 @@ class Measurement:
                     "are those of its training"
                 )
 
-    def _describe_grid(self) -> dict[str, Any]:
-        """Return the request as the record holds it: suite, images, protocol."""
-        suite, images = self.suite, self.images
-        perturbations = dict.fromkeys(task.perturbation for task in self.tasks)
-        archive = {f"{p.name} {p.severity}": p.archive for p in perturbations if p.archive}
-        return {
-            "protocol": PROTOCOL_VERSION,
-            "suite": {
-                **{name: getattr(suite, name) for name in _RECORDED_KEYS},
-                "attacks": [{"about": attack.describe(), **attack.identity()} for attack in suite.attacks],
-            },
-            "data": {
-                "name": suite.data,
-                "title": images.title,
-                "split": images.split,
-                "n": len(images),
-                "fingerprint": images.fingerprint,
-                "classes": images.classes,
-                "source": self.tasks[0].perturbation.source,
-                **({"archive": archive} if archive else {}),
-            },
-        }
-
-    def _describe_models(self) -> list[dict[str, Any]]:
-        return [
-            {**s.identity(), "lam": s.lam, "clean_accuracy_on_card": s.accuracy, "law": s.law and s.law.to_json()}
-            for s in self.subjects
-        ]
-
-    def _describe_cells(self) -> Iterator[dict[str, Any]]:
-        """Yield the row of every cell with its status, and the reason if it failed."""
-        own = {cell.key for cell in self.own_cells}
-        for cell in self.cells:
-            missing = "missing" if cell.key in own else "elsewhere"
-            state = "done" if cell.key in self.done else "failed" if cell.key in self.failures else missing
-            yield {**cell.row(), "status": state, "reason": self.failures.get(cell.key, "")}
+    @cached_property
+    def _grid(self) -> dict[str, Any]:
+        return describe_grid(self.suite, self.images, self.tasks)
 
     def _write_record(self, asked: RunOptions | AblationOptions, started: datetime, status: str) -> None:
         earlier = self._earlier
         moments = {"started": started, "written": datetime.now(UTC)}
         times = {name: moment.isoformat(timespec="seconds") for name, moment in moments.items()}
         session = {**times, "status": status, "environment": self._environment}
+        own = {cell.key for cell in self.own_cells}
         self.directory.write_record(
             {
                 "status": status,
                 "options": write_options(asked),
                 **times,
-                **self._describe_grid(),
-                "models": [*self._describe_models(), *earlier.models],
+                **self._grid,
+                "models": [*map(describe_subject, self.subjects), *earlier.models],
                 "batch_size": self.batch_size,
                 "agreement": [*map(dataclasses.asdict, self.agreements), *earlier.agreement],
                 "executor": self.executor.name,
@@ -378,6 +340,6 @@ class Measurement:
                 "events": self.events,
                 "environment": self._environment,
                 "sessions": [*earlier.sessions, session],
-                "cells": [*self._describe_cells(), *earlier.cells],
+                "cells": [*describe_cells(self.cells, own, self.done, self.failures), *earlier.cells],
             }
         )

@@ -185,7 +185,7 @@ def test_other_weights_of_one_name_and_other_protocols_are_refused(grid, models,
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     measure(grid, first, "--shard", "1/30")
     monkeypatch.setattr("robustness.measure.cells.PROTOCOL_VERSION", 2)
-    monkeypatch.setattr("robustness.measure.measurement.PROTOCOL_VERSION", 2)
+    monkeypatch.setattr("robustness.measure.recording.PROTOCOL_VERSION", 2)
     measure(grid, second, "--shard", "2/30")
     with pytest.raises(InputError, match="protocol version: 1 and 2"):
         merge.check_alike(RunDirectory(first), RunDirectory(second))
