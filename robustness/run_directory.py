@@ -80,10 +80,6 @@ class RunDirectory:
         """Folder of the adversarial images."""
         return self.path / "adversarial"
 
-    def adversarial_set(self, key: str) -> Path:
-        """Return the file of the adversarial images of an attack task."""
-        return self.adversarial / f"{key}.npz"
-
     @property
     def is_begun(self) -> bool:
         """True if a run has written its record here."""

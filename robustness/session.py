@@ -14,6 +14,7 @@ import torch
 from data_prep import ImageSet
 from data_prep.errors import InputError
 from robustness.analysis.findings import Findings
+from robustness.analysis.texts import format_duration
 from robustness.analysis.write import write_analysis
 from robustness.grids import format_lam
 from robustness.measure.agreement import measure_agreement
@@ -114,7 +115,8 @@ def describe_estimate(measurement: Measurement, estimate: Estimate) -> Iterator[
         yield "  nothing is left to measure"
         return
     yield "  left: " + ", ".join(f"{part} {count:,} passes" for part, count in estimate.passes.items())
-    yield f"  about {_format_seconds(estimate.seconds)} on {measurement.device} in batches of {measurement.batch_size}"
+    duration = format_duration(max(estimate.seconds, 1))
+    yield f"  about {duration} on {measurement.device} in batches of {measurement.batch_size}"
 
 
 def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]:
@@ -159,12 +161,6 @@ def _time_pass(subject: Subject, measurement: Measurement) -> float:
     finally:
         subject.reset()
     return min(times[1:]) / batch
-
-
-def _format_seconds(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _abridge(names: Sequence[str]) -> str:

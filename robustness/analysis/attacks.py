@@ -187,16 +187,14 @@ def _compare_with_others(row: Row, rows: Sequence[Row]) -> Row:
         if other.duel.attack == duel.attack and other.duel.eps < duel.eps
     }
     verdicts = [row.verdict, judge_rise(row.accuracy, smaller)]
-    stronger = min((other for other in within if other.duel.attack != duel.attack), key=_accuracy, default=None)
+    stronger = min(
+        (other for other in within if other.duel.attack != duel.attack), key=lambda other: other.accuracy, default=None
+    )
     if stronger is not None:
         name = f"{stronger.duel.attack} at ε = {format_eps(stronger.duel.eps, stronger.duel.norm)}"
         reason = f"{name} leaves {stronger.accuracy:.1%}, this attack {row.accuracy:.1%}: quote the worst case"
         verdicts.append(grade(round(row.accuracy - stronger.accuracy, 9), BEATEN, reason))
     return dataclasses.replace(row, verdict=unite(verdicts))
-
-
-def _accuracy(row: Row) -> float:
-    return row.accuracy
 
 
 def _rows_of(duel: Duel) -> list[Row]:

@@ -37,6 +37,7 @@ _LARGE_SIDE = 64
 """Pixels per side above which sample images are shrunk and stored as JPEG."""
 _SHORT = {"ci_low": "low", "ci_high": "high"}
 """Names of the ends of an accuracy's interval in the page."""
+_SHIFT_SHARES = (*ACCURACY, *(f"clean_{name}" for name in ACCURACY), "effective_robustness")
 _MOST_ROWS = 8_000
 """Largest number of rows in the table of all measurements; a row takes 0.55 kB of the page, charts included."""
 
@@ -87,9 +88,9 @@ def collect(findings: Findings) -> dict[str, Any]:
         "refused": sorted(set(scores["refused"]) - {""}),
         "attacks": _attack_rows(findings.attacks, models),
         "worst": _worst_rows(findings.attacks, models),
-        "shifts": _shift_rows(findings.shifts, models),
+        "shifts": _list_rows(findings.shifts, models, *_SHIFT_SHARES),
         "shift_note": SHIFT_NOTE,
-        "sequences": _sequence_rows(findings.sequences, models),
+        "sequences": _list_rows(findings.sequences, models, *with_ends("flips")),
         "sequence_note": SEQUENCE_NOTE,
         "missing": list_missing(run),
         "laws": {model: _law(run, model) for model in run.laws if model in models},
@@ -150,15 +151,9 @@ def _worst_rows(attacks: Attacks | None, models: list[str]) -> list[dict[str, An
     return to_records(rows[names])
 
 
-def _shift_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
-    """Collect natural shifts in percent."""
-    shares = [*ACCURACY, *(f"clean_{name}" for name in ACCURACY), "effective_robustness"]
+def _list_rows(table: pd.DataFrame, models: list[str], *shares: str) -> list[dict[str, Any]]:
+    """Collect the rows of some models, with ``shares`` in percent."""
     return to_records(_to_percent(table[table["model"].isin(models)], *shares))
-
-
-def _sequence_rows(table: pd.DataFrame, models: list[str]) -> list[dict[str, Any]]:
-    """Collect flips of perturbation sequences in percent."""
-    return to_records(_to_percent(table[table["model"].isin(models)], *with_ends("flips")))
 
 
 def _title(policy: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe
+from robustness.analysis.texts import format_duration
 from robustness.options import rerun_words
 
 _TITLE = "How robust is an image classifier, really? A harness across the test-time sparsity of SDNet"
@@ -36,15 +37,19 @@ def describe_origin(run: Run) -> list[tuple[str, str]]:
     """Describe where the numbers come from: status, sessions, data, models, hardware and versions, a line each."""
     record, data = run.record, run.record["data"]
     done = len(record["cells"]) - len(run.missing)
+    seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
     return [
         ("status", f"{record['status']}: {done} of {len(record['cells'])} cells"),
-        ("measured in", f"{_duration(run)} of computing, summed over the cells"),
+        ("measured in", f"{format_duration(seconds)} of computing, summed over the cells"),
         ("last session", f"{record['started']} to {record['written']}"),
         ("data", describe(run)),
         ("fingerprint", data["fingerprint"]),
         ("seed", str(record["suite"]["seed"])),
         *((m["name"], _describe_model(m)) for m in record["models"]),
-        *((a["model"], _describe_agreement(a)) for a in record.get("agreement", [])),
+        *(
+            (a["model"], f"--speed fast agrees with exact on {a['same']} of {a['n']} clean images")
+            for a in record.get("agreement", [])
+        ),
         *(row for environment, count in run.environments for row in _describe_environment(run, environment, count)),
     ]
 
@@ -58,20 +63,9 @@ def _describe_environment(run: Run, environment: dict[str, Any], count: int) -> 
         yield f"revision{of}", git["commit"] + (" with changes" if git.get("dirty") else "")
 
 
-def _duration(run: Run) -> str:
-    """Add up the time of all cells, over all sessions and machines."""
-    seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
 def _describe_model(model: dict[str, Any]) -> str:
     width = f", width {model['width']}" if "width" in model else ""
     return f"{model['arch']}{width}, weights {model['weights']}"
-
-
-def _describe_agreement(agreement: dict[str, Any]) -> str:
-    return f"--speed fast agrees with exact on {agreement['same']} of {agreement['n']} clean images"
 
 
 def write_rerun(run: Run) -> str:

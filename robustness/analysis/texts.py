@@ -39,6 +39,12 @@ def format_rank(first: float, last: float) -> str:
     return "–" if math.isnan(first) else f"{first:.0f}" if first == last else f"{first:.0f}–{last:.0f}"
 
 
+def format_duration(seconds: float) -> str:
+    """Format a time: ``33 s``, ``12 min`` or ``3.1 h``."""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
+
+
 def name_setting(row: Mapping[Any, Any] | pd.Series) -> str:
     """Name the setting of a row: ``model``, ``model λ=0.1`` or, if it has a policy, ``model residual``."""
     policy, lam = row.get("policy"), row["lam"]

@@ -15,7 +15,7 @@ from data_prep import ImageSet
 from data_prep.errors import InputError
 from robustness.measure.foreign import wrap_model
 from robustness.measure.loaders.loaded import Wanted
-from robustness.measure.subjects import name_of
+from robustness.measure.subjects import name_object, name_of
 from sdnet_core.augment import to_images
 
 Model = str | nn.Module | Callable[..., Any]
@@ -57,10 +57,7 @@ def name_models(given: Any) -> dict[str, Model]:
 
 
 def _name(model: Model) -> str:
-    if isinstance(model, str):
-        return name_of(model)
-    own = model if isinstance(model, type) or hasattr(model, "__name__") else type(model)
-    return str(getattr(own, "__name__", own)).strip("<>")
+    return name_of(model) if isinstance(model, str) else name_object(model).strip("<>")
 
 
 def _number(names: list[str], models: list[Any]) -> list[str]:

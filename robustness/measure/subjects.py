@@ -100,7 +100,7 @@ def load_subject(
     accuracy: dict[str, Any] = {}
     again: Callable[[], Classifier] | None = None
     network: Classifier
-    title = name or (name_of(given) if isinstance(given, str) else _name_object(given))
+    title = name or (name_of(given) if isinstance(given, str) else name_object(given))
     if not isinstance(given, str):
         network = wrap_model(title, given, wanted)
     elif is_foreign(given):
@@ -185,6 +185,6 @@ def name_of(given: str, folders: int = 0) -> str:
     return shorten_path(str(path.parent if path.stem == "model" else path.with_suffix("")), folders)
 
 
-def _name_object(model: object) -> str:
+def name_object(model: object) -> str:
     """Return the name in tables of an object given without one: its class, or a function's own name."""
     return str(getattr(model, "__name__", type(model).__name__))

@@ -203,4 +203,4 @@ class AttackTask(Task):
 
     def image_file(self, directory: RunDirectory) -> Path:
         """Return the file of the adversarial images."""
-        return directory.adversarial_set(self.key)
+        return directory.adversarial / f"{self.key}.npz"

@@ -94,7 +94,7 @@ def find_knob(model: nn.Module, origin: str) -> float | None:
         lam = _read_number(lam)
     if lam is None:
         return None
-    if not isinstance(lam, int | float) or isinstance(lam, bool) or not math.isfinite(lam) or lam < 0:
+    if not _is_number(lam) or not math.isfinite(lam) or lam < 0:
         raise InputError(
             f"{origin}: expected model.lam, as its forward takes lam, to be the λ it was trained with, a finite number "
             f"≥ 0, or None for a model without λ, got {lam!r}; set it so"
