@@ -27,21 +27,22 @@ def synthesise_by_planes(
 ) -> Float[Tensor, "n c h w"]:
     """Compute conv_transpose2d(code, weight) in the height, width and memory layout of ``like``.
 
-    Every tap (c, i, j) of the atoms gives a plane Σ_d W[d, c, i, j] z[d]; all planes are one matrix product, and each
-    is added at its offset (i, j).
+    Every tap (c, i, j) of the atoms gives a plane Σ_d W[d, c, i, j] z[d]; all planes are one matrix product. Each is
+    added to the pixels of its phase (i mod stride, j mod stride), which lie together until the end.
     """
     height, width = like.shape[-2:]
     atoms, channels, kernel, _ = weight.shape
     images, _, rows, columns = code.shape
     pixels = code.permute(0, 2, 3, 1).reshape(-1, atoms)
     planes = torch.mm(weight.reshape(atoms, -1).t(), pixels.t()).view(channels, kernel, kernel, images, rows, columns)
-    reach, span = stride * (rows - 1) + 1, stride * (columns - 1) + 1
-    padded = code.new_zeros(
-        channels, images, max(reach + kernel - 1, padding + height), max(span + kernel - 1, padding + width)
+    tall, wide = (
+        -(-max(stride * (steps - 1) + kernel, padding + size) // stride)
+        for steps, size in ((rows, height), (columns, width))
     )
+    phases = code.new_zeros(stride, stride, channels, images, tall, wide)
     for i in range(kernel):
         for j in range(kernel):
-            padded[:, :, i : i + reach : stride, j : j + span : stride] += planes[:, i, j]
-    return torch.empty_like(like).copy_(
-        padded[:, :, padding : padding + height, padding : padding + width].transpose(0, 1)
-    )
+            (down, row), (across, column) = divmod(i, stride), divmod(j, stride)
+            phases[row, column, :, :, down : down + rows, across : across + columns] += planes[:, i, j]
+    padded = phases.permute(3, 2, 4, 0, 5, 1).reshape(images, channels, tall * stride, wide * stride)
+    return torch.empty_like(like).copy_(padded[..., padding : padding + height, padding : padding + width])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 _LONGEST = 400
@@ -25,7 +26,7 @@ def find_largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor)
     precision.
 
     Args:
-        multiply: x ↦ Mx, in the shape of x.
+        multiply: x ↦ Mx, in the shape of x; what it returns is overwritten.
         start: start vector of any shape, not orthogonal to the eigenvector.
 
     Returns:
@@ -36,25 +37,26 @@ def find_largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor)
     """
     previous, newest = torch.zeros_like(start), start / torch.linalg.vector_norm(start)
     basis: list[Tensor] = []
-    tridiagonal = torch.zeros(_LONGEST + 1, _LONGEST + 1, dtype=torch.float64)
+    alphas: list[float] = []
+    betas: list[float] = []
     beta = 0.0
     for count in range(1, _LONGEST + 1):
         basis.append(newest.half())
-        image = multiply(newest) - beta * previous
-        alpha = _dot(newest, image)
-        image = image - alpha * newest
+        image = multiply(newest).sub_(previous, alpha=beta)
+        alphas.append(_dot(newest, image))
+        image.sub_(newest, alpha=alphas[-1])
         beta = _dot(image, image) ** 0.5
-        tridiagonal[count - 1, count - 1] = alpha
-        tridiagonal[count, count - 1] = tridiagonal[count - 1, count] = beta
-        exhausted = beta <= _RESIDUAL * float(tridiagonal[:count, :count].abs().max())
+        exhausted = beta <= _RESIDUAL * max([*alphas, *betas])
         if exhausted or count == _LONGEST or count % _LOOK_EVERY == 0:
-            values, vectors = torch.linalg.eigh(tridiagonal[:count, :count])
-            if exhausted or beta * abs(float(vectors[-1, -1])) <= _RESIDUAL * float(values[-1]):
+            largest = {"select": "i", "select_range": (count - 1, count - 1)}
+            values, vectors = eigh_tridiagonal(alphas, betas, **largest)
+            if exhausted or beta * abs(vectors[-1, 0]) <= _RESIDUAL * values[0]:
                 break
-        previous, newest = newest, image / beta
-    eigenvector = sum(weight * vector.to(start) for weight, vector in zip(vectors[:, -1].tolist(), basis, strict=True))
+        betas.append(beta)
+        previous, newest = newest, image.div_(beta)
+    eigenvector = sum(weight * vector.to(start) for weight, vector in zip(vectors[:, 0].tolist(), basis, strict=True))
     assert isinstance(eigenvector, Tensor)
-    return float(values[-1]), eigenvector / torch.linalg.vector_norm(eigenvector)
+    return float(values[0]), eigenvector / torch.linalg.vector_norm(eigenvector)
 
 
 def _dot(x: Tensor, y: Tensor) -> float:

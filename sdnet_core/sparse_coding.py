@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -165,15 +166,20 @@ class SparseCoding(nn.Module, ABC):
     def _refresh(self, signal_shape: tuple[int, ...]) -> None:
         """Scale atoms to unit norm and set s = 0.9/L, with L converged from a seeded start on ``signal_shape``.
 
-        L is the largest eigenvalue of A Aᵀ and of AᵀA; A Aᵀ acts on signals, the smaller space. Lanczos' method needs
-        some hundred products. Power iteration needs many more, because the largest eigenvalues of a convolution lie
-        close together.
+        L is the largest eigenvalue of A Aᵀ, which acts on signals, and of AᵀA, which acts on codes; the smaller of the
+        two is taken. Lanczos' method needs some hundred products. Power iteration needs many more, because the largest
+        eigenvalues of a convolution lie close together.
         """
         self.normalise_atoms()
-        start = torch.randn(math.prod(signal_shape), generator=torch.Generator().manual_seed(0)).to(self.weight)
-        lipschitz, self._direction = find_largest_eigenvalue(
-            lambda signal: self.gram(self.weight, signal), start.view(1, *signal_shape)
+        signal = self.weight.new_zeros(1, *signal_shape)
+        code = self.analysis(signal)
+        on_codes = code.numel() < signal.numel()
+        start = torch.randn(min(code.numel(), signal.numel()), generator=torch.Generator().manual_seed(0))
+        lipschitz, vector = find_largest_eigenvalue(
+            (lambda z: self.analysis(self.synthesis(z, signal))) if on_codes else partial(self.gram, self.weight),
+            start.to(self.weight).view_as(code if on_codes else signal),
         )
+        self._direction = self.synthesis(vector, signal) / lipschitz**0.5 if on_codes else vector
         self.step = torch.tensor(STEP_SAFETY / lipschitz).to(self.weight)
 
     @property
