@@ -18,7 +18,7 @@ import torch
 from pairing import plain_solver
 from torch import Tensor
 
-from data_prep.command_line import CommandParser
+from data_prep.command_line import CommandParser, parse_names
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, PrerequisiteError, run_command
 from sdnet_core import Network, build_model
 from sdnet_core.environment import describe_environment, select_device
@@ -131,27 +131,29 @@ def show_corruptions(device: torch.device, count: int) -> int:
 
 
 def show_epoch(device: torch.device, options: argparse.Namespace) -> int:
-    """Train one epoch of a recipe in bfloat16 and print its speed, memory and test accuracy."""
+    """Train one epoch of every recipe in bfloat16 and print its speed, memory and test accuracy."""
     import pandas as pd
 
     from data_prep.sources import split_sizes
     from sdnet_core.recipes import read_recipe
     from sdnet_core.training import train_recipe
 
-    recipe = read_recipe(options.recipe, options.set)
-    started = time.perf_counter()
-    where = {"data_dir": options.data_dir, "device": str(device)}
-    card = train_recipe(recipe, options.out, precision="bf16", fresh=True, **where)
-    whole = time.perf_counter() - started
-    row = pd.read_csv(options.out / "log.csv").iloc[-1]
-    images = split_sizes(recipe.data, options.data_dir)["train"]
     print("| epoch | images | s | images/s | s with loading and writing | test accuracy (%) | peak MB |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    accuracy = 100 * card.accuracy["correct"] / card.accuracy["n"]
-    peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0
-    seconds = float(row["seconds"])
-    words = f"{images} | {seconds:.2f} | {images / seconds:.0f} | {whole:.2f} | {accuracy:.2f} | {peak:.0f}"
-    print(f"| {recipe.name} on {recipe.data} | {words} |")
+    where = {"data_dir": options.data_dir, "device": str(device)}
+    for name in options.recipes:
+        recipe, out = read_recipe(name, options.set), options.out / name
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        started = time.perf_counter()
+        card = train_recipe(recipe, out, precision="bf16", fresh=True, **where)
+        whole = time.perf_counter() - started
+        seconds = float(pd.read_csv(out / "log.csv").iloc[-1]["seconds"])
+        images = split_sizes(recipe.data, options.data_dir)["train"]
+        accuracy = 100 * card.accuracy["correct"] / card.accuracy["n"]
+        peak = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else 0.0
+        words = f"{images} | {seconds:.2f} | {images / seconds:.0f} | {whole:.2f} | {accuracy:.2f} | {peak:.0f}"
+        print(f"| {recipe.name} on {recipe.data} | {words} |", flush=True)
     return EXIT_DONE
 
 
@@ -162,7 +164,7 @@ def main() -> int:
     parser.add_argument("--device")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--recipe", default="cifar10-sdnet18-w64")
+    parser.add_argument("--recipes", type=parse_names, default=("cifar10-sdnet18-w64", "cifar10-resnet18-w64"))
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("results/training/gpu-day"))
     options = parser.parse_args()

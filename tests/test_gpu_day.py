@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -203,6 +204,26 @@ def test_the_machine_is_read_as_it_is_printed_even_where_something_is_missing(ca
     assert found["device"] == "cpu"
     assert found["C compiler"]
     assert found["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_an_epoch_of_each_full_width_recipe_is_a_row(tmp_path, capsys, monkeypatch):
+    import gpu_day_checks
+    from gpu_day_readers import read_table
+
+    def train(recipe, out, **options):
+        assert (recipe.epochs, recipe.model["width"], options["precision"]) == (1, 64, "bf16")
+        out.mkdir(parents=True)
+        (out / "log.csv").write_text("epoch,seconds\n1,2.5\n")
+        return SimpleNamespace(accuracy={"correct": 3, "n": 4})
+
+    monkeypatch.setattr("sdnet_core.training.train_recipe", train)
+    words = ["--set", "epochs=1", "--set", "image_sizes=[]", "--set", "data=shapes", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["gpu_day_checks", "epoch", *words, "--out", str(tmp_path)])
+    assert gpu_day_checks.main() == 0
+    found = read_table(capsys.readouterr().out)
+    for recipe in ("cifar10-sdnet18-w64", "cifar10-resnet18-w64"):
+        assert found[f"{recipe} on shapes: images/s"] == found[f"{recipe} on shapes: images"] / 2.5
+        assert found[f"{recipe} on shapes: test accuracy (%)"] == 75
 
 
 def test_other_lines_are_read():
