@@ -27,7 +27,7 @@ def find_largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor)
 
     Args:
         multiply: x ↦ Mx, in the shape of x; what it returns is overwritten.
-        start: start vector of any shape, not orthogonal to the eigenvector.
+        start: random start vector of any shape; from one that is close to the eigenvector, rounding makes θ too large.
 
     Returns:
         θ, with a relative error of about 1e-6, and x in the shape of ``start``, with an error of about 1e-3.
@@ -48,8 +48,7 @@ def find_largest_eigenvalue(multiply: Callable[[Tensor], Tensor], start: Tensor)
         beta = _dot(image, image) ** 0.5
         exhausted = beta <= _RESIDUAL * max([*alphas, *betas])
         if exhausted or count == _LONGEST or count % _LOOK_EVERY == 0:
-            largest = {"select": "i", "select_range": (count - 1, count - 1)}
-            values, vectors = eigh_tridiagonal(alphas, betas, **largest)
+            values, vectors = eigh_tridiagonal(alphas, betas, select="i", select_range=(count - 1, count - 1))
             if exhausted or beta * abs(vectors[-1, 0]) <= _RESIDUAL * values[0]:
                 break
         betas.append(beta)
