@@ -3,20 +3,22 @@
     python benchmarks/corruptions.py                  both sizes, all 19
     python benchmarks/corruptions.py --device cuda    ours on the GPU
     python benchmarks/corruptions.py --corruptions cbar
+    python benchmarks/corruptions.py --profiles cifar --images 400,4 --repeats 1
     python benchmarks/corruptions.py --quick          a few images: shows that it works, not what it takes
 
-Each figure is the mean over the five severities of the best of three runs, theirs as well as ours: processor time, that
-of all threads, or on a GPU time by the clock. The packages are ``imagecorruptions`` (behind the shims of ``peer.py``),
-``corrupt-tta`` and ``imgcorr``, as far as they are installed; the fastest counts. They take one image at a time, with
-OpenCV on the same number of threads; at 224 × 224 all end with the JPEG file of ImageNet-C. The latter two have the
-parameters of ImageNet-C only, also at 32 × 32. For C-bar, which none of them has, the other side is the reference of
-``tests/parity``: pixel by pixel, as the public generator does it. Images are real where SDNET_SHARED_DATA (default:
-../shared/data) has them, or else smooth noise.
+Each figure is the mean over the five severities of the best of three runs (--repeats), theirs as well as ours:
+processor time, that of all threads, or on a GPU time by the clock. The packages are ``imagecorruptions`` (behind the
+shims of ``peer.py``), ``corrupt-tta`` and ``imgcorr``, as far as they are installed; the fastest counts. They take one
+image at a time, with OpenCV on the same number of threads; at 224 × 224 all end with the JPEG file of ImageNet-C. The
+latter two have the parameters of ImageNet-C only, also at 32 × 32. For C-bar, which none of them has, the other side is
+the reference of ``tests/parity``: pixel by pixel, as the public generator does it. Images are real where
+SDNET_SHARED_DATA (default: ../shared/data) has them, or else smooth noise.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -119,8 +121,13 @@ def main() -> int:
     parser.add_argument("--corruptions", default="all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--images", metavar="OURS,THEIRS", help="default: 2000,40 of 32 pixels, 64,2 of 224")
+    parser.add_argument("--repeats", type=int, default=3, help="runs, of which the shortest counts")
+    parser.add_argument("--quick", action="store_true", help="--images 8,1 --repeats 1")
     arguments = parser.parse_args()
+    images_of, repeats = ("8,1", 1) if arguments.quick else (arguments.images, arguments.repeats)
+    if images_of is not None and not re.fullmatch(r"[1-9]\d*,[1-9]\d*", images_of):
+        raise InputError(f"expected --images as two whole numbers, as in 400,4, got {images_of}; write them so")
     profiles, given = parse_names(arguments.profiles), parse_names(arguments.corruptions)
     if unknown := set(profiles) - IMAGES.keys():
         raise InputError(f"expected --profiles of {', '.join(IMAGES)}, got {', '.join(sorted(unknown))}")
@@ -133,11 +140,12 @@ def main() -> int:
     threads = f"processor time, {arguments.threads} thread{'s' * (arguments.threads != 1)}"
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else threads
     for profile in profiles:
-        ours, theirs, repeats = (8, 1, 1) if arguments.quick else (*IMAGES[profile], 3)
+        ours, theirs = map(int, images_of.split(",")) if images_of else IMAGES[profile]
         images, title = load_images(profile, ours)
         pixels = torch.from_numpy(images).to(device)
         names, packages = expand_names(given, profile), peer.find_peers(profile)
-        print(f"\n{' x '.join(map(str, images.shape[1:3]))}, {title}, ms per image, {where}\n")
+        print(f"\n{' x '.join(map(str, images.shape[1:3]))}, {title}, ms per image, {where}")
+        print(f"{ours} images for ours, {theirs} for the others, best of {repeats}\n")
         print("| corruption | ours | theirs | ratio | fastest of the others |\n|---|--:|--:|--:|---|")
         rows = {}
         for name in names:
