@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         write_csv(table, arguments.out)
     print(to_markdown(_show(table)))
     print(f"\nA: {arguments.first}; B: {arguments.second}; paired over n images.")
-    for reason in table.attrs["left_out"]:
+    for reason in (*table.attrs["marks"], *table.attrs["left_out"]):
         print(f"{reason}.")
     return EXIT_DONE
 

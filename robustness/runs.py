@@ -153,7 +153,8 @@ class Run:
 
         Returns:
             The columns of :class:`robustness.analysis.comparison.Comparison`; ``frame.attrs["left_out"]`` names
-            what is not compared: policies that chose from other λs, attacks, what only one run has.
+            what is not compared (policies that chose from other λs, attacks, what only one run has), and
+            ``frame.attrs["marks"]`` the models with a trust mark other than OK.
 
         Raises:
             InputError: the images, corruptions or protocols differ, or the runs have nothing in common.
@@ -162,7 +163,7 @@ class Run:
         if isinstance(theirs, Runs):
             raise InputError(f"expected a run of one suite, got {theirs.path}; name one of {', '.join(theirs.suites)}")
         comparison = compare_runs(self._run, theirs._run, models=models)
-        comparison.table.attrs["left_out"] = list(comparison.left_out)
+        comparison.table.attrs |= {"left_out": list(comparison.left_out), "marks": list(comparison.marks)}
         return comparison.table
 
     def __repr__(self) -> str:
@@ -265,7 +266,8 @@ class Runs(Run):
             )
         parts = {name: run.compare(theirs.suites[name], models) for name, run in self.suites.items()}
         stacked = _stack(parts)
-        stacked.attrs["left_out"] = [f"{name}: {why}" for name, part in parts.items() for why in part.attrs["left_out"]]
+        for kind in ("left_out", "marks"):
+            stacked.attrs[kind] = [f"{name}: {why}" for name, part in parts.items() for why in part.attrs[kind]]
         return stacked
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from robustness.analysis.summary import Places, average, group_corruptions, grou
 from robustness.grids import format_lam
 from robustness.policies import POLICIES, Validated
 from robustness.statistics import paired_interval
+from robustness.verdicts import OK
 
 
 def check_protocols(first: Run, second: Run) -> None:
@@ -82,10 +83,12 @@ class Comparison:
             severities, first, second`` (shares; the distance from 0 to 15), ``difference, low, high`` (95 % interval
             over the images); ``severities`` counts the cells that went into the mean.
         left_out: what cannot be compared, and why, a sentence each.
+        marks: models whose numbers are marked as doubtful, and why, a sentence each.
     """
 
     table: pd.DataFrame
     left_out: tuple[str, ...]
+    marks: tuple[str, ...]
 
 
 def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Comparison:
@@ -128,7 +131,15 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
         )
     columns = ["measure", "perturbation", "model", "policy", "lam", "n", "severities", "first", "second"]
     table = pd.DataFrame(rows, columns=[*columns, "difference", "low", "high"])
-    return Comparison(table, tuple(dict.fromkeys(left_out)))
+    marks = [*_list_marks(first, [name for name, _ in pairs]), *_list_marks(second, [name for _, name in pairs])]
+    return Comparison(table, tuple(dict.fromkeys(left_out)), tuple(dict.fromkeys(marks)))
+
+
+def _list_marks(run: Run, models: list[str]) -> Iterator[str]:
+    """Say which models of a run have answers that depend on more than the image."""
+    for (model, _), verdict in run.soundness.items():
+        if model in models and verdict.mark != OK:
+            yield f"{verdict.mark}: {model} of {run.directory.path}: {verdict.reason}"
 
 
 def _check_models(models: Models, first: Run, second: Run) -> None:

@@ -217,6 +217,17 @@ def test_sequences_are_paired_image_by_image(tmp_path: Path, capsys: pytest.Capt
     assert MEAN_OF_SEQUENCES not in shown
 
 
+def test_a_model_that_is_marked_in_its_run_is_marked_in_the_comparison(pair, capsys):
+    found = {"lam": None, "n": 16, "has_weights": True, "error": ""}
+    changes = [{"kind": "batch", "logits": 0.75, "classes": 0.5}]
+    record = pair[1].record | {"soundness": [{**found, "model": "plain", "changes": changes}]}
+    pair[1].directory.write_record(record)
+    assert main([str(run.directory.path) for run in pair]) == 0
+    assert f"INVALID: plain of {pair[1].directory.path}: 75% of 16 answers depend" in capsys.readouterr().out
+    assert main([str(pair[0].directory.path), str(pair[1].directory.path), "--models", "sparse"]) == 0
+    assert "INVALID" not in capsys.readouterr().out
+
+
 def test_attacks_are_left_out_with_a_note(pair):
     pair[1].record["suite"]["attacks"] = [{"about": "pgd"}]
     assert "attacks are left out" in compare_runs(*pair).left_out[0]
