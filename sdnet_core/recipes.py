@@ -59,8 +59,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         image_sizes: progressive resizing (Howard 2018, fast.ai's DAWNBench entry): sides in pixels to which training
             images are scaled after the crop, bilinear with antialiasing, each for an equal share of the epochs. If
             empty, training uses the size of the data set. Tests always use the size of the data set.
-        ema_decay: d of the exponential moving average of weights and BatchNorm statistics, θ̄ ← d θ̄ + (1 − d) θ after
-            every step; the average is the final model (Polyak & Juditsky 1992). With 0 the last weights are the model.
+        ema_decay: d of the exponential moving average of the weights, θ̄ ← d θ̄ + (1 − d) θ after every
+            step; the average is the final model (Polyak & Juditsky 1992), with BatchNorm statistics of its own. With 0
+            the last weights are the model.
         adversarial: ``"pgd"`` trains on adversarial images instead of clean ones (:mod:`sdnet_core.adversarial`).
         adversarial_eps: radius ε of their L∞ ball, in [0, 1] pixel units.
         adversarial_steps: number of gradient steps for each of them.

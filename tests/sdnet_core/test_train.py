@@ -11,10 +11,12 @@ import sys
 import time
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from data_prep import load_images
 from data_prep.errors import EXIT_BAD_INPUT, InputError, run_command
 from data_prep.importing import import_tree
 from sdnet_core import load_model, read_card, weights_fingerprint
@@ -232,6 +234,21 @@ def test_a_killed_training_goes_on_to_the_same_model(tmp_path, import_shapes):
     assert (whole / "log.csv").read_text().count("\n") == 9
     with pytest.raises(InputError, match=r"expected a training of this recipe, seed, precision, .* got another"):
         main([*options, "--seed", "1", "--out", str(whole)])
+
+
+def test_an_averaged_network_has_the_batchnorm_statistics_of_its_own_activations(tmp_path, import_shapes):
+    options = [*TINY, "--set", "epochs=2", "--set", "image_sizes=[16, 32]", "--set", "ema_decay=0.9"]
+    options += ["--data-dir", str(import_shapes("tiny", train=50, test=20)), "--out", str(tmp_path / "averaged")]
+    main(options)
+    model = load_model(tmp_path / "averaged" / "model.safetensors").train()
+    seen = {}
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.register_forward_hook(lambda norm, given, _: seen.update({norm: given[0].detach()}))
+    means = {norm: norm.running_mean.clone() for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm2d)}
+    model(to_images(torch.from_numpy(np.array(load_images("tiny", split="train", data_dir=options[-3]).pixels))))
+    assert len(seen) > 10
+    for norm, mean in means.items():
+        torch.testing.assert_close(mean, seen[norm].mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
 
 
 def test_fine_tuning_starts_from_the_given_weights(tmp_path, import_shapes):
