@@ -150,6 +150,12 @@ def format_eps(eps: float, norm: str) -> str:
     return f"{eps:g}"
 
 
+def _show(value: Any) -> str:
+    """Return ``value`` as one line of a message."""
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
+
+
 def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ...]:
     """Read the ``[[attacks]]`` tables of a suite as attacks, one for each ε, in the order of the file.
 
@@ -168,21 +174,22 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
             raise InputError(
                 "[[attacks]]: expected the key `name`, pgd, autoattack or a class of torchattacks, got none; add it"
             )
+        where = f"attack {_show(fields['name'])}"
         kind = kind_of(fields["name"])
         known = _COMMON_KEYS | kind.keys
         if unknown := set(fields) - known:
             hint = "write arguments of a class of torchattacks as options = { … }"
             raise InputError(
-                f"attack {fields['name']}: expected keys among {', '.join(sorted(known))}, got "
-                f"{', '.join(sorted(unknown))}; {hint if 'options' in known else 'rename or remove it'}"
+                f"{where}: expected keys among {', '.join(sorted(known))}, got "
+                f"{', '.join(map(_show, sorted(unknown)))}; {hint if 'options' in known else 'rename or remove it'}"
             )
         norm = fields.setdefault("norm", "linf")
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
         if given is None or given == []:
-            raise InputError(f"attack {fields['name']}: there is no usual ε for {norm} on {profile}; give eps = …")
+            raise InputError(f"{where}: there is no usual ε for {_show(norm)} on {profile}; give eps = …")
         fields = {**kind.defaults, **fields}
         for eps in given if isinstance(given, list) else [given]:
-            attacks.append(read({**fields, "eps": read_eps(eps)}, Attack, f"attack {fields['name']}"))
+            attacks.append(read({**fields, "eps": read_eps(eps)}, Attack, where))
     return tuple(attacks)
 
 
