@@ -221,7 +221,7 @@ def _finish(run: TrainingRun, state: TrainingState, pixels: Tensor) -> Network:
     if state.average is not None:
         generator = torch.Generator(pixels.device).manual_seed(run.seed)
         chosen = torch.randperm(len(pixels), generator=generator, device=pixels.device)[:_STATISTICS_IMAGES]
-        images = (to_images(pixels[part]) for part in chosen.split(_EVALUATION_BATCH))
+        images = (to_images(pixels[part]) for part in torch.split(chosen, _EVALUATION_BATCH))
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
             update_bn(images, network, run.device)
     return network

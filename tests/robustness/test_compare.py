@@ -64,7 +64,8 @@ def test_policies_that_chose_from_other_lambdas_are_left_out_by_name(tmp_path, c
     comparison = compare_runs(first, second)
     assert set(comparison.table["policy"]) == {"none", "fixed", "trained"}
     assert comparison.left_out == (
-        "sparse: validated, residual, matched, oracle are left out, since the λ grids differ: 0.1, 0.5 and 0.1, 0.3, 0.5",
+        "sparse: validated, residual, matched, oracle are left out, since the λ grids differ: 0.1, 0.5 and 0.1, 0.3, "
+        "0.5",
     )
     assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     assert "since the λ grids differ" in capsys.readouterr().out
