@@ -215,7 +215,10 @@ class Network(Classifier):
         return self._sparse_input().residual(self.normalise(images), code)
 
     def noise_level(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-        """Estimate the noise level of each normalised image (:func:`estimate_noise_level`), in normalised pixels."""
+        """Estimate the noise level of each normalised image, in units of normalised pixels.
+
+        See :func:`~sdnet_core.noise_level.estimate_noise_level`.
+        """
         return estimate_noise_level(self.normalise(images))
 
     def reconstruct(

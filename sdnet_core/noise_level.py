@@ -10,7 +10,7 @@ _MEDIAN_OF_NORMAL = 0.674489750196082
 
 
 def estimate_noise_level(x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """Estimate the standard deviation σ of white noise in every image: σ̂ = median |d| / 0.6745.
+    """Estimate the standard deviation σ of white noise in every image: ``σ̂ = median |d| / 0.6745``.
 
     d = (x[i, j] − x[i, j+1] − x[i+1, j] + x[i+1, j+1]) / 2 are the diagonal Haar details at every place of every
     channel. White noise of standard deviation σ has details of the same σ. Flat parts, ramps and straight edges along
