@@ -140,7 +140,7 @@ def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]
         "cells": len(measurement.own_cells),
         "done": sum(cell.key in measurement.done for cell in measurement.own_cells),
         "passes": estimate.passes,
-        "seconds": round(estimate.seconds, 1),
+        "seconds": float(f"{estimate.seconds:.3g}"),
     }
 
 
