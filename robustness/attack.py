@@ -186,7 +186,9 @@ def read_attacks(tables: list[dict[str, Any]], profile: str) -> tuple[Attack, ..
         norm = fields.setdefault("norm", "linf")
         given = fields.pop("eps", _DEFAULT_EPS.get((profile, str(norm))))
         if given is None or given == []:
-            raise InputError(f"{where}: there is no usual ε for {_show(norm)} on {profile}; give eps = …")
+            raise InputError(
+                f"{where}: expected eps, since {_show(norm)} has no usual ε on {profile}, got none; give eps = …"
+            )
         fields = {**kind.defaults, **fields}
         for eps in given if isinstance(given, list) else [given]:
             attacks.append(read({**fields, "eps": read_eps(eps)}, Attack, where))

@@ -74,7 +74,7 @@ class Classifier(nn.Module, ABC):
 
     def lacks_code(self) -> InputError:
         """Return the error of a model without a sparse code."""
-        return InputError(f"{self.describe()['arch']} has no sparse code; take an SDNet")
+        return InputError(f"expected a network with a sparse code, got {self.describe()['arch']}; take an SDNet")
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def named_sparse_layers(model: Network) -> dict[str, CSCConv2d]:
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, CSCConv2d)}
     if not layers:
-        raise InputError(f"{model.config.arch} has no sparse code to look at; choose an SDNet")
+        raise model.lacks_code()
     return layers
 
 

@@ -55,7 +55,7 @@ def test_attacks_that_make_no_sense_are_refused(table, message):
 
 
 def test_attacks_without_a_usual_budget_and_of_one_name_are_refused():
-    with pytest.raises(InputError, match="no usual ε for l2 on imagenet"):
+    with pytest.raises(InputError, match="expected eps, since l2 has no usual ε on imagenet, got none"):
         read_attacks([{"name": "pgd", "norm": "l2"}], "imagenet")
     options = {"name": "s", "data": "shapes", "models": ("m",), "corruptions": ()}
     for label in ("clean", "gaussian_noise"):

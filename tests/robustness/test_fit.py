@@ -134,7 +134,7 @@ def test_images_outside_the_training_split_and_models_without_lambda_are_refused
     with pytest.raises(InputError, match="expected the split 'train' to fit a law on"):
         fit_residual_law(network, make_shapes("test", n=4), (0.1,), **options)
     train = make_shapes("train", n=4)
-    with pytest.raises(InputError, match="resnet18 has no sparse code"):
+    with pytest.raises(InputError, match="expected a network with a sparse code, got resnet18"):
         fit_residual_law(load_model(models / "plain.safetensors"), train, (0.1,), **options)
 
 

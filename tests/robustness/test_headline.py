@@ -27,6 +27,17 @@ def test_it_claims_only_what_its_interval_shows(tmp_path):
     )
 
 
+def test_it_names_the_rule_without_a_fit_before_the_law(tmp_path):
+    """Both rules send all images to λ = 0.5, where ten more of forty are right."""
+
+    def answer(model, perturbation, severity, lam, split, n):
+        right = np.arange(n) < {"plain": 20, 0.1: 20, 0.5: 30}[lam or model]
+        return {"correct": right, "residual": np.full(n, 100.0), "noise_level": np.full(n, 0.6)}
+
+    text = Findings.of(fabricate_run(tmp_path, answer=answer, law=LAW)).headline
+    assert "; choosing λ by the noise level of each image adds 25.0 points [" in text
+
+
 def test_a_law_that_was_fitted_on_the_noises_of_the_suite_is_said_to_be(tmp_path):
     point = {"noise": "gaussian_noise", "severity": 1, "residual": 50.0, "lam": 0.3, "fitted": True}
     point |= {"spread": 0.05, "accuracy": 0.8, "trained_accuracy": 0.7}

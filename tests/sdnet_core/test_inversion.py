@@ -127,5 +127,5 @@ def test_what_does_not_lead_back_is_refused_with_the_reason(arch, options, inver
 
 
 def test_a_network_without_sparse_code_is_refused():
-    with pytest.raises(InputError, match="resnet18 has no sparse code to look at"):
+    with pytest.raises(InputError, match="expected a network with a sparse code, got resnet18"):
         record_codes(build_model("resnet18", width=2).eval(), torch.rand(1, 3, 32, 32))

@@ -128,7 +128,7 @@ def test_a_resnet_refuses_lambda_and_reconstruction():
     assert model.lam is None
     with pytest.raises(InputError, match="expected no λ for resnet18"):
         model(images, lam=0.1)
-    with pytest.raises(InputError, match="no sparse code"):
+    with pytest.raises(InputError, match="expected a network with a sparse code, got resnet18"):
         model.residual(images, model.encode(images))
 
 

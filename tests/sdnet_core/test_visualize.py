@@ -86,7 +86,7 @@ def test_bad_requests_are_refused(tmp_path):
         main([model, "--images", "shapes:0", "--lam", "-1", *out])
     with pytest.raises(InputError, match="expected 1 to 16 images for a figure, got 17; name"):
         main([model, "--images", "shapes:" + ",".join(map(str, range(17))), *out])
-    with pytest.raises(InputError, match="has no sparse code to look at"):
+    with pytest.raises(InputError, match="expected a network with a sparse code, got resnet18"):
         main([save(tmp_path / "r.safetensors", "resnet18"), "--images", "shapes:0", *out])
     assert not (tmp_path / "x").exists()
 
