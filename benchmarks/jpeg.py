@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/runs/jpeg"))
     parser.add_argument("--qualities", default="95,75,50", help="of JPEG, beside the lossless images")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--test-per-class", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)

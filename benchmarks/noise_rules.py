@@ -1,7 +1,8 @@
 """Compare rules that set λ from an image or its code, on training images under all 19 corruptions.
 
-A rule is λ = max(training λ, factor · σ̂) for an estimator of the noise level σ̂, rounded to the grid, or a fixed λ where
-a statistic of the code exceeds a threshold, which is chosen on clean images and the four extra corruptions.
+A rule is λ = max(training λ, factor · σ̂) for an estimator of the noise level σ̂, rounded to the grid; a fixed λ where a
+statistic of the code exceeds a threshold, which is chosen on clean images and the four extra corruptions; or one answer
+combined from the answers at several λs, for all images or only where σ̂ exceeds the training λ.
 
     python benchmarks/noise_rules.py --model sdnet18-cifar10 --n 400
 """
@@ -28,6 +29,7 @@ LAMBDAS = (0.1, 0.2, 0.3, 0.5)
 SEVERITIES = (1, 3, 5)
 FACTORS = (0.6, 0.8, 1.0, 1.2)
 RAISED = 0.5
+_COMBINED = "combined: "
 _QUANTILES = np.linspace(0, 0.99, 50)
 
 
@@ -41,6 +43,23 @@ def estimate_levels(x: Tensor) -> dict[str, Tensor]:
         "all channels, decimated": decimated.flatten(1).median(1).values / 0.6745,
         "smallest channel": own.amin(0),
         "grey image": estimate_noise_level(grey),
+    }
+
+
+def combine(probabilities: Tensor) -> dict[str, Tensor]:
+    """Combine the class probabilities (L, N, C) at L values of λ into scores (N, C), in several ways.
+
+    The most confident answer is the argmax of the largest probability of each class. A vote counts the answers; ties go
+    to the larger mean probability.
+    """
+    votes = torch.nn.functional.one_hot(probabilities.argmax(2), probabilities.shape[2]).sum(0)
+    mean = probabilities.mean(0)
+    return {
+        "mean over all λ": mean,
+        f"mean over {LAMBDAS[0]} and {RAISED}": probabilities[[0, -1]].mean(0),
+        "geometric mean over all λ": probabilities.log().mean(0),
+        "vote of all λ": votes + mean / 2,
+        "most confident λ": probabilities.amax(0),
     }
 
 
@@ -62,14 +81,18 @@ def measure(name: str, n: int, data_dir: Path) -> pd.DataFrame:
             x = to_images(changed)
             part = {"corruption": corruption, "severity": severity, "image": rows}
             part |= {title: level.numpy() for title, level in estimate_levels(model.normalise(x)).items()}
+            answers = []
             for lam in LAMBDAS:
                 code = model.encode(x, lam)
-                confidence, predicted = model.classify(code, lam).softmax(1).max(1)
+                answers.append(model.classify(code, lam).softmax(1))
+                confidence, predicted = answers[-1].max(1)
                 part[f"residual {lam}"] = model.residual(x, code).numpy()
                 part[f"zeros {lam}"] = (code == 0).float().mean((1, 2, 3)).numpy()
                 part[f"ℓ1 {lam}"] = code.abs().sum((1, 2, 3)).numpy()
                 part[f"confidence {lam}"] = confidence.numpy()
                 part[f"correct {lam}"] = (predicted == labels).numpy().astype(float)
+            for title, scores in combine(torch.stack(answers)).items():
+                part[_COMBINED + title] = (scores.argmax(1) == labels).numpy().astype(float)
             parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
@@ -100,7 +123,7 @@ def compare(found: pd.DataFrame) -> pd.DataFrame:
     """Tabulate the gains of all rules, one rule per row."""
     correct = found[[f"correct {lam}" for lam in LAMBDAS]].to_numpy()
     rows = []
-    for title in [name for name in found if "channel" in name or "grey" in name]:
+    for title in [name for name in map(str, found) if "channel" in name or "grey" in name]:
         for factor in FACTORS:
             wanted = np.maximum(LAMBDAS[0], factor * found[title].to_numpy())
             chosen = np.abs(np.subtract.outer(wanted, LAMBDAS)).argmin(1)
@@ -113,6 +136,11 @@ def compare(found: pd.DataFrame) -> pd.DataFrame:
         sign, threshold = max(rules, key=lambda rule: (raised * (rule[0] * values > rule[1]))[learnt].mean())
         where = f"λ = {RAISED} for {'large' if sign > 0 else 'small'} {title}"
         rows.append(describe(where, raised * (sign * values > threshold), found))
+    noisy = found["all channels (matched)"] > LAMBDAS[0]
+    for title in [name for name in map(str, found) if name.startswith(_COMBINED)]:
+        gain = found[title] - found["correct 0.1"]
+        name = title.removeprefix(_COMBINED)
+        rows += [describe(name, gain, found), describe(f"{name}, where σ̂ > {LAMBDAS[0]}", gain * noisy, found)]
     return pd.DataFrame(rows)
 
 
