@@ -1,4 +1,4 @@
-"""What ``--speed fast`` changes in the predictions of a model, on clean images and at several λs, as a table.
+"""Count the predictions that ``--speed fast`` changes, on clean images and at several λs.
 
 python benchmarks/agreement.py [--models sdnet18-cifar10,resnet18-cifar10] [--lambdas 0.1,0.5] [--n 1000]
 """

@@ -1,4 +1,4 @@
-"""Inference: SDNet-18 and SDNet-18-all beside ResNet-18, fused beside plain, evaluation beside a plain loop.
+"""Inference: SDNet-18 and SDNet-18-all next to ResNet-18, fused next to plain, evaluation next to a plain loop.
 
     python benchmarks/core.py                         batches of 32 and 128, full width
     python benchmarks/core.py --fast                  with --speed fast (compiling takes minutes)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def compare_networks(networks: dict[str, Network], images: Tensor, rounds: int) -> None:
-    """Inference of the networks as the harness runs them; the sparse ones with the plain solver, too."""
+    """Inference of the networks as the harness runs them; the sparse ones also with the plain solver."""
     print(f"\ninference, batch {len(images)}, ratio to ResNet-18:")
     images = images.contiguous(memory_format=torch.channels_last)
     jobs = {name: partial(network, images) for name, network in networks.items()}
@@ -74,7 +74,7 @@ def compare_networks(networks: dict[str, Network], images: Tensor, rounds: int) 
 
 
 def compare_evaluation(plain: Network, exact: Network, fast: Network | None, images: Tensor, rounds: int) -> None:
-    """The forms that ``--speed`` chooses from, beside an eager loop in float32 with the plain solver."""
+    """The forms that ``--speed`` chooses from, next to an eager loop in float32 with the plain solver."""
     print(f"\nevaluation of {plain.config.arch}, batch {len(images)}, ratio to a plain eager loop:")
     laid_out = images.contiguous(memory_format=torch.channels_last)
     jobs = {"plain loop": partial(run_plain, plain, images), "--speed exact": partial(exact, laid_out)}
@@ -85,7 +85,7 @@ def compare_evaluation(plain: Network, exact: Network, fast: Network | None, ima
 
 
 def compare_layers(width: int, batch_size: int, device: torch.device, rounds: int) -> None:
-    """The sparse-coding layer alone, forward, fused beside plain: at the input and between blocks."""
+    """The sparse-coding layer alone, forward, fused next to plain: at the input and between blocks."""
     for channels, size in ((3, 32), (width, 32), (4 * width, 8)):
         atoms = max(channels, width)
         layer = CSCConv2d(channels, atoms, image_size=size).to(memory_format=torch.channels_last).to(device)

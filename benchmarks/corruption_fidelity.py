@@ -1,4 +1,4 @@
-"""How faithful the corruptions are: each beside the steps of the official generators on the same real images.
+"""Measure how faithful the corruptions are: each next to the steps of the official generators on the same real images.
 
     python benchmarks/corruption_fidelity.py --profile cifar --n 300
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from corruptions import IMAGES, SEVERITIES, check_peer, load_images  # the benchmark beside this file
+from corruptions import IMAGES, SEVERITIES, check_peer, load_images  # the benchmark next to this file
 from parity import reference as reference_module
 
 from data_prep.command_line import CommandParser, parse_names

@@ -1,4 +1,4 @@
-"""Time per image of every corruption, ours beside the fastest package that has it, in one run on the same cores.
+"""Time per image of every corruption, ours next to the fastest package that has it, in one run on the same cores.
 
     python benchmarks/corruptions.py                  both sizes, all 19
     python benchmarks/corruptions.py --device cuda    ours on the GPU
@@ -7,7 +7,7 @@
     python benchmarks/corruptions.py --quick          a few images: shows that it works, not what it takes
 
 Each figure is the mean over the five severities of the best of three runs (--repeats), theirs as well as ours:
-processor time, that of all threads, or on a GPU time by the clock. The packages are ``imagecorruptions`` (behind the
+processor time of all threads, or on a GPU wall-clock time. The packages are ``imagecorruptions`` (behind the
 shims of ``peer.py``), ``corrupt-tta`` and ``imgcorr``, as far as they are installed; the fastest counts. They take one
 image at a time, with OpenCV on the same number of threads; at 224 × 224 all end with the JPEG file of ImageNet-C. The
 latter two have the parameters of ImageNet-C only, also at 32 × 32. For C-bar, which none of them has, the other side is
@@ -37,7 +37,7 @@ from sdnet_core.environment import select_device
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 
-import peer  # noqa: E402 - beside this file
+import peer  # noqa: E402 - next to this file
 from parity import reference_cbar  # noqa: E402
 from parity.real_images import ARCHIVES, archive_of, read_images  # noqa: E402
 

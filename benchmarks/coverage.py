@@ -27,7 +27,7 @@ from robustness.statistics import (
 SIZES = (50, 200, 1000)
 Array = NDArray[np.float64]
 Intervals = Callable[[Array], tuple[Array, Array]]
-"""Of (draws, n) values: lower and upper ends, (draws,)."""
+"""Interval of each row of values (draws, n): lower and upper ends, (draws,)."""
 
 
 def bootstrap(values: Array) -> tuple[Array, Array]:

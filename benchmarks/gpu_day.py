@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from gpu_day_readers import (  # noqa: E402 - beside this file
+from gpu_day_readers import (  # noqa: E402 - next to this file
     Found,
     read_agreement,
     read_attacks,
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Kit:
-    """What was brought along, and where things go.
+    """The files that were brought along, and the folders of a day.
 
     Args:
         wheels: folder of wheels to install; None if all packages are there.
@@ -83,11 +83,11 @@ class Kit:
 
     @property
     def site(self) -> Path:
-        """Where the wheels are installed."""
+        """Folder into which the wheels are installed."""
         return self.scratch / "site"
 
     def has(self, split: str) -> bool:
-        """Whether CIFAR-10 images of this split were brought along, imported or as the official files."""
+        """Tell whether CIFAR-10 images of this split were brought along, imported or as the official files."""
         files = (f"cifar10/{split}.pixels.npy", "cifar-10-batches-py", "cifar-10-python.tar.gz")
         return any((self.data_dir / file).exists() for file in files)
 
@@ -244,7 +244,7 @@ def merge(out: Path, page: Path) -> None:
     if not (table.is_file() and day.is_file()):
         raise InputError(f"expected gpu_day.md and gpu_day.json in {out}, found none: run benchmarks/gpu_day.sh {out}")
     if json.loads(day.read_text())["dry"]:
-        raise InputError(f"expected a day on a GPU, got a dry run in {out}: its figures are no results")
+        raise InputError(f"expected a day on a GPU, got a dry run in {out}: its figures are not results")
     text = page.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise InputError(

@@ -24,7 +24,7 @@ from sdnet_core import Network, build_model
 from sdnet_core.environment import describe_environment, select_device
 
 NEEDED = ("cv2", "hypothesis", "imagecorruptions", "jaxtyping", "beartype", "pyautoattack", "pytest", "pytest_timeout")
-"""Packages of the steps beside those of the project."""
+"""Packages that the steps need besides the project's own."""
 
 LARGEST_ERROR, LARGEST_GRADIENT_ERROR = 1e-3, 1e-2
 """‖fused − plain‖/‖plain‖ in float32; rounding turns a few codes of a million on or off, with all of their gradient."""
@@ -46,7 +46,7 @@ def show_parity(device: torch.device, width: int) -> int:
     """Print how far the fused solver is from the plain one, in whole networks, and the device from the CPU.
 
     In bfloat16 the logits of both are compared with plain float32, and the fused form may be half as far again as the
-    plain one. Its gradients are those of other active codes altogether in so deep a network: the tests compare layers.
+    plain one. In so deep a network other codes become active, so its gradients differ: the tests compare layers.
     """
     print("| network | error | at most |\n|---|--:|--:|")
     torch.backends.cudnn.allow_tf32 = False
@@ -81,7 +81,7 @@ PARTS = ("logits", "gradient for the images", "gradient for the first dictionary
 
 
 def _set_statistics(network: Network, images: Tensor) -> None:
-    """Give the BatchNorms the statistics of a batch: with those of a new network no code lives through 17 layers."""
+    """Give the BatchNorms the statistics of a batch: with the statistics of a new network no code survives 17 layers."""
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0

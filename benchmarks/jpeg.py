@@ -188,7 +188,7 @@ def main() -> None:
     parser = CommandParser(description=__doc__)
     parser.add_argument("source", type=Path, help="lossless images: an archive or a folder train/class/file")
     parser.add_argument("--out", type=Path, default=Path("results/runs/jpeg"))
-    parser.add_argument("--qualities", default="95,75,50", help="of JPEG, beside the lossless images")
+    parser.add_argument("--qualities", default="95,75,50", help="JPEG qualities, next to the lossless images")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--width", type=int, default=16)

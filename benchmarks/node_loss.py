@@ -61,7 +61,7 @@ def main() -> int:
             and pd.read_parquet(path).equals(pd.read_parquet(spread / "outcomes" / path.name))
             for path in (serial / "outcomes").iterdir()
         )
-        print(f"outcomes that are bit for bit those of the serial run: {same} of {len(record['cells'])}")
+        print(f"outcomes equal to the serial run's, bit for bit: {same} of {len(record['cells'])}")
         print(f"cells.csv the same: {frames[0].equals(frames[1])}")
         print(f"serial {serial_seconds:.0f} s, on Ray with a lost node {ray_seconds:.0f} s")
         cluster.shutdown()

@@ -106,7 +106,7 @@ def measure_limits(device: torch.device) -> tuple[float, float]:
 def print_roofline(
     jobs: Mapping[str, Callable[[], object]], seconds: Mapping[str, list[float]], device: torch.device, per_call: int
 ) -> None:
-    """FLOPs and bytes per image beside the time that each would take alone at the limits measured here."""
+    """FLOPs and bytes per image next to the time that each would take alone at the limits measured here."""
     flop_rate, byte_rate = measure_limits(device)
     print(f"  limits measured here: {flop_rate / 1e9:.0f} GFLOP/s (matrix product), {byte_rate / 1e9:.1f} GB/s (copy)")
     for name, job in jobs.items():

@@ -1,10 +1,10 @@
 """The package ``imagecorruptions``, behind shims: what the speed of the corruptions is compared with.
 
-Its module is run from its source text with three changes, so that it works with the libraries of today and with both
+Its module is run from its source text with three changes, so that it works with the current libraries and with both
 profiles: names that NumPy, SciPy and scikit-image have dropped are supplied; its parameters may be replaced; and its
 randomness comes from one seeded generator instead of the global one. The arithmetic is untouched. Where CIFAR-10-C
 differs by more than numbers (frost and elastic transform) there is a version here, in OpenCV and SciPy. The package is
-no reference for what the images look like: its elastic transform and frost are not those of ImageNet-C.
+no reference for what the images look like: its elastic transform and frost differ from ImageNet-C's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACKAGE = "imagecorruptions"
 OTHERS = {"corrupt-tta": "corrupt_tta", "imgcorr": "imgcorr"}
 """Other packages and their modules, compared with where they are installed."""
 STORED_QUALITY = {"imagenet": 85}
-"""Of the JPEG file that ends every corruption of ImageNet-C, which the package leaves to its user."""
+"""Quality of the JPEG file that ends every corruption of ImageNet-C, which the package leaves to its user."""
 
 CIFAR_PARAMETERS = {
     "gaussian_noise": "[.04, .06, .08, .09, .10]",
@@ -63,7 +63,7 @@ def unavailable() -> str | None:
 
 
 def frost_folder() -> Path:
-    """Where the package keeps its pictures."""
+    """Find the folder of the package's pictures."""
     return Path(importlib.util.find_spec(PACKAGE).origin).parent / "frost"
 
 

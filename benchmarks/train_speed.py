@@ -1,4 +1,4 @@
-"""Training: whole steps of SDNet-18 and SDNet-18-all beside ResNet-18, fused beside plain, and the memory they need.
+"""Training: whole steps of SDNet-18 and SDNet-18-all next to ResNet-18, fused next to plain, and the memory they need.
 
     python benchmarks/train_speed.py                  batches of 32 and 128, full width
     python benchmarks/train_speed.py --precision bf16 --device cuda
@@ -105,7 +105,7 @@ class Step:
 
 
 def compare_layers(width: int, batch_size: int, device: torch.device, layout: torch.memory_format, rounds: int) -> None:
-    """Forward and backward of the sparse-coding layer alone, fused beside plain."""
+    """Forward and backward of the sparse-coding layer alone, fused next to plain."""
     for channels, size in ((3, 32), (width, 32), (4 * width, 8)):
         atoms = max(channels, width)
         layer = CSCConv2d(channels, atoms, image_size=size).to(memory_format=layout).to(device)

@@ -1,4 +1,4 @@
-"""What every command line has: its parser, the option ``--version``, and lists of names."""
+"""The parts that every command line has: its parser, the option ``--version``, and lists of names."""
 
 from __future__ import annotations
 

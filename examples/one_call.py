@@ -1,6 +1,6 @@
 """Any classifier, any images, one call: ``python examples/one_call.py``.
 
-A network of two layers is trained for a few seconds on drawn shapes and measured beside a shipped ResNet-18.
+A network of two layers is trained for a few seconds on drawn shapes and measured next to a shipped ResNet-18.
 """
 
 from __future__ import annotations

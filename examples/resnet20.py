@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What the authors normalised by."""
+"""Mean and standard deviation of the authors' normalisation."""
 
 
 class Block(nn.Module):

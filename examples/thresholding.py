@@ -30,5 +30,5 @@ class Thresholding(nn.Module):
 
 
 def build() -> nn.Module:
-    """What ``--models examples.thresholding:build`` loads."""
+    """Build the model that ``--models examples.thresholding:build`` loads."""
     return Thresholding(load_model("resnet18-shapes"))

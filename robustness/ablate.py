@@ -16,7 +16,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m robustness.ablate",
         description="Train a recipe as it is and with one key changed at a time, then measure all of them in one "
-        "run of a suite, paired with the recipe as it is. The same command goes on after a kill.",
+        "run of a suite, paired with the recipe as it is. The same command resumes after a kill.",
         epilog="example:\n  python -m robustness.ablate --recipe cifar10-sdnet18-small --set epochs=4 \\\n"
         "      --vary model.n_steps=1,4,8 --vary model.lam=0.05,0.2,0.5 --vary model.mu=0.05 --vary model.robust=true",
     )

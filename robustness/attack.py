@@ -98,7 +98,7 @@ class Attack:
             )
         if given := set(self.options) & _GIVEN_OPTIONS:
             raise InputError(
-                f"attack {self.label}: expected norm = … and eps = … beside the name, got {', '.join(sorted(given))} "
+                f"attack {self.label}: expected norm = … and eps = … next to the name, got {', '.join(sorted(given))} "
                 "in options; move it there"
             )
         if self.step_size is not None and not 0 < self.step_size < math.inf:

@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m robustness.fit",
         description="Fit λ = slope · r + intercept, r the residual ‖x − Az‖² of an image at the training λ, to the "
-        f"best λs of {_LEVELS} noise levels on training images. The law is stored beside the weights, and runs of the "
+        f"best λs of {_LEVELS} noise levels on training images. The law is stored next to the weights, and runs of the "
         "model then report the policy `residual`.",
         epilog="examples:\n  python -m robustness.fit sdnet18-shapes --data shapes\n"
         "  python -m robustness.fit my/model.safetensors --data cifar10 --n 2000 --lambdas 0.1:1.4:14\n"

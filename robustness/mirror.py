@@ -188,7 +188,7 @@ class Mirror:
             reason = describe_error(error)
             raise PrerequisiteError(
                 f"{self.url} cannot be read or written ({reason}); what was finished is kept in {self.directory.path} "
-                "and the same command goes on from there"
+                "and the same command resumes from there"
             ) from error
 
 

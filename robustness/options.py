@@ -163,7 +163,7 @@ def write_options(options: Options) -> dict[str, Any]:
 def rerun_words(record: dict[str, Any]) -> list[str]:
     """Return the words after ``python`` that repeat the run of a record; empty if the record does not say.
 
-    Records of earlier versions hold the words of their command line; those of a run lack ``-m robustness.run``.
+    Records of earlier versions hold the words of their command line; the words of a run lack ``-m robustness.run``.
     """
     options = read_options(record)
     if options is not None:

@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m robustness.run",
         description="Measure how robust models are across a grid of perturbations and test-time λ. The same command "
-        "goes on after a kill, and with more λs, models or corruptions it computes only what is new.",
+        "resumes after a kill, and with more λs, models or corruptions it computes only what is new.",
         epilog=f"suites:\n{suites}\n\nshipped models: {', '.join(shipped_models()) or '(none)'}\n\nexamples:\n"
         "  python -m robustness.run\n"
         "  python -m robustness.run --data pets/ --models mymodel.py:build\n"
@@ -82,13 +82,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
     )
-    add("--severities", metavar="1,3,5", help="levels; default: those of the suite")
+    add("--severities", metavar="1,3,5", help="levels; default: the suite's levels")
     add(
         "--selection",
         choices=SELECTIONS,
         help="corruptions of training images that `validated` chooses λ on; none: leave their cells out",
     )
-    add("--attacks", metavar="A,B", help="pgd, autoattack or classes of torchattacks, in place of those of the suite")
+    add("--attacks", metavar="A,B", help="pgd, autoattack or classes of torchattacks, in place of the suite's attacks")
     add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
     add("--n", type=int, metavar="N", help="images at most: a nested random subset (default: the suite's, or all)")
     add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")

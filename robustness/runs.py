@@ -145,7 +145,7 @@ class Run:
         return place
 
     def compare(self, other: Run | str | Path, models: tuple[str, str] | None = None) -> pd.DataFrame:
-        """Compute accuracy, flips and top-5 distances of ``other`` minus those of this run, paired by image.
+        """Compute accuracy, flips and top-5 distances of ``other`` minus the same of this run, paired by image.
 
         Args:
             other: another run on the same images, or its run directory.
@@ -252,7 +252,7 @@ class Runs(Run):
         if path is not None:
             raise InputError(
                 f"expected no path for the report of several suites, got {path}; leave it out and find the report in "
-                f"{self.path}, beside what it links to"
+                f"{self.path}, next to the files it links to"
             )
         self._overview.write()
         return self.path / "report.html"

@@ -43,7 +43,7 @@ class MovingAverage:
 
 @dataclass
 class TrainingState:
-    """Everything that a training needs to go on after an epoch.
+    """Everything that a training needs to resume after an epoch.
 
     Args:
         model: the network in training.

@@ -217,7 +217,7 @@ def _rows_of_others(run: Run) -> list[dict[str, Any]]:
 
 
 def _name_other(row: dict[str, Any]) -> str:
-    """Name a cell of a shift or a sequence: the clean images beside a shift are those of its classes."""
+    """Name a cell of a shift or a sequence: the clean images next to a shift are the images of its classes."""
     if pd.notna(row["sequence"]):
         return str(row["perturbation"])
     title = SHIFTS[row["shift"]].title

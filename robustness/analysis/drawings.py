@@ -1,4 +1,4 @@
-"""What all figures share: a figure by its name, and colours and markers, the same in the figures and in the report."""
+"""Parts that all figures share: a figure by its name, and colours and markers, the same in the figures and in the report."""
 
 from __future__ import annotations
 

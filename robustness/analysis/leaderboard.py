@@ -26,7 +26,7 @@ PERCENT = ("mce", "relative_mce", "mce_alexnet")
 """Columns in percent."""
 _TOP5 = ("clean_top5", "mean_top5")
 SHARES = ("clean", "mean", "shifts", "steady", *_TOP5)
-"""Columns that are shares, besides the threats."""
+"""Columns that hold shares, in addition to the threats."""
 _OF_NONE = ("none", "trained", "fixed")
 """Policies that a leaderboard may show; a model gets the first that it has."""
 

@@ -57,7 +57,7 @@ def draw_against_baseline(run: Run, summary: pd.DataFrame, model: str) -> Figure
         axis.axhline(len([name for name in names if name in run.corruptions]) - 0.5, color="0.6", linewidth=0.6)
     axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
     axis.invert_yaxis()
-    axis.set_xlabel(f"accuracy of {model} minus that of {run.baseline} (points)")
+    axis.set_xlabel(f"accuracy of {model} minus accuracy of {run.baseline} (points)")
     figure.legend(title="λ policy", loc="outside upper center", ncols=len(policies))
     return figure
 

@@ -39,7 +39,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Setup:
-    """What the stages of an attack are made for.
+    """The victim and the settings that the stages of an attack are made for.
 
     Args:
         victim: images to logits.

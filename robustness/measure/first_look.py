@@ -119,5 +119,5 @@ def _note_probabilities(subject: Subject, logits: Tensor) -> list[str]:
         return []
     return [
         f"{subject.name}: its answers look like probabilities, and logits are expected: accuracies are right, while "
-        "confidences, calibration and the gradients of attacks are those of a second softmax; return their logarithm"
+        "confidences, calibration and the gradients of attacks pass through a second softmax; return their logarithm"
     ]

@@ -312,7 +312,7 @@ class Measurement:
                 raise InputError(
                     f"expected an accuracy of {recorded:.2%} on the clean {self.images.title}, as the card of "
                     f"{cell.subject.name} records, got {measured:.2%}; check that weights, normalisation and images "
-                    "are those of its training"
+                    "are the same as in its training"
                 )
 
     @cached_property

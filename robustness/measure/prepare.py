@@ -122,7 +122,7 @@ def _find_other_profile(measurement: Measurement) -> list[str]:
     height, width = measurement.images.pixels.shape[1:3]
     return [
         f"the suite {suite.name} generates corruptions with the parameters of the profile {suite.profile}, and for "
-        f"images of {height} × {width} pixels they are those of {fitting}; write profile = {fitting!r} into its file"
+        f"images of {height} × {width} pixels the profile is {fitting}; write profile = {fitting!r} into its file"
     ]
 
 

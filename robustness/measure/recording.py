@@ -1,4 +1,4 @@
-"""What ``run.json`` says of a measurement: the grid that was requested, its models, and the state of its cells."""
+"""The part of ``run.json`` that describes a measurement: the grid that was requested, its models, and the state of its cells."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from disturbed import Undisturbed, finish, read_table, start_run
 
 
 def run_campaign(undisturbed: Undisturbed, folder: Path, *, kills: int, seed: int, figures: bool) -> Counter[str]:
-    """Kill a run ``kills`` times at moments drawn over its whole length; it goes on after every kill.
+    """Kill a run ``kills`` times at moments drawn over its whole length; it resumes after every kill.
 
     Returns:
         How many kills hit a run before its first, between its first and its last, and after its last finished cell.

@@ -60,7 +60,7 @@ const terms = {
   ece: "expected calibration error: mean gap between confidence and accuracy, 15 bins",
   calibration: "root mean square gap between confidence and accuracy, without the part that chance makes",
   nll: "negative log-likelihood: mean of −log p of the right class",
-  mce: "corruption errors in % of those of the run's baseline model, mean over the 15 corruptions; not the mCE of the literature",
+  mce: "corruption errors in % of the errors of the run's baseline model, mean over the 15 corruptions; not the mCE of the literature",
   relative_mce: "the same of the errors that corruption adds to those on clean images",
   mce_alexnet: "mean corruption error against AlexNet's published errors",
 };

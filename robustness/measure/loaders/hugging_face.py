@@ -115,7 +115,7 @@ def _match(labels: list[str], classes: tuple[str, ...], given: str) -> tuple[lis
             f"expected a model of all {len(classes)} classes of the data, got {given}, which shares {len(common)} of "
             f"them and does not know {strange!r}; measure it on the data that it was trained for"
         )
-    note = f"{given}: its classes are in another order than those of the data and are taken by their names"
+    note = f"{given}: its classes are in another order than the classes of the data and are matched by their names"
     return [own.index(key) for key in other], (note,)
 
 

@@ -1,4 +1,4 @@
-"""What a loader is given and returns, and the setting in which it runs foreign code."""
+"""The argument and the result of a loader, and the setting in which it runs foreign code."""
 
 from __future__ import annotations
 
