@@ -81,7 +81,7 @@ PARTS = ("logits", "gradient for the images", "gradient for the first dictionary
 
 
 def _set_statistics(network: Network, images: Tensor) -> None:
-    """Give the BatchNorms the statistics of a batch: with the statistics of a new network no code survives 17 layers."""
+    """Give the BatchNorms the statistics of a batch: with initial statistics no code survives 17 layers."""
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.momentum = 1.0

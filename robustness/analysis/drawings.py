@@ -1,4 +1,4 @@
-"""Parts that all figures share: a figure by its name, and colours and markers, the same in the figures and in the report."""
+"""Parts that all figures share: a figure by its name; colours and markers, the same in figures and report."""
 
 from __future__ import annotations
 

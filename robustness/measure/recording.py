@@ -1,4 +1,4 @@
-"""The part of ``run.json`` that describes a measurement: the grid that was requested, its models, and the state of its cells."""
+"""The part of ``run.json`` that describes a measurement: requested grid, models, and the state of the cells."""
 
 from __future__ import annotations
 

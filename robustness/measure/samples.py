@@ -112,7 +112,7 @@ def collect_attack_samples(
     Returns:
         ``clean`` uint8 and ``adversarial`` float32 (K, H, W, 3), ``code_change`` float32 (K, L, H', W'), mean
         |z(x′) − z(x)| over the atoms, ``lambdas`` (L,), ``answers`` (JSON: label and prediction of each), and the
-        columns ``model, perturbation, norm, eps, lam`` of its cell. None without images, or without an image that changed its class.
+        columns ``model, perturbation, norm, eps, lam`` of its cell. None if no image changed its class.
     """
     pixels, labels, classes = np.asarray(task.images.pixels), task.images.labels, task.images.classes
     adversarial = AdversarialSet.read(file, pixels)

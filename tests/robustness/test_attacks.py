@@ -28,7 +28,7 @@ def test_attacks_are_read_from_tables_with_the_defaults_of_the_field():
         ({"name": "pgd", "restarts": 2, "random_start": False}, "all 2 restarts are one and the same"),
         (
             {"name": "MIFGSM", "options": {"eps": 0.1}},
-            "expected norm = … and eps = … beside the name, got eps in options",
+            "expected norm = … and eps = … next to the name, got eps in options",
         ),
         ({"name": "APGD", "options": {"norm": "L2"}}, "norm in options"),
         ({"name": "PIFGSM", "options": {"max_epsilon": 0.1}}, "max_epsilon in options"),

@@ -120,7 +120,7 @@ def _tell_normalisation(address: Address, mean: tuple[float, ...], std: tuple[fl
         return ()
     return (
         f"{address.title}: its images are normalised by mean {_round(mean)} and standard deviation {_round(std)}, as "
-        f"the images of {address.source}'s own weights are; if yours were trained otherwise, give a function with its own "
+        f"images of {address.source}'s own weights are; if yours were trained otherwise, give a function with its own "
         "normalisation, file.py:function@FILE",
     )
 
