@@ -16,7 +16,7 @@ from data_prep.errors import InputError
 from data_prep.files import write_text
 from data_prep.schema import read
 from robustness.policies import ResidualLaw
-from sdnet_core.checkpoints import find_checkpoint
+from sdnet_core.config import find_checkpoint
 
 _FORMAT = "sdnet-robustness/residual-law/2"
 

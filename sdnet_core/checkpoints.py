@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError
 from data_prep.files import check_folder, replacing
 from data_prep.schema import read
-from sdnet_core.config import LARGEST, SUFFIX, NetworkConfig, shipped_models
+from sdnet_core.config import LARGEST, SUFFIX, NetworkConfig, find_checkpoint
 from sdnet_core.networks import Network
 
 _FORMAT = "sdnet-robustness/1"
@@ -187,31 +187,6 @@ def save_model(model: Network, path: Path, card: ModelCard, *, half: bool = Fals
     }
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={"card": card.to_json()})
-
-
-def find_checkpoint(name_or_path: str | Path) -> Path:
-    """Find the path of a shipped model by name, or of a checkpoint file.
-
-    Raises:
-        PrerequisiteError: neither a shipped name nor an existing file.
-        InputError: the file is not a safetensors checkpoint.
-    """
-    shipped = shipped_models()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    path = Path(name_or_path)
-    if not path.is_file():
-        raise PrerequisiteError(
-            f"expected the path of a {SUFFIX} file or a shipped model ({', '.join(shipped) or 'none here'}), got "
-            f"{str(name_or_path)!r}; check the name"
-        )
-    if path.suffix != SUFFIX:
-        raise InputError(
-            f"expected a {SUFFIX} file of this project, got {path}; convert an official SDNet checkpoint with `python "
-            f"-m sdnet_core convert {path} --arch sdnet18 --out model{SUFFIX}`, or measure another model as "
-            "docs/benchmark-your-model.md says"
-        )
-    return path
 
 
 def read_card(name_or_path: str | Path) -> ModelCard:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, PrerequisiteError
 
 SUFFIX = ".safetensors"
 SPEEDS = ("exact", "fast")
@@ -112,3 +112,28 @@ def check_options(*, lam: float, mu: float, n_steps: int) -> None:
         raise InputError(f"expected a finite μ ≥ 0, got {mu}; give such a number")
     if n_steps < 1:
         raise InputError(f"expected at least 1 FISTA step K, got {n_steps}; give a larger n_steps")
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """Find the path of a shipped model by name, or of a checkpoint file.
+
+    Raises:
+        PrerequisiteError: neither a shipped name nor an existing file.
+        InputError: the file is not a safetensors checkpoint.
+    """
+    shipped = shipped_models()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise PrerequisiteError(
+            f"expected the path of a {SUFFIX} file or a shipped model ({', '.join(shipped) or 'none here'}), got "
+            f"{str(name_or_path)!r}; check the name"
+        )
+    if path.suffix != SUFFIX:
+        raise InputError(
+            f"expected a {SUFFIX} file of this project, got {path}; convert an official SDNet checkpoint with `python "
+            f"-m sdnet_core convert {path} --arch sdnet18 --out model{SUFFIX}`, or measure another model as "
+            "docs/benchmark-your-model.md says"
+        )
+    return path

@@ -41,6 +41,10 @@ def test_the_help_of_visualize_imports_nothing_heavy():
     assert list_heavy("from sdnet_core.visualize import make_parser\nmake_parser()") == ""
 
 
+def test_the_analysis_of_a_run_needs_no_torch():
+    assert "torch" not in list_heavy("import robustness.analysis.write, robustness.analysis.overview").split()
+
+
 def test_an_unknown_attribute_of_a_package_is_no_attribute():
     with pytest.raises(AttributeError, match="'data_prep' has no attribute 'nonsense'"):
         data_prep.nonsense  # noqa: B018
