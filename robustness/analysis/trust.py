@@ -77,6 +77,7 @@ def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.nda
     verdicts = [_judge_answers(frame, left, eps), _judge_square(frame, left)]
     beaten = [
         _judge_losses(frame, left),
+        _judge_earlier(frame, left),
         _judge_probe(frame, left, "transfer", TRANSFER, "images of other networks", "attack through one of those"),
         _judge_larger(frame, withstood, num_classes),
         _judge_power(frame, withstood),
@@ -185,13 +186,26 @@ def _judge_probe(
     tried = answers[(answers >= 0) & left]
     if withstood.any() and not len(tried):
         some = " any image that still stands" if (answers >= 0).any() else ""
-        return Verdict(SUSPECT, (f"{NOT_CHECKED} {name}{' on' * bool(some)}{some}: raise probe_images",))
+        return _miss(frame, column, f"{name}{' on' * bool(some)}{some}")
     broken = int((tried == 0).sum())
     if broken < 2:
         return OKAY
     drop = broken / len(tried) * float(withstood.mean())
     reason = f"{name}: {broken} of {len(tried)} images that withstood the attack are answered wrongly, {advice}"
     return grade(drop, limits, reason)
+
+
+def _miss(frame: pd.DataFrame, column: str, name: str) -> Verdict:
+    """Doubt a number that lacks a check, and say how to make the check."""
+    advice = "raise probe_images" if column in frame else "measured by an earlier version, measure again with --fresh"
+    return Verdict(SUSPECT, (f"{NOT_CHECKED} {name}: {advice}",))
+
+
+def _judge_earlier(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
+    """Judge PGD-100, which earlier versions tried on survivors."""
+    if not (_tried(frame, "long") >= 0).any():
+        return OKAY
+    return _judge_probe(frame, left, "long", LOSSES, "PGD-100", "attack with more steps")
 
 
 def _judge_losses(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
@@ -210,13 +224,14 @@ def _judge_losses(frame: pd.DataFrame, left: np.ndarray) -> Verdict:
 
 
 def _judge_larger(frame: pd.DataFrame, withstood: np.ndarray, num_classes: int) -> Verdict:
-    answers = _tried(frame, "larger")
+    column, budget = ("larger", "eight times ε") if "larger" in frame else ("unbounded", "ε = 1")  # earlier versions
+    answers = _tried(frame, column)
     tried = int((answers >= 0).sum())
     if not tried:
-        return Verdict(SUSPECT, (f"{NOT_CHECKED} PGD at a larger ε: raise probe_images",)) if withstood.any() else OKAY
+        return _miss(frame, column, "PGD at a larger ε") if withstood.any() else OKAY
     right = int((answers == 1).sum())
     low, _ = wilson_interval(right, tried)
-    reason = f"{right} of {tried} images withstand PGD at eight times ε: the gradient leads nowhere, attack without it"
+    reason = f"{right} of {tried} images withstand PGD at {budget}: the gradient leads nowhere, attack without it"
     if right / tried > LARGER[1]:
         return Verdict(INVALID, (reason,))
     return Verdict(SUSPECT, (reason,)) if low > min(1 / num_classes, LARGER[0]) else OKAY
@@ -227,7 +242,7 @@ def _judge_power(frame: pd.DataFrame, withstood: np.ndarray) -> Verdict:
     if not withstood.any():
         return OKAY
     if not planted:
-        return Verdict(SUSPECT, (f"{NOT_CHECKED} the active test: raise probe_images",))
+        return _miss(frame, "planted", "the active test")
     if found >= POWER * planted:
         return OKAY
     low, high = wilson_interval(found, planted)
