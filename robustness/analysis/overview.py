@@ -26,6 +26,8 @@ from robustness.analysis.texts import (
 from robustness.suite_folders import list_begun
 
 ORDER_NOTE = "Ordered by the mean of the middles of their ranks, every suite counting alike."
+_LONG = 24
+"""Characters of a name beyond which it may be broken into lines."""
 _KEPT = ("model", "lam", "n", "rank_from", "rank_to")
 
 
@@ -96,7 +98,7 @@ class Overview:
             titles[row["model"]] = name_setting(row)
             text = format_value(row["value"], row["low"], row["high"]) + SYMBOLS.get(str(row["trust"]), "")
             head, rank = heads[row["suite"]], format_rank(row["rank_from"], row["rank_to"])
-            rows[row["model"]] |= {head: text, f"{head}, rank": rank}
+            rows[row["model"]] |= {head: text, f"{row['suite']}: rank": rank}
         table = pd.DataFrame.from_dict(rows, orient="index").fillna("–").rename(index=titles)
         table.index.name = "accuracy (%)"
         return table
@@ -105,7 +107,7 @@ class Overview:
         table = self.lay_out()
         heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in [table.index.name, *table.columns])
         rows = "".join(
-            f'<tr><td class="text">{html.escape(str(name))}</td>'
+            f'<tr><td class="text{" long" * (len(str(name)) > _LONG)}">{html.escape(str(name))}</td>'
             + "".join(f"<td>{html.escape(str(text))}</td>" for text in cells)
             + "</tr>"
             for name, cells in zip(table.index, table.to_numpy())
@@ -121,7 +123,7 @@ class Overview:
         fields = {
             "title": html.escape(f"{', '.join(self.findings)}: robustness"),
             "headline": html.escape(f"{count} model{'s' * (count != 1)} under {', '.join(self.findings)}"),
-            "note": html.escape(f"What each suite ranks by. {RANK_NOTE} {ORDER_NOTE}"),
+            "note": html.escape(f"A suite ranks by the number shown. {RANK_NOTE} {ORDER_NOTE}"),
             "table": f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>",
             "suites": suites,
         }

@@ -23,7 +23,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import SHARES
 from robustness.analysis.model_figures import describe_line
 from robustness.analysis.provenance import cite, describe_origin, write_rerun
-from robustness.analysis.sequences import SEQUENCE_NOTE
+from robustness.analysis.sequences import MEAN_OF_SEQUENCES, SEQUENCE_NOTE
 from robustness.analysis.shifts import SHIFT_NOTE
 from robustness.analysis.summary import direction_of, directions_of, find_main_mean, group_corruptions
 from robustness.analysis.tables import list_missing, own_up
@@ -92,6 +92,7 @@ def collect(findings: Findings) -> dict[str, Any]:
         "shift_note": SHIFT_NOTE,
         "sequences": _list_rows(findings.sequences, models, *with_ends("flips")),
         "sequence_note": SEQUENCE_NOTE,
+        "sequence_mean": MEAN_OF_SEQUENCES,
         "missing": list_missing(run),
         "laws": {model: _law(run, model) for model in run.laws if model in models},
         "samples": _samples(run),

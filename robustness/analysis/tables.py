@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from data_prep.corruptions import corruption_names
 from data_prep.files import replacing, write_text
 from robustness.analysis.columns import ACCURACY, to_records, with_ends
 from robustness.analysis.decisions import Setting
@@ -271,7 +272,11 @@ def list_missing(run: Run) -> dict[str, list[str]]:
 def _name_parameters(run: Run) -> str:
     """Name the source of the generated corruptions' parameters."""
     published = {"cifar": "CIFAR-10-C", "imagenet": "ImageNet-C"}.get(run.record["suite"]["profile"])
-    return f" with the parameters of {published}" if published else ""
+    if not published:
+        return ""
+    cbar = {*corruption_names("cbar")}
+    sets = {f"{published}-bar" if name in cbar else published: None for name in run.corruptions}
+    return f" with the parameters of {' and '.join(sets)}"
 
 
 def describe(run: Run) -> str:

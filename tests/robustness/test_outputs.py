@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from fabricate import fabricate_run
 from PIL import Image
@@ -14,7 +15,7 @@ from scipy.stats import t as student_t
 from data_prep import load_images
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import CELL_COLUMNS, Run
-from robustness.analysis.tables import widen, write_tables
+from robustness.analysis.tables import describe, widen, write_tables
 from robustness.analysis.texts import to_terminal
 from robustness.analysis.write import write_analysis
 from robustness.measure.evaluate import evaluate
@@ -201,3 +202,17 @@ def test_in_the_summary_only_what_beats_every_other_column_is_bold(tmp_path):
         )
         write_tables(Findings.of(run))
         assert text in (tmp_path / names[-1] / "tables/summary.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("profile", "corruptions", "source"),
+    [
+        ("cifar", ("fog",), "CIFAR-10-C"),
+        ("cifar", ("sparkles", "lines"), "CIFAR-10-C-bar"),
+        ("imagenet", ("sparkles", "fog"), "ImageNet-C-bar and ImageNet-C"),
+    ],
+)
+def test_the_source_of_the_parameters_is_the_set_of_the_corruptions(tmp_path, profile, corruptions, source):
+    run = fabricate_run(tmp_path, corruptions=corruptions, n=4)
+    run.record["suite"]["profile"] = profile
+    assert describe(run).endswith(f"with the parameters of {source}")

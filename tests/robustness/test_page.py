@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fabricate import SPARSE, fabricate_run
 
-from data_prep import corruption_names
+import robustness
+from data_prep import corruption_names, load_images
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.drawings import family_look
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.page import write_page
 from robustness.analysis.worst_case import worst_case
+from robustness.suite import Suite
 
 HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
 
@@ -324,6 +327,18 @@ def test_the_mce_against_alexnet_is_among_the_tiles(opened, tmp_path, names):
     opened.get((tmp_path / "report.html").as_uri())
     tile = opened.find_element("xpath", "//*[@class='tile'][span='mCE (AlexNet)']/strong")
     assert tile.text == f"{findings.scores.iloc[0]['mce_alexnet']:.1f}"
+    assert opened.get_log("browser") == []
+
+
+def test_the_share_of_frames_of_the_same_class_is_among_the_tiles(opened, tmp_path):
+    images = dataclasses.replace(load_images("shapes", split="test", n=6), name="cifar10")
+    given = {"archive": "cifar10p", "sequences": ("brightness",), "corruptions": (), "models": ("mine",)}
+    suite = Suite(name="p", data="cifar10", **given)
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 10))
+    run = robustness.evaluate({"mine": model}, images, suite=suite, out=tmp_path / "run", device="cpu", progress=False)
+    opened.get((tmp_path / "run/report.html").as_uri())
+    tile = opened.find_element("xpath", "//*[@class='tile'][span='frames of the same class (%)']/strong")
+    assert tile.text == f"{100 * run.findings.board.table['steady'].iloc[0]:.1f}"
     assert opened.get_log("browser") == []
 
 

@@ -14,13 +14,24 @@ function drawTiles() {
     } else if (mean.gain !== null) tiles.push([title, "–", "this is the training λ", ""]);
     if (mean.versus !== null) tiles.push([`points against ${data.baseline}`, ...difference(mean, "versus")]);
   }
-  showTiles([...tiles, ...errorTiles(state.model.name, lam() ?? null), ...robustTiles(state.model.name, lam() ?? null)]);
+  showTiles([...tiles, ...otherTiles(state.model.name, lam() ?? null)]);
 }
 
 function accuracyTiles(clean, mean) {
   const named = [["clean accuracy (%)", clean], [`mean of ${data.count} corruptions (%)`, mean]];
   return named.filter(([, value]) => value)
     .map(([name, value]) => [name, number(value.accuracy), range(value.low, value.high), ""]);
+}
+
+/* Tiles beyond the accuracies of a model at one λ; λ is null for a model without one. */
+function otherTiles(model, at) {
+  return [steadyTiles, errorTiles, robustTiles].flatMap((part) => part(model, at));
+}
+
+/* The share of frames that keep their class along perturbation sequences, for a model at one λ. */
+function steadyTiles(model, at) {
+  return data.sequences.filter((row) => row.model === model && row.lam === at && row.sequence === data.sequence_mean)
+    .map((row) => ["frames of the same class (%)", number(100 - row.flips), range(100 - row.flips_high, 100 - row.flips_low), ""]);
 }
 
 /* The mCE of a model at one λ. */

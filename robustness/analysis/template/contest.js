@@ -24,8 +24,8 @@ function drawContest() {
 /* The tiles of a single model; several models have the table instead. */
 function drawGlance() {
   const [model] = contestants, isAlone = contestants.length === 1;
-  showTiles(isAlone ? [...accuracyTiles(values(model, "clean")[0], values(model, data.mean)[0]), ...errorTiles(model, null),
-    ...robustTiles(model, null)] : []);
+  const own = () => [...accuracyTiles(values(model, "clean")[0], values(model, data.mean)[0]), ...otherTiles(model, null)];
+  showTiles(isAlone ? own() : []);
 }
 
 function drawAllCorruptions() {
