@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +16,15 @@ from pathlib import Path
 from data_prep.errors import InputError, PrerequisiteError
 
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _LONGEST_NAME = 100
 """Length in bytes; file systems allow 255, and names get a prefix and a suffix."""
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows reserves for devices, whatever their suffix."""
+
+
+UNFINISHED = ".writing-"
+"""Prefix of the temporary folders of :func:`replacing`."""
 
 
 @contextmanager
@@ -27,10 +34,44 @@ def replacing(path: Path) -> Iterator[Path]:
     An error or a kill leaves ``path`` unchanged. A missing folder is created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED, ignore_cleanup_errors=True) as folder:
         temporary = Path(folder) / path.name
         yield temporary
         temporary.replace(path)
+
+
+def remove_unfinished(folder: Path, *prefixes: str) -> None:
+    """Remove from ``folder`` what killed processes have left of :func:`replacing`, and of others with ``prefixes``."""
+    for leftover in folder.glob(".*"):
+        if leftover.name.startswith((UNFINISHED, *prefixes)):
+            shutil.rmtree(leftover)
+
+
+@contextmanager
+def locked(path: Path, busy: str = "") -> Iterator[None]:
+    """Keep other processes that lock ``path`` waiting during the block; its folder must exist.
+
+    The lock is the operating system's and ends with the process, however that ends. A file system without locks stops
+    nobody; a warning says so.
+
+    busy: the message for the user if another process holds the lock; without one, wait for it.
+    Raises: InputError with ``busy``.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0 if busy else -1)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(busy) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        print(f"warning: {path.parent} has no locks ({error}); let nothing else write to it", file=sys.stderr)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def as_file_name(text: str) -> str:

@@ -8,7 +8,6 @@ the SHA-256 of every file.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from data_prep.archives_c import FOLDERS
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
 from data_prep.corruptions import N_SEVERITIES, expand_names, parameters
 from data_prep.errors import InputError, PrerequisiteError, check_seed
-from data_prep.files import as_file_name, check_space, digest_of, replacing
+from data_prep.files import as_file_name, check_space, digest_of, locked, remove_unfinished, replacing
 from data_prep.imageset import ImageSet
 from data_prep.progress import make_bar
 from data_prep.schema import read
@@ -73,7 +72,7 @@ def generate_archive_c(
 ) -> Path:
     """Write every corruption of a -C archive that is still missing, incomplete or changed.
 
-    An interrupted run resumes with the corruption that it was writing. Do not run two at once in one folder.
+    An interrupted run resumes with the corruption that it was writing.
 
     name: "cifar10c", "cifar100c", or any data set, by its name or path as in ``load_images``.
     split: None for the split that ``load_images`` chooses. corruptions: names, or groups of ``corruption_names``.
@@ -107,21 +106,23 @@ def generate_archive_c(
         corrupt(images.pixels[:1], corruption, severity=1, profile=profile)
 
     folder = generated_folder(name if name in SOURCES else as_file_name(images.name), data_dir)
-    manifest = _open_manifest(folder, images, seed, profile)
-    for stale in folder.glob(".writing-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    missing = [corruption for corruption in names if not _is_whole(folder, corruption, manifest)]
-    check_space(folder, (len(missing) + 1) * N_SEVERITIES * images.pixels[:1].nbytes * len(images))
-    manifest.write(folder)  # before any file: a folder with files but without a manifest belongs to somebody else
-    _write_labels(folder, images, manifest)
-    with make_bar(total=len(missing) * N_SEVERITIES * len(images), unit=" images", quiet=not progress) as bar:
-        for corruption in missing:
-            bar.set_description(corruption)
-            blocks = _corrupted_blocks(images, corruption, profile, seed, device, bar.update)
-            shape = (N_SEVERITIES * len(images), *images.pixels.shape[1:])
-            digest = _write_array(folder / f"{corruption}.npy", shape, np.dtype(np.uint8), blocks)
-            manifest.files[f"{corruption}.npy"] = {"sha256": digest, "parameters": _parameters(corruption, profile)}
-            manifest.write(folder)
+    check_space(data_dir, 0)
+    busy = f"something else is writing to {folder}; wait for its end, or choose another --data-dir"
+    with locked(data_dir / f".{folder.name}.lock", busy):
+        manifest = _open_manifest(folder, images, seed, profile)
+        remove_unfinished(folder)
+        missing = [corruption for corruption in names if not _is_whole(folder, corruption, manifest)]
+        check_space(folder, (len(missing) + 1) * N_SEVERITIES * images.pixels[:1].nbytes * len(images))
+        manifest.write(folder)  # before any file: a folder with files but without a manifest belongs to somebody else
+        _write_labels(folder, images, manifest)
+        with make_bar(total=len(missing) * N_SEVERITIES * len(images), unit=" images", quiet=not progress) as bar:
+            for corruption in missing:
+                bar.set_description(corruption)
+                blocks = _corrupted_blocks(images, corruption, profile, seed, device, bar.update)
+                shape = (N_SEVERITIES * len(images), *images.pixels.shape[1:])
+                digest = _write_array(folder / f"{corruption}.npy", shape, np.dtype(np.uint8), blocks)
+                manifest.files[f"{corruption}.npy"] = {"sha256": digest, "parameters": _parameters(corruption, profile)}
+                manifest.write(folder)
     return folder
 
 

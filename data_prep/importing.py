@@ -18,7 +18,7 @@ from data_prep.cifar import RELEASES
 from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import AS_IS, Geometry
 from data_prep.errors import InputError, check_words
-from data_prep.files import check_space, digest_of
+from data_prep.files import check_space, digest_of, locked
 from data_prep.imageset import ImageSet
 from data_prep.planning import TreePlan, decode_tree, plan_tree
 from data_prep.store import RECORD_NAME, Record, array_paths, files_path, labels_path, pixels_path
@@ -75,7 +75,8 @@ def import_tree(
             for sentence in plan.notes:
                 tqdm.write(f"note: {sentence}")
             tqdm.write(f"{len(plan.rows):,} images, {plan.n_bytes / 1e6:,.0f} MB of pixels, into {folder}")
-        with _work_folder(folder) as work:
+        busy = f"another import is writing to {folder}; wait for its end, or choose another --name"
+        with locked(data_dir / f".{name}.lock", busy), _work_folder(folder) as work:
             _decode_tree(source, plan, work, progress=progress)
             record = Record(
                 name=name,

@@ -10,11 +10,9 @@ cells.csv, tables/, figures/, report.html   written by the analysis
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,20 +24,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from data_prep.arrays import read_arrays, write_arrays
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.files import replacing, write_text
+from data_prep.files import UNFINISHED, locked, remove_unfinished, replacing, write_text
 from robustness.record import check_record
 from robustness.seal import is_whole, seal
 
 SCHEMA_VERSION = 1
-_UNFINISHED = (".writing-", ".scratch-")
-"""Prefixes of the temporary folders of a run."""
-_LOCK = ".lock"
+_SCRATCH = ".scratch-"
+"""Prefix of the folders of a run for large images."""
+_LOCK, _ANALYSIS_LOCK = ".lock", ".lock-analysis"
 _LARGEST_SAMPLES = 1 << 30
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 MEASURED, SHOWN = ("outcomes", "adversarial"), ("tables", "figures", "cells.csv", "report.html")
 """Folders and files of a run directory: measurements, and what the analysis makes of them."""
 SAMPLES = ("samples.npz", "attack_samples.npz")
@@ -93,8 +89,9 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"expected a folder as --out, got {self.path}, a file; choose another")
-        own = (self.outcomes, self.adversarial, self.path / _LOCK)
-        foreign = [p for p in self.path.glob("*") if p not in own and not p.name.startswith(_UNFINISHED)]
+        own = (self.outcomes.name, self.adversarial.name, _LOCK, _ANALYSIS_LOCK, *SAMPLES)
+        names = (path.name for path in self.path.glob("*"))
+        foreign = [name for name in names if name not in own and not name.startswith((UNFINISHED, _SCRATCH))]
         if foreign and not (self.path / "run.json").exists():
             raise InputError(
                 f"expected a run directory or an empty folder, got {self.path}, which holds other files and no "
@@ -106,31 +103,21 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Keep other runs out of the folder, and remove the half-written files of a killed run.
 
-        The lock is the operating system's and ends with the process, however that ends. A file system without locks
-        does not stop a second run.
-
         Raises:
             InputError: another run is writing to the folder.
         """
-        lock = FileLock(self.path / _LOCK, timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InputError(
-                f"another run is writing to {self.path}; wait for its end, or choose another --out"
-            ) from None
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-                raise
-            print(f"warning: {self.path} has no locks ({error}); let no other run write to it", file=sys.stderr)
-        try:
-            for folder in (self.path, self.outcomes, self.adversarial, self.path / "tables", self.path / "figures"):
-                for leftover in folder.glob(".*"):
-                    if leftover.name.startswith(_UNFINISHED):
-                        shutil.rmtree(leftover)
+        busy = f"another run is writing to {self.path}; wait for its end, or choose another --out"
+        with locked(self.path / _LOCK, busy):
+            with self.analysing():
+                for folder in (self.path, self.outcomes, self.adversarial, self.path / "tables", self.path / "figures"):
+                    remove_unfinished(folder, _SCRATCH)
             yield
-        finally:
-            lock.release()
+
+    @contextmanager
+    def analysing(self) -> Iterator[None]:
+        """Wait until no other process writes tables, figures and report here, and keep others waiting."""
+        with locked(self.path / _ANALYSIS_LOCK):
+            yield
 
     def clear(self) -> None:
         """Delete all measurements and everything that was made of them."""
@@ -199,6 +186,11 @@ class RunDirectory:
         """Return the ``keys`` whose cells exist and are whole."""
         there = {path.stem for path in self.outcomes.glob("*.parquet")}
         return {key for key in there.intersection(keys) if self._read_whole(key) is not None}
+
+    def remove_outcomes(self, keys: Iterable[str]) -> None:
+        """Delete cells that belong to another model than their keys are asked for now."""
+        for key in keys:
+            self._outcome(key).unlink(missing_ok=True)
 
     def _read_table(self, key: str, n: int, names: Sequence[str] | None) -> pa.Table | None:
         content = self._read_whole(key)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.errors import InputError
-from data_prep.files import as_file_name, write_text
+from data_prep.files import UNFINISHED, as_file_name, write_text
 from robustness.run_directory import RunDirectory
 
 LIST = "suites.json"
@@ -23,7 +23,8 @@ def check_parent(path: Path) -> None:
     """Raise InputError if a folder holds anything but the run directories of several suites."""
     if path.exists() and not path.is_dir():
         raise InputError(f"expected a folder as --out, got {path}, a file; choose another")
-    if path.is_dir() and any(path.iterdir()) and not is_parent(path):
+    foreign = path.is_dir() and any(not it.name.startswith(UNFINISHED) for it in path.iterdir())
+    if foreign and not is_parent(path):
         raise InputError(
             f"expected a folder of several suites or an empty folder, got {path}, which holds other files and no "
             f"{LIST}; choose an empty or new folder for --out"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
+from data_prep.files import locked, remove_unfinished
 from data_prep.progress import make_bar
 from sdnet_core.adversarial import craft_batch, random_start
 from sdnet_core.augment import crop_and_flip, resize, to_images
@@ -121,8 +123,8 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             )
             progress.set_postfix(loss=f"{loss:.3f}", test=f"{100 * log[-1]['test_accuracy']:.2f}%")
             if run.processes.is_first:
-                state.write(run.out / _STATE_FILE, identity)
                 write_log(run.out, log)
+                state.write(run.out / _STATE_FILE, identity)  # last: a resumed training writes no log of it
     model = _finish(run, state, pixels)
     accuracy = {
         "correct": count_correct(model, test_set, run.device, run.processes),
@@ -330,9 +332,13 @@ def train_recipe(
         torch.set_num_threads(check_threads(threads))
     place = own_device(select_device(device))
     splits = [load_images(recipe.data, split=split, data_dir=data_dir) for split in ("train", "test")]
-    with join_processes(place) as processes:
+    with join_processes(place) as processes, ExitStack() as held:
         if processes.is_first:
             check_target(out / "model.safetensors")
+            out.mkdir(parents=True, exist_ok=True)
+            busy = f"another training is writing to {out}; wait for its end, or choose another --out"
+            held.enter_context(locked(out / ".lock", busy))
+            remove_unfinished(out)
         run = TrainingRun(recipe, seed, out, place, precision, init, processes, fresh)
         card = train(run, *splits)
     if processes.is_first:

@@ -113,11 +113,13 @@ def write_log(out: Path, log: list[dict[str, float]]) -> None:
     from matplotlib.figure import Figure
 
     frame = pd.DataFrame(log)
-    frame.to_csv(out / "log.csv", index=False)
+    with replacing(out / "log.csv") as temporary:
+        frame.to_csv(temporary, index=False)
     figure = Figure(figsize=(7, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(frame["epoch"], frame["train_loss"], color="#0072B2")
     left.set(xlabel="epoch", ylabel="training loss")
     right.plot(frame["epoch"], 100 * frame["test_accuracy"], color="#D55E00")
     right.set(xlabel="epoch", ylabel="test accuracy (%)")
-    figure.savefig(out / "curves.png", dpi=120)
+    with replacing(out / "curves.png") as temporary:
+        figure.savefig(temporary, dpi=120)

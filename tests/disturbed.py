@@ -48,7 +48,7 @@ class Undisturbed:
         """``out`` holds all of it, the same table, and no rubbish."""
         assert self.check(out) == set(self.outcomes)
         pd.testing.assert_frame_equal(read_table(out), self.table)
-        assert {path.name for path in (*out.rglob(".*"), *out.rglob("*.partial"))} <= {".lock"}
+        assert {path.name for path in (*out.rglob(".*"), *out.rglob("*.partial"))} <= {".lock", ".lock-analysis"}
 
 
 def start_run(

@@ -32,14 +32,16 @@ def write_analysis(directory: RunDirectory) -> Findings:
         PrerequisiteError: the folder is not a run directory.
         InputError: a damaged record.
     """
-    findings = Findings.of(Run.open(directory))
-    directory.clear_analysis()
-    if len(findings.run.cells):
-        write_tables(findings)
-        write_figures(findings)
-        if findings.attacks is not None:
-            write_attack_tables(findings.run, findings.attacks)
-            write_attack_figures(findings.run, findings.attacks)
-            write_curves(findings.run, findings.attacks)
-        write_page(findings)
+    directory.read_record()  # first: no lock is written into a folder of something else
+    with directory.analysing():
+        findings = Findings.of(Run.open(directory))
+        directory.clear_analysis()
+        if len(findings.run.cells):
+            write_tables(findings)
+            write_figures(findings)
+            if findings.attacks is not None:
+                write_attack_tables(findings.run, findings.attacks)
+                write_attack_figures(findings.run, findings.attacks)
+                write_curves(findings.run, findings.attacks)
+            write_page(findings)
     return findings

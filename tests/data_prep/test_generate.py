@@ -15,7 +15,7 @@ from data_prep.archives_c import find_archive_c
 from data_prep.cifar_c import CifarC
 from data_prep.corruptions import corrupt, corruption_names, parameters, registry
 from data_prep.errors import EXIT_BAD_INPUT, EXIT_DONE, InputError, PrerequisiteError
-from data_prep.files import digest_of
+from data_prep.files import digest_of, locked
 from data_prep.generate import generate_archive_c
 from data_prep.importing import import_tree
 from data_prep.sources import load_images
@@ -226,3 +226,10 @@ def test_any_data_set_is_generated_under_its_own_name(
         generate_archive_c("imagenetc", data_dir=data_dir)
     folder = generate_archive_c(str(tmp_path / "pets-tree"), data_dir=data_dir, corruptions=("contrast",))
     assert folder == data_dir / "pets-tree-C-generated"
+
+
+def test_two_do_not_write_one_set(data_dir: Path) -> None:
+    lock = data_dir / ".CIFAR-10-C-generated.lock"
+    with locked(lock), pytest.raises(InputError, match=r"something else is writing to .*CIFAR-10-C-generated; wait"):
+        generate_archive_c("cifar10c", data_dir=data_dir, corruptions=QUICK)
+    assert not (data_dir / "CIFAR-10-C-generated").exists()

@@ -18,7 +18,7 @@ from PIL import Image
 from data_prep import load_images
 from data_prep.decode import Geometry
 from data_prep.errors import InputError, PrerequisiteError
-from data_prep.files import digest_of
+from data_prep.files import digest_of, locked
 from data_prep.importing import import_tree
 from data_prep.store import read_record
 
@@ -219,3 +219,10 @@ def test_the_real_archive(shared_data: Path, tmp_path: Path) -> None:
     assert images.labels.tolist() == list(range(1000))
     assert images.files is not None
     assert images.files[1] == "n01443537_goldfish.JPEG"
+
+
+def test_a_second_import_of_a_name_keeps_out_of_the_first(tree: Path, tmp_path: Path) -> None:
+    """It cleared the folder that the first was writing to, whose labels then went to the pixels of the second."""
+    with locked(tmp_path / ".toy.lock"), pytest.raises(InputError, match=r"another import is writing to .*; wait"):
+        import_tree(tree, name="toy", data_dir=tmp_path)
+    assert import_tree(tree, name="toy", data_dir=tmp_path).counts == {"test": 4, "train": 6}

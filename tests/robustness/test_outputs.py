@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -216,3 +219,28 @@ def test_the_source_of_the_parameters_is_the_set_of_the_corruptions(tmp_path, pr
     run = fabricate_run(tmp_path, corruptions=corruptions, n=4)
     run.record["suite"]["profile"] = profile
     assert describe(run).endswith(f"with the parameters of {source}")
+
+
+def test_a_report_waits_for_another_one_and_then_shows_what_came_meanwhile(tmp_path, monkeypatch, without_figures):
+    """A report that was begun before the end of a run wrote over the tables of the whole run."""
+    lost = fabricate_run(tmp_path / "run", corruptions=("contrast",), severities=(1,), n=4).directory
+    other = next(lost.outcomes.iterdir())
+    away = other.rename(tmp_path / other.name)
+    held = []
+
+    @contextmanager
+    def wait(path: Path) -> Iterator[None]:
+        assert path == lost.path / ".lock-analysis"
+        away.rename(other)  # the end of the run
+        held.append(True)
+        yield
+        held.pop()
+
+    def write(findings: Findings) -> None:
+        assert held
+        write_tables(findings)
+
+    monkeypatch.setattr("robustness.run_directory.locked", wait)
+    monkeypatch.setattr("robustness.analysis.write.write_tables", write)
+    assert not write_analysis(lost).run.missing
+    assert not held

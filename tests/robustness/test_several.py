@@ -22,6 +22,7 @@ from data_prep.shifts import CIFAR10_CLASSES
 from robustness import report, run
 from robustness.measure import prepare, request, tasks
 from robustness.measure.attacker import Attacker
+from robustness.suite_folders import check_parent
 
 SUITE = 'data = "shapes"\ndescription = "Made up & <b>escaped</b>"\ncorruptions = [{}]\nseverities = [1]\nn = 20\n'
 
@@ -241,6 +242,8 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds other files and no suites\.json"):
         measure(tmp_path / "run", suites)
+    (tmp_path / "killed" / ".writing-x").mkdir(parents=True)
+    check_parent(tmp_path / "killed")  # before its list was there
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "noisy.toml").write_text(suites[0].read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(InputError, match="got two called noisy"):

@@ -277,7 +277,7 @@ def test_a_file_system_without_locks_is_warned_of_and_used(tmp_path, monkeypatch
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    monkeypatch.setattr("robustness.run_directory.FileLock.acquire", fail)
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
     number = errno.ENOLCK
     with directory.lock():
         assert "has no locks" in capsys.readouterr().err

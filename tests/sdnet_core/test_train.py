@@ -18,6 +18,7 @@ from PIL import Image
 
 from data_prep import load_images
 from data_prep.errors import EXIT_BAD_INPUT, InputError, run_command
+from data_prep.files import locked
 from data_prep.importing import import_tree
 from sdnet_core import load_model, read_card, weights_fingerprint
 from sdnet_core.augment import crop_and_flip, resize, to_images
@@ -146,6 +147,12 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_work(out, tmp_path,
         main(["--recipe", "shapes-sdnet18", "--device", "cpu", "--out", str(tmp_path / out)])
 
 
+def test_two_trainings_do_not_write_to_one_folder(tmp_path, import_shapes):
+    words = [*TINY, "--data-dir", str(import_shapes("tiny", train=100, test=20)), "--out", str(tmp_path)]
+    with locked(tmp_path / ".lock"), pytest.raises(InputError, match=r"another training is writing to .*; wait"):
+        main(words)
+
+
 def test_crops_are_windows_of_the_padded_image_and_half_are_mirrored():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(1, 256, (400, 6, 6, 3), dtype=torch.uint8, generator=generator)
@@ -234,6 +241,23 @@ def test_a_killed_training_goes_on_to_the_same_model(tmp_path, import_shapes):
     assert (whole / "log.csv").read_text().count("\n") == 9
     with pytest.raises(InputError, match=r"expected a training of this recipe, seed, precision, .* got another"):
         main([*options, "--seed", "1", "--out", str(whole)])
+
+
+def test_a_training_killed_at_its_last_log_has_one_in_the_end(tmp_path, import_shapes, monkeypatch):
+    """All epochs were done by then, so that none wrote a log any more."""
+    words = [*TINY, "--set", "epochs=1", "--out", str(tmp_path / "out")]
+    words += ["--data-dir", str(import_shapes("tiny", train=50, test=20))]
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sdnet_core.training.write_log", stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(words)
+    assert main(words) == 0
+    assert (tmp_path / "out" / "log.csv").read_text().count("\n") == 2
+    assert (tmp_path / "out" / "curves.png").is_file()
 
 
 def test_an_averaged_network_has_the_batchnorm_statistics_of_its_own_activations(tmp_path, import_shapes):
