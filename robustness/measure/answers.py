@@ -20,6 +20,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sdnet_core.classifier import Classifier
 from sdnet_core.sparse_coding import Lambda
@@ -27,6 +28,8 @@ from sdnet_core.sparse_coding import Lambda
 TOLERANCE = 3e-4
 """Largest difference between two sketches of one model, in units of the range of its logits times √(8 K)."""
 _LENGTH, _COARSE, _STEP = 64, 16, 1 / 32
+_FAR, _RANGES = 1e3, 100
+"""A logit says nothing if it lies this far below the best ones, and this many times their range."""
 NO_ANSWER = "none"
 """The id of a model that fails, or returns invalid logits, on these images."""
 Sketch = tuple[float, ...]
@@ -53,16 +56,32 @@ def sketch_answers(network: Classifier, lam: Lambda | None, size: tuple[int, int
         return ()
     finally:
         network.reset()
-    return sketch_logits(logits) if np.isfinite(logits).all() else ()
+    is_valid = np.isfinite(logits.max(1)).all()  # NaN is the largest; −∞ rules a class out
+    return sketch_logits(logits) if is_valid else ()
 
 
 def sketch_logits(logits: NDArray[np.float64]) -> Sketch:
     """Compute 64 sums of the values, scaled to [0, 1] over √(number of values), and their range's logarithm."""
-    low, span = float(logits.min()), float(np.ptp(logits))
-    values = (logits.ravel() - low) / (span or 1.0)
+    low = find_lowest(torch.from_numpy(np.ascontiguousarray(logits)))
+    span = float(logits.max()) - low
+    values = (logits.clip(min=low).ravel() - low) / (span or 1.0)
     signs = _draw_signs(len(values))
     sums = signs @ values / np.sqrt(len(values))
     return (*(round(float(number), 7) for number in sums), round(float(np.log2(span or 1.0)), 7))
+
+
+def find_lowest(logits: Tensor) -> float:
+    """Find the smallest of the logits (N, K) that are not of a class that the model rules out; 0 if none is finite.
+
+    It rules a class out by −∞ or by a number far below the rest, such as −10⁹, next to which all others look alike. Far
+    is more than 1,000, and more than 100 times the range of the two largest logits of all images.
+    """
+    best = logits.topk(min(2, logits.shape[1]), 1).values
+    best = best[best.isfinite()]
+    if not len(best):
+        return 0.0
+    least = best.min() - (_RANGES * (best.max() - best.min())).clamp(min=_FAR)
+    return float(logits[logits >= least].min())
 
 
 @lru_cache(maxsize=4)

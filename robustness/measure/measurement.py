@@ -190,8 +190,9 @@ class Measurement:
                 at = "" if lam is None else f" at λ = {format_lam(lam)}"
                 self._report(f"{found['model']}{at}: {verdict.reason}", shown="note: ")
 
-    def _forget_images_of_others(self) -> None:
-        """Remove adversarial images crafted on a model whose answers have changed since."""
+    def _forget_others(self) -> None:
+        """Remove the outcomes of a model whose answers have changed since, and the adversarial images crafted on it."""
+        self.directory.remove_outcomes(self._outdated - self.done)
         for task in self.attacks:
             if {cell.key for cell in task.cells} & self._outdated:
                 task.image_file(self.directory).unlink(missing_ok=True)
@@ -206,10 +207,10 @@ class Measurement:
         self._earlier = look_back(self.directory, self._grid, self.cells, self.done, whole=self.shard is None)
         for note in self._earlier.notes:
             self._report(note, shown="note: ")
+        self._forget_others()
         self._write_record(asked, started, "running")
         try:
             self._check_clean_accuracy(self.done)
-            self._forget_images_of_others()
             self._examine()
             self._measure_jobs()
             self.directory.clear_samples()

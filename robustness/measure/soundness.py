@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_prep import ImageSet
 from data_prep.errors import describe_error
+from robustness.measure.answers import find_lowest
 from robustness.measure.subjects import Subject
 from sdnet_core.augment import to_images
 
@@ -95,14 +96,19 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
 
     subject.reset()
     first, second = ask(x), ask(x)
-    span = float(first.max() - first.min())
-    least = SAME_BATCH * span
-    again = _compare(CHANCE, first, second, least)
+    low = find_lowest(first)
+    span = float(first.max()) - low
+
+    def compare(kind: str, before: Tensor, after: Tensor, share: float = SAME_BATCH) -> Change | None:
+        lowest = low - span  # a class that is ruled out stays so, by −∞ or by −10⁹
+        return _compare(kind, before.clamp(min=lowest), after.clamp(min=lowest), share * span)
+
+    again = compare(CHANCE, first, second)
     if again is not None:
         subject.reset(chance=False)
-        if _compare(CHANCE, first, ask(x), least) is not None:
+        if compare(CHANCE, first, ask(x)) is not None:
             subject.reset()
-            yield _compare(OUTSIDE, first, ask(x), least) or again
+            yield compare(OUTSIDE, first, ask(x)) or again
             return
     near = (x + _NEARBY * torch.sign(0.5 - x)).clamp(0, 1)
     subject.reset()
@@ -110,17 +116,17 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
     subject.reset()
     ask(1 - x)
     ask(x)
-    history = _compare(HISTORY, fresh, ask(near), least) or (again and Change(HISTORY, again.logits, again.classes))
+    history = compare(HISTORY, fresh, ask(near)) or (again and Change(HISTORY, again.logits, again.classes))
     if history is not None:
         yield history
     backwards, parts = torch.arange(len(x)).flip(0), []
     for part in torch.split(backwards, _split_up(len(x))):
         subject.reset()
         parts.append(ask(x[part.to(x.device)]))
-    batch = _compare(BATCH, first[backwards], torch.cat(parts), OTHER_BATCH * span)
+    batch = compare(BATCH, first[backwards], torch.cat(parts), OTHER_BATCH)
     if batch is not None:
         yield batch
-    if subject.again is not None and (instance := _compare(INSTANCE, first, _ask_another(subject, lam, x), least)):
+    if subject.again is not None and (instance := compare(INSTANCE, first, _ask_another(subject, lam, x))):
         yield instance
 
 

@@ -159,7 +159,8 @@ def take_logits(output: Any, num_classes: int) -> Tensor:
     if isinstance(output, Tensor):
         if output.is_complex():
             raise InputError("expected real logits, got complex numbers from the model; return those that are meant")
-        return output.flatten(1) if output.ndim > 2 and output.shape[2:].numel() == 1 else output
+        dense: Tensor = output if output.layout == torch.strided else output.to_dense()
+        return dense.flatten(1) if dense.ndim > 2 and dense.shape[2:].numel() == 1 else dense
     if isinstance(logits := getattr(output, "logits", None), Tensor):
         return take_logits(logits, num_classes)
     parts = dict(output) if isinstance(output, Mapping) else {}

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustness import run
+from robustness import open_run, run
 from robustness.measure import answers
 from robustness.measure.answers import draw_probe_images, identify, is_close, sketch_answers, sketch_logits
-from robustness.measure.foreign import ForeignClassifier
-from robustness.measure.loaders.loaded import Loaded
+from robustness.measure.foreign import ForeignClassifier, wrap_model
+from robustness.measure.loaders.loaded import Loaded, Wanted
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)
@@ -53,6 +53,24 @@ def test_other_answers_have_another_id(change):
     assert identify(sketch_logits(change(LOGITS))) != identify(sketch_logits(LOGITS))
 
 
+@pytest.mark.parametrize("logit", [-np.inf, -1e9])
+def test_a_class_that_is_ruled_out_hides_no_other_answers(logit):
+    """A range of 10⁹ would make all models alike."""
+    first, second = LOGITS.copy(), LOGITS[::-1].copy()
+    first[:, 2:5] = second[:, 2:5] = logit
+    assert answers.NO_ANSWER not in {identify(sketch_logits(first)), identify(sketch_logits(second))}
+    assert not is_close(sketch_logits(first), sketch_logits(second))
+    network = wrap_model("m", lambda images: torch.from_numpy(first), Wanted(num_classes=10))
+    assert sketch_answers(network, None, (32, 32), CPU) == sketch_logits(first.astype(np.float32).astype(np.float64))
+
+
+def test_answers_of_two_values_are_told_apart():
+    """Two classes share the largest logit in every image, and no class is ruled out."""
+    first, second = np.zeros((8, 10)), np.zeros((8, 10))
+    first[:, :2] = second[:, 3:5] = 1
+    assert identify(sketch_logits(first)) != identify(sketch_logits(second))
+
+
 def test_answers_of_one_value_have_an_id():
     flat = np.zeros((8, 10))
     assert identify(sketch_logits(flat)) == identify(sketch_logits(flat + 3))
@@ -82,8 +100,9 @@ def test_asking_leaves_no_trace():
     assert model.model.networks[0].abs().sum() == 0
 
 
-def test_a_file_that_changes_is_measured_anew(tmp_path, monkeypatch):
-    """98 % said the first file, and so it stayed whatever was in it: the state dict holds nothing."""
+@pytest.fixture
+def hidden(tmp_path, monkeypatch) -> list[str]:
+    """The words of a run of a model whose weights only its own code sees, in ``weights.pt``."""
     (tmp_path / "hidden.py").write_text(
         "import torch\n"
         "class Hidden(torch.nn.Module):\n"
@@ -97,7 +116,12 @@ def test_a_file_that_changes_is_measured_anew(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     words = ["--suite", "demo", "--models", "hidden:build", "--corruptions", "contrast", "--severities", "1"]
-    words += ["--n", "10", "--selection", "none", "--shard", "1/1", "--out", str(tmp_path / "run")]
+    return [*words, "--n", "10", "--selection", "none", "--out", str(tmp_path / "run")]
+
+
+def test_a_file_that_changes_is_measured_anew(hidden, tmp_path):
+    """98 % said the first file, and so it stayed whatever was in it: the state dict holds nothing."""
+    words = [*hidden, "--shard", "1/1"]
     weight = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
     answers = []
     for weights in (weight, weight, weight.flip(0), weight.flip(0) * torch.tensor([1.02, 1, 1])):
@@ -109,3 +133,26 @@ def test_a_file_that_changes_is_measured_anew(tmp_path, monkeypatch):
     first, again, other, slightly = answers
     assert first == again
     assert len({str(values) for values in (first, other, slightly)}) == 3
+
+
+def test_the_numbers_of_the_file_before_are_gone_once_the_changed_one_is_begun(
+    hidden, tmp_path, monkeypatch, without_figures
+):
+    """Both have the same keys; a run that broke off showed the earlier numbers as those of the new file."""
+    weight = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    torch.save(weight, tmp_path / "weights.pt")
+    assert run.main(hidden) == 0
+    keys = {cell["key"] for cell in json.loads((tmp_path / "run" / "run.json").read_text())["cells"]}
+    torch.save(weight * torch.tensor([1.002, 1, 1]), tmp_path / "weights.pt")
+
+    def break_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("robustness.measure.measurement.LocalExecutor.execute", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            run.main(hidden)
+    found = open_run(tmp_path / "run")
+    assert found.missing == dict.fromkeys(keys, "not measured yet")
+    assert run.main(hidden) == 0
+    assert not open_run(tmp_path / "run").missing

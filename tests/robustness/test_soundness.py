@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import tempfile
 import time
@@ -149,6 +150,19 @@ class HalfPrecision(Plain):
         return (images.flatten(1).half() @ self.linear.weight.half().T).float()
 
 
+class RulesOut(nn.Module):
+    """Gives some classes a logit that no image can have, whatever the model behind it answers."""
+
+    def __init__(self, model: nn.Module, logit: float, classes: slice = slice(3, 5)) -> None:
+        super().__init__()
+        self.model, self.logit, self.classes = model, logit, classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images).clone()
+        logits[:, self.classes] = self.logit
+        return logits
+
+
 def ask(model: nn.Module) -> Soundness:
     network = model if hasattr(model, "encode") else ForeignClassifier(Loaded(model=model), num_classes=10, origin="o")
     return examine(Subject("m", network, "", {}), network.lam, IMAGES, CPU, seed=0)
@@ -183,6 +197,24 @@ def test_what_decides_beside_the_image_is_found_and_nothing_else(model, kinds):
     assert found.error == ""
     assert all(0 < change.logits <= 1 for change in found.changes)
     assert {judge_soundness(_to_dict(found)).mark} <= ({"SUSPECT", "INVALID"} if kinds else {"OK"})
+
+
+@pytest.mark.parametrize("logit", [-math.inf, -1e9, -1e5])
+@pytest.mark.parametrize("classes", [slice(3, 5), slice(2, None)])
+@pytest.mark.parametrize(
+    ("model", "kinds"),
+    [
+        (Plain, []),
+        (HalfPrecision, []),
+        (DropsOut, ["chance"]),
+        (AsksTheClock, ["outside"]),
+        (Adapts, ["history", "batch"]),
+        (NormalisesByTheBatch, ["batch"]),
+    ],
+)
+def test_a_class_that_the_model_rules_out_hides_no_change_of_the_others(model, kinds, logit, classes):
+    torch.manual_seed(0)
+    assert [change.kind for change in ask(RulesOut(model(), logit, classes)).changes] == kinds
 
 
 def _to_dict(found: Soundness) -> dict:

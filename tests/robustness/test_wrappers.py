@@ -65,6 +65,7 @@ class Output:
         lambda logits: [logits.sum(), logits],
         lambda logits: logits[:, :, None, None],
         lambda logits: logits.detach().numpy(),
+        lambda logits: logits.to_sparse(),
     ],
 )
 def test_logits_are_found_in_what_a_model_answers(dress):
