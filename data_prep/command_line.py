@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from importlib import metadata
 from typing import Any
 
@@ -35,6 +37,21 @@ def find_version() -> str:
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--version``."""
     parser.add_argument("--version", action="version", version=f"{PACKAGE} {find_version()}")
+
+
+@contextmanager
+def output_to_stderr() -> Iterator[None]:
+    """Send what the block prints to standard error: also what native code and programs started by it print."""
+    sys.stdout.flush()
+    with ExitStack() as undo, redirect_stdout(sys.stderr):
+        if sys.__stdout__ is not None and sys.__stderr__ is not None:
+            with suppress(OSError, ValueError):  # a stream that is closed, or is no file
+                number, kept = sys.__stdout__.fileno(), os.dup(sys.__stdout__.fileno())
+                undo.callback(os.close, kept)
+                os.dup2(sys.__stderr__.fileno(), number)
+                undo.callback(os.dup2, kept, number)
+                undo.callback(sys.__stdout__.flush)
+        yield
 
 
 def parse_names(text: str, known: Collection[str] = ()) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from data_prep.command_line import CommandParser, add_version, parse_names
+from data_prep.command_line import CommandParser, add_version, output_to_stderr, parse_names
 from data_prep.errors import EXIT_DONE, EXIT_SOME_FAILED, InputError, check_words, run_command
 from robustness.grids import attach_negatives, parse_eps, parse_lambdas, parse_severities
 from robustness.options import EXECUTORS, SELECTIONS, RunOptions
@@ -159,9 +159,26 @@ def main(argv: list[str] | None = None) -> int:
     check_words(words)
     arguments = make_parser().parse_args(attach_negatives(words))
     options = read_options(arguments)
+    if not arguments.json:
+        return _run(arguments, options)[0]
+    with output_to_stderr():
+        code, values = _run(arguments, options)
+    print(json.dumps(values, ensure_ascii=False))
+    return code
+
+
+def _run(arguments: argparse.Namespace, options: RunOptions) -> tuple[int, dict[str, Any]]:
+    """Plan or measure what is asked for; return the exit code, and for ``--json`` what came out."""
     from robustness.analysis.overview import Overview
     from robustness.measure.request import find_parent, plan_runs
-    from robustness.session import conduct, describe_estimate, describe_plan, estimate_work, plan_to_json
+    from robustness.session import (
+        conduct,
+        describe_estimate,
+        describe_plan,
+        estimate_work,
+        plan_to_json,
+        shard_to_json,
+    )
     from robustness.suite_folders import write_list
 
     quiet = arguments.quiet
@@ -179,10 +196,7 @@ def main(argv: list[str] | None = None) -> int:
             for line in (*describe_plan(measurement), *describe_estimate(measurement, estimate)):
                 say(line)
             plans[measurement.suite.name] = plan_to_json(measurement, estimate)
-        if arguments.json:
-            values = {"suites": plans} if len(plans) > 1 else next(iter(plans.values()))
-            print(json.dumps(values, ensure_ascii=False))
-        return EXIT_DONE
+        return EXIT_DONE, {"suites": plans} if len(plans) > 1 else next(iter(plans.values()))
     warn = _say_nothing if quiet else partial(print, file=sys.stderr)
     parent = find_parent(options, suites)
     if parent is not None:
@@ -192,19 +206,19 @@ def main(argv: list[str] | None = None) -> int:
         measurement.quiet = quiet
         findings = conduct(measurement, own, say=say, warn=warn)
         if findings is None:
-            return _show_shard(measurement, say)
+            return _show_shard(measurement, say), shard_to_json(measurement)
         if not quiet and not arguments.json:
             print_summary(findings)
         measured[measurement.suite.name] = findings
     overview = None if parent is None else Overview(parent, measured)
     if overview is not None:
         overview.write()
+    code = max(exit_code(found, strict=arguments.strict) for found in measured.values())
     if arguments.json:
-        values = to_json(*measured.values()) if overview is None else overview_to_json(overview)
-        print(json.dumps(values, ensure_ascii=False))
-    elif overview is not None and not quiet:
+        return code, to_json(*measured.values()) if overview is None else overview_to_json(overview)
+    if overview is not None and not quiet:
         print_overview(overview)
-    return max(exit_code(found, strict=arguments.strict) for found in measured.values())
+    return code, {}
 
 
 def _say_nothing(_: str) -> None:

@@ -144,6 +144,16 @@ def plan_to_json(measurement: Measurement, estimate: Estimate) -> dict[str, Any]
     }
 
 
+def shard_to_json(measurement: Measurement) -> dict[str, Any]:
+    """Return a measured shard as JSON values; its numbers come with the merge."""
+    return {
+        "run": str(measurement.directory.path),
+        "shard": str(measurement.shard),
+        "status": "failed" if measurement.failures else "complete",
+        "missing": measurement.failures,
+    }
+
+
 def _time_pass(subject: Subject, measurement: Measurement) -> float:
     """Measure the seconds per image of a model, the faster of two passes after a warm-up; 0 if it fails."""
     batch = min(measurement.batch_size, len(measurement.images), _TIMED_BATCH)
