@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 1, 2, 130, 141
 
@@ -117,6 +120,32 @@ def _prepare_output() -> None:
             stream.reconfigure(errors="replace")
 
 
+class _EndedError(KeyboardInterrupt):
+    """A signal asked the process to end."""
+
+
+_ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+"""Signals of schedulers and closed terminals, which would end the process before it can put anything in order."""
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let signals that end the process interrupt the block as Ctrl-C does, unless the caller has them ignored."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise _EndedError(number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in _ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run ``command`` and turn an error that the user can fix into one line on standard error and exit code 2.
 
@@ -127,7 +156,8 @@ def run_command(command: Callable[[], int]) -> int:
     """
     _prepare_output()
     try:
-        code = command()
+        with _ending_in_order():
+            code = command()
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -137,9 +167,9 @@ def run_command(command: Callable[[], int]) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted: finished work is kept; the same command resumes it", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return 128 + error.args[0] if isinstance(error, _EndedError) else EXIT_INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

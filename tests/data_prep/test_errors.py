@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 import torch
 
@@ -32,6 +36,33 @@ def test_another_error_of_the_runtime_is_raised():
 
     with pytest.raises(RuntimeError, match="shapes"):
         run_command(divide)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_command_lets_it_put_things_in_order(number, capsys):
+    """A scheduler's SIGTERM left scratch files, and ``run.json`` said that the run was running."""
+    before, ended = signal.getsignal(number), []
+
+    def work() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            ended.append(number)
+
+    assert run_command(work) == 128 + number
+    assert ended == [number]
+    assert signal.getsignal(number) is before
+    assert capsys.readouterr().err == "interrupted: finished work is kept; the same command resumes it\n"
+
+
+def test_an_ignored_signal_stays_ignored():
+    """As ``nohup`` does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_command(lambda: os.kill(os.getpid(), signal.SIGHUP) or 7) == 7
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 COMMANDS = {
