@@ -60,12 +60,13 @@ def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
             file=sys.stderr,
         )
     elif samples:
-        yield Drawing("adversarial_images", _caption(attacks, samples), partial(draw_adversarial_images, samples))
+        own = pd.Series({name: samples[name].item() for name in _SAMPLED})
+        if (attacks.rows[[*_SAMPLED]] == own).all(axis=1).any():  # otherwise of another run
+            yield Drawing("adversarial_images", _caption(attacks, own), partial(draw_adversarial_images, samples))
 
 
-def _caption(attacks: Attacks, samples: dict[str, np.ndarray]) -> str:
-    """Write what the adversarial images are, with the mark of their attack unless it is OK."""
-    own = pd.Series({name: samples[name].item() for name in _SAMPLED})
+def _caption(attacks: Attacks, own: pd.Series[Any]) -> str:
+    """Write what the adversarial images of the attack ``own`` are, with its mark unless it is OK."""
     text = f"{own['model']}, {own['perturbation']} {name_budget(own['norm'], own['eps'])}, whitebox at training λ; "
     text += "codes: mean over the atoms of |z(x′) − z(x)|."
     rows = attacks.rows[attacks.rows["threat"] == "whitebox"]

@@ -17,6 +17,7 @@ from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks,
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law, has_comparison
+from robustness.analysis.samples import has_codes, read_samples
 from robustness.analysis.shifts import list_shift_figures
 from robustness.analysis.tables import describe, own_up
 from robustness.grids import format_lam, thin_out
@@ -74,8 +75,8 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
         note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
         yield Drawing(f"residual_law_{run.file_names[model]}", note, partial(draw_law, law, model))
     yield from list_shift_figures(findings.shifts)
-    samples = run.directory.read_samples()
-    if samples and len(samples["lambdas"]):
+    samples = read_samples(run)
+    if samples and has_codes(samples):
         yield Drawing("dictionary", run.record["data"]["title"], partial(draw_dictionary, samples))
         note = f"{run.record['data']['title']}; A z: reconstruction from the input code of {samples['model']}; "
         note += "below it the root mean square of x − A z, in steps of 1/255, and x − A z, grey where it is 0."

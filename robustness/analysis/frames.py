@@ -83,6 +83,8 @@ class Run:
                 for name in ("residual", "sparsity")
             ]
             columns.append(np.array([metadata["seconds"] for metadata in batch.metadata], dtype=np.float64))
+            for key, metadata in zip(batch.keys, batch.metadata, strict=True):
+                self._check_cell(asked[key], metadata.get("identity"))
             cells += (asked[key] for key in batch.keys)
             values.append(np.stack(columns, axis=1))
             environments.update(json.dumps(metadata.get("environment")) for metadata in batch.metadata)
@@ -99,6 +101,28 @@ class Run:
         table["trust"] = [verdict.mark if verdict else None for verdict in verdicts]
         table["trust_reason"] = [verdict.reason if verdict else None for verdict in verdicts]
         return _Measured(table, correct, kept, environments)
+
+    def _check_cell(self, cell: dict[str, Any], identity: dict[str, Any] | None) -> None:
+        """Check that the record gives a cell the model, λ and images that it was measured with, if its outcome says.
+
+        Raises:
+            InputError: it gives it others, since ``run.json`` was edited or damaged.
+        """
+        if identity is None:
+            return
+        lam, perturbation = identity["lam"], identity["perturbation"]
+        measured = {"model": identity["model"]["name"], "n": identity["data"]["n"]}
+        measured["lam"] = None if isinstance(lam, dict) else lam  # None for a policy
+        if attack := perturbation.get("attack"):
+            measured |= {name: attack[name] for name in ("norm", "eps")}
+        else:
+            measured |= {"perturbation": perturbation["name"], "severity": perturbation["severity"]}
+        for name, value in measured.items():
+            if cell.get(name) != value:
+                raise InputError(
+                    f"expected {name} {value} of the cell {cell['key'][:8]} in {self.directory.path / 'run.json'}, got "
+                    f"{cell.get(name)}, since the file was changed; run the same command again to rebuild it"
+                )
 
     @cached_property
     def soundness(self) -> dict[tuple[str, float | None], Verdict]:

@@ -23,6 +23,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import SHARES
 from robustness.analysis.model_figures import describe_line
 from robustness.analysis.provenance import cite, describe_origin, write_rerun
+from robustness.analysis.samples import read_samples
 from robustness.analysis.sequences import MEAN_OF_SEQUENCES, SEQUENCE_NOTE
 from robustness.analysis.shifts import SHIFT_NOTE
 from robustness.analysis.summary import direction_of, directions_of, find_main_mean, group_corruptions
@@ -252,7 +253,7 @@ def _family(family: Family) -> dict[str, Any]:
 
 
 def _samples(run: Run) -> dict[str, Any] | None:
-    samples = run.directory.read_samples()
+    samples = read_samples(run)
     if samples is None:
         return None
     return {

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 from disturbed import Undisturbed, finish, read_table, start_run
 
+from data_prep.errors import InputError
+from robustness.analysis.write import write_analysis
 from robustness.run_directory import RunDirectory
 
 
@@ -118,3 +120,16 @@ def test_the_report_survives_damaged_samples_and_names_cells_that_were_never_mea
     code, said = call("robustness.report")
     assert code == 1
     assert "1 of 20 cells are missing: not measured yet" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model", "plain"), ("perturbation", "fog"), ("severity", 3), ("lam", 0.3), ("eps", 0.5)]
+)
+def test_a_number_is_not_shown_in_the_place_of_another_whatever_the_record_says(name, value, undisturbed, tmp_path):
+    """A digit of λ in ``run.json`` was believed, and the number stood in the row of another λ."""
+    shutil.copytree(undisturbed.out, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    next(cell for cell in record["cells"] if cell.get(name) not in (None, value))[name] = value
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=rf"expected {name} .*run.json, got {value}, since the file was changed; run"):
+        write_analysis(RunDirectory(tmp_path / "run"))

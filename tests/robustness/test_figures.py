@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -23,6 +24,7 @@ from robustness.analysis.figures import (
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_law, has_comparison
+from robustness.analysis.samples import read_samples
 from robustness.analysis.summary import MEAN
 from robustness.laws import FittedLaw, NoiseLevel
 from robustness.policies import POLICIES, ResidualLaw
@@ -163,6 +165,46 @@ def test_sample_images_of_an_attack_carry_its_mark_and_those_of_an_earlier_versi
     assert note.startswith("sparse, pgd L∞ 8/255, whitebox at training λ; ")
     assert note.endswith("|z(x′) − z(x)|. Marked SUSPECT: Square beats it.")
 
+    run.directory.write_samples(
+        {name: np.array(value) for name, value in {**own, "model": "x"}.items()}, "attack_samples"
+    )
+    assert [drawing.name for drawing in list_attack_figures(run, attacks)] == ["accuracy_by_eps"], "of another run"
+
     run.directory.write_samples({"title": np.array("sparse, pgd L∞ 8/255"), "eps": np.array(8 / 255)}, "attack_samples")
     assert [drawing.name for drawing in list_attack_figures(run, attacks)] == ["accuracy_by_eps"]
     assert "note: the figure adversarial_images is left out, as an earlier version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": np.array("another")},
+        {"titles": np.array(json.dumps([["clean", 0], ["fog", 5]]))},
+        {"lambdas": None},
+        {"codes": None},
+        {"titles": None, "clean": np.zeros(3)},
+    ],
+)
+def test_sample_images_of_another_run_or_version_are_left_out(change, tmp_path):
+    """They were shown as those of this run, or ended the report in a KeyError."""
+    run = fabricate_run(tmp_path, corruptions=("contrast",), severities=(5,), n=8)
+    own = {
+        "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),
+        "classes": np.array(json.dumps(["cat", "dog"])),
+        "model": np.array("sparse"),
+        "lambdas": np.array([0.1, 0.5]),
+        "perturbed": np.zeros((2, 2, 8, 8, 3), np.uint8),
+        "reconstructed": np.zeros((2, 2, 2, 8, 8, 3), np.uint8),
+        "atoms": np.zeros((4, 3, 3, 3), np.float32),
+        "codes": np.zeros((2, 2, 8, 8), np.float16),
+        "code_atoms": np.arange(2),
+    }
+
+    def list_names() -> set[str]:
+        return {drawing.name for drawing in list_figures(Findings.of(run))} & {"samples", "dictionary"}
+
+    run.directory.write_samples(own)
+    assert list_names() == {"samples", "dictionary"}
+    run.directory.write_samples({name: value for name, value in {**own, **change}.items() if value is not None})
+    assert list_names() == set()
+    assert ("codes" in change) == (read_samples(run) is not None)
