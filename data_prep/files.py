@@ -59,11 +59,15 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(path, timeout=0 if busy else -1)
+    lock = FileLock(path)
     try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(busy) from None
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if busy:
+                raise InputError(busy) from None
+            print(f"note: waiting for another process that writes to {path.parent}", file=sys.stderr)
+            lock.acquire()
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
             raise

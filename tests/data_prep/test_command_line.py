@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from data_prep.command_line import parse_names
-from data_prep.files import is_hidden
+from data_prep.errors import InputError
+from data_prep.files import is_hidden, locked
 
 
 def test_names_are_split_at_commas_without_blanks_and_repetitions() -> None:
@@ -44,3 +46,25 @@ def test_a_comma_in_a_known_name_belongs_to_it() -> None:
     known = ("lr=0.1,wd=5e-4", "lr=0.1")
     assert parse_names("lr=0.1,wd=5e-4,lr=0.1", known) == known
     assert parse_names("lr=0.1,wd", known) == ("lr=0.1", "wd")
+
+
+def test_a_lock_is_refused_or_waited_for_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def acquire(lock: FileLock, timeout: float = -1) -> None:
+        asked.append(timeout)
+        if timeout == 0:
+            raise Timeout(lock.lock_file)
+
+    asked: list[float] = []
+    with (
+        locked(tmp_path / ".lock"),
+        pytest.raises(InputError, match="choose another"),
+        locked(tmp_path / ".lock", "choose another"),
+    ):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with locked(tmp_path / ".lock"):
+        assert asked == [0, -1]
+    assert capsys.readouterr().err == f"note: waiting for another process that writes to {tmp_path}\n"
