@@ -207,11 +207,11 @@ class Measurement:
         self._earlier = look_back(self.directory, self._grid, self.cells, self.done, whole=self.shard is None)
         for note in self._earlier.notes:
             self._report(note, shown="note: ")
+        self._examine()  # before the record is replaced: without the result no number would have its mark
         self._forget_others()
         self._write_record(asked, started, "running")
         try:
             self._check_clean_accuracy(self.done)
-            self._examine()
             self._measure_jobs()
             self.directory.clear_samples()
             self._keep_samples()

@@ -101,7 +101,7 @@ def test_asking_leaves_no_trace():
 
 
 @pytest.fixture
-def hidden(tmp_path, monkeypatch) -> list[str]:
+def hidden(tmp_path) -> list[str]:
     """The words of a run of a model whose weights only its own code sees, in ``weights.pt``."""
     (tmp_path / "hidden.py").write_text(
         "import torch\n"
@@ -114,8 +114,8 @@ def hidden(tmp_path, monkeypatch) -> list[str]:
         "def build():\n"
         "    return Hidden()\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    words = ["--suite", "demo", "--models", "hidden:build", "--corruptions", "contrast", "--severities", "1"]
+    words = ["--suite", "demo", "--models", f"{tmp_path / 'hidden.py'}:build", "--corruptions", "contrast"]
+    words += ["--severities", "1"]
     return [*words, "--n", "10", "--selection", "none", "--out", str(tmp_path / "run")]
 
 

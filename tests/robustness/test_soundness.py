@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from data_prep import load_images
-from robustness import run
+from robustness import open_run, run
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.loaders.loaded import Loaded, Wanted
 from robustness.measure.soundness import Soundness, examine
@@ -299,3 +299,19 @@ def test_every_row_of_an_unsound_model_is_marked_and_its_state_ends_with_each_co
     assert (both.loc["test_soundness:Plain", "trust"] == "OK").all()
     columns = ["accuracy", "trust", "trust_reason"]
     pd.testing.assert_frame_equal(both.loc[alone.index, columns], alone[columns])
+
+
+def test_the_marks_of_a_whole_run_outlive_another_call_that_breaks_off(tmp_path, monkeypatch, without_figures):
+    """Its record replaced the first one before the models were checked, and ``--strict`` found nothing to mark."""
+    monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
+    words = ["--suite", "demo", "--models", "test_soundness:DropsOut", "--corruptions", "contrast", "--severities", "1"]
+    words += ["--selection", "none", "--n", "4", "--out", str(tmp_path)]
+    assert run.main(words) == 0
+
+    def break_off(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robustness.measure.measurement.examine", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        run.main(words)
+    assert set(open_run(tmp_path).cells["trust"]) == {"SUSPECT"}
