@@ -242,7 +242,7 @@ def test_adversarial_images_are_stored_once_for_all_lambdas_that_they_are_shown_
     attack_suite, tmp_path, without_figures
 ):
     measure(attack_suite, tmp_path / "run")
-    assert len(list((tmp_path / "run/adversarial").iterdir())) == 2 * (3 + 1)
+    assert len(list((tmp_path / "run/adversarial").iterdir())) == 2 * (4 + 1)
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert sum(cell.get("norm") is not None for cell in record["cells"]) == 2 * (16 + 1)
 
