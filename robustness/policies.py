@@ -16,6 +16,7 @@ table, figure and report then shows it. This one halves the training λ for imag
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
@@ -30,17 +31,54 @@ from data_prep.schema import fits
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from sdnet_core.classifier import Classifier
+
 SWEEP_NOISES = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
 """Noises of the reference implementation's sweep, to which residual laws are fitted unless others are chosen."""
 Floats = NDArray[np.floating[Any]]
 Choice = float | Floats
 """λ for all images of the cell, or an array (N,) with one λ for each."""
-Residuals = TypeVar("Residuals", NDArray[np.floating[Any]], "Tensor")
+Statistic = TypeVar("Statistic", NDArray[np.floating[Any]], "Tensor")
+
+
+class Law(ABC):
+    """A rule that computes λ of an image from a statistic of the image or its code: λ = clip(line, lowest, highest).
+
+    Attacks differentiate through it. ``name`` is the policy that applies it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest λ that the law returns."""
+
+    @abstractmethod
+    def measure(self, network: Classifier, images: Tensor) -> Tensor:
+        """Compute the statistic of images (N, 3, H, W) in [0, 1]: (N,)."""
+
+    @abstractmethod
+    def line(self, statistic: Statistic) -> Statistic:
+        """Compute λ before it is clipped, linear in the statistic (N,)."""
+
+    def lam(self, statistic: Statistic) -> Statistic:
+        """Compute λ of every image, differentiable with respect to ``statistic`` where it is not clipped.
+
+        Args:
+            statistic: (N,) an array or a tensor.
+
+        Returns:
+            (N,) λ in [lowest, highest], an array or tensor like ``statistic``.
+        """
+        return self.line(statistic).clip(*self.bounds)
 
 
 @dataclass(frozen=True)
-class ResidualLaw:
+class ResidualLaw(Law):
     """The linear law of adaptive inference: λ(r) = clip(slope · r + intercept, lowest, highest).
+
+    The statistic r = ‖x − Az‖² is the residual at the training λ, summed squares in normalised-pixel units.
 
     Args:
         slope: λ per unit of r.
@@ -59,6 +97,7 @@ class ResidualLaw:
     intercept: float
     lowest: float
     highest: float
+    name: ClassVar[str] = "residual"
 
     def __post_init__(self) -> None:
         if not (
@@ -69,17 +108,50 @@ class ResidualLaw:
                 f"{self.slope}, {self.intercept}, {self.lowest}, {self.highest}; fit it again"
             )
 
-    def lam(self, residual: Residuals) -> Residuals:
-        """Compute λ of every image, differentiable with respect to ``residual`` where it is not clipped.
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``lowest`` and ``highest``."""
+        return self.lowest, self.highest
 
-        Args:
-            residual: (N,) r = ‖x − Az‖² at the training λ, summed squares in normalised-pixel units; an array or a
-                tensor.
+    def measure(self, network: Classifier, images: Tensor) -> Tensor:
+        """Compute r of every image."""
+        return network.residual(images, network.encode(images))
 
-        Returns:
-            (N,) λ in [lowest, highest], an array or tensor like ``residual``.
-        """
-        return (self.slope * residual + self.intercept).clip(self.lowest, self.highest)
+    def line(self, statistic: Statistic) -> Statistic:
+        """Compute slope · r + intercept."""
+        return self.slope * statistic + self.intercept
+
+
+@dataclass(frozen=True)
+class NoiseLaw(Law):
+    """λ matched to the noise level of an image: λ(σ̂) = max(training λ, σ̂), both in normalised-pixel units.
+
+    Atoms have unit norm, so that white noise of standard deviation σ in the image adds noise of the same σ to each
+    correlation with an atom, and λ is the threshold of these correlations. Nothing is fitted, and images without
+    noticeable noise keep the training λ.
+
+    Args:
+        lowest: the training λ.
+
+    Source: Chen, Donoho & Saunders, *Atomic decomposition by basis pursuit*, SIAM Journal on Scientific Computing 20,
+        1998, for λ in proportion to σ (there σ√(2 log D) for D atoms; Deviation: the factor is 1).
+    """
+
+    lowest: float
+    name: ClassVar[str] = "matched"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """``lowest`` and infinity."""
+        return self.lowest, math.inf
+
+    def measure(self, network: Classifier, images: Tensor) -> Tensor:
+        """Estimate σ̂ of every image."""
+        return network.noise_level(images)
+
+    def line(self, statistic: Statistic) -> Statistic:
+        """Return σ̂ itself."""
+        return statistic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +258,7 @@ class Validated:
 class Residual:
     """λ per image by the model's residual law, from the image's own residual at the training λ."""
 
-    name: ClassVar[str] = "residual"
+    name: ClassVar[str] = ResidualLaw.name
     uses_test_labels: ClassVar[bool] = False
 
     def choose(self, view: View) -> Choice | None:
@@ -197,24 +269,16 @@ class Residual:
 
 @dataclass(frozen=True)
 class Matched:
-    """λ per image, matched to the noise level of the image: λ = max(training λ, σ̂), both in normalised-pixel units.
+    """λ per image by :class:`NoiseLaw`: the larger of the training λ and the noise level of the image."""
 
-    Atoms have unit norm, so that white noise of standard deviation σ in the image adds noise of the same σ to each
-    correlation with an atom, and λ is the threshold of these correlations. Nothing is fitted, and images without
-    noticeable noise keep the training λ.
-
-    Source: Chen, Donoho & Saunders, *Atomic decomposition by basis pursuit*, SIAM Journal on Scientific Computing 20,
-        1998, for λ in proportion to σ (there σ√(2 log D) for D atoms; Deviation: the factor is 1).
-    """
-
-    name: ClassVar[str] = "matched"
+    name: ClassVar[str] = NoiseLaw.name
     uses_test_labels: ClassVar[bool] = False
 
     def choose(self, view: View) -> Choice | None:
         """Return max(training λ, σ̂); None if σ̂ or the training λ was not measured."""
         if view.noise_level is None or view.trained_lam not in view.lambdas:
             return None
-        return np.maximum(view.trained_lam, view.noise_level)
+        return NoiseLaw(view.trained_lam).lam(view.noise_level)
 
 
 @dataclass(frozen=True)

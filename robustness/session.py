@@ -58,7 +58,7 @@ def describe_plan(measurement: Measurement) -> Iterator[str]:
     yield f"  {', '.join(parts)}: {cells} cells, {done} of them done"
     for task in measurement.attacks:
         if task.perturbation.crafted_for.policy and task.perturbation.attack == suite.attacks[0]:
-            yield f"  {task.subject.name} is attacked through its residual law, too"
+            yield f"  {task.subject.name} is also attacked through {task.perturbation.crafted_for.title}"
     has_lam = any(subject.lam is not None for subject in measurement.subjects)
     if has_lam and measurement.training_images is not None:
         n, names = len(measurement.training_images), ", ".join(suite.selection_corruptions)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from robustness.grids import format_lam, round_lam
-from robustness.policies import ResidualLaw
-
-RESIDUAL = "residual"
-"""Name in tables of the policy that applies a :class:`ResidualLaw`."""
+from robustness.policies import Law
 
 
 @dataclass(frozen=True)
@@ -22,20 +18,20 @@ class WhichLam:
     Args:
         value: λ ≥ 0, rounded like the λs of a grid; None if a policy chooses it and for a model without λ.
         policy: name of the policy; empty for a fixed λ and for a model without λ.
-        law: the law of the policy ``residual``; None if read from a table, which has only the policy's name.
+        law: the law that the policy applies; None if read from a table, which has only the policy's name.
     """
 
     value: float | None = None
     policy: str = ""
-    law: ResidualLaw | None = None
+    law: Law | None = None
 
     @classmethod
     def of(cls, given: LamGiven) -> WhichLam:
         """Convert a number, a law or None to a ``WhichLam``; return a ``WhichLam`` as it is."""
         if isinstance(given, WhichLam):
             return given
-        if isinstance(given, ResidualLaw):
-            return cls(policy=RESIDUAL, law=given)
+        if isinstance(given, Law):
+            return cls(policy=given.name, law=given)
         return cls(None if given is None else round_lam(given))
 
     @classmethod
@@ -52,7 +48,7 @@ class WhichLam:
 
     def identity(self) -> Any:
         """Return its identity in the key of a cell, as JSON values."""
-        return self.value if self.law is None else {"policy": self.policy, **dataclasses.asdict(self.law)}
+        return self.value if self.law is None else {"policy": self.policy, **vars(self.law)}
 
     @property
     def title(self) -> str:
@@ -65,5 +61,5 @@ class WhichLam:
         return self.policy if self.value is None else self.value
 
 
-LamGiven = WhichLam | ResidualLaw | float | None
+LamGiven = WhichLam | Law | float | None
 """Types that :meth:`WhichLam.of` accepts."""

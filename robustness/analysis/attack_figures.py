@@ -42,7 +42,7 @@ def write_attack_figures(run: Run, attacks: Attacks) -> None:
 
 def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
     """List the figures of the attacks."""
-    lines = "Solid: crafted at that λ (whitebox); dashed: worst case over every λ and the policy (adaptive). "
+    lines = "Solid: crafted at that λ (whitebox); dashed: worst case over every λ and policy (adaptive). "
     note = f"{describe(run)}. {lines if attacks.has_lam else ''}Bands: 95 % intervals. {MARK_NOTE}."
     yield Drawing("accuracy_by_eps", note, partial(draw_accuracy_by_eps, run, attacks))
     for (model, attack, norm), group in attacks.transfers.groupby(["model", "perturbation", "norm"], sort=False):

@@ -64,7 +64,7 @@ def explain_columns(attacks: Attacks) -> str:
         return f"Columns: attack, ε; robust: the worst case over all attacks within ε. {_MARKS}"
     return (
         "Columns: attack, ε, threat model (whitebox: crafted at that λ; transfer: at the training λ; adaptive: the "
-        f"worst case over every λ and the policy); robust: the worst case over all attacks within ε. {_MARKS}"
+        f"worst case over every λ and policy); robust: the worst case over all attacks within ε. {_MARKS}"
     )
 
 

@@ -4,7 +4,7 @@ Threat models, for a model shown at λ_j (or at a policy's choice):
 
 - ``whitebox``: images crafted at λ_j itself;
 - ``transfer``: images crafted at the training λ: the view of an attacker who does not know λ_j;
-- ``adaptive``: images crafted at every λ of the grid and through the policy: an image is robust only if it withstands
+- ``adaptive``: images crafted at every λ of the grid and through every policy: an image is robust only if it withstands
   all of them. The pointwise worst case.
 
 In each of them an image counts as robust only if the model is also right on the clean image.

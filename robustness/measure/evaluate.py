@@ -67,7 +67,7 @@ class Answers:
 def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: LamGiven) -> Lambda | None:
     """Compute λ of a call: the fixed number, or the policy's choice for each image, shape (N,).
 
-    The law is λ = clip(a r(x) + b, lowest, highest), r the residual at the training λ. If gradients are recorded, the
+    A policy clips a line in a statistic of the image (:class:`robustness.policies.Law`). If gradients are recorded, the
     clip passes them unchanged (straight-through), so that an attack can push λ back from its bounds.
 
     Source: Bengio, Léonard & Courville, 2013 (straight-through estimator); Athalye, Carlini & Wagner, ICML 2018
@@ -77,11 +77,11 @@ def choose_lam(network: Classifier, images: Float[Tensor, "n 3 h w"], which: Lam
     law = chooser.law
     if law is None:
         return chooser.value
-    residual = network.residual(images, network.encode(images))
-    chosen = law.lam(residual)
-    if not (torch.is_grad_enabled() and residual.requires_grad):
+    statistic = law.measure(network, images)
+    chosen = law.lam(statistic)
+    if not (torch.is_grad_enabled() and statistic.requires_grad):
         return chosen
-    smooth = law.slope * residual + law.intercept
+    smooth = law.line(statistic)
     return chosen.detach() + smooth - smooth.detach()
 
 

@@ -150,12 +150,11 @@ def _donors(suite: Suite, subject: Subject, subjects: list[Subject], images: Ima
 
 
 def attacked_choices(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:
-    """List the λs of the grid, the training λ under ``transfer``, and the residual law under ``adaptive``."""
+    """List the λs of the grid, the training λ under ``transfer``, and the policies per image under ``adaptive``."""
     fixed = subject.lambdas(suite.lambdas)
     if "transfer" in suite.threats and subject.lam is not None and subject.lam not in fixed:
         fixed = tuple(sorted([*(lam for lam in fixed if lam is not None), subject.lam]))
-    has_policy = "adaptive" in suite.threats and subject.law is not None and subject.network.has_lam
-    laws = (subject.law.law,) if has_policy and subject.law is not None else ()
+    laws = subject.laws() if "adaptive" in suite.threats else ()
     return tuple(map(WhichLam.of, (*fixed, *laws)))
 
 

@@ -18,6 +18,7 @@ from robustness.measure.answers import Sketch, sketch_answers
 from robustness.measure.foreign import is_foreign, load_foreign, runs_code, wrap_model
 from robustness.measure.loaders.address import parse_address, shorten_path
 from robustness.measure.loaders.loaded import Wanted
+from robustness.policies import Law, NoiseLaw
 from sdnet_core import load_model, read_card, shipped_models, weights_fingerprint
 from sdnet_core.classifier import Classifier
 
@@ -57,6 +58,13 @@ class Subject:
     def lambdas(self, grid: tuple[float, ...]) -> tuple[float | None, ...]:
         """List the λs to measure: the grid, or the training λ if it is empty; a single None for a model without λ."""
         return (grid or (self.lam,)) if self.network.has_lam else (None,)
+
+    def laws(self) -> tuple[Law, ...]:
+        """List the laws by which the model's λ can be chosen for each image: the fitted one and the noise level's."""
+        if self.lam is None or not self.network.has_code:
+            return ()
+        fitted = () if self.law is None else (self.law.law,)
+        return (*fitted, NoiseLaw(self.lam))
 
     def show_probes(self, lambdas: Iterable[float | None], size: tuple[int, int], device: torch.device) -> None:
         """Ask a model, at every λ, for its answers to the probe images, which its keys are made of.

@@ -67,10 +67,10 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
     counted = attacks.groupby(["model", "threat"]).size().to_dict()
     assert counted == {
         ("plain", "whitebox"): 2,
-        ("sparse", "whitebox"): 6,
-        ("sparse", "transfer"): 4,
-        ("sparse", "adaptive"): 6,
-    }, "two budgets × two λs and the policy; transferred from λ = 0.1 to the other two; ResNets have no λ"
+        ("sparse", "whitebox"): 8,
+        ("sparse", "transfer"): 6,
+        ("sparse", "adaptive"): 8,
+    }, "two budgets × two λs and two policies; transferred from λ = 0.1 to the other three; ResNets have no λ"
     assert set(attacks["perturbation"]) == {"pgd"}
     assert set(attacks["severity"]) == {0}
     assert attacks["trust"].isin(["OK", "SUSPECT", "INVALID"]).all()
@@ -79,6 +79,7 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
     assert clean["threat"].isna().all()
     shown = capsys.readouterr().out
     assert "sparse residual" in shown
+    assert "sparse matched" in shown
     assert "pgd L∞ 8/255 adaptive" in shown
 
     wide = ["model", "eps", "lam"]
@@ -87,7 +88,7 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
     assert not (accuracy["adaptive"] > accuracy["transfer"]).any()
 
     worst = pd.read_csv(tmp_path / "run/tables/worst_case.csv")
-    assert list(worst["attacks"]) == [3, 3, 3, 6, 6, 6, 1, 2]
+    assert list(worst["attacks"]) == [4, 4, 4, 4, 8, 8, 8, 8, 1, 2]
 
     told = pd.read_csv(tmp_path / "run/tables/attacks.csv")
     sparse = told[told["model"] == "sparse"]
@@ -109,7 +110,7 @@ def test_every_threat_model_has_its_rows(attack_suite, tmp_path, without_figures
         assert report.main() == code, "without probes every attack is SUSPECT"
 
     transfers = pd.read_csv(tmp_path / "run/tables/transfer.csv")
-    assert len(transfers) == 2 * (9 + 1)
+    assert len(transfers) == 2 * (16 + 1)
 
     assert attacks.loc[attacks["threat"] == "adaptive", ["residual", "sparsity", "seconds"]].isna().all(axis=None)
     of_training = attacks[(attacks["model"] == "sparse") & (attacks["eps"] > 0.03)].set_index(["threat", "lam"])
@@ -241,9 +242,9 @@ def test_adversarial_images_are_stored_once_for_all_lambdas_that_they_are_shown_
     attack_suite, tmp_path, without_figures
 ):
     measure(attack_suite, tmp_path / "run")
-    assert len(list((tmp_path / "run/adversarial").iterdir())) == 2 * (3 + 1)
+    assert len(list((tmp_path / "run/adversarial").iterdir())) == 2 * (4 + 1)
     record = json.loads((tmp_path / "run/run.json").read_text())
-    assert sum(cell.get("norm") is not None for cell in record["cells"]) == 2 * (9 + 1)
+    assert sum(cell.get("norm") is not None for cell in record["cells"]) == 2 * (16 + 1)
 
 
 def test_what_is_measured_is_what_was_stored(attack_suite, tmp_path, without_figures, monkeypatch):

@@ -9,7 +9,7 @@ from torch import Tensor
 from robustness.attack import Attack
 from robustness.measure.evaluate import choose_lam
 from robustness.measure.victims import Victim
-from robustness.policies import ResidualLaw
+from robustness.policies import NoiseLaw, ResidualLaw
 from sdnet_core import weights_fingerprint
 from sdnet_core.adversarial import frozen
 
@@ -48,6 +48,24 @@ def test_gradients_flow_through_the_policy_and_past_its_bounds():
     through = torch.autograd.grad(Victim(network, law)(x).sum(), x)[0]
     fixed = torch.autograd.grad(network(x, lam=law.lam(residual)).sum(), x)[0]
     assert not torch.allclose(through, fixed), "an attack on the policy differentiates through λ"
+
+
+def test_gradients_flow_through_the_noise_level_and_past_the_training_lambda():
+    """Every place has a gradient, unlike the median's, and images below the training λ can be pushed above it."""
+    victim, images, _ = small_victim("sdnet18", 0.1)
+    network = victim.network
+    with torch.no_grad():
+        level = network.noise_level(images)
+    law = NoiseLaw(float(level.median()))
+    x = images.clone().requires_grad_(True)
+    chosen = choose_lam(network, x, law)
+    torch.testing.assert_close(chosen.detach(), level.clamp(min=law.lowest))
+    assert (chosen == law.lowest).any()
+    assert (chosen > law.lowest).any()
+    (gradient,) = torch.autograd.grad(chosen.sum(), x)
+    assert ((gradient != 0).float().mean((1, 2, 3)) > 0.5).all()
+    raised = choose_lam(network, (images + 0.1 * gradient.sign()).clamp(0, 1), law)
+    assert (raised > chosen).all(), "a step along the gradient raises λ of every image"
 
 
 def test_models_are_frozen_for_an_attack_and_restored():
