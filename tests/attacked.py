@@ -96,3 +96,10 @@ class TinyConvolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.linear(self.convolution(images).relu().flatten(1))
+
+
+def curved_problem(n: int = 24, seed: int = 1) -> tuple[TinyConvolution, Tensor, Tensor]:
+    """Random images, and a small model's answers to them for labels."""
+    model = TinyConvolution()
+    images = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    return model, images, model(images).argmax(1).detach()

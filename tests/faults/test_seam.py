@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
-import warnings
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -16,7 +14,7 @@ import torch
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from vices import CHANGING, FAILING, HARMLESS, VICES, WRAPPERS, Vice, Vicious
+from vices import CHANGING, FAILING, HARMLESS, VICES, WRAPPERS, Vice, Vicious, describe_globals
 
 from data_prep import load_images
 from robustness.analysis.frames import Run
@@ -68,12 +66,6 @@ def expected() -> dict[tuple[str, str], np.ndarray]:
         assert not run.missing
         assert all(verdict.mark == "OK" for verdict in run.soundness.values())
         return answers
-
-
-def describe_globals() -> list[object]:
-    states = [torch.get_rng_state().tolist(), np.random.get_bit_generator(), torch.is_grad_enabled()]
-    states += [torch.get_default_dtype(), torch.get_default_device(), Path.cwd(), list(sys.path), sys.stdout]
-    return [*states, torch.are_deterministic_algorithms_enabled(), np.geterr(), list(warnings.filters)]
 
 
 def check(vices: list[Vice], wrapper: str) -> None:

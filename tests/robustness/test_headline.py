@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from attempts import STRONG, WEAK, N, crafted, fabricate_attacks
-from fabricate import PLAIN, SPARSE, fabricate_run
+from fabricate import PLAIN, SPARSE, fabricate_run, make_law
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.leaderboard import Rank, rank_values
 from robustness.verdicts import SUSPECT
 
-LAW = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {}, "points": []}
-LAW |= {"law": {"slope": 0.1, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
+LAW = make_law(0.1, 0.1)
 
 
 def test_it_claims_only_what_its_interval_shows(tmp_path):
