@@ -110,10 +110,7 @@ class Ablation:
     """An ablation that is ready to run: its data is present, and every variant can be trained and measured.
 
     Args:
-        options: the requested ablation.
         out: folder of the trainings, the run and the table.
-        variants: the variants by name; the unchanged recipe comes first.
-        suite: the suite that every variant is measured on.
         trained: names of the variants that are already trained.
     """
 

@@ -156,10 +156,6 @@ def write_law(fitted: FittedLaw, path: Path) -> None:
 def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
     """Read the law next to a model; return None if there is none.
 
-    Args:
-        model: name of a shipped model, or path of the checkpoint.
-        weights: fingerprint of the model's weights.
-
     Raises:
         InputError: a damaged file, or a law fitted to other weights.
     """

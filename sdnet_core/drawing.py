@@ -38,7 +38,6 @@ def draw_codes(codes: Mapping[str, np.ndarray], title: str) -> Figure:
 
     Args:
         codes: the code of each layer by its name, (D, H, W), non-negative.
-        title: title of the image.
     """
     figure = Figure(figsize=(_MOST_MAPS + 0.8, len(codes) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=9)

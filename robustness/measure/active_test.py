@@ -103,15 +103,7 @@ def _draw(images: Tensor, norm: str, eps: float, generator: torch.Generator, *, 
 def find_planted(
     victim: nn.Module, attack: Attack, images: Float[Tensor, "n 3 h w"], *, seed: int, device: torch.device
 ) -> Int[Tensor, " n"]:
-    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 not planted.
-
-    Args:
-        victim: images to logits, frozen and in eval mode, on ``device``.
-        attack: the attack of the row that is judged.
-        images: clean images in [0, 1], on the CPU.
-        seed: seed of the points and of the attack.
-        device: device of the victim.
-    """
+    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 not planted."""
     readout, is_separable = make_readout(victim, images.to(device), norm=attack.norm, eps=attack.eps, seed=seed)
     answer = torch.where(is_separable, 0, -1)
     chosen = is_separable.nonzero()[:, 0]

@@ -42,8 +42,6 @@ class Setup:
     """The victim and the settings that the stages of an attack are made for.
 
     Args:
-        victim: images to logits.
-        num_classes: number of classes of the victim.
         seed: seed of the attacks that have their own generator.
         leave_early: stop on images that are classified wrongly.
     """

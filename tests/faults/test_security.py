@@ -98,9 +98,11 @@ def test_arrays_that_unpack_to_more_than_expected_are_not_unpacked(tmp_path, mon
 
 def test_a_checkpoint_that_calls_something_or_unpacks_to_more_than_it_is_is_refused(tmp_path):
     harmful = tmp_path / "harmful.pth.tar"
-    harmful.write_bytes(pickle.dumps({"state_dict": Call(Path.touch, tmp_path / "done")}))
-    with pytest.raises(InputError, match="expected a checkpoint of plain tensors"):
-        convert(harmful, "sdnet18", "cifar10", tmp_path / "out.safetensors")
+    for write in (pickle.dump, torch.save):
+        with harmful.open("wb") as file:
+            write({"state_dict": Call(Path.touch, tmp_path / "done")}, file)
+        with pytest.raises(InputError, match=r"expected a checkpoint of plain tensors .*nothing else is loaded"):
+            convert(harmful, "sdnet18", "cifar10", tmp_path / "out.safetensors")
     assert not (tmp_path / "done").exists()
 
     stored, packed = tmp_path / "stored.pth.tar", tmp_path / "packed.pth.tar"
