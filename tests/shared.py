@@ -8,12 +8,12 @@ import pytest
 
 
 def find_shared(folder: Path, name: str) -> Path:
-    """A file in the folder of the real images, or a skipped test."""
+    """Find a file in the folder of the real images, or skip the test."""
     if not (path := folder / name).is_file():
         pytest.skip(f"no {name} in {folder}")
     return path
 
 
 def find_resnet20(folder: Path) -> Path:
-    """The weights that ``examples/resnet20.py`` takes."""
+    """Find the weights that ``examples/resnet20.py`` takes."""
     return find_shared(folder, "resnet-cifar10-reference/resnet20-12fca82f.th")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from attacked import curved_problem, linear_problem, run
@@ -16,6 +18,8 @@ from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.pgd import LOSSES, pgd, project
 from robustness.measure.stages import list_stages
 from sdnet_core.augment import to_images
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "resnet20.py"
 
 NORMS = ["linf", "l2", "l1"]
 DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
@@ -133,7 +137,7 @@ def test_the_projection_in_l1_keeps_signs_and_what_is_largest():
 def test_pgd_in_l2_breaks_a_confident_network_trained_by_others_as_far_as_a_norm_without_a_constant_does(shared_data):
     import torchattacks
 
-    net = load_foreign(f"examples/resnet20.py:build@{find_resnet20(shared_data)}", Wanted(num_classes=10))
+    net = load_foreign(f"{EXAMPLE}:build@{find_resnet20(shared_data)}", Wanted(num_classes=10))
     lossless = load_images(find_shared(shared_data, "cifar10-lossless-part.tar"), n=60)
     images, labels = to_images(torch.from_numpy(lossless.pixels)).contiguous(), torch.from_numpy(lossless.labels)
     right = net(images).argmax(1) == labels

@@ -42,7 +42,7 @@ def test_a_foreign_package_before_ours_is_named(tmp_path, package, words):
 
 
 @pytest.mark.parametrize("module", ["robustness.run", "sdnet_core.train"])
-def test_an_import_beside_a_foreign_data_prep_says_so(tmp_path, module):
+def test_an_import_next_to_a_foreign_data_prep_says_so(tmp_path, module):
     done = call(tmp_path, "data_prep", "-c", f"import {module}")
     assert "ImportError: expected the package data_prep of sdnet-robustness" in done.stderr
 
