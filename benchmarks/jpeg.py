@@ -85,7 +85,7 @@ def split_images(images: ImageSet, test_per_class: int) -> tuple[ImageSet, Image
 
 
 def corrupt_all(images: ImageSet, names: Sequence[str]) -> dict[tuple[str, int], NDArray[np.uint8]]:
-    """The images clean and under every corruption and severity, parameters of CIFAR-10-C, seed 0."""
+    """Corrupt the images: clean and under every corruption and severity, parameters of CIFAR-10-C, seed 0."""
     versions = {("clean", 0): np.asarray(images.pixels)}
     pixels = torch.from_numpy(np.array(images.pixels))
     for name in names:

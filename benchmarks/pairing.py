@@ -21,7 +21,7 @@ from sdnet_core.fista import fista
 
 
 def make_parser(description: str | None, *, rounds: int) -> CommandParser:
-    """The options of the benchmarks of networks."""
+    """Make the options of the benchmarks of networks."""
     parser = CommandParser(description=description)
     parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
     parser.add_argument("--width", type=int, default=64)
@@ -56,7 +56,7 @@ def alternate(jobs: Mapping[str, Callable[[], object]], *, rounds: int, device: 
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """Processor time, which other programs leave alone; the work of a GPU needs wall time."""
+    """Take processor time, which other programs leave alone, or wall time for the work of a GPU."""
     return time.process_time if device.type == "cpu" else time.perf_counter
 
 

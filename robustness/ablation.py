@@ -31,7 +31,6 @@ def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str
     """Return the overrides of every training by its name; the unchanged recipe comes first.
 
     Args:
-        recipe: name or path of the recipe.
         common: ``KEY=VALUE`` overrides shared by all trainings.
         varied: ``KEY=A,B``: values that each key takes, one at a time.
 

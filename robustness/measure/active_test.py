@@ -36,14 +36,7 @@ _RIDGE = 1e-2
 
 
 class Readout(nn.Module):
-    """The model with one readout per image; an image gets the readout of the nearest clean image.
-
-    Args:
-        victim: images to logits.
-        clean: the images (N, 3, H, W) that the readouts are made for.
-        weight: (N, K) weights of the readouts.
-        bias: (N,) biases of the readouts.
-    """
+    """The model with one readout per image; an image gets the readout of the nearest clean image."""
 
     def __init__(self, victim: nn.Module, clean: Tensor, weight: Tensor, bias: Tensor) -> None:
         super().__init__()

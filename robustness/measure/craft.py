@@ -27,8 +27,6 @@ class Stage:
     """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
 
     Args:
-        name: name in marks and files.
-        perturb: the attempt.
         knows_budget: the stage was given ε; False for a stage that searches for the smallest perturbation.
     """
 
