@@ -11,12 +11,12 @@ images must be the same, one by one.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from pairing import clock_of
 from pyautoattack import AutoAttack
 from torch import Tensor
 
@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
 
     device = select_device(options.device)
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    clock = clock_of(device)
     network = load_model(options.model).to(device)
     fast = accelerate(network, "exact", device)
     images = load_images(options.data, split="test", data_dir=options.data_dir).subset(options.n)

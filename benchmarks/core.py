@@ -13,12 +13,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from pairing import alternate, print_machine, print_ratios, print_roofline, run_plain
+from pairing import alternate, make_parser, prepare, print_ratios, print_roofline, run_plain
 from torch import Tensor
 
-from data_prep.command_line import CommandParser, parse_names
+from data_prep.command_line import parse_names
 from sdnet_core import CSCConv2d, Network, build_model
-from sdnet_core.environment import select_device
 from sdnet_core.speed import accelerate
 
 NETWORKS = {
@@ -29,22 +28,13 @@ NETWORKS = {
 
 
 def main() -> None:
-    parser = CommandParser(description=__doc__)
-    parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int)
+    parser = make_parser(__doc__, rounds=7)
     parser.add_argument("--fast", action="store_true", help="with the compiled form")
     parser.add_argument("--networks", type=parse_names, default=tuple(NETWORKS), help="ResNet-18 and others")
-    parser.add_argument("--device")
     options = parser.parse_args()
     if not {"ResNet-18"} <= set(options.networks) <= NETWORKS.keys():
         parser.error(f"expected --networks of {', '.join(NETWORKS)} with ResNet-18, got {', '.join(options.networks)}")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = select_device(options.device)
-    print_machine(device)
-    torch.manual_seed(0)
+    device = prepare(options)
     plain = {
         name: build_model(NETWORKS[name][0], width=options.width, **NETWORKS[name][1]).eval().to(device)
         for name in options.networks

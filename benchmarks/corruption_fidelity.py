@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from corruptions import IMAGES, SEVERITIES, check_peer, load_images  # the benchmark next to this file
+from corruptions import IMAGES, SEVERITIES, check_packages, load_images  # the benchmark next to this file
 from parity import reference as reference_module
 
 from data_prep.command_line import CommandParser, parse_names
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     names = expand_names(parse_names(arguments.corruptions))
-    check_peer(reference_module)
+    check_packages()
     reference = reference_module.Reference(arguments.profile, seed=arguments.seed)
     images, title = load_images(arguments.profile, arguments.n)
     size = " x ".join(map(str, images.shape[1:3]))

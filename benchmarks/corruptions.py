@@ -20,10 +20,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -38,7 +36,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests"))
 
 import peer  # noqa: E402 - next to this file
-from parity import reference_cbar  # noqa: E402
+from pairing import clock_of, wait  # noqa: E402
+from parity import reference, reference_cbar  # noqa: E402
 from parity.real_images import ARCHIVES, archive_of, read_images  # noqa: E402
 
 IMAGES = {"cifar": (2000, 40), "imagenet": (64, 2)}  # for us, for the reference
@@ -46,8 +45,8 @@ SEVERITIES = range(1, 6)
 SLOWEST = "glass_blur"
 
 
-def check_peer(module: ModuleType) -> None:
-    if (reason := module.unavailable()) is not None:
+def check_packages() -> None:
+    if (reason := reference.unavailable()) is not None:
         raise PrerequisiteError(f"{reason}: in the project's folder, run pip install '.[test]'")
 
 
@@ -64,20 +63,15 @@ def load_images(profile: str, count: int) -> tuple[np.ndarray, str]:
 
 def milliseconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
     """The shortest of some runs: processor time on the CPU, which other programs leave alone."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    clock = clock_of(device)
     runs = []
     for _ in range(repeats):
-        synchronise(device)
+        wait(device)
         start = clock()
         work()
-        synchronise(device)
+        wait(device)
         runs.append(clock() - start)
     return min(runs) * 1e3
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def time_ours(pixels: torch.Tensor, name: str, profile: str, repeats: int) -> float:
@@ -132,7 +126,7 @@ def main() -> int:
     if unknown := set(profiles) - IMAGES.keys():
         raise InputError(f"expected --profiles of {', '.join(IMAGES)}, got {', '.join(sorted(unknown))}")
     device = select_device(arguments.device)
-    check_peer(peer)
+    check_packages()
     import cv2
 
     torch.set_num_threads(arguments.threads)

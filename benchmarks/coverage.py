@@ -13,7 +13,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from robustness.analysis.metrics import ALEXNET_ERRORS, mean_corruption_error, root_calibration_error
+from robustness.analysis.metrics import (
+    ALEXNET_ERRORS,
+    expected_calibration_error,
+    mean_corruption_error,
+    root_calibration_error,
+)
 from robustness.statistics import (
     Z_95,
     accuracy_intervals,
@@ -139,7 +144,7 @@ def show_errors(draws: int) -> None:
             held = (found[:, 1] <= shift + 1e-12) & (shift - 1e-12 <= found[:, 2])
             rows.setdefault(f"calibration error, {title}: coverage", []).append(f"{100 * held.mean():.1f}")
             rows.setdefault(f"calibration error, {title}: mean (ECE)", []).append(
-                f"{100 * found[:, 0].mean():.1f} ({100 * np.mean(naive(confidence, correct)):.1f})"
+                f"{100 * found[:, 0].mean():.1f} ({100 * np.mean(expected_calibration_error(confidence, correct)):.1f})"
             )
         alone, together = [], []
         for _ in range(draws // 40):
@@ -150,13 +155,6 @@ def show_errors(draws: int) -> None:
         rows.setdefault("tables of 75 equal cells with something bold, Holm (each alone)", []).append(text)
     for title, cells in rows.items():
         print(f"| {title} | {' | '.join(cells)} |")
-
-
-def naive(confidence: Array, correct: NDArray[np.bool_]) -> Array:
-    """The expected calibration error."""
-    from robustness.analysis.metrics import expected_calibration_error
-
-    return expected_calibration_error(confidence, correct)
 
 
 def main() -> None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pairing import clock_of
 
 from data_prep import load_images
 from data_prep.command_line import CommandParser
@@ -54,11 +53,6 @@ def harness(measurement: Measurement) -> float:
     started = clock()
     measurement.run([])
     return clock() - started
-
-
-def clock_of(device: torch.device) -> Callable[[], float]:
-    """Processor time, which other programs leave alone; the device's own work needs wall time."""
-    return time.process_time if device.type == "cpu" else time.perf_counter
 
 
 def main() -> int:

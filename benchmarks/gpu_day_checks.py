@@ -111,7 +111,7 @@ def show_corruptions(device: torch.device, count: int) -> int:
 
     from data_prep.corruptions import corrupt, expand_names
 
-    timed.check_peer(peer)
+    timed.check_packages()
     print("| corruption | ms | times as fast as the CPU | as the peer | values that differ from the CPU (%) |")
     print("|---|--:|--:|--:|--:|")
     for profile, images, few in (("cifar", count, 4), ("imagenet", max(count // 16, 2), 1)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,25 +80,15 @@ def split_images(images: ImageSet, test_per_class: int) -> tuple[ImageSet, Image
         "train": np.sort(np.concatenate([own[test_per_class:] for own in places])),
         "test": np.sort(np.concatenate([own[:test_per_class] for own in places])),
     }
-    train_set, test_set = (
-        replace(
-            images,
-            split=split,
-            pixels=np.asarray(images.pixels)[rows],
-            labels=images.labels[rows],
-            indices=images.indices[rows],
-            files=None,
-        )
-        for split, rows in chosen.items()
-    )
+    train_set, test_set = (replace(images.take(rows), split=split) for split, rows in chosen.items())
     return train_set, test_set
 
 
-def corrupt_all(images: ImageSet) -> dict[tuple[str, int], NDArray[np.uint8]]:
-    """The test images clean and under every corruption and severity, parameters of CIFAR-10-C, seed 0."""
+def corrupt_all(images: ImageSet, names: Sequence[str]) -> dict[tuple[str, int], NDArray[np.uint8]]:
+    """Corrupt the images: clean and under every corruption and severity, parameters of CIFAR-10-C, seed 0."""
     versions = {("clean", 0): np.asarray(images.pixels)}
     pixels = torch.from_numpy(np.array(images.pixels))
-    for name in (*NOISES, *BLURS):
+    for name in names:
         for severity in SEVERITIES:
             result = corrupt(pixels, name, severity=severity, profile="cifar", seed=0, indices=images.indices)
             versions[name, severity] = result.numpy()
@@ -203,7 +193,9 @@ def main() -> None:
         load_images("lossless", split="train", data_dir=data_dir), arguments.test_per_class
     )
     qualities = [None, *map(int, arguments.qualities.split(","))]
-    tests = {title_of(quality): corrupt_all(encode(test_set, quality)) for quality in (None, TEST_QUALITY)}
+    tests = {
+        title_of(quality): corrupt_all(encode(test_set, quality), (*NOISES, *BLURS)) for quality in (None, TEST_QUALITY)
+    }
     grid = [Network(a, q, s) for s in range(arguments.seeds) for q in qualities for a in ARCHITECTURES]
     answers = {}
     for network in tqdm(grid, unit="network", desc="trained and measured"):

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from jpeg import corrupt_all  # the benchmark next to this file
 from torch import Tensor
 
 from data_prep import load_images
 from data_prep.command_line import CommandParser
-from data_prep.corruptions import corrupt, corruption_names
+from data_prep.corruptions import corruption_names
 from robustness.statistics import paired_interval
 from sdnet_core import load_model
 from sdnet_core.augment import to_images
@@ -26,7 +27,6 @@ from sdnet_core.noise_level import estimate_noise_level
 
 TESTED, EXTRA = corruption_names("standard"), corruption_names("extra")
 LAMBDAS = (0.1, 0.2, 0.3, 0.5)
-SEVERITIES = (1, 3, 5)
 FACTORS = (0.6, 0.8, 1.0, 1.2)
 RAISED = 0.5
 _COMBINED = "combined: "
@@ -67,33 +67,26 @@ def combine(probabilities: Tensor) -> dict[str, Tensor]:
 def measure(name: str, n: int, data_dir: Path) -> pd.DataFrame:
     """Measure every image under every corruption: levels, statistics of the code, correct predictions at every λ."""
     images = load_images("cifar10", split="train", data_dir=data_dir)
-    rows = np.sort(np.random.default_rng(5).choice(len(images), n, replace=False))
-    pixels = torch.from_numpy(np.array(images.pixels[rows]))
-    labels = torch.from_numpy(np.array(images.labels[rows])).long()
+    images = images.take(np.sort(np.random.default_rng(5).choice(len(images), n, replace=False)))
     model = load_model(name).eval()
     parts = []
-    for corruption in ("clean", *TESTED, *EXTRA):
-        for severity in SEVERITIES if corruption != "clean" else (0,):
-            changed = pixels
-            if severity:
-                own = images.indices[rows]
-                changed = corrupt(pixels, corruption, severity=severity, profile="cifar", seed=0, indices=own)
-            x = to_images(changed)
-            part = {"corruption": corruption, "severity": severity, "image": rows}
-            part |= {title: level.numpy() for title, level in estimate_levels(model.normalise(x)).items()}
-            answers = []
-            for lam in LAMBDAS:
-                code = model.encode(x, lam)
-                answers.append(model.classify(code, lam).softmax(1))
-                confidence, predicted = answers[-1].max(1)
-                part[f"residual {lam}"] = model.residual(x, code).numpy()
-                part[f"zeros {lam}"] = (code == 0).float().mean((1, 2, 3)).numpy()
-                part[f"ℓ1 {lam}"] = code.abs().sum((1, 2, 3)).numpy()
-                part[f"confidence {lam}"] = confidence.numpy()
-                part[f"correct {lam}"] = (predicted == labels).numpy().astype(float)
-            for title, scores in combine(torch.stack(answers)).items():
-                part[_COMBINED + title] = (scores.argmax(1) == labels).numpy().astype(float)
-            parts.append(pd.DataFrame(part))
+    for (corruption, severity), pixels in corrupt_all(images, (*TESTED, *EXTRA)).items():
+        x = to_images(torch.from_numpy(pixels))
+        part = {"corruption": corruption, "severity": severity, "image": images.indices}
+        part |= {title: level.numpy() for title, level in estimate_levels(model.normalise(x)).items()}
+        answers = []
+        for lam in LAMBDAS:
+            code = model.encode(x, lam)
+            answers.append(model.classify(code, lam).softmax(1))
+            confidence, predicted = answers[-1].max(1)
+            part[f"residual {lam}"] = model.residual(x, code).numpy()
+            part[f"zeros {lam}"] = (code == 0).float().mean((1, 2, 3)).numpy()
+            part[f"ℓ1 {lam}"] = code.abs().sum((1, 2, 3)).numpy()
+            part[f"confidence {lam}"] = confidence.numpy()
+            part[f"correct {lam}"] = (predicted.numpy() == images.labels).astype(float)
+        for title, scores in combine(torch.stack(answers)).items():
+            part[_COMBINED + title] = (scores.argmax(1).numpy() == images.labels).astype(float)
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdnet_core.environment import describe_environment
+from data_prep.command_line import CommandParser
+from sdnet_core.environment import describe_environment, select_device
 from sdnet_core.fista import fista
+
+
+def make_parser(description: str | None, *, rounds: int) -> CommandParser:
+    """Make the options of the benchmarks of networks."""
+    parser = CommandParser(description=description)
+    parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device")
+    return parser
+
+
+def prepare(options: argparse.Namespace) -> torch.device:
+    """Take the number of threads, print the machine, seed; returns the device."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = select_device(options.device)
+    print_machine(device)
+    torch.manual_seed(0)
+    return device
 
 
 def alternate(jobs: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -23,16 +46,22 @@ def alternate(jobs: Mapping[str, Callable[[], object]], *, rounds: int, device: 
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds + 1):
         for name, job in jobs.items():
-            _wait(device)
+            wait(device)
             started = time.perf_counter()
             job()
-            _wait(device)
+            wait(device)
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
-def _wait(device: torch.device) -> None:
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """Take processor time, which other programs leave alone, or wall time for the work of a GPU."""
+    return time.process_time if device.type == "cpu" else time.perf_counter
+
+
+def wait(device: torch.device) -> None:
+    """Wait for the work of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -21,50 +21,13 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from parity.reference import CIFAR_PARAMETERS, PACKAGE, frost_folder  # in tests/
 from PIL import Image
 
-PACKAGE = "imagecorruptions"
 OTHERS = {"corrupt-tta": "corrupt_tta", "imgcorr": "imgcorr"}
 """Other packages and their modules, compared with where they are installed."""
 STORED_QUALITY = {"imagenet": 85}
 """Quality of the JPEG file that ends every corruption of ImageNet-C, which the package leaves to its user."""
-
-CIFAR_PARAMETERS = {
-    "gaussian_noise": "[.04, .06, .08, .09, .10]",
-    "shot_noise": "[500, 250, 100, 75, 50]",
-    "impulse_noise": "[.01, .02, .03, .05, .07]",
-    "speckle_noise": "[.06, .1, .12, .16, .2]",
-    "gaussian_blur": "[.4, .6, .7, .8, 1]",
-    "glass_blur": "[(.05, 1, 1), (.25, 1, 1), (.4, 1, 1), (.25, 1, 2), (.4, 1, 2)]",
-    "defocus_blur": "[(.3, .4), (.4, .5), (.5, .6), (1, .2), (1.5, .1)]",
-    "motion_blur": "[(6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)]",
-    "zoom_blur": "[np.arange(1, 1 + .05 * i + .01, .01) for i in (1, 2, 3, 4, 5)]",
-    "fog": "[(.2, 3), (.5, 3), (.75, 2.5), (1, 2), (1.5, 1.75)]",
-    "frost": "[(1, .2), (1, .3), (.9, .4), (.85, .4), (.75, .45)]",
-    "snow": """[(.1, .2, 1, .6, 8, 3, .95), (.1, .2, 1, .5, 10, 4, .9), (.15, .3, 1.75, .55, 10, 4, .9),
-        (.25, .3, 2.25, .6, 12, 6, .85), (.3, .3, 1.25, .65, 14, 12, .8)]""",
-    "spatter": """[(.62, .1, .7, .7, .5, 0), (.65, .1, .8, .7, .5, 0), (.65, .3, 1, .69, .5, 0),
-        (.65, .1, .7, .69, .6, 1), (.65, .1, .5, .68, .6, 1)]""",
-    "contrast": "[.75, .5, .4, .3, .15]",
-    "brightness": "[.05, .1, .15, .2, .3]",
-    "saturate": "[(.3, 0), (.1, 0), (1.5, 0), (2, .1), (2.5, .2)]",
-    "jpeg_compression": "[80, 65, 58, 50, 40]",
-    "pixelate": "[.95, .9, .85, .75, .65]",
-}
-CIFAR_ELASTIC = [(0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)]
-
-
-def unavailable() -> str | None:
-    """Why there is nothing to compare with on this machine, or None."""
-    for package in (PACKAGE, "cv2", "skimage"):
-        if importlib.util.find_spec(package) is None:
-            return f"the comparison needs the package {package}"
-    return None
-
-
-def frost_folder() -> Path:
-    """Find the folder of the package's pictures."""
-    return Path(importlib.util.find_spec(PACKAGE).origin).parent / "frost"
 
 
 def through_jpeg(levels: np.ndarray, quality: int) -> np.ndarray:
@@ -118,10 +81,10 @@ class Peer:
     def _cifar_frost(self, image: np.ndarray, severity: int) -> np.ndarray:
         import cv2
 
-        a, b = eval(CIFAR_PARAMETERS["frost"])[severity - 1]
+        a, b, scale = CIFAR_PARAMETERS["frost"][severity - 1]
         number = self.random.randint(5) + 1
         picture = cv2.imread(str(next(frost_folder().glob(f"frost{number}.*"))))
-        picture = cv2.resize(picture, (0, 0), fx=0.2, fy=0.2)
+        picture = cv2.resize(picture, (0, 0), fx=scale, fy=scale)
         y, x = (self.random.randint(0, picture.shape[axis] - image.shape[axis]) for axis in (0, 1))
         crop = picture[y : y + image.shape[0], x : x + image.shape[1], ::-1]
         return np.clip(a * image + b * crop, 0, 255)
@@ -132,7 +95,7 @@ class Peer:
         from skimage.filters import gaussian
 
         size = np.array(image.shape[:2])
-        alpha, sigma, jitter = (image.shape[0] * value for value in CIFAR_ELASTIC[severity - 1])
+        alpha, sigma, jitter = CIFAR_PARAMETERS["elastic_transform"][severity - 1]
         centre, third = np.float32(size) // 2, min(size) // 3
         corners = np.float32([centre + third, [centre[0] + third, centre[1] - third], centre - third])
         moved = corners + self.random.uniform(-jitter, jitter, size=corners.shape).astype(np.float32)
@@ -195,6 +158,11 @@ def _replace_parameters(function: ast.FunctionDef) -> None:
     """Put the list of CIFAR parameters in the place of the one that the function indexes with the severity."""
     if function.name not in CIFAR_PARAMETERS:
         return
+    rows = CIFAR_PARAMETERS[function.name]
+    if function.name == "zoom_blur":
+        text = f"[{', '.join(f'np.arange(1, {stop}, {step})' for stop, step in rows)}]"
+    else:
+        text = repr(rows)
     for node in ast.walk(function):
         if isinstance(node, ast.Subscript) and isinstance(node.value, ast.List):
-            node.value = ast.parse(CIFAR_PARAMETERS[function.name], mode="eval").body
+            node.value = ast.parse(text, mode="eval").body

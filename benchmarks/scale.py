@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pairing import wait
 from PIL import Image
 
-from data_prep import load_images
+from data_prep import corruption_names, load_images
 from data_prep.command_line import CommandParser
 from data_prep.importing import import_tree
 from data_prep.store import labels_path, pixels_path, read_record
@@ -34,6 +35,7 @@ from sdnet_core.environment import select_device
 
 IMAGES, LAMBDAS = (1_000, 5_000, 20_000, 50_000), (3, 10, 30)
 CELLS = (1_000, 10_000, 100_000)
+CORRUPTIONS = corruption_names("standard")
 _GRID = 20
 """λs of a made-up cell's model."""
 
@@ -140,12 +142,6 @@ def write_cells(path: Path, cells: int, n: int) -> RunDirectory:
     return directory
 
 
-CORRUPTIONS = [
-    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
-]
-
-
 def time_of(work: Callable[[], object]) -> float:
     """Seconds that ``work`` takes."""
     started = time.perf_counter()
@@ -183,17 +179,13 @@ def show_rate(name: str, size: int, batch_size: int, device: torch.device) -> No
 
 
 def _rate(work: Callable[[], None], images: int, device: torch.device) -> float:
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     for _ in range(3):
         work()
-    wait()
+    wait(device)
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < 5:
         work()
-        wait()
+        wait(device)
         count += 1
     return images * count / (time.perf_counter() - started)
 

@@ -14,30 +14,19 @@ from functools import partial
 
 import torch
 from core import NETWORKS
-from pairing import alternate, plain_solver, print_machine, print_ratios, print_roofline, run_plain
+from pairing import alternate, make_parser, plain_solver, prepare, print_ratios, print_roofline, run_plain
 from torch import Tensor
 from torch.nn import functional
 
-from data_prep.command_line import CommandParser
 from sdnet_core import CSCConv2d, Network, build_model
-from sdnet_core.environment import select_device
 from sdnet_core.training import memory_layout
 
 
 def main() -> None:
-    parser = CommandParser(description=__doc__)
-    parser.add_argument("--batch-sizes", type=lambda text: [int(part) for part in text.split(",")], default=[32, 128])
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int)
+    parser = make_parser(__doc__, rounds=5)
     parser.add_argument("--precision", choices=["float32", "bf16"], default="float32")
-    parser.add_argument("--device")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = select_device(options.device)
-    print_machine(device)
-    torch.manual_seed(0)
+    device = prepare(options)
     layout = memory_layout(device, options.width)
     networks = {
         name: build_model(arch, width=options.width, **more).to(memory_format=layout).to(device)

@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
             name,
             help=command.summary,
             description=command.run.__doc__,
-            epilog=command.examples,
+            epilog=command.epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.declare(subparser)

@@ -24,16 +24,22 @@ OFFICIAL_IMAGES = 10_000
 class Command:
     """A subcommand.
 
-    summary: its line in the list of commands. examples: the end of its help.
+    summary: its line in the list of commands. examples, note: the end of its help.
     run: runs it with the parsed arguments and returns the exit code; its help begins with this function's docstring.
     declare: adds its arguments to a parser, except ``--data-dir``. has_data: whether it has ``--data-dir``.
     """
 
     summary: str
-    examples: str
+    examples: tuple[str, ...]
     run: Callable[[argparse.Namespace], int]
     declare: Callable[[argparse.ArgumentParser], object] = lambda _: None
     has_data: bool = True
+    note: str = ""
+
+    @property
+    def epilog(self) -> str:
+        """The end of its help."""
+        return "\n".join(["examples:", *(f"  python -m data_prep {words}" for words in self.examples), self.note])
 
 
 def run_list(arguments: argparse.Namespace) -> int:
@@ -155,63 +161,45 @@ def run_describe(arguments: argparse.Namespace) -> int:
 COMMANDS = {
     "list": Command(
         summary="list the data sets on disk, and how to get the rest",
-        examples="""\
-examples:
-  python -m data_prep list
-""",
+        examples=("list",),
         run=run_list,
     ),
     "download": Command(
         summary="get an official data set",
-        examples="""\
-examples:
-  python -m data_prep download cifar10
-  python -m data_prep download cifar10c --data-dir /mnt/data
-
-without a network, fetch the file on another machine, put it into the data folder and run the same command:
-"""
-        + "\n".join(f"  {name:<10} {remote.file:<24} {remote.url}" for name, remote in REMOTES.items()),
+        examples=("download cifar10", "download cifar10c --data-dir /mnt/data"),
+        note="\nwithout a network, fetch the file on another machine, put it into the data folder and run the same "
+        "command:\n" + "\n".join(f"  {name:<10} {remote.file:<24} {remote.url}" for name, remote in REMOTES.items()),
         declare=_declare_download,
         run=run_download,
     ),
     "import": Command(
         summary="import an image tree or an archive of one",
-        examples="""\
-examples:
-  python -m data_prep import cifar10-jpeg.tar.xz --name cifar10 --note "JPEG q75"
-  python -m data_prep import ~/imagenet --name imagenet --resize 256 --crop 224
-""",
+        examples=(
+            'import cifar10-jpeg.tar.xz --name cifar10 --note "JPEG q75"',
+            "import ~/imagenet --name imagenet --resize 256 --crop 224",
+        ),
         declare=_declare_import,
         run=run_import,
     ),
     "generate": Command(
         summary="make a corrupted test set from the clean test images",
-        examples="""\
-examples:
-  python -m data_prep generate cifar10c
-  python -m data_prep generate cifar10c --corruptions noise,fog --n 1000
-  python -m data_prep generate pets --split val --corruptions standard
-""",
+        examples=(
+            "generate cifar10c",
+            "generate cifar10c --corruptions noise,fog --n 1000",
+            "generate pets --split val --corruptions standard",
+        ),
         declare=_declare_generate,
         run=run_generate,
     ),
     "verify": Command(
         summary="check a data set against its checksums and fingerprints",
-        examples="""\
-examples:
-  python -m data_prep verify cifar10
-  python -m data_prep verify cifar10c
-""",
+        examples=("verify cifar10", "verify cifar10c"),
         declare=_declare_verify,
         run=run_verify,
     ),
     "describe": Command(
         summary="describe the data at a path: a data set, pictures, a -C archive, a shifted set",
-        examples="""\
-examples:
-  python -m data_prep describe pets/
-  python -m data_prep describe data/Tiny-ImageNet-C --json
-""",
+        examples=("describe pets/", "describe data/Tiny-ImageNet-C --json"),
         declare=_declare_describe,
         run=run_describe,
         has_data=False,

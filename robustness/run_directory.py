@@ -50,9 +50,7 @@ class Batch:
     """Finished cells with the same number of images and the same columns.
 
     Args:
-        keys: keys of the cells.
         columns: (cells, images) values, by column name.
-        metadata: metadata of every cell, as :meth:`RunDirectory.write_outcome` stored it.
     """
 
     keys: list[str]
@@ -150,12 +148,7 @@ class RunDirectory:
             temporary.write_bytes(seal(buffer.getvalue().to_pybytes(), key))
 
     def read_columns(self, key: str, *, n: int) -> tuple[Columns, dict[str, Any]] | None:
-        """Read the columns and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's.
-
-        Args:
-            key: key of the cell.
-            n: number of images that it must have.
-        """
+        """Read columns and metadata of a cell of ``n`` images; None if it is absent, damaged or another's."""
         table = self._read_table(key, n, None)
         return None if table is None else (_to_arrays(table), _metadata_of(table))
 

@@ -31,11 +31,7 @@ _SHOWN = ("model", "perturbation", "norm", "eps", "threat", "lam", "n", "accurac
 
 
 class Run:
-    """A finished run: its numbers as frames, its figures, its report.
-
-    Args:
-        directory: the run directory.
-    """
+    """A finished run: its numbers as frames, its figures, its report."""
 
     def __init__(self, directory: RunDirectory) -> None:
         self._run = frames.Run.open(directory)

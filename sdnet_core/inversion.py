@@ -77,11 +77,6 @@ def explain_limit(model: Network) -> str | None:
 def record_codes(model: Network, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> list[LayerCode]:
     """Record input and code of every sparse-coding layer in one forward pass of ``model`` (in eval mode).
 
-    Args:
-        model: an SDNet.
-        images: images in [0, 1].
-        lam: λ of the call, as in :meth:`Network.forward`; None is the training λ.
-
     Raises:
         InputError: a network without sparse code, a λ out of range.
     """
@@ -106,7 +101,6 @@ def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, 
     x̂ = A₁ ẑ₁, then the normalisation undone.
 
     Args:
-        model: the network of the records.
         records: records of :func:`record_codes` from the input layer to the layer to invert.
 
     Raises:

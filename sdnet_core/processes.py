@@ -23,12 +23,7 @@ from data_prep.errors import InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """The group of processes of one training, seen from one of them.
-
-    Args:
-        rank: number of this process; process 0 writes files and progress.
-        size: number of processes.
-    """
+    """The group of processes of one training, seen from one of them."""
 
     rank: int = 0
     size: int = 1

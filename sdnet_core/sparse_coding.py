@@ -222,13 +222,9 @@ class CSCConv2d(SparseCoding):
         kernel_size: k, side of the square atoms (C, k, k).
         stride: step of the correlation.
         padding: zero padding on each side.
-        lam: default λ ≥ 0 of a call.
-        mu: μ ≥ 0, weight of the squared ℓ2 term.
-        n_steps: number K ≥ 1 of FISTA steps.
-        non_negative: restrict the code to z ≥ 0.
-        robust: use the data term ½‖x − Az‖₂.
         image_size: H = W of the input for which L = ‖A‖² is converged. Other sizes work with the same step.
         converge: converge L now; otherwise call :meth:`refresh` before the first call.
+        The others are as in :class:`SparseCoding`.
 
     Raises:
         InputError: see :class:`SparseCoding`.
@@ -319,11 +315,7 @@ class CSCLinear(SparseCoding):
     Args:
         in_features: d.
         out_features: D, the number of atoms.
-        lam: default λ ≥ 0 of a call.
-        mu: μ ≥ 0, weight of the squared ℓ2 term.
-        n_steps: number K ≥ 1 of FISTA steps.
-        non_negative: restrict the code to z ≥ 0.
-        robust: use the data term ½‖x − Az‖₂.
+        The others are as in :class:`SparseCoding`.
 
     Raises:
         InputError: see :class:`SparseCoding`.

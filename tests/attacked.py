@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
-from data_prep import load_images
+from data_prep import ImageSet, load_images
+from robustness.analysis.frames import Run
 from robustness.attack import Attack
 from robustness.measure.craft import Crafted, Stage, craft
+from robustness.measure.measurement import Measurement
 from robustness.measure.stages import list_stages
+from robustness.measure.subjects import Subject
 from robustness.measure.victims import Victim
+from robustness.options import RunOptions
+from robustness.run_directory import RunDirectory
+from robustness.suite import Suite
 from sdnet_core import build_model
 
 CPU = torch.device("cpu")
@@ -46,6 +54,18 @@ def run(
     stages = list_stages(attack, model, num_classes=classes, seed=0)
     settings = {"norm": attack.norm, "eps": attack.eps, "batch_size": attack.batch_size, "seed": 0, "device": CPU}
     return craft(model, stages, images, labels, **{**settings, **options})
+
+
+def measure(
+    suite: Suite, subjects: list[Subject], images: ImageSet, folder: Path, **options: object
+) -> tuple[Measurement, Run]:
+    """A suite, measured on the CPU into a folder, and its run."""
+    directory = RunDirectory(folder)
+    directory.create()
+    measurement = Measurement(suite, subjects, images, None, directory, CPU, **{"batch_size": 16, **options})
+    measurement.find_done()
+    measurement.run(RunOptions())
+    return measurement, Run.open(directory)
 
 
 def half_breaker(half: int) -> Stage:
@@ -96,3 +116,10 @@ class TinyConvolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.linear(self.convolution(images).relu().flatten(1))
+
+
+def curved_problem(n: int = 24, seed: int = 1) -> tuple[TinyConvolution, Tensor, Tensor]:
+    """Random images, and a small model's answers to them for labels."""
+    model = TinyConvolution()
+    images = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(seed))
+    return model, images, model(images).argmax(1).detach()

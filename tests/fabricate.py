@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,15 @@ from robustness.run_directory import RunDirectory
 from sdnet_core import ModelCard, build_model, save_model
 
 Answers = dict[str, Any]
+
+
+def make_law(slope: float, intercept: float, *, points: Sequence[object] = (), **changes: object) -> dict[str, Any]:
+    """A residual law as its file holds it, clipped to [0.1, 0.5]."""
+    line = {"slope": slope, "intercept": intercept, "lowest": 0.1, "highest": 0.5, **changes}
+    law = {"format": "sdnet-robustness/residual-law/2", "law": line, "r_squared": 0.5}
+    return {**law, "points": list(points), "provenance": {}}
+
+
 SPARSE, PLAIN, TRAINED = "sparse", "plain", 0.1
 
 

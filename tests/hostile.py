@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -16,6 +18,25 @@ from hypothesis import strategies as st
 
 from data_prep.errors import UsageError, run_command
 from data_prep.sources import load_images
+
+
+class Call:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+def make_png(side: int, *, bits: int = 8, colour: int = 2, rows: bytes = b"") -> bytes:
+    """A PNG of side × side, written by hand. colour: 2 RGB, 4 LA, 6 RGBA."""
+    header = struct.pack(">IIBBBBB", side, side, bits, colour, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
 
 _FUZZ = settings.get_profile("fuzz")
 load_once = cache(load_images)

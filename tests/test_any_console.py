@@ -26,6 +26,7 @@ FORMS = [
     *(f"data {name} --help" for name in DATA),
     *(f"models {name} --help" for name in MODELS),
     *("data list", "models list", "models show sdnet18-shapes"),
+    "run --suite demo --models sdnet18-shapes --selection none --n 8 --dry-run",
 ]
 
 

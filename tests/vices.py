@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,6 +148,28 @@ def hang(_: Vicious, images: Tensor) -> Tensor:
 
 def noise_of(draw: Callable[[tuple[int, ...]], Any]) -> Callable[[Vicious, Tensor], Tensor]:
     return lambda _, logits: logits + 60 * torch.as_tensor(draw(tuple(logits.shape))).to(logits)
+
+
+def describe_globals() -> list[object]:
+    return [
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),  # noqa: NPY002
+        random.getstate() == random.Random(0).getstate(),  # beartype draws from it, too
+        torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+        torch.backends.cudnn.benchmark,
+        torch.is_autocast_enabled("cpu"),
+        torch.get_num_threads(),
+        np.geterr(),
+        Path.cwd(),
+        list(sys.path),
+        sys.stdout,
+        list(warnings.filters),
+        signal.getsignal(signal.SIGTERM),
+    ]
 
 
 VICES = [

@@ -95,9 +95,6 @@ def load_subject(
     """Load or wrap one model (see :func:`load_subjects`), without its residual law, which may not be fitted yet.
 
     Args:
-        given: the model as written on the command line, or a module or function images → logits.
-        wanted: what the data set requires of it.
-        device: device to load it onto.
         speed: ``"exact"`` or ``"fast"``, the latter for networks of this project.
         name: name in tables; default: ``given`` as written, or the kind of object.
 
@@ -135,9 +132,6 @@ def load_subjects(
     Args:
         models: models as written on the command line (shipped names, paths of checkpoints, and what
             :func:`robustness.measure.foreign.load_foreign` takes), or names for tables and what they stand for.
-        wanted: what the data set requires of them; see :func:`load_subject` for this and the other arguments.
-        device: device to load them onto.
-        speed: ``"exact"`` or ``"fast"``.
 
     Raises:
         PrerequisiteError: no such model.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile import Call
 
 from data_prep import cifar, load_images
 from data_prep.errors import InputError
@@ -68,17 +69,9 @@ def test_batches_written_today_are_read() -> None:
     assert np.array_equal(unpickle_batch(pickle.dumps({"data": ARRAY}, protocol=3), "batch")["data"], ARRAY)
 
 
-class Hostile:
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_a_pickle_that_calls_something_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
-    hostile = {"data": Hostile(Path.touch, tmp_path / "touched"), "labels": Hostile(eval, "1 + 1")}
+    hostile = {"data": Call(Path.touch, tmp_path / "touched"), "labels": Call(eval, "1 + 1")}
     for value in (hostile, {"labels": hostile["labels"]}):
         with pytest.raises(InputError, match="expected a CIFAR batch in data_batch_1, got a call of"):
             unpickle_batch(pickle.dumps(value, protocol=protocol), "data_batch_1")
@@ -155,7 +148,7 @@ def test_another_archive_is_refused(official: Path) -> None:
 
 
 def test_another_batch_is_refused_before_it_is_read(official: Path) -> None:
-    (official / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Hostile(eval, "1 / 0")))
+    (official / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(Call(eval, "1 / 0")))
     with pytest.raises(InputError, match=r"expected MD5 .* of .*test_batch"):
         load_images("cifar10", "test", official)
     load_images("cifar10", "train", official)

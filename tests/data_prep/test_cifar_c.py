@@ -3,10 +3,10 @@ from __future__ import annotations
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from hostile import Call
 
 from data_prep.archives_c import find_archive_c
 from data_prep.cifar_c import CifarC
@@ -119,16 +119,8 @@ def test_truncated_files_are_named(folder: Path, file: str) -> None:
             CifarC(folder).load("fog", 1)
 
 
-class Hostile:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
 def test_a_pickle_in_place_of_an_array_is_not_run(folder: Path) -> None:
-    (folder / "fog.npy").write_bytes(pickle.dumps(Hostile(folder / "touched")))
+    (folder / "fog.npy").write_bytes(pickle.dumps(Call(Path.touch, folder / "touched")))
     with pytest.raises(InputError, match=r"expected a whole array in .*fog\.npy") as caught:
         CifarC(folder).load("fog", 1)
     assert "allow_pickle" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_prep import load_images
 from data_prep.archives_c import count_all, find_archive_c, open_archive_c
 from data_prep.catalogue import list_data
 from data_prep.corruptions import corrupt, corruption_names, expand_names, level_folder, parameters, severities
@@ -93,16 +95,8 @@ def write_official(folder: Path, images: ImageSet) -> None:
 
 
 def test_official_folders_are_read(tmp_path: Path) -> None:
-    clean = ImageSet(
-        name="imagenet",
-        title="two pictures",
-        split="val",
-        pixels=pictures(2, 40, 40),
-        labels=np.array([0, 1]),
-        classes=("n01440764", "n01443537"),
-        indices=np.arange(2),
-        files=np.array(["a.JPEG", "b.JPEG"]),
-    )
+    clean = load_images((pictures(2, 40, 40), [0, 1]), classes=["n01440764", "n01443537"])
+    clean = replace(clean, files=np.array(["a.JPEG", "b.JPEG"]))
     assert level_folder("caustic_refraction", 2) == "3.20"
     assert level_folder("fog", 2) == "2"
     write_official(tmp_path / "ImageNet-C-Bar", clean)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import ImageSet
+from data_prep import ImageSet, load_images
 from data_prep.__main__ import main
 from data_prep.archives_c import find_archive_c
 from data_prep.class_lists import imagenet_wnids
@@ -42,16 +43,9 @@ def clean() -> ImageSet:
     """The clean images in an order that is neither that of the folders nor that of the files."""
     wnids = imagenet_wnids()
     keys = [("n02123045", "a.JPEG"), ("n01443537", "a.JPEG"), ("n02123045", "b.JPEG")]
-    return ImageSet(
-        name="imagenet",
-        title="imagenet",
-        split="val",
-        pixels=np.zeros((3, SIDE, SIDE, 3), np.uint8),
-        labels=np.array([wnids.index(wnid) for wnid, _ in keys]),
-        classes=wnids,
-        indices=np.arange(3),
-        files=np.array([file for _, file in keys]),
-    )
+    labels = [wnids.index(wnid) for wnid, _ in keys]
+    images = load_images((np.full((3, SIDE, SIDE, 3), 255, np.uint8), labels), classes=wnids)
+    return replace(images, files=np.array([file for _, file in keys]))
 
 
 def test_images_are_matched_by_wnid_and_name(archive: ImageNetC, clean: ImageSet) -> None:
@@ -124,11 +118,8 @@ def test_what_is_missing_is_named(archive: ImageNetC, clean: ImageSet, removed: 
 
 
 def test_images_without_names_cannot_be_matched(archive: ImageNetC, clean: ImageSet) -> None:
-    nameless = ImageSet("x", "my images", "val", clean.pixels, clean.labels, clean.classes, clean.indices)
-    with pytest.raises(
-        InputError, match=r"expected images with file names .*, got my images without any; import it again"
-    ):
-        archive.match(nameless, "fog", 1)
+    with pytest.raises(InputError, match=r"expected images with file names .*, got arrays without any; import it"):
+        archive.match(replace(clean, files=None), "fog", 1)
 
 
 @pytest.mark.parametrize(("corruption", "severity"), [("../ImageNet-C/fog", 1), ("fog", 0), ("fog", 6), ("", 1)])

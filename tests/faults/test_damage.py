@@ -45,6 +45,7 @@ def test_no_flipped_bit_in_an_outcome_goes_unnoticed(every, tmp_path):
     read, metadata = directory.read_outcome("k", n=30)
     pd.testing.assert_frame_equal(read, frame)
     assert metadata == {"key": "k", "seconds": 1.5, "identity": {"lam": 0.1}}
+    assert directory.read_outcome("k", n=29) is directory.read_outcome("absent", n=30) is None
     path, bits = directory.outcomes / "k.parquet", random.Random(0)
     pd.testing.assert_frame_equal(pd.read_parquet(path), frame)  # other readers pass over the seal
     whole = path.read_bytes()
@@ -58,6 +59,7 @@ def test_no_flipped_bit_in_an_outcome_goes_unnoticed(every, tmp_path):
         assert directory.find_whole(["k"]) == set()
     (directory.outcomes / "other.parquet").write_bytes(whole)
     assert directory.find_whole(["other"]) == set(), "a file answers only for its own key"
+    assert directory.read_outcome("other", n=30) is None
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import itertools
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from data_prep.decode import decode_image
 from data_prep.describe import describe
 from data_prep.errors import InputError
 from data_prep.imagenet_c import ImageNetC
-from data_prep.imageset import ImageSet
 from data_prep.importing import import_tree
 from data_prep.npz_c import NpzC
 from data_prep.sources import load_images
@@ -165,16 +165,8 @@ class TestImages:
             chosen.write_bytes(data.draw(damage(buffer.getvalue())))
         else:
             chosen.rename(chosen.with_name(f"x{data.draw(st.text('ab', max_size=3))}"))
-        images = ImageSet(
-            name="imagenet",
-            title="two images",
-            split="val",
-            classes=("n01440764",),
-            pixels=PIXELS[:2],
-            labels=np.zeros(2, np.int64),
-            indices=np.arange(2),
-            files=np.array(["0.JPEG", "1.JPEG"]),
-        )
+        images = load_images((PIXELS[:2], [0, 0]), classes=["n01440764"])
+        images = replace(images, files=np.array(["0.JPEG", "1.JPEG"]))
         with told_in_a_sentence():
             assert ImageNetC(archive).count("fog") == 2
             assert ImageNetC(archive).match(images, "fog", 3)[0:2].shape == (2, *PIXELS.shape[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import time
@@ -38,6 +39,8 @@ def run_campaign(undisturbed: Undisturbed, folder: Path, *, kills: int, seed: in
         process.kill()
         process.join()
         finished = undisturbed.check(out)
+        if was_killed and kept < finished < set(undisturbed.outcomes):
+            assert json.loads((out / "run.json").read_text())["status"] == "running"
         assert kept <= finished, "what was finished before the kill is lost"
         kept = finished
         if (out / "cells.csv").exists():

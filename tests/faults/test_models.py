@@ -67,17 +67,8 @@ def test_the_limit_is_raised_again_for_a_model_that_swallows_it(monkeypatch):
 
 def test_a_model_that_hangs_in_native_code_ends_the_process_and_keeps_what_was_finished(undisturbed, models, tmp_path):
     names, out = [f"{models}/plain.safetensors", "faulty_models:hangs_in_native_code"], tmp_path / "run"
-    arguments = (
-        *undisturbed.arguments,
-        "--out",
-        out,
-        "--corruptions",
-        "pixelate",
-        "--severities",
-        "5",
-        "--timeout",
-        "5",
-    )
+    arguments = (*undisturbed.arguments, "--out", out, "--corruptions", "pixelate", "--severities", "5")
+    arguments += ("--timeout", "5")
     assert finish(start_run(*arguments, "--models", names[0], log=tmp_path / "log")) == 0
     finished = read_outcomes(out)
     assert len(finished) == 3

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
-import warnings
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import attacked
 import numpy as np
 import pytest
-import torch
 from hostile import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from vices import CHANGING, FAILING, HARMLESS, VICES, WRAPPERS, Vice, Vicious
+from vices import CHANGING, FAILING, HARMLESS, VICES, WRAPPERS, Vice, Vicious, describe_globals
 
 from data_prep import load_images
 from robustness.analysis.frames import Run
 from robustness.measure.foreign import wrap_model
 from robustness.measure.loaders.loaded import Wanted
-from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject
-from robustness.options import RunOptions
-from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from sdnet_core.environment import describe_environment
 
-CPU = torch.device("cpu")
 TOLD: Counter[str] = Counter()
 """How the examples ended."""
 
@@ -45,17 +39,11 @@ def measure(folder: Path, models: dict[str, object]) -> tuple[Run, dict[tuple[st
     subjects = [
         Subject(name, wrap_model(name, model, Wanted(num_classes=10)), "", {}) for name, model in models.items()
     ]
-    directory = RunDirectory(folder)
-    directory.create()
-    options = {"suite": suite, "images": images(), "archive": None, "directory": directory, "device": CPU}
-    measurement = Measurement(subjects=subjects, batch_size=5, timeout=60, quiet=True, **options)
-    measurement.find_done()
-    measurement.run(RunOptions())
-    run = Run.open(directory)
+    _, run = attacked.measure(suite, subjects, images(), folder, batch_size=5, timeout=60, quiet=True)
     answers = {}
     for cell in run.record["cells"]:
         if cell["status"] == "done":
-            frame, _ = directory.read_outcome(cell["key"], n=12)
+            frame, _ = run.directory.read_outcome(cell["key"], n=12)
             answers[cell["model"], cell["perturbation"]] = frame["predicted"].to_numpy()
     return run, answers
 
@@ -68,12 +56,6 @@ def expected() -> dict[tuple[str, str], np.ndarray]:
         assert not run.missing
         assert all(verdict.mark == "OK" for verdict in run.soundness.values())
         return answers
-
-
-def describe_globals() -> list[object]:
-    states = [torch.get_rng_state().tolist(), np.random.get_bit_generator(), torch.is_grad_enabled()]
-    states += [torch.get_default_dtype(), torch.get_default_device(), Path.cwd(), list(sys.path), sys.stdout]
-    return [*states, torch.are_deterministic_algorithms_enabled(), np.geterr(), list(warnings.filters)]
 
 
 def check(vices: list[Vice], wrapper: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from fabricate import fabricate_run
+from hostile import Call
 
 from data_prep.arrays import read_arrays, write_arrays
 from data_prep.errors import InputError, run_command
@@ -24,16 +25,6 @@ from data_prep.importing import import_tree
 from robustness import compare, report
 from robustness.run import main as run
 from sdnet_core.__main__ import convert
-
-
-class Harmful:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (self.path,)
 
 
 def rename_model(folder: Path, name: str) -> None:
@@ -92,7 +83,7 @@ def test_no_pickle_in_an_array_archive_is_executed(tmp_path):
     path = tmp_path / "samples.npz"
     with zipfile.ZipFile(path, "w") as archive:
         buffer = io.BytesIO()
-        np.save(buffer, np.array([Harmful(tmp_path / "done")], dtype=object), allow_pickle=True)
+        np.save(buffer, np.array([Call(Path.touch, tmp_path / "done")], dtype=object), allow_pickle=True)
         archive.writestr("titles.npy", buffer.getvalue())
     assert read_arrays(path, most=1 << 20) is None
     assert not (tmp_path / "done").exists()
@@ -107,9 +98,11 @@ def test_arrays_that_unpack_to_more_than_expected_are_not_unpacked(tmp_path, mon
 
 def test_a_checkpoint_that_calls_something_or_unpacks_to_more_than_it_is_is_refused(tmp_path):
     harmful = tmp_path / "harmful.pth.tar"
-    harmful.write_bytes(pickle.dumps({"state_dict": Harmful(tmp_path / "done")}))
-    with pytest.raises(InputError, match="expected a checkpoint of plain tensors"):
-        convert(harmful, "sdnet18", "cifar10", tmp_path / "out.safetensors")
+    for write in (pickle.dump, torch.save):
+        with harmful.open("wb") as file:
+            write({"state_dict": Call(Path.touch, tmp_path / "done")}, file)
+        with pytest.raises(InputError, match=r"expected a checkpoint of plain tensors .*nothing else is loaded"):
+            convert(harmful, "sdnet18", "cifar10", tmp_path / "out.safetensors")
     assert not (tmp_path / "done").exists()
 
     stored, packed = tmp_path / "stored.pth.tar", tmp_path / "packed.pth.tar"

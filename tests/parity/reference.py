@@ -179,17 +179,8 @@ class Reference:
         factors = np.arange(1, stop, step)
         return (x + sum(zoom_centre(x, factor) for factor in factors)) / (len(factors) + 1)
 
-    def snow(
-        self,
-        x: np.ndarray,
-        mean: float,
-        std: float,
-        factor: float,
-        least: float,
-        radius: int,
-        sigma: float,
-        keep: float,
-    ) -> np.ndarray:
+    def snow(self, x: np.ndarray, *entry: float) -> np.ndarray:
+        mean, std, factor, least, radius, sigma, keep = entry
         layer = zoom_centre(self.random.normal(mean, std, x.shape[:2]), factor)
         layer = (np.clip(np.where(layer < least, 0, layer), 0, 1) * 255).astype(np.uint8)
         layer = motion_blur_levels(layer, radius, sigma, self.random.uniform(-135, -45))[..., None] / 255.0

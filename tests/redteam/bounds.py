@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from attacked import run
+from torch import Tensor
 
 from data_prep.shapes import make_shapes
 from robustness.attack import Attack
-from robustness.measure.craft import craft
 from robustness.measure.foreign import ForeignClassifier
 from robustness.measure.loaders.loaded import Loaded
-from robustness.measure.stages import list_stages
 from robustness.measure.victims import Victim
 from sdnet_core.augment import to_images
 
@@ -32,7 +31,6 @@ BOUNDS = Path(__file__).parent / "bounds.json"
 N, EPS = 30, 4 / 255
 _DRAWS = 3
 _STEPS = 20
-CPU = torch.device("cpu")
 
 
 def load_shapes(n: int = N) -> tuple[Tensor, Tensor]:
@@ -56,13 +54,7 @@ def _attempts(member: Member, images: Tensor, labels: Tensor, eps: float) -> Ite
             options = {"steps": _STEPS, "loss": loss}
             attack = Attack(name="APGD", norm="linf", eps=eps, options=options)
             network = ForeignClassifier(Loaded(model=victim), num_classes=CLASSES, origin=member.name)
-            yield _craft(Victim(network, None), attack, images, labels)
-
-
-def _craft(victim: nn.Module, attack: Attack, images: Tensor, labels: Tensor) -> Tensor:
-    stages = list_stages(attack, victim, num_classes=CLASSES, seed=0)
-    settings = {"norm": attack.norm, "eps": attack.eps, "batch_size": 100, "seed": 0, "device": CPU}
-    return craft(victim, stages, images, labels, **settings).images
+            yield run(Victim(network, None), attack, images, labels, CLASSES).images
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -65,14 +66,12 @@ class Misled(Defence):
         return with_gradient_of(self.network(images), load_network("other")(images))
 
 
-class _Reversed(torch.autograd.Function):
-    @staticmethod
-    def forward(_, images: Tensor) -> Tensor:
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(_, gradient: Tensor) -> Tensor:
-        return -gradient
+def _change_gradient(images: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """The images; what reaches them on the way back is ``change`` of the gradient."""
+    seen = images.view_as(images)
+    if seen.requires_grad:
+        seen.register_hook(change)
+    return seen
 
 
 @member("wrong gradients: Pintor et al. 2022")
@@ -80,19 +79,13 @@ class Reversed(Defence):
     """The gradient points the other way."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(_Reversed.apply(images))
+        return self.network(_change_gradient(images, torch.neg))
 
 
-class _Noisy(torch.autograd.Function):
-    @staticmethod
-    def forward(_, images: Tensor) -> Tensor:
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(_, gradient: Tensor) -> Tensor:
-        noise = torch.randn(gradient.shape[1:], generator=torch.Generator().manual_seed(1))
-        size = gradient.flatten(1).norm(dim=1)[:, None, None, None] / noise.norm()
-        return gradient + 20 * size * noise
+def _drown(gradient: Tensor) -> Tensor:
+    noise = torch.randn(gradient.shape[1:], generator=torch.Generator().manual_seed(1))
+    size = gradient.flatten(1).norm(dim=1)[:, None, None, None] / noise.norm()
+    return gradient + 20 * size * noise
 
 
 @member("gradient noise: Athalye et al. 2018, shattered gradients")
@@ -100,7 +93,7 @@ class Noisy(Defence):
     """The gradient drowns in a fixed pattern."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(_Noisy.apply(images))
+        return self.network(_change_gradient(images, _drown))
 
 
 @member("Athalye et al. 2018: a gradient that does not exist")
@@ -111,22 +104,12 @@ class Detached(Defence):
         return self.network(images.detach())
 
 
-class _Undefined(torch.autograd.Function):
-    @staticmethod
-    def forward(_, images: Tensor) -> Tensor:
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(_, gradient: Tensor) -> Tensor:
-        return gradient * torch.nan
-
-
 @member("numerical instability: Carlini et al. 2019")
 class Undefined(Defence):
     """The gradient is not a number."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(_Undefined.apply(images))
+        return self.network(_change_gradient(images, lambda gradient: gradient * torch.nan))
 
 
 @member("Athalye et al. 2018, gradients cut off in a part of the input")

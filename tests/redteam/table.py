@@ -14,18 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
+import attacked
 
 from data_prep import ImageSet
 from data_prep.shapes import make_shapes
 from robustness.analysis.attacks import Attacks
-from robustness.analysis.frames import Run
 from robustness.attack import Attack
 from robustness.measure.loaders.loaded import Wanted
-from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import load_subjects
-from robustness.options import RunOptions
-from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from robustness.verdicts import OK
 
@@ -78,22 +74,12 @@ def measure(names: Sequence[str], attack: Attack, *, n: int = N, **options: obje
 
     ``options`` are further fields of the suite.
     """
-    given = tuple(f"redteam.instances:{name}" for name in names)
+    given = tuple(f"redteam.zoo:{name}" for name in names)
     truths = read_bounds()
     with tempfile.TemporaryDirectory() as folder:
-        measurement = Measurement(
-            suite=Suite(name="zoo", data="shapes", models=given, corruptions=(), attacks=(attack,), **options),
-            subjects=load_subjects(given, Wanted(num_classes=CLASSES), device=torch.device("cpu")),
-            images=_draw(n),
-            archive=None,
-            directory=RunDirectory(Path(folder)),
-            device=torch.device("cpu"),
-            batch_size=64,
-        )
-        measurement.directory.create()
-        measurement.find_done()
-        measurement.run(RunOptions())
-        run = Run.open(measurement.directory)
+        suite = Suite(name="zoo", data="shapes", models=given, corruptions=(), attacks=(attack,), **options)
+        subjects = load_subjects(given, Wanted(num_classes=CLASSES), device=attacked.CPU)
+        measurement, run = attacked.measure(suite, subjects, _draw(n), Path(folder), batch_size=64)
         attacks = Attacks.of(run)
         assert attacks is not None
         rows = {row["model"]: row for row in attacks.rows.to_dict("records")}

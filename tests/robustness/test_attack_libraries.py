@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from attacked import CPU, SHAPE, Linear, Marked, TinyConvolution, marked_problem, run, small_victim
+from attacked import CPU, SHAPE, Linear, Marked, TinyConvolution, curved_problem, marked_problem, run, small_victim
 from torch import Tensor, nn
 
 from data_prep import load_images
@@ -64,9 +64,7 @@ def test_the_replaced_methods_of_pyautoattack_are_those_of_the_pinned_version():
 def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
     from pyautoattack import AutoAttack
 
-    model = TinyConvolution()
-    images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem(16)
     ours = run(model, Attack(name="autoattack", norm=norm, eps=eps, queries=50, batch_size=8), images, labels, 5)
     theirs = AutoAttack(model, norm=LIBRARY_NORMS[norm], eps=eps, seed=0)
     theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 50, 4, 4
@@ -101,9 +99,7 @@ def test_attacks_on_a_shipped_model_agree_with_pyautoattack_to_the_image():
 
 def test_autoattack_that_is_not_left_early_fools_other_models_more_often():
     """The same robust images on the victim itself; what only just fools it is harmless elsewhere."""
-    model = TinyConvolution()
-    images = torch.rand(24, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem()
     attack = Attack(name="autoattack", norm="linf", eps=0.1, version="custom", parts=("apgd-ce",))
     found = {
         early: craft(
@@ -154,9 +150,7 @@ def test_standard_autoattack_has_its_four_parts_in_their_order():
 def test_parts_of_autoattack_find_what_pyautoattacks_find_in_fewer_and_fuller_batches(part):
     from pyautoattack import AutoAttack
 
-    model = TinyConvolution()
-    images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(3))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem(16, seed=3)
     eps = 0.04 if part == "square" else 0.015
     asked: list[int] = []
     model.register_forward_hook(lambda _module, inputs, _output: asked.append(len(inputs[0])))
@@ -181,9 +175,7 @@ def test_several_target_classes_at_a_time_find_the_images_of_one_after_the_other
     """The same random starts although images fall on the way: what pyautoattack returns, to rounding."""
     from pyautoattack import AutoAttack
 
-    model, eps = TinyConvolution(), {"linf": 0.012, "l2": 0.09}[norm]
-    images = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(4))
-    labels = model(images).argmax(1).detach()
+    (model, images, labels), eps = curved_problem(12, seed=4), {"linf": 0.012, "l2": 0.09}[norm]
     calls = {}
     for most in (1, 12, 100):
         ensemble = AutoAttack(model, norm=LIBRARY_NORMS[norm], eps=eps, seed=0)
@@ -223,9 +215,7 @@ def test_images_that_fall_on_the_way_change_no_random_number_of_the_others():
 
 
 def test_autoattack_in_l1_stays_within_its_budget_and_breaks_images():
-    model = TinyConvolution()
-    images = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem(4)
     attack = Attack(name="autoattack", norm="l1", eps=6.0, version="custom", parts=("apgd-ce", "square"), queries=20)
     found = run(model, attack, images, labels, 5)
     assert not found.dropped.any()
@@ -236,9 +226,7 @@ def test_autoattack_in_l1_stays_within_its_budget_and_breaks_images():
 def test_square_gives_the_images_of_pyautoattack():
     from pyautoattack.square import SquareAttack
 
-    model = TinyConvolution()
-    images = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(3))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem(9, seed=3)
     search = SquareAttack(model, norm="Linf", n_queries=150, eps=0.03, seed=5, resc_schedule=False, device=CPU)
     search.init_hyperparam(images)
     with torch.random.fork_rng():
@@ -271,9 +259,7 @@ def test_autoattack_runs_with_fewer_classes_than_the_dlr_loss_needs(classes, par
 def test_pgd_takes_the_steps_of_torchattacks_on_a_model_without_doubts_and_keeps_what_was_wrong_on_the_way(norm, eps):
     import torchattacks
 
-    model = TinyConvolution()
-    images = torch.rand(24, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem()
     kind = torchattacks.PGD if norm == "linf" else torchattacks.PGDL2
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -337,9 +323,7 @@ def test_models_without_parameters_can_be_attacked():
 
 
 def test_apgdt_takes_as_many_targets_as_the_model_has_other_classes():
-    images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(1))
-    model = TinyConvolution()
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem(3)
     attack = Attack(name="APGDT", norm="linf", eps=0.3, options={"steps": 2})
     assert not run(model, attack, images, labels, 5).robust.any()
 
@@ -356,8 +340,7 @@ def test_images_of_autoattack_depend_on_pgd_only_where_they_are_shown_elsewhere(
 
 def test_the_seed_of_a_run_reaches_attacks_with_a_generator_of_their_own():
     """torchattacks' Square resets its generator to a seed of its own: without it every seed is the same attack."""
-    model, images = TinyConvolution(), torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = model(images).argmax(1)
+    model, images, labels = curved_problem(4)
     attack = Attack(name="Square", norm="linf", eps=0.3, options={"n_queries": 2})
     found = [list_stages(attack, model, num_classes=5, seed=seed)[0].perturb(images, labels) for seed in (0, 0, 7)]
     assert torch.equal(found[0], found[1])

@@ -277,13 +277,9 @@ def test_the_lambda_of_training_is_attacked_even_if_the_grid_lacks_it(attack_sui
 def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figures):
     attacks = measure(attack_suite, tmp_path / "run", "--eps", "4/255").dropna(subset=["norm"])
     np.testing.assert_allclose(attacks["eps"].unique(), [4 / 255])
-    with pytest.raises(InputError, match="did you mean 8/255"):
-        run.main(["--suite", str(attack_suite), "--eps", "8"])
     for eps, message in [("l2:128", "did you mean l2:128/255"), ("-1/255", "expected ε in .0, 1.*got -1/255")]:
         with pytest.raises(InputError, match=message):
             run.main(["--suite", str(attack_suite), "--eps", eps])
-    with pytest.raises(InputError, match=r"expected norms of the suite's attacks .*, got l2"):
-        run.main(["--suite", str(attack_suite), "--eps", "l2:0.5"])
 
 
 def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from fabricate import fabricate_run
-from torch import nn
+from small_models import ByBrightness
 
 import robustness
 from data_prep import ImageSet
@@ -129,18 +129,6 @@ def test_a_comma_in_the_name_of_a_model_is_no_separator(tmp_path, capsys):
     assert f"{names[1]} none, contrast" in capsys.readouterr().out
     assert run_command(lambda: main([*paths, "--models", "a,b,c"])) == 2
     assert "with a backslash before a comma within a name" in capsys.readouterr().err
-
-
-class ByBrightness(nn.Module):
-    """Ten classes by the mean of the image."""
-
-    def __init__(self, span: float) -> None:
-        super().__init__()
-        self.span = nn.Parameter(torch.tensor(span))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        shown = images.mean((1, 2, 3)) * self.span
-        return -((torch.arange(10) + 0.5 - shown[:, None]) ** 2)
 
 
 SPANS = {"first": 10.0, "second": 14.0}

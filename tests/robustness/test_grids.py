@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from data_prep.command_line import parse_names
 from data_prep.errors import InputError
 from robustness.grids import attach_negatives, format_lam, parse_eps, parse_lambdas, parse_severities
 
@@ -52,8 +51,7 @@ def test_values_that_begin_with_a_minus_stay_with_their_option():
     assert attach_negatives(["--n=3", "-1"]) == ["--n=3", "-1"]
 
 
-def test_names_and_severities():
-    assert parse_names(" a, b,a,") == ("a", "b")
+def test_severities():
     assert parse_severities("5,1") == (1, 5)
     for text in ("0", "x", "1.5", ""):
         with pytest.raises(InputError, match="whole numbers"):

@@ -10,13 +10,13 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from vices import describe_globals
 
 from robustness.attack import Attack
 from robustness.measure.foreign import ForeignClassifier
@@ -72,28 +72,6 @@ def change_everything(images: Tensor) -> Tensor:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return images
-
-
-def describe_globals() -> list[object]:
-    return [
-        torch.get_rng_state().tolist(),
-        np.random.get_state()[1].tolist(),  # noqa: NPY002
-        random.getstate() == random.Random(0).getstate(),  # beartype draws from it, too
-        torch.is_grad_enabled(),
-        torch.get_default_dtype(),
-        torch.get_default_device(),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.get_float32_matmul_precision(),
-        torch.backends.cudnn.benchmark,
-        torch.is_autocast_enabled("cpu"),
-        torch.get_num_threads(),
-        np.geterr(),
-        Path.cwd(),
-        list(sys.path),
-        sys.stdout,
-        list(warnings.filters),
-        signal.getsignal(signal.SIGTERM),
-    ]
 
 
 def test_whatever_a_model_does_to_globals_is_undone_after_every_call_and_every_gradient():

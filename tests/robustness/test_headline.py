@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from attempts import STRONG, WEAK, N, crafted, fabricate_attacks
-from fabricate import PLAIN, SPARSE, fabricate_run
+from fabricate import PLAIN, SPARSE, fabricate_run, make_law
 
 from robustness.analysis.findings import Findings
 from robustness.analysis.leaderboard import Rank, rank_values
 from robustness.verdicts import SUSPECT
 
-LAW = {"format": "sdnet-robustness/residual-law/2", "r_squared": 0.5, "provenance": {}, "points": []}
-LAW |= {"law": {"slope": 0.1, "intercept": 0.1, "lowest": 0.1, "highest": 0.5}}
+LAW = make_law(0.1, 0.1)
 
 
 def test_it_claims_only_what_its_interval_shows(tmp_path):
@@ -51,16 +50,9 @@ def test_a_law_that_was_fitted_on_the_noises_of_the_suite_is_said_to_be(tmp_path
 
 def test_the_noise_sweep_counts_all_four_of_its_noises(tmp_path):
     names = ("gaussian_noise", "shot_noise", "speckle_noise", "impulse_noise")
-    sweep = {
-        "name": "noise",
-        "description": "",
-        "profile": "sweep",
-        "lambdas": [0.1, 0.5],
-        "seed": 0,
-        "severities": [1],
-    }
-    run = fabricate_run(tmp_path, corruptions=names, severities=(1,), record={"suite": {**sweep, "corruptions": names}})
-    findings = Findings.of(run)
+    run = fabricate_run(tmp_path, corruptions=names, severities=(1,))
+    run.record["suite"]["profile"] = "sweep"
+    findings = Findings.of(type(run)(run.directory, run.record))
     assert findings.headline.startswith("Under 4 corruptions sparse keeps")
     trained = findings.summary[findings.summary["policy"] == "trained"].set_index("perturbation")["accuracy"]
     assert trained["mean of corruptions"] == pytest.approx(trained[list(names)].mean())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attacked import SHAPE, Linear, TinyConvolution, linear_problem, run
+from attacked import SHAPE, Linear, curved_problem, linear_problem, run
 
 from data_prep.errors import InputError
 from robustness.attack import Attack, read_attacks
@@ -34,9 +34,7 @@ def test_the_smallest_perturbation_of_a_linear_model_is_that_of_the_closed_form(
 @pytest.mark.parametrize(("norm", "largest"), [("linf", 0.1), ("l2", 1.0), ("l1", 20.0)])
 def test_one_search_agrees_with_attacks_at_fixed_budgets(norm, largest):
     """An image that PGD breaks at ε has a smallest perturbation of about ε or less."""
-    model = TinyConvolution()
-    images = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(1))
-    labels = model(images).argmax(1).detach()
+    model, images, labels = curved_problem(12)
     search = Attack(name="minimum", norm=norm, eps=largest, steps=100, losses=("margin", "targeted"), targets=2)
     found = run(model, search, images, labels, 5)
     assert not found.robust.any()

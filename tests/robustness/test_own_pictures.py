@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,19 +162,3 @@ def test_an_abbreviated_option_is_refused(pictures, capsys):
         main(["--dat", "pictures"])
     assert exit_info.value.code == EXIT_BAD_INPUT
     assert "unrecognized arguments: --dat" in capsys.readouterr().err
-
-
-def start(redirection: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    command = f'"{sys.executable}" -m robustness.run --suite demo --dry-run {redirection}'
-    return subprocess.run(["bash", "-c", command], capture_output=True, env=os.environ | environment, timeout=120)
-
-
-@pytest.mark.parametrize(
-    ("redirection", "environment"),
-    [("", {"PYTHONIOENCODING": "latin-1"}), (">&- 2>&-", {})],
-    ids=["latin-1", "neither stdout nor stderr"],
-)
-def test_any_console_will_do(redirection, environment):
-    result = start(redirection, **environment)
-    assert (result.returncode, result.stderr) == (EXIT_DONE, b"")
-    assert redirection or b"? = 0.05" in result.stdout

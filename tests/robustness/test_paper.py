@@ -6,20 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fabricate import fabricate_run
+from fabricate import fabricate_run, make_law
 
 import robustness
 from robustness.analysis.findings import Findings
 from robustness.analysis.paper import differences, find_published, tabulate_severities
 from robustness.analysis.tables import write_severities
 
-LAW = {
-    "format": "sdnet-robustness/residual-law/2",
-    "law": {"slope": 0.0, "intercept": 0.5, "lowest": 0.1, "highest": 0.5},
-    "r_squared": None,
-    "points": [],
-    "provenance": {},
-}
+LAW = make_law(0.0, 0.5)
 CIFAR = {"name": "cifar10", "title": "cifar10 (JPEG q75)", "split": "test", "n": 40, "source": "generated"}
 CIFAR |= {"fingerprint": "f", "classes": list("abcd")}
 

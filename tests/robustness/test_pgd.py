@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from attacked import SHAPE, TinyConvolution, linear_problem, run
-from PIL import Image
+from attacked import curved_problem, linear_problem, run
+from shared import find_resnet20, find_shared
 from torch import Tensor, nn
 
+from data_prep import load_images
 from robustness.attack import Attack
 from robustness.measure.craft import distance
+from robustness.measure.foreign import load_foreign
+from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.pgd import LOSSES, pgd, project
 from robustness.measure.stages import list_stages
+from sdnet_core.augment import to_images
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "resnet20.py"
 
 NORMS = ["linf", "l2", "l1"]
 DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
-SHARED = Path(os.environ.get("SDNET_SHARED_DATA", "absent"))
 
 
 class Confident(nn.Module):
@@ -33,12 +35,6 @@ class Confident(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.factor * self.model(images)
-
-
-def curved_problem(n: int = 24) -> tuple[nn.Module, Tensor, Tensor]:
-    model = TinyConvolution()
-    images = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1))
-    return model, images, model(images).argmax(1).detach()
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e4])
@@ -137,65 +133,13 @@ def test_the_projection_in_l1_keeps_signs_and_what_is_largest():
     torch.testing.assert_close(inside.flatten(), torch.tensor([0.35, -0.15, 0.0]))
 
 
-def _resnet20() -> nn.Module:
-    """Others' ResNet-20 (He et al. 2016, section 4.2, shortcuts without weights), with its weights."""
-
-    class Block(nn.Module):
-        def __init__(self, inside: int, outside: int) -> None:
-            super().__init__()
-            stride = 1 if inside == outside else 2
-            self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-            self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-            self.bn1, self.bn2 = nn.BatchNorm2d(outside), nn.BatchNorm2d(outside)
-            self.stride, self.more = stride, (outside - inside) // 2
-
-        def forward(self, x: Tensor) -> Tensor:
-            out = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-            short = nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.more, self.more))
-            return (out + short).relu()
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-            widths = [16, 16, 32, 64]
-            for i in (1, 2, 3):
-                blocks = [Block(widths[i - 1], widths[i]), *(Block(widths[i], widths[i]) for _ in range(2))]
-                setattr(self, f"layer{i}", nn.Sequential(*blocks))
-            self.linear = nn.Linear(64, 10)
-            self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-            self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
-
-        def forward(self, images: Tensor) -> Tensor:
-            x = self.bn1(self.conv1((images - self.mean) / self.std)).relu()
-            return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
-
-    net = Net().eval()
-    file = SHARED / "resnet-cifar10-reference" / "resnet20-12fca82f.th"
-    state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
-    net.load_state_dict({name.removeprefix("module."): value for name, value in state.items()}, strict=False)
-    return net.requires_grad_(False)
-
-
-def _cifar_images(n: int) -> tuple[Tensor, Tensor]:
-    """The first ``n`` lossless images, class after class in turn."""
-    with tarfile.open(SHARED / "cifar10-lossless-part.tar") as archive:
-        names = sorted(member.name for member in archive if member.name.endswith(".png"))
-        classes = sorted({name.split("/")[-2] for name in names})
-        of_class = [[name for name in names if name.split("/")[-2] == kind] for kind in classes]
-        chosen = [(of_class[i % len(classes)][i // len(classes)], i % len(classes)) for i in range(n)]
-        pixels = [np.array(Image.open(archive.extractfile(name))) for name, _ in chosen]
-    images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
-    return images.contiguous(), torch.tensor([label for _, label in chosen])
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "resnet-cifar10-reference").is_dir(), reason="SDNET_SHARED_DATA has no ResNet-20")
-def test_pgd_in_l2_breaks_a_confident_network_trained_by_others_as_far_as_a_norm_without_a_constant_does():
+def test_pgd_in_l2_breaks_a_confident_network_trained_by_others_as_far_as_a_norm_without_a_constant_does(shared_data):
     import torchattacks
 
-    net = _resnet20()
-    images, labels = _cifar_images(60)
+    net = load_foreign(f"{EXAMPLE}:build@{find_resnet20(shared_data)}", Wanted(num_classes=10))
+    lossless = load_images(find_shared(shared_data, "cifar10-lossless-part.tar"), n=60)
+    images, labels = to_images(torch.from_numpy(lossless.pixels)).contiguous(), torch.from_numpy(lossless.labels)
     right = net(images).argmax(1) == labels
     images, labels = images[right], labels[right]
     ours = run(net, Attack(name="pgd", norm="l2", eps=0.5), images, labels, 10).robust.sum()

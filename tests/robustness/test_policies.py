@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fabricate import answer_at_random, fabricate_run
+from fabricate import answer_at_random, fabricate_run, make_law
 
 from data_prep import corruption_names
 from data_prep.corruptions.registry import extra_of_kind
@@ -101,8 +101,7 @@ def test_decisions_take_the_answers_at_the_chosen_lambda(tmp_path):
         right = small if lam == 0.1 else ~small
         return {"correct": right, "residual": np.array([0.0, 10.0, 60.0, 100.0]), "noise_level": level}
 
-    law = {"format": "sdnet-robustness/residual-law/2", "law": dataclasses.asdict(LAW)}
-    law |= {"r_squared": 0.5, "points": [], "provenance": {}}
+    law = make_law(**dataclasses.asdict(LAW))
     run = fabricate_run(tmp_path, answer=answer, n=4, severities=(1,), law=law)
     decisions = {(d.policy, d.lam): d for d in decide(run) if d.perturbation == "contrast" and d.model == "sparse"}
     assert decisions["fixed", 0.1].correct.tolist() == [True, True, False, False]
@@ -167,8 +166,7 @@ def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
         moved = answers["correct"][order] & ~rare if split == "test" else answers["correct"]
         return {**answers, "correct": moved}
 
-    law = {"format": "sdnet-robustness/residual-law/2", "law": dataclasses.asdict(LAW)}
-    law |= {"r_squared": 0.5, "points": [], "provenance": {}}
+    law = make_law(**dataclasses.asdict(LAW))
     options = {"law": law, "selection": ("speckle_noise", "saturate"), "lambdas": (0.1, 0.3, 0.5)}
     chosen = []
     for name, answer in (("asked", answer_at_random), ("permuted", permuted)):

@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 
+from data_prep.errors import InputError
 from robustness import run
 from robustness.analysis.frames import Run
 from robustness.analysis.provenance import describe_origin
@@ -37,6 +38,8 @@ def test_cells_of_several_sessions_keep_their_environments(tmp_path, monkeypatch
     assert "torch 3.0" not in shown.values()
 
     (out / "run.json").write_text("damaged")
+    with pytest.raises(InputError, match="damaged"):
+        RunDirectory(out).read_record()
     assert run.main([*ASKED, "--severities", "1,3", "--out", str(out)]) == 0
     again = [environment["versions"]["torch"] for environment, _ in Run.open(RunDirectory(out)).environments]
     assert again == ["1.0", "2.0"], "each cell says it itself"

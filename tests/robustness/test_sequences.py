@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_models import ByBrightness
 from torch import nn
 
 import robustness
@@ -27,18 +28,6 @@ CPU = torch.device("cpu")
 CLASSES = tuple("abcdefghij")
 
 
-class ByBrightness(nn.Module):
-    """Ten classes by the mean of the image, one for every tenth; the next classes are the nearest."""
-
-    def __init__(self, coarse: float = 1.0) -> None:
-        super().__init__()
-        self.coarse = coarse
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        shown = images.mean((1, 2, 3)) * 10 / self.coarse
-        return -((torch.arange(10) + 0.5 - shown[:, None]) ** 2)
-
-
 def make_images(n: int = 12) -> ImageSet:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8) // 2 + rng.integers(0, 100, (n, 1, 1, 3), np.uint8)
@@ -47,7 +36,7 @@ def make_images(n: int = 12) -> ImageSet:
 
 
 def measure(suite: Suite, folder: Path, images: ImageSet | None = None) -> robustness.Run:
-    models = {"fine": ByBrightness(), "coarse": ByBrightness(2.5)}
+    models = {"fine": ByBrightness(), "coarse": ByBrightness(4.0)}
     given = {"data": images or make_images(), "data_dir": folder, "device": "cpu", "progress": False}
     return robustness.evaluate(models, suite=suite, out=folder / "run", baseline="fine", **given)
 
@@ -99,8 +88,8 @@ def test_a_run_counts_flips_as_the_paper_does(tmp_path: Path, capsys: pytest.Cap
     for name in names:
         frames = perturb(images.pixels, name, indices=images.indices)
         shown = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2) / 255
-        for model, coarse in (("fine", 1.0), ("coarse", 2.5)):
-            predicted = ByBrightness(coarse)(shown).argmax(1).numpy().reshape(len(images), -1)
+        for model, span in (("fine", 10.0), ("coarse", 4.0)):
+            predicted = ByBrightness(span)(shown).argmax(1).numpy().reshape(len(images), -1)
             flips[name, model] = flips_of_sequences(predicted, noise=False)
             assert table.loc[(name, model), "flips"] == pytest.approx(flips[name, model].mean(), abs=1e-6)
     for model in ("fine", "coarse"):

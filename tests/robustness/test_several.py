@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -62,30 +63,23 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> robustness.Runs:
 
 
 def test_suites_share_images_models_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: dict[str, int] = {"load_images": 0, "load_subjects": 0, "evaluate": 0}
-
-    def count(module: Any, name: str) -> None:
-        original = getattr(module, name)
-
-        def counted(*args: Any, **options: Any) -> Any:
-            calls[name] += 1
-            return original(*args, **options)
-
-        monkeypatch.setattr(module, name, counted)
-
-    count(prepare, "load_images")
-    count(request, "load_images")
-    count(prepare, "load_subjects")
-    count(tasks, "evaluate")
+    images, subjects, answers = (
+        Mock(wraps=function) for function in (prepare.load_images, prepare.load_subjects, tasks.evaluate)
+    )
+    monkeypatch.setattr(prepare, "load_images", images)
+    monkeypatch.setattr(request, "load_images", images)
+    monkeypatch.setattr(prepare, "load_subjects", subjects)
+    monkeypatch.setattr(tasks, "evaluate", answers)
     measured = measure(tmp_path / "run", write_suites(tmp_path))
-    assert calls == {"load_images": 1, "load_subjects": 1, "evaluate": 2 * 3}, "two models: clean, noise and contrast"
+    assert (images.call_count, subjects.call_count) == (1, 1)
+    assert answers.call_count == 2 * 3, "two models: clean, noise and contrast"
     assert {name: len(part.cells) for name, part in measured.suites.items()} == {"noisy": 4, "pale": 4, "both": 6}
     assert list(measured.cells["suite"].value_counts()) == [6, 4, 4]
     assert measured.missing == {}
     clean = measured.cells[measured.cells["perturbation"] == "clean"]
     assert clean.groupby("model")["accuracy"].nunique().tolist() == [1, 1]
     measure(tmp_path / "run", write_suites(tmp_path))
-    assert calls["evaluate"] == 6, "the same call finds all of it done"
+    assert answers.call_count == 6, "the same call finds all of it done"
 
 
 def test_one_leaderboard_and_a_page_for_each_suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,21 +186,11 @@ def test_an_attack_in_several_suites_is_crafted_once(
         {},
         {"attacks", "trust probes"},
     )
-    calls = {"crafted": 0, "attacked": 0}
-
-    def count(name: str, key: str) -> None:
-        original = getattr(Attacker, name)
-
-        def counted(self: Attacker, *args: Any) -> Any:
-            calls[key] += 1
-            return original(self, *args)
-
-        monkeypatch.setattr(Attacker, name, counted)
-
-    count("_craft", "crafted")
-    count("run", "attacked")
+    crafted, attacked = (Mock(side_effect=method) for method in (Attacker._craft, Attacker.run))
+    monkeypatch.setattr(Attacker, "_craft", lambda *given: crafted(*given))
+    monkeypatch.setattr(Attacker, "run", lambda *given: attacked(*given))
     measured = measure(tmp_path / "run", suites)
-    assert calls == {"crafted": 4, "attacked": 6}, "two models: two attacks, then the probes of one"
+    assert (crafted.call_count, attacked.call_count) == (4, 6), "two models: two attacks, then the probes of one"
     robust = measured.attacks.query("threat == 'whitebox' and eps > 0.01")[["suite", "model", "n", "accuracy"]]
     assert len(robust) == 6
     assert robust.groupby("model")["accuracy"].nunique().tolist() == [1, 1]
@@ -217,9 +201,9 @@ def test_an_attack_in_several_suites_is_crafted_once(
     assert {path.name for path in (tmp_path / "own" / "outcomes").iterdir()} == {
         path.name for path in (tmp_path / "run" / "one" / "outcomes").iterdir()
     }
-    before = dict(calls)
+    before = crafted.call_count, attacked.call_count
     measure(tmp_path / "run", suites)
-    assert calls == before, "the same call finds all of it done"
+    assert (crafted.call_count, attacked.call_count) == before, "the same call finds all of it done"
 
 
 @pytest.mark.parametrize(

@@ -14,18 +14,36 @@ import robustness
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("command", ["robustness.run", "sdnet_core.train"])
-def test_a_foreign_data_prep_before_ours_is_named(tmp_path, command):
-    (tmp_path / "data_prep").mkdir()
-    (tmp_path / "data_prep" / "__init__.py").write_text("")
-    path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}}
-    done = subprocess.run([sys.executable, "-m", command, "--help"], **options)
+START = "import sys; from sdnet_core.shadows import start; sys.exit(start())"
+
+
+def call(folder: Path, package: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where a foreign ``package`` is found before this project's."""
+    (folder / package).mkdir(exist_ok=True)
+    (folder / package / "__init__.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=folder, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("data_prep", ["-m", "robustness.run"]),
+        ("data_prep", ["-m", "sdnet_core.train"]),
+        ("robustness", ["-c", START]),  # the console script
+    ],
+)
+def test_a_foreign_package_before_ours_is_named(tmp_path, package, words):
+    done = call(tmp_path, package, *words, "--help")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: expected the package data_prep of sdnet-robustness in ")
+    assert done.stderr.startswith(f"error: expected the package {package} of sdnet-robustness in ")
     assert str(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
-    done = subprocess.run([sys.executable, "-c", f"import {command}"], **options)
+
+
+@pytest.mark.parametrize("module", ["robustness.run", "sdnet_core.train"])
+def test_an_import_next_to_a_foreign_data_prep_says_so(tmp_path, module):
+    done = call(tmp_path, "data_prep", "-c", f"import {module}")
     assert "ImportError: expected the package data_prep of sdnet-robustness" in done.stderr
 
 
@@ -34,15 +52,3 @@ def test_who_wants_the_other_robustness_is_told_which_this_is():
         robustness.datasets  # noqa: B018
     with pytest.raises(AttributeError, match=r"no attribute 'nonsense'$"):
         robustness.nonsense  # noqa: B018
-
-
-def test_the_console_script_names_a_foreign_robustness_before_ours(tmp_path):
-    (tmp_path / "robustness").mkdir()
-    (tmp_path / "robustness" / "__init__.py").write_text("")
-    path = os.pathsep.join((str(tmp_path), str(ROOT)))
-    script = "import sys; from sdnet_core.shadows import start; sys.exit(start())"
-    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}}
-    done = subprocess.run([sys.executable, "-c", script, "--help"], **options)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: expected the package robustness of sdnet-robustness in ")
-    assert "Traceback" not in done.stderr

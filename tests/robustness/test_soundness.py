@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from vices import VICES, Vicious
 
 from data_prep import load_images
 from robustness import open_run, run
@@ -38,21 +38,6 @@ class Plain(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.linear(images.flatten(1))
-
-
-class DropsOut(Plain):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(nn.functional.dropout(images, 0.5, training=True))
-
-
-class AsksTheClock(Plain):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images) * (1 + time.perf_counter_ns() % 1000)
-
-
-class ShufflesWithPython(Plain):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images * random.random() + torch.from_numpy(np.random.rand(*images.shape)).float())  # noqa: NPY002
 
 
 class OwnGenerator(Plain):
@@ -88,7 +73,10 @@ class Remembers(Plain):
     def forward(self, images: Tensor) -> Tensor:
         answers = super().forward(images)
         keys = [(image[:, ::8, ::8] * 15).round().numpy().tobytes() for image in images]
-        return torch.stack([self.seen.setdefault(key, answer) for key, answer in zip(keys, answers)])
+        return torch.stack([self.memory().setdefault(key, answer) for key, answer in zip(keys, answers)])
+
+    def memory(self) -> dict[bytes, Tensor]:
+        return self.seen
 
 
 CALLS, SEEN = 0, {}
@@ -112,14 +100,8 @@ class CountsInItsClass(Plain):
 
 
 class RemembersInItsFile(Remembers):
-    def __init__(self) -> None:
-        super().__init__()
-        del self.seen
-
-    def forward(self, images: Tensor) -> Tensor:
-        answers = Plain.forward(self, images)
-        keys = [(image[:, ::8, ::8] * 15).round().numpy().tobytes() for image in images]
-        return torch.stack([SEEN.setdefault(key, answer) for key, answer in zip(keys, answers)])
+    def memory(self) -> dict[bytes, Tensor]:
+        return SEEN
 
 
 class CountsOnDisk(Plain):
@@ -135,19 +117,9 @@ class CountsOnDisk(Plain):
         return super().forward(images).roll(self.path.stat().st_size, 1)
 
 
-class NormalisesByTheBatch(Plain):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward((images - images.mean((0, 2, 3), keepdim=True)) / images.std())
-
-
-class LooksAtItsNeighbour(Plain):
-    def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images) + 0.5 * super().forward(images.roll(1, 0))
-
-
-class HalfPrecision(Plain):
-    def forward(self, images: Tensor) -> Tensor:
-        return (images.flatten(1).half() @ self.linear.weight.half().T).float()
+def vicious(name: str) -> Callable[[], nn.Module]:
+    """A model with one vice of the catalogue."""
+    return lambda: Vicious([vice for vice in VICES if vice.name == name])
 
 
 class RulesOut(nn.Module):
@@ -172,21 +144,21 @@ def ask(model: nn.Module) -> Soundness:
     ("model", "kinds"),
     [
         (Plain, []),
-        (HalfPrecision, []),
+        (vicious("float16 out"), []),
         (lambda: build_model("sdnet18", width=2).eval(), []),
         (lambda: build_model("resnet18", width=2).eval(), []),
-        (DropsOut, ["chance"]),
-        (AsksTheClock, ["outside"]),
+        (vicious("noise of torch"), ["chance"]),
+        (vicious("noise of the system"), ["outside"]),
         (CountsOnDisk, ["outside"]),
-        (ShufflesWithPython, ["chance"]),
+        (vicious("noise of NumPy"), ["chance"]),
         (OwnGenerator, ["history", "batch"]),
         (Adapts, ["history", "batch"]),
         (Remembers, ["history"]),
         (CountsInItsFile, ["history", "batch"]),
         (CountsInItsClass, ["history", "batch"]),
         (RemembersInItsFile, ["history"]),
-        (NormalisesByTheBatch, ["batch"]),
-        (LooksAtItsNeighbour, ["batch"]),
+        (vicious("normalises by the batch"), ["batch"]),
+        (vicious("sorts the batch"), ["batch"]),
     ],
 )
 def test_what_decides_beside_the_image_is_found_and_nothing_else(model, kinds):

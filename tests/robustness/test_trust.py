@@ -9,20 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from attacked import measure
 from torch import nn
 
 from data_prep import load_images
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.findings import Findings
-from robustness.analysis.frames import Run
 from robustness.analysis.trust import judge, judge_rise, judge_transfer
 from robustness.attack import Attack
 from robustness.measure.loaders.loaded import Wanted
-from robustness.measure.measurement import Measurement
 from robustness.measure.subjects import Subject, load_subjects
-from robustness.options import RunOptions
 from robustness.report import exit_code
-from robustness.run_directory import RunDirectory
 from robustness.suite import Suite
 from robustness.verdicts import INVALID, OK, SUSPECT, Verdict, unite
 
@@ -256,20 +253,9 @@ def attack_model(subject: Subject, folder: Path, lambdas: tuple[float, ...] = ()
         attacks=(Attack(name="pgd", norm="linf", eps=2 / 255, steps=10),),
         probe_images=4,
     )
-    measurement = Measurement(
-        suite=suite,
-        subjects=[subject],
-        images=load_images("shapes", split="test").subset(n),
-        archive=None,
-        directory=RunDirectory(folder),
-        device=CPU,
-        batch_size=16,
-    )
-    measurement.directory.create()
-    measurement.find_done()
-    measurement.run(RunOptions())
+    measurement, run = measure(suite, [subject], load_images("shapes", split="test").subset(n), folder)
     assert not measurement.failures
-    return Findings.of(Run.open(measurement.directory))
+    return Findings.of(run)
 
 
 def rows_of(findings: Findings, threat: str = "whitebox") -> pd.DataFrame:

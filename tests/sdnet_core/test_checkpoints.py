@@ -164,21 +164,6 @@ def test_weights_that_do_not_fit_are_named(change, message):
         import_official(state, "sdnet18", width=2)
 
 
-class Trap:
-    """Executes code when it is unpickled."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (Path.touch, (Path("trap-was-sprung"),))
-
-
-def test_a_pickle_that_executes_code_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": Trap()}, "evil.pth.tar")
-    with pytest.raises(InputError, match="nothing else is loaded"):
-        main(["convert", "evil.pth.tar", "--arch", "sdnet18", "--out", "x.safetensors"])
-    assert not Path("trap-was-sprung").exists()
-
-
 def test_truncated_foreign_and_missing_files_are_refused(tmp_path):
     path = save(make_model(), tmp_path / "m.safetensors")
     path.write_bytes(path.read_bytes()[:-100])

@@ -194,28 +194,6 @@ def test_triton_kernels_keep_not_a_number_and_take_empty_batches():
     assert fused_fista(x[:0], layer, step=layer.step, lam=0.1).shape == (0, 12, 8, 8)
 
 
-@pytest.mark.parametrize("value", ["fp32", "bf16"])
-@pytest.mark.parametrize("capability", [80, 90])
-def test_triton_kernels_compile_for_gpus_that_are_not_here(capability, value, monkeypatch):
-    """From source to machine code with the assembler that Triton brings along."""
-    monkeypatch.setenv("TRITON_ALWAYS_COMPILE", "1")  # what lies in its cache may come from a process without checks
-    triton = pytest.importorskip(
-        "triton", "3.3", reason="Triton comes with PyTorch's CUDA builds only, and older ones are asked otherwise"
-    )
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from sdnet_core import triton_kernels
-
-    numbers = {"step": "*fp32", "mu": "fp32", "momentum": "fp32", "n_values": "i32", "n_per_lam": "i32"}
-    flags = {"has_base": True, "has_momentum": True, "lam_is_tensor": True, "non_negative": True, "block": 1024}
-    for kernel in (triton_kernels.shrink_kernel, triton_kernels.differentiate_kernel):
-        types = {name: numbers.get(name, f"*{value}") for name in kernel.arg_names}
-        constants = {name: flags[name] for name in kernel.arg_names if name in flags}
-        source = ASTSource(kernel, types | dict.fromkeys(constants, "constexpr"), constants)
-        assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_on_a_gpu_codes_and_gradients_are_those_of_plain_fista(dtype):

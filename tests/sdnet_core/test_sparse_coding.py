@@ -169,17 +169,6 @@ def test_objective_falls_and_converges_to_the_optimality_conditions(mu, non_nega
     assert non_negative or (gradient[~active].abs() <= lam + 1e-4).all()
 
 
-def test_lambda_is_an_argument_and_leaves_nothing_behind():
-    layer = make_layer()
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    before = {name: value.clone() for name, value in layer.state_dict().items()}
-    first, second, third = (layer(x, lam=lam) for lam in (0.1, 0.5, 0.1))
-    assert torch.equal(first, third)
-    assert not torch.equal(first, second)
-    assert (second == 0).sum() > (first == 0).sum()
-    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
-
-
 BAD_LAMBDAS = [-0.1, math.nan, math.inf, *map(torch.tensor, (-0.1, math.nan, [0.1, -0.2], [0.1, math.nan]))]
 
 

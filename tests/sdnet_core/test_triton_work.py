@@ -37,8 +37,11 @@ def _compiled_anew(monkeypatch):
 
 
 @cache
-def compile_for_h100(name: str, value: str, **flags: bool) -> dict[str, Any]:
-    """The stages of a kernel compiled for sm_90, as it is launched on whole blocks of aligned memory."""
+def compile_kernel(name: str, value: str, capability: int = 90, **flags: bool) -> dict[str, Any]:
+    """The stages of a kernel compiled for an H100 or another GPU, as it is launched on whole blocks of aligned memory.
+
+    Triton brings the assembler along, so that it needs no GPU.
+    """
     kernel = KERNELS[name]
     constants = {"block": BLOCK, **flags}
     types = {name: NUMBERS.get(name, f"*{value}") for name in kernel.arg_names}
@@ -50,7 +53,7 @@ def compile_for_h100(name: str, value: str, **flags: bool) -> dict[str, Any]:
         for at, (name, kind) in enumerate(types.items())
         if kind.startswith("*") or name == "n_values"
     }
-    return triton.compile(ASTSource(kernel, types, constants, aligned), target=GPUTarget("cuda", 90, 32)).asm
+    return triton.compile(ASTSource(kernel, types, constants, aligned), target=GPUTarget("cuda", capability, 32)).asm
 
 
 def count_bytes(ttir: str, value: str) -> tuple[int, int]:
@@ -77,7 +80,7 @@ NAMES = ("has_base", "has_momentum", "lam_is_tensor", "non_negative")
 @pytest.mark.parametrize("value", SIZES)
 @pytest.mark.parametrize(("flags", "work"), SHRINKS)
 def test_a_launch_reads_and_writes_every_value_once(flags, work, value):
-    asm = compile_for_h100("shrink_kernel", value, **dict(zip(NAMES, flags)))
+    asm = compile_kernel("shrink_kernel", value, **dict(zip(NAMES, flags)))
     reads, writes, flops = work
     assert count_bytes(asm["ttir"], value) == (reads * BLOCK * SIZES[value], writes * BLOCK * SIZES[value])
     assert count_flops(asm["ttir"]) == flops * BLOCK
@@ -85,7 +88,7 @@ def test_a_launch_reads_and_writes_every_value_once(flags, work, value):
 
 @pytest.mark.parametrize("value", SIZES)
 def test_the_backward_launch_too(value):
-    asm = compile_for_h100("differentiate_kernel", value)
+    asm = compile_kernel("differentiate_kernel", value)
     assert count_bytes(asm["ttir"], value) == (2 * BLOCK * SIZES[value], BLOCK * SIZES[value])
     assert count_flops(asm["ttir"]) == 3 * BLOCK
 
@@ -95,12 +98,20 @@ def test_the_backward_launch_too(value):
 def test_memory_is_moved_in_words_of_16_bytes_and_registers_suffice(kernel, value):
     """A thread moves 16 bytes at once, which four warps make whole lines of; a spill would go to local memory."""
     flags = dict(zip(NAMES, (True, True, False, True))) if kernel == "shrink_kernel" else {}
-    ptx = compile_for_h100(kernel, value, **flags)["ptx"]
+    ptx = compile_kernel(kernel, value, **flags)["ptx"]
     moved = Counter(re.findall(r"(?:ld|st)\.global(\.v4\.b32|\S*)", ptx))
     tensors = 5 if flags else 3
     assert moved.pop(".b32") == 1  # the step size
     assert moved == {".v4.b32": tensors * BLOCK * SIZES[value] // (16 * 128)}
     assert not re.search(r"\.(local|shared)\b", ptx)
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("value", SIZES)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_become_machine_code_of_gpus_that_are_not_here(kernel, value, capability):
+    flags = dict.fromkeys(NAMES, True) if kernel == "shrink_kernel" else {}
+    assert compile_kernel(kernel, value, capability, **flags)["cubin"]
 
 
 @pytest.fixture
@@ -114,7 +125,7 @@ def launches(monkeypatch) -> list[tuple[str, int]]:
 
         def __getitem__(self, grid: tuple[int]):
             def launch(*arguments, block: int, **flags: bool) -> None:
-                program = sum(count_bytes(compile_for_h100(self.name, "fp32", **flags)["ttir"], "fp32"))
+                program = sum(count_bytes(compile_kernel(self.name, "fp32", **flags)["ttir"], "fp32"))
                 seen.append((self.name, grid[0] * program))
                 self.kernel[grid](*arguments, block=block, **flags)
 

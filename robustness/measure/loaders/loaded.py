@@ -108,9 +108,7 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> tup
     """Check the shape of a recorded program's input; return the images per call and their size, None where it is free.
 
     Args:
-        path: path of the program.
         shape: (N, C, H, W) of its input; entries that are not whole numbers are free.
-        wanted: the data set's requirements.
 
     Raises:
         InputError: the program does not take images of three channels, or not of this size.

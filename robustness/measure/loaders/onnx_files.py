@@ -28,11 +28,7 @@ _OPSETS = (None, 17, 13)
 
 
 class OnnxSession(nn.Module):
-    """A model that onnxruntime runs on the CPU; gradients do not reach the images.
-
-    Args:
-        path: path of the ``.onnx`` file; external data is found next to it.
-    """
+    """A model that onnxruntime runs on the CPU; gradients do not reach the images."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
