@@ -1,8 +1,8 @@
 """How memory, time and the run directory grow: ``python benchmarks/scale.py memory|cells|rate``.
 
 ``memory``: peak resident memory and time per cell of a run in a process of its own, from 1,000 to 50,000 images and
-from 3 to 30 λs. ``cells``: processor seconds to list (which is what resuming does first) and to report run directories of up to
-100,000 cells. ``rate``: images per second of a model, which docs/scale.md turns into the cost of a grid.
+from 3 to 30 λs. ``cells``: processor seconds to list (which is what resuming does first) and to report run directories
+of up to 100,000 cells. ``rate``: images per second of a model, which docs/scale.md turns into the cost of a grid.
 """
 
 from __future__ import annotations
