@@ -1,8 +1,8 @@
 """How memory, time and the run directory grow: ``python benchmarks/scale.py memory|cells|rate``.
 
 ``memory``: peak resident memory and time per cell of a run in a process of its own, from 1,000 to 50,000 images and
-from 3 to 30 λs. ``cells``: seconds to list (which is what resuming does first) and to report run directories of up to
-100,000 cells. ``rate``: images per second of a model, which docs/scale.md turns into the cost of a grid.
+from 3 to 30 λs. ``cells``: processor seconds to list (which is what resuming does first) and to report run directories
+of up to 100,000 cells. ``rate``: images per second of a model, which docs/scale.md turns into the cost of a grid.
 """
 
 from __future__ import annotations
@@ -143,14 +143,14 @@ def write_cells(path: Path, cells: int, n: int) -> RunDirectory:
 
 
 def time_of(work: Callable[[], object]) -> float:
-    """Seconds that ``work`` takes."""
-    started = time.perf_counter()
+    """Processor seconds that ``work`` takes."""
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def show_cells(counts: tuple[int, ...], n: int) -> None:
-    """Print the seconds to list and to report run directories of ``counts`` cells."""
+    """Print the processor seconds to list and to report run directories of ``counts`` cells."""
     print(f"{'cells':>8} {'list s':>8} {'report s':>9}   (n = {n})")
     for count in counts:
         with tempfile.TemporaryDirectory() as name:

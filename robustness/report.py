@@ -25,11 +25,11 @@ _MOST_LINES = 20
 def print_summary(findings: Findings) -> None:
     """Print the final table and the location of every result."""
     from robustness.analysis.attack_tables import describe_attacks, explain_columns, widen_attacks
-    from robustness.analysis.figures import MOST_MODELS
     from robustness.analysis.sequences import SEQUENCE_NOTE
     from robustness.analysis.shifts import format_shifts
     from robustness.analysis.tables import SUMMARY_NOTE, describe, format_sequences, list_missing, widen
     from robustness.analysis.texts import to_terminal
+    from robustness.analysis.write import MOST_OWN
 
     run = findings.run
     for reason, count in Counter(run.missing.values()).items():
@@ -55,10 +55,10 @@ def print_summary(findings: Findings) -> None:
         for norm in findings.attacks.rows["norm"].unique():
             print(to_terminal(widen_attacks(run, findings.attacks, norm, whole=False), width), end="\n\n")
         notes += [f"{describe_attacks(run)}.", explain_columns(findings.attacks)]
-    if len(run.models) > MOST_MODELS:
+    if len(run.models) > MOST_OWN:
         notes.append(
-            f"{len(run.models)} models are too many for figures of each: figures/ compares the first {MOST_MODELS}, "
-            "tables/ and cells.csv have all."
+            f"{len(run.models)} models are too many for figures of each in figures/: "
+            f"robustness.open_run({str(run.directory.path)!r}).plot(NAME) draws them."
         )
     print("\n".join(fill(note, width) for note in notes))
     print(f"\n{fill(findings.headline, width)}\n")
@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="RUN_DIR",
         help="the --out of a robustness.run, of one suite or several",
     )
+    parser.add_argument("--pdf", action="store_true", help="draw the figures as PDF, too, for print")
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     arguments = parser.parse_args(argv)
     from robustness.analysis.overview import Overview
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     codes = []
     for path in arguments.run_dirs:
         runs = list_begun(path) if is_parent(path) else {"": RunDirectory(path)}
-        written = {name: write_analysis(directory) for name, directory in runs.items()}
+        written = {name: write_analysis(directory, pdf=arguments.pdf) for name, directory in runs.items()}
         for findings in written.values():
             print_summary(findings)
             codes.append(exit_code(findings, strict=arguments.strict))

@@ -11,7 +11,6 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
 from data_prep.files import as_file_name, replacing
@@ -84,8 +83,8 @@ def panel_grid(
     return figure, axes[:count]
 
 
-def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
-    """Write ``name.png`` and ``name.pdf`` with ``note`` (the meaning of the numbers) below the panels.
+def save_figure(figure: Figure, folder: Path, name: str, note: str, *, pdf: bool = True) -> None:
+    """Write ``name.png`` and, with ``pdf``, ``name.pdf`` with ``note`` (the meaning of the numbers) below the panels.
 
     Each is drawn once, by its canvas, because ``Figure.savefig`` draws a figure with a layout twice.
     """
@@ -93,6 +92,10 @@ def save_figure(figure: Figure, folder: Path, name: str, note: str) -> None:
     figure.set_dpi(_DPI)
     with replacing(folder / f"{as_file_name(name)}.png") as temporary:
         FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
+    if not pdf:
+        return
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf  # which takes a while to import
+
     figure.set_layout_engine("none")  # keep one layout, so that both files look the same
     with replacing(folder / f"{as_file_name(name)}.pdf") as temporary:
         FigureCanvasPdf(figure).print_pdf(temporary, metadata={"CreationDate": None})  # type: ignore[no-untyped-call]

@@ -99,4 +99,4 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of the time of a tiny run; one test draws and looks at them."""
-    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)
+    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda *_, **__: None)

@@ -89,7 +89,7 @@ def _run(
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
     if not figures:
-        write.write_figures = write.write_attack_figures = lambda *_: None
+        write.write_figures = lambda *_, **__: None
     time_limit._GRACE = grace
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from robustness.analysis.attacks import Attacks
 from robustness.analysis.columns import ACCURACY, to_records
-from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks, save_drawings, scale_budgets
+from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks, scale_budgets
 from robustness.analysis.frames import Run
 from robustness.analysis.tables import describe
 from robustness.analysis.texts import MARK_NOTE, SYMBOLS, name_budget, name_setting
@@ -35,11 +35,6 @@ _SAMPLED = ("model", "perturbation", "norm", "eps", "lam")
 """Columns that tell whose the sample images of an attack are."""
 
 
-def write_attack_figures(run: Run, attacks: Attacks) -> None:
-    """Draw the figures of the attacks into the folder ``figures`` of the run."""
-    save_drawings(list_attack_figures(run, attacks), run)
-
-
 def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
     """List the figures of the attacks."""
     lines = "Solid: crafted at that λ (whitebox); dashed: worst case over every λ and policy (adaptive). "
@@ -49,9 +44,8 @@ def list_attack_figures(run: Run, attacks: Attacks) -> Iterator[Drawing]:
         if group["shown"].nunique() > 1:
             title = f"{model}, {attack} {NORMS[str(norm)]}; {describe(run)}. Right on the clean image, too. "
             title += f"{MARK_NOTE}."
-            yield Drawing(
-                f"transfer_{run.file_names[str(model)]}_{attack}_{norm}", title, partial(draw_transfer_matrix, group)
-            )
+            name = f"transfer_{run.file_names[str(model)]}_{attack}_{norm}"
+            yield Drawing(name, title, partial(draw_transfer_matrix, group), of_one=True)
     samples = run.directory.read_samples("attack_samples")
     if samples and not samples.keys() >= {*_SAMPLED}:
         print(

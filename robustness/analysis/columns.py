@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 ENDS = ("", "_low", "_high")
@@ -28,7 +29,12 @@ def name_values(name: str, values: Iterable[Any], ends: Sequence[str] = ENDS) ->
 
 def to_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a frame as dictionaries."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    names = list(map(str, frame.columns))
+    return [dict(zip(names, map(_to_native, row))) for row in frame.to_numpy(dtype=object).tolist()]
+
+
+def _to_native(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def to_key(lam: float) -> float | None:

@@ -64,13 +64,13 @@ def _list_searches(run: Run) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
             yield row, np.where(outcome["attacked"], smallest, 0.0)
 
 
-def write_curves(run: Run, attacks: Attacks) -> None:
+def write_curves(run: Run, attacks: Attacks, *, pdf: bool) -> None:
     """Write ``tables/robust_curve.csv`` and the figure ``robust_curve``, if the run has searched."""
     curves = tabulate_curves(run, attacks)
     if not len(curves):
         return
     write_csv(curves, run.directory.path / "tables" / "robust_curve.csv")
-    save_drawings([Drawing("robust_curve", f"{describe(run)}. {_NOTE}", partial(draw_curves, curves))], run)
+    save_drawings([Drawing("robust_curve", f"{describe(run)}. {_NOTE}", partial(draw_curves, curves))], run, pdf=pdf)
 
 
 def draw_curves(curves: pd.DataFrame) -> Figure:

@@ -24,18 +24,20 @@ class Drawing:
         name: name of its files.
         note: description of the data behind its numbers.
         draw: draws the figure; call it within :func:`sdnet_core.style.figure_style`.
+        of_one: True if it shows one of the models of a run.
     """
 
     name: str
     note: str
     draw: Callable[[], Figure]
+    of_one: bool = False
 
 
-def save_drawings(drawings: Iterable[Drawing], run: Run) -> None:
-    """Draw figures into the folder ``figures`` of a run."""
+def save_drawings(drawings: Iterable[Drawing], run: Run, *, pdf: bool) -> None:
+    """Draw figures into the folder ``figures`` of a run, as PNG and, with ``pdf``, as PDF."""
     with figure_style():
         for drawing in drawings:
-            save_figure(drawing.draw(), run.directory.path / "figures", drawing.name, drawing.note)
+            save_figure(drawing.draw(), run.directory.path / "figures", drawing.name, drawing.note, pdf=pdf)
 
 
 def add_legend(figure: Figure, axis: Axes, *, most: int = 6, title: str | None = None) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from robustness.analysis.columns import select_lam
-from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks, save_drawings
+from robustness.analysis.drawings import Drawing, Look, add_legend, model_looks
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_dictionary, draw_law, has_comparison
@@ -25,16 +25,11 @@ from sdnet_core.drawing import hide_axis
 from sdnet_core.style import MODEL_MARKERS, TEXT_WIDTH, as_label, lam_colour, panel_grid
 
 MOST_MODELS = 8
-"""Largest number of models in one figure; with more models, the first are compared and none has its own figures."""
+"""Largest number of models in one figure; with more models, the first are compared."""
 _MOST_LINES = 5
 _MOST_IMAGES = 5
 _CHARACTERS = 100
 """Characters per line of the legend."""
-
-
-def write_figures(findings: Findings) -> None:
-    """Draw every figure that the run has outcomes for into its folder ``figures``; see :data:`MOST_MODELS`."""
-    save_drawings(list_figures(findings), findings.run)
 
 
 def list_figures(findings: Findings) -> Iterator[Drawing]:
@@ -52,28 +47,26 @@ def list_figures(findings: Findings) -> Iterator[Drawing]:
         if len(run.models) > MOST_MODELS:
             note += f" The first {MOST_MODELS} of {len(run.models)} models by rank."
         yield Drawing("accuracy_by_severity", note, partial(draw_models_by_severity, findings))
-    single = run.models if len(run.models) <= MOST_MODELS else []
-    for model in single:
-        measured = run.corrupted[(run.corrupted["model"] == model) & (run.corrupted["severity"] > 0)]
-        if len(measured) and measured["lam"].notna().any():
+    with_lam = {*run.corrupted.loc[(run.corrupted["severity"] > 0) & run.corrupted["lam"].notna(), "model"]}
+    for model in run.models:
+        if model in with_lam:
             note = f"{about} Every panel has its own scale. 95 % intervals of all λs: cells.csv."
             note += own_up(run, model)
-            yield Drawing(
-                f"accuracy_by_severity_{run.file_names[model]}", note, partial(draw_accuracy_by_severity, run, model)
-            )
+            name = f"accuracy_by_severity_{run.file_names[model]}"
+            yield Drawing(name, note, partial(draw_accuracy_by_severity, run, model), of_one=True)
         if has_comparison(findings.summary, model):
             note = f"{about} Mean over the severities, paired by image; error bars: 95 % intervals."
             note += own_up(run, model)
             draw = partial(draw_against_baseline, run, findings.summary, model)
-            yield Drawing(f"against_baseline_{run.file_names[model]}", note, draw)
-    for model in single:
+            yield Drawing(f"against_baseline_{run.file_names[model]}", note, draw, of_one=True)
+    for model in run.models:
         law = run.laws.get(model)
         if law is None:
             continue
         data = law.provenance.get("data", {})
         note = f"Training images: {data.get('title')}, n = {data.get('n')}. r is summed over the normalised values "
         note += "of an image. Bars: standard error of the best λ, which weighs the line; faint ones are not fitted."
-        yield Drawing(f"residual_law_{run.file_names[model]}", note, partial(draw_law, law, model))
+        yield Drawing(f"residual_law_{run.file_names[model]}", note, partial(draw_law, law, model), of_one=True)
     yield from list_shift_figures(findings.shifts)
     samples = read_samples(run)
     if samples and has_codes(samples):
@@ -90,12 +83,13 @@ def draw_accuracy_by_lambda(run: Run, summary: pd.DataFrame) -> Figure:
     """
     names = [name for name in ["clean", *run.corruptions] if name in set(summary["perturbation"])]
     figure, axes = panel_grid(len(names), x="λ at test time", y="accuracy (%)", share_y=False)
-    looks = model_looks(run.models)
+    looks, shown = model_looks(run.models), run.models[:MOST_MODELS]
+    found = dict(iter(summary[summary["model"].isin(shown)].groupby(["perturbation", "model"])))
     for axis, name in zip(axes, names):
         axis.set_title(name.replace("_", " "))
-        for model in run.models[:MOST_MODELS]:
-            rows = summary[(summary["perturbation"] == name) & (summary["model"] == model)]
-            _draw_model(axis, rows, model, looks[model])
+        for model in shown:
+            if (name, model) in found:
+                _draw_model(axis, found[name, model], model, looks[model])
     add_legend(figure, axes[0])
     return figure
 

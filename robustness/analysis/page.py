@@ -58,12 +58,12 @@ def to_embedded_json(values: Any) -> str:
     """Write JSON that is safe inside a ``<script>`` element whatever it holds: no ``<``, NaN as null."""
 
     def clean(value: Any) -> Any:
+        if isinstance(value, (float, np.floating)):
+            return round(float(value), _DECIMALS) if math.isfinite(value) else None
         if isinstance(value, dict):
             return {str(key): clean(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
+        if isinstance(value, (list, tuple)):
             return [clean(item) for item in value]
-        if isinstance(value, float | np.floating):
-            return round(float(value), _DECIMALS) if math.isfinite(value) else None
         return value.item() if isinstance(value, np.generic) else value
 
     text = json.dumps(clean(values), ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -26,13 +26,14 @@ from robustness.analysis.provenance import cite, describe_origin, write_rerun
 from robustness.analysis.samples import read_samples
 from robustness.analysis.sequences import MEAN_OF_SEQUENCES, SEQUENCE_NOTE
 from robustness.analysis.shifts import SHIFT_NOTE
-from robustness.analysis.summary import direction_of, directions_of, find_main_mean, group_corruptions
+from robustness.analysis.summary import directions_of, find_main_mean, group_corruptions
 from robustness.analysis.tables import list_missing, own_up
 from robustness.analysis.texts import format_rank, name_budget
 from robustness.attack import NORMS, format_eps
 from robustness.grids import format_lam
 from robustness.laws import Family
 from robustness.policies import is_upper_bound
+from robustness.statistics import find_direction
 
 _LARGE_SIDE = 64
 """Pixels per side above which sample images are shrunk and stored as JPEG."""
@@ -109,12 +110,15 @@ def _add_directions(run: Run, summary: pd.DataFrame) -> pd.DataFrame:
     p of the corruptions under one model and λ policy is adjusted for all of them; p of a mean stays.
     """
     told = summary.copy()
-    alone = summary["perturbation"].isin(["clean", *group_corruptions(run)])
-    setting = [summary["model"], summary["policy"], summary["lam"].where(summary["policy"] == "fixed", -1.0)]
+    tested = np.flatnonzero(~summary["perturbation"].isin(["clean", *group_corruptions(run)]))
+    fixed = summary["lam"].where(summary["policy"] == "fixed", -1.0)
+    families = summary.assign(lam=fixed).iloc[tested].groupby(["model", "policy", "lam"], sort=False).indices
     for name in ("gain", "versus"):
-        told[f"{name}_direction"] = [direction_of(row, name) for row in to_records(summary)]
-        for _, rows in summary[~alone].groupby(setting, sort=False):
-            told.loc[rows.index, f"{name}_direction"] = directions_of(rows, name)
+        directions = np.array([*map(find_direction, *(summary[f"{name}_{end}"] for end in ("low", "high", "p")))], int)
+        for positions in families.values():
+            rows = tested[positions]
+            directions[rows] = directions_of(summary.iloc[rows], name)
+        told[f"{name}_direction"] = directions
     return told
 
 
@@ -184,25 +188,30 @@ def _of_grid(frame: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def _by_lam(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, list[dict[str, float] | None]]:
     """Collect for every perturbation the values at every λ, null if one is missing; a model without λ has one value."""
-    table: dict[str, list[dict[str, float] | None]] = {}
-    for name, rows in _of_grid(frame, model).groupby("perturbation", sort=False):
-        values = rows[[*ACCURACY, *with_ends("gain", "versus", ends=(*ENDS, "_direction"))]].rename(columns=_SHORT)
-        found = dict(zip(rows["lam"], to_records(values)))
-        table[str(name)] = [found.get(lam) for lam in lambdas] if lambdas else list(found.values())
-    return table
+    own = _of_grid(frame, model)
+    values = own[[*ACCURACY, *with_ends("gain", "versus", ends=(*ENDS, "_direction"))]].rename(columns=_SHORT)
+    found: dict[str, dict[float, dict[str, float]]] = {}
+    for name, lam, row in zip(own["perturbation"], own["lam"], to_records(values)):
+        found.setdefault(name, {})[lam] = row
+    return {
+        name: [rows.get(lam) for lam in lambdas] if lambdas else list(rows.values()) for name, rows in found.items()
+    }
 
 
 def _by_severity(frame: pd.DataFrame, model: str, lambdas: list[float]) -> dict[str, Any]:
     """Collect for every corruption its severities, and the values at every λ and severity."""
     own = _of_grid(frame, model)
+    own = own[own["severity"] > 0]
+    columns: list[float | None] = [*lambdas] or [None]
+    found: dict[str, dict[tuple[float | None, int], dict[str, float]]] = {}
+    places = zip(own["perturbation"], own["lam"] if lambdas else columns * len(own), own["severity"])
+    for (name, lam, level), row in zip(places, to_records(own[[*ACCURACY]].rename(columns=_SHORT))):
+        found.setdefault(name, {})[lam, level] = row
     table = {}
-    for name, rows in own[own["severity"] > 0].groupby("perturbation", sort=False):
-        severities = sorted(rows["severity"].unique().tolist())
-        columns: list[float | None] = [*lambdas] or [None]
-        places = zip(rows["lam"] if lambdas else columns * len(rows), rows["severity"])
-        found = dict(zip(places, to_records(rows[[*ACCURACY]].rename(columns=_SHORT))))
-        values = [[found.get((lam, level)) for level in severities] for lam in columns]
-        table[str(name)] = {"severities": severities, "values": values}
+    for name, rows in found.items():
+        severities = sorted({level for _, level in rows})
+        values = [[rows.get((lam, level)) for level in severities] for lam in columns]
+        table[name] = {"severities": severities, "values": values}
     return table
 
 

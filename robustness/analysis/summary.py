@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data_prep import corruption_names
-from robustness.analysis.columns import ACCURACY, DIFFERENCE, name_values, to_records, with_ends
+from robustness.analysis.columns import ACCURACY, DIFFERENCE, name_values, with_ends
 from robustness.analysis.decisions import Decision, Place, Setting
 from robustness.analysis.frames import Run
 from robustness.statistics import (
@@ -21,7 +21,7 @@ from robustness.statistics import (
     find_direction,
     paired_answers,
     paired_differences,
-    share_interval,
+    wilson_intervals,
 )
 
 MEAN, MEAN_OF_CBAR, MEAN_OF_EXTRA = "mean of corruptions", "mean of C-bar", "mean of extra corruptions"
@@ -48,9 +48,13 @@ def tabulate_policies(run: Run, settings: Settings) -> pd.DataFrame:
         (:func:`~robustness.analysis.metrics.root_calibration_error`), ``residual, sparsity``.
     """
     rows = []
-    for decision in (decision for places in settings.values() for decision in places.values()):
+    decisions = [decision for places in settings.values() for decision in places.values()]
+    n = np.array([len(decision.correct) for decision in decisions])
+    shares = np.array([np.count_nonzero(decision.correct) for decision in decisions]) / n
+    accuracies = np.column_stack([shares, wilson_intervals(shares, n)]).tolist()
+    for decision, accuracy in zip(decisions, accuracies, strict=True):
         row = {name: getattr(decision, name) for name in _OF_DECISION}
-        row |= {"n": len(decision.correct), **dict(zip(ACCURACY, share_interval(decision.correct), strict=True))}
+        row |= {"n": len(decision.correct), **dict(zip(ACCURACY, accuracy, strict=True))}
         for title, reference in _references(run, settings, decision.model).items():
             if decision.place in reference:
                 row |= _compare_answers(title, decision, reference[decision.place])
@@ -113,8 +117,7 @@ def direction_of(row: Mapping[Any, Any] | pd.Series, name: str) -> int:
 
 def directions_of(table: pd.DataFrame, name: str) -> list[int]:
     """Apply :func:`direction_of` to every row of a table, with p adjusted for all of its rows (Holm)."""
-    adjusted = table.assign(**{f"{name}_p": adjust_for_many(table[f"{name}_p"])})
-    return [direction_of(row, name) for row in to_records(adjusted)]
+    return list(map(find_direction, table[f"{name}_low"], table[f"{name}_high"], adjust_for_many(table[f"{name}_p"])))
 
 
 def group_corruptions(run: Run) -> dict[str, list[str]]:

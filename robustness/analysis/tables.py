@@ -194,7 +194,7 @@ def lay_out_summary(columns: Mapping[Head, Column], run: Run, *, intervals: bool
         head: pd.Series(
             [
                 format_value(*value) if intervals else format_number(100 * value[0])
-                for value in rows[[*ACCURACY]].itertuples(index=False)
+                for value in zip(*(rows[name] for name in ACCURACY))
             ],
             index=rows.index,
             dtype=object,

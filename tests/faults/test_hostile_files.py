@@ -258,7 +258,7 @@ class TestRunDirectories:
     def test_merges(
         self, data: st.DataObject, fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)
+        monkeypatch.setattr("robustness.analysis.write.write_figures", lambda *_, **__: None)
         shard, out = tmp_path / "shard", tmp_path / "whole"
         shutil.rmtree(out, ignore_errors=True)
         if not shard.exists():

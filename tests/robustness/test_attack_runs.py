@@ -282,7 +282,7 @@ def test_budgets_come_from_the_command_line(attack_suite, tmp_path, without_figu
             run.main(["--suite", str(attack_suite), "--eps", eps])
 
 
-def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path, monkeypatch):
+def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path):
     out = tmp_path / "run"
     measure(attack_suite, out)
     names = ["accuracy_by_eps", "adversarial_images", "transfer_sparse_pgd_linf"]
@@ -292,9 +292,9 @@ def test_the_figures_are_drawn_and_redrawn_without_models(attack_suite, tmp_path
         path.unlink()
     for path in tmp_path.glob("*.safetensors"):
         path.unlink()
-    monkeypatch.setattr("sys.argv", ["report", str(out)])
-    assert report.main() == 0
-    assert {path.stem for path in (out / "figures").glob("*.pdf")} == drawn
+    assert report.main([str(out), "--pdf"]) == 0
+    for suffix, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        assert {p.stem for p in (out / "figures").glob(f"*.{suffix}") if p.read_bytes().startswith(start)} == drawn
 
 
 @pytest.mark.parametrize(

@@ -41,14 +41,14 @@ def test_robust_accuracy_at_an_epsilon_is_the_share_of_images_whose_smallest_per
     assert curves["robust"].is_monotonic_decreasing
     assert curves["robust"].iloc[0] == 0.9, "what is wrong without an attack is not robust"
     assert curves["fixed"].dropna().to_dict() == {EPS: 0.1}, "the attack at a fixed ε is a check"
-    write_curves(run, attacks)
+    write_curves(run, attacks, pdf=False)
     assert (run.directory.path / "figures" / "robust_curve.png").is_file()
     assert len(pd.read_csv(run.directory.path / "tables" / "robust_curve.csv")) == len(curves)
 
 
 def test_runs_without_a_search_have_no_curve(tmp_path):
     run, attacks = searched(tmp_path, crafted(STRONG))
-    write_curves(run, attacks)
+    write_curves(run, attacks, pdf=False)
     assert not list((run.directory.path).rglob("robust_curve*"))
 
 

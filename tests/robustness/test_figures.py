@@ -26,6 +26,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.model_figures import draw_against_baseline, draw_law, has_comparison
 from robustness.analysis.samples import read_samples
 from robustness.analysis.summary import MEAN
+from robustness.analysis.write import list_drawings, write_figures
 from robustness.laws import FittedLaw, NoiseLevel
 from robustness.policies import POLICIES, ResidualLaw
 from sdnet_core.style import TEXT_WIDTH, figure_style
@@ -110,11 +111,25 @@ def test_models_are_drawn_against_severity_with_their_intervals(tmp_path):
     assert [drawing.name for drawing in list_figures(Findings.of(run))] == ["accuracy_by_severity"]
 
 
+def test_figures_of_a_single_model_are_written_for_few_models_only(tmp_path, monkeypatch):
+    findings = Findings.of(fabricate_run(tmp_path, corruptions=("contrast",), severities=(1,)))
+    listed = [drawing.name for drawing in list_drawings(findings)]
+    assert {"accuracy_by_lambda", "accuracy_by_severity_sparse"} <= {*listed}
+    written: list[str] = []
+    monkeypatch.setattr("robustness.analysis.drawings.save_figure", lambda *given, pdf: written.append(given[2]))
+    write_figures(findings, pdf=False)
+    assert written == listed
+    written.clear()
+    monkeypatch.setattr("robustness.analysis.write.MOST_OWN", 1)
+    write_figures(findings, pdf=False)
+    assert written == [name for name in listed if not name.endswith("_sparse")]
+
+
 def test_names_that_mean_something_to_the_drawing_library_are_drawn_as_they_are(tmp_path):
     """A formula that cannot be parsed, and a label that legends leave out."""
     names = ("a$b^$c", "_mine", "\\frac{$%")
     run = fabricate_run(tmp_path, names=names, severities=(1, 2))
-    save_drawings(list_figures(Findings.of(run)), run)
+    save_drawings(list_figures(Findings.of(run)), run, pdf=False)
     with figure_style():
         figure = draw_models_by_severity(Findings.of(run))
     assert {text.get_text().strip() for text in figure.legends[0].texts} == {*names}

@@ -54,7 +54,7 @@ def test_a_run_writes_everything_that_it_promises(suite, tmp_path, capsys):
     ):
         with Image.open(out / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 200
-        assert (out / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert not list((out / "figures").glob("*.pdf"))
     assert (out / "tables" / "summary.md").read_text().startswith("| accuracy (%) |")
     assert r"\toprule" in (out / "tables" / "summary.tex").read_text()
     record = json.loads((out / "run.json").read_text())
@@ -124,7 +124,7 @@ def test_a_run_of_models_without_lambda_alone_has_its_table(suite, models, tmp_p
 
 
 def test_nothing_outlives_the_outcomes_that_it_was_made_of(tmp_path, monkeypatch):
-    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda run: None)
+    monkeypatch.setattr("robustness.analysis.write.write_figures", lambda *_, **__: None)
     directory = fabricate_run(tmp_path / "run", corruptions=("contrast",), severities=(1,), n=4).directory
     shown = [directory.path / name for name in ("cells.csv", "report.html", "tables", "figures")]
     old = [directory.path / folder / "severities_gone.csv" for folder in ("tables", "figures")]

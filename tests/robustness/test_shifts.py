@@ -71,7 +71,7 @@ def test_models_are_asked_among_the_classes_of_a_set_only(tmp_path: Path) -> Non
     assert (run.findings.board.measure, run.findings.board.table["shifts"].item()) == ("shifts", 0.75)
     assert "Under natural shifts mine keeps 75.0" in run.headline
     assert {"shift_ImageNet-R"} <= set(run.figures)
-    assert (run.path / "figures" / "shift_ImageNet-R.pdf").is_file()
+    assert (run.path / "figures" / "shift_ImageNet-R.png").is_file()
     assert "| ImageNet-R | mine | 75.0" in (run.path / "tables" / "shifts.md").read_text(encoding="utf-8")
 
 

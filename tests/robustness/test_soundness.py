@@ -177,11 +177,11 @@ def test_what_decides_beside_the_image_is_found_and_nothing_else(model, kinds):
     ("model", "kinds"),
     [
         (Plain, []),
-        (HalfPrecision, []),
-        (DropsOut, ["chance"]),
-        (AsksTheClock, ["outside"]),
+        (vicious("float16 out"), []),
+        (vicious("noise of torch"), ["chance"]),
+        (vicious("noise of the system"), ["outside"]),
         (Adapts, ["history", "batch"]),
-        (NormalisesByTheBatch, ["batch"]),
+        (vicious("normalises by the batch"), ["batch"]),
     ],
 )
 def test_a_class_that_the_model_rules_out_hides_no_change_of_the_others(model, kinds, logit, classes):
