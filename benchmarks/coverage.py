@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of the tables hold the true value: ``python benchmarks/coverage.py [--draws 2000]``.
+"""Measure the coverage of the 95 % intervals of the tables: ``python benchmarks/coverage.py [--draws 2000]``.
 
 Made-up answers of n images are drawn many times from a distribution whose mean is known, and the share of intervals
 that hold it is counted; of tests, the share that find a difference where there is none. Beside the intervals in use

@@ -41,7 +41,7 @@ BUDGET = 540
 """Seconds from the first line of the script to the last; the limits of the steps leave ten to start and to write."""
 
 DRY_FACTOR = 20
-"""How much longer a dry run may take than the day: a core that others use, too, compiles what sixteen do then."""
+"""Factor by which a dry run may take longer than the day: a busy core compiles here what sixteen cores do then."""
 
 BEGIN, END = "<!-- gpu day: begin -->", "<!-- gpu day: end -->"
 _KILLED = (124, 137, -9)

@@ -1,4 +1,4 @@
-"""How memory, time and the run directory grow: ``python benchmarks/scale.py memory|cells|rate``.
+"""Measure how memory, time and the run directory grow: ``python benchmarks/scale.py memory|cells|rate``.
 
 ``memory``: peak resident memory and time per cell of a run in a process of its own, from 1,000 to 50,000 images and
 from 3 to 30 λs. ``cells``: processor seconds to list (which is what resuming does first) and to report run directories

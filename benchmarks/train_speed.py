@@ -112,7 +112,7 @@ def there_and_back(layer: CSCConv2d, x: Tensor) -> None:
 
 
 def layout_of(images: Tensor) -> str:
-    """How images lie in memory."""
+    """Memory format of the images."""
     return "channels last" if images.is_contiguous(memory_format=torch.channels_last) else "contiguous"
 
 

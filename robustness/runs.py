@@ -109,7 +109,7 @@ class Run:
         return tuple(drawing.name for drawing in list_drawings(self.findings))
 
     def plot(self, name: str) -> Figure:
-        """Draw one of the figures, also those of a single model that ``figures`` lacks with more than four models.
+        """Draw one of the figures, also a single model's, which ``figures`` lacks with more than four models.
 
         Args:
             name: one of :attr:`figures`. For figures that exist once per model, such as

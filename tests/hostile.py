@@ -1,4 +1,4 @@
-"""What nobody should write, drawn by Hypothesis, and what must come of it.
+"""Input that nobody should write, drawn by Hypothesis, and the result that is expected.
 
 Every property takes a bounded number of examples, the same ones every time; ``--slow`` takes a hundred times as many.
 """
@@ -83,7 +83,7 @@ words = (
         ["nan", "inf", "0.5", str(10**20), "://", "s3://", "x://y", "127.0.0.1:1", "auto:1", "ray", "fast"]
     )
 )
-"""What could be written after an option."""
+"""Texts that could follow an option."""
 
 
 anything = leaf = (
@@ -96,7 +96,7 @@ anything = leaf = (
 )
 for _ in range(2):  # st.recursive draws differently for the same choices where it reaches its limit of leaves
     anything = leaf | st.lists(anything, max_size=3) | st.dictionaries(st.text(max_size=5), anything, max_size=3)
-"""What JSON and TOML can hold."""
+"""Values that JSON and TOML can hold."""
 
 
 @st.composite

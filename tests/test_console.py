@@ -38,7 +38,7 @@ def test_it_hands_the_words_on(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_parser_wants_whole_options(name, monkeypatch, capsys):
-    """Of every command and of each of its subcommands."""
+    """List every command and each of its subcommands."""
     made: list[argparse.ArgumentParser] = []
     original = argparse.ArgumentParser.__init__
 

@@ -47,7 +47,7 @@ def list_commands(page: Path) -> list[tuple[str, list[str]]]:
 
 @cache
 def read_help(module: str, subcommand: str) -> str:
-    """What ``python -m module [subcommand] --help`` prints."""
+    """Return the output of ``python -m module [subcommand] --help``."""
     import contextlib
     import io
 

@@ -42,7 +42,7 @@ def run(steps, out: Path) -> tuple[int, dict[str, dict]]:
 
 
 def is_running(process: str) -> bool:
-    """Whether it is there and not just waiting for its parent to take note of its end."""
+    """Tell whether a process runs and is not a zombie."""
     try:
         state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The notebooks of the documentation run, their claims hold, and the outputs that they store are those of a run."""
+"""The notebooks of the documentation run, their claims hold, and their stored outputs come from a run."""
 
 from __future__ import annotations
 

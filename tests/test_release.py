@@ -1,4 +1,4 @@
-"""What is shipped: every data file of the packages, one version, said by every command."""
+"""Contents of the release: every data file of the packages, one version, printed by every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What starts fast stays fast: nothing heavy is imported before it is used."""
+"""Commands start fast: nothing heavy is imported before it is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model may do beside answering, to be put together at random: see ``test_seam.py``."""
+"""Things that a model may do besides answering, to be combined at random: see ``test_seam.py``."""
 
 from __future__ import annotations
 

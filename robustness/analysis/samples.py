@@ -13,7 +13,7 @@ _OF_CODES = {"atoms", "codes", "code_atoms"}
 
 
 def read_samples(run: Run) -> dict[str, np.ndarray] | None:
-    """Read the sample images of a run; None if it has none, or if they are damaged or those of another run."""
+    """Read the sample images of a run; None if it has none, or if they are damaged or belong to another run."""
     samples = run.directory.read_samples()
     if samples is None or not samples.keys() >= _SHOWN:
         return None

@@ -90,7 +90,7 @@ def test_parameters_are_what_a_key_must_hold() -> None:
 
 
 def test_what_did_not_move_keeps_its_identity() -> None:
-    """The parameters that published cells were stored under: only those of images that changed may differ from them."""
+    """The parameters that published cells were stored under: only the parameters of images that changed may differ."""
     for name in ALL:
         entry = parameters(name, 2, "cifar")
         assert entry.keys() == {"corruption", "severity", "profile", "parameters", "revision"}

@@ -19,7 +19,7 @@ EVERY_CHANNEL = pytest.mark.parametrize(("channel", "parameter"), [(c, p) for c,
 
 
 def formula(channel: noise.Channel, x: np.ndarray, parameter: float, rng: np.random.Generator) -> np.ndarray:
-    """What the channel stands for, drawn directly."""
+    """Draw directly the distribution that the channel stands for."""
     if channel is noise.gaussian_channel:
         return x + rng.normal(0, parameter, x.shape)
     if channel is noise.speckle_channel:

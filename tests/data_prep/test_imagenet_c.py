@@ -21,7 +21,7 @@ FILES = {"n02123045": ["b.JPEG", "a.JPEG"], "n01443537": ["a.JPEG"]}
 
 
 def colour(corruption: str, severity: int, wnid: str, file: str) -> tuple[int, int, int]:
-    """What every pixel of a file is; no two files are alike."""
+    """Return the value of every pixel of a file; no two files are alike."""
     return len(corruption) * 10, severity * 40, (list(FILES).index(wnid) + 1) * 60 + FILES[wnid].index(file) * 20
 
 
@@ -40,7 +40,7 @@ def archive(tmp_path: Path) -> ImageNetC:
 
 @pytest.fixture
 def clean() -> ImageSet:
-    """The clean images in an order that is neither that of the folders nor that of the files."""
+    """The clean images in an order that neither the folders nor the files have."""
     wnids = imagenet_wnids()
     keys = [("n02123045", "a.JPEG"), ("n01443537", "a.JPEG"), ("n02123045", "b.JPEG")]
     labels = [wnids.index(wnid) for wnid, _ in keys]

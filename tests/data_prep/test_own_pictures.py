@@ -310,7 +310,7 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_tiny_imagenet_is_read_as_it_unpacks(tmp_path: Path, pack: Pack) -> None:
-    """Pictures of val lie in one folder, and a list has their classes; those of test have none."""
+    """Pictures of val lie in one folder, and a list has their classes; the pictures of test have none."""
     root = tmp_path / "tiny-imagenet-200"
     names = [
         "val/images/val_0",

@@ -31,7 +31,7 @@ OPTIONS = [
 
 
 class TestCommandLines:
-    """What is written on a command line."""
+    """Draw the words of a command line."""
 
     @examples(5)
     @given(st.text(max_size=20) | st.from_regex(r"[-+0-9.:,e/ a-z²٣]{0,16}", fullmatch=True))

@@ -25,7 +25,7 @@ REASONS = {
     "a tensor, as .logits or under the key logits",
     "is_nan_at_half": "EvaluationError: the logits of 20 of 20 images are not finite at λ = 0.5",
 }
-"""What is said of each of the ``faulty_models``."""
+"""Message about each of the ``faulty_models``."""
 
 
 def test_models_that_fail_cost_no_cell_of_another_nor_of_the_lambdas_at_which_they_work(undisturbed, models, tmp_path):

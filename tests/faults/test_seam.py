@@ -26,7 +26,7 @@ from robustness.suite import Suite
 from sdnet_core.environment import describe_environment
 
 TOLD: Counter[str] = Counter()
-"""How the examples ended."""
+"""Number of examples by how they ended."""
 
 
 @cache
@@ -100,7 +100,7 @@ def without_git():
 
 
 def name_group(vice: Vice) -> str:
-    """Of the vices that choose what the logits come in, a model has one."""
+    """Draw vices for a model, at most one of which chooses the form of the logits."""
     return "output" if vice.output is not Vice("", HARMLESS).output else vice.name
 
 

@@ -1,4 +1,4 @@
-"""What comes from strangers is read and never obeyed: see docs/bad-input.md. Its other tests are in ``data_prep``."""
+"""Files from strangers are read and never obeyed: see docs/bad-input.md. Its other tests are in ``data_prep``."""
 
 from __future__ import annotations
 

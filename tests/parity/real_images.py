@@ -10,11 +10,11 @@ from data_prep.decode import Geometry, decode_image
 from data_prep.trees import walk_tree
 
 ARCHIVES = {"cifar": ("cifar10-jpeg.tar.xz", "test", 32), "imagenet": ("imagenet-sample.tar", "val", 224)}
-"""Of each profile: the archive, the split of it that is read, and the side of the images."""
+"""Archive, split and side of the images of each profile."""
 
 
 def archive_of(profile: str, folder: Path) -> Path:
-    """Where the images of a profile are, if they are in ``folder``."""
+    """Find the images of a profile in ``folder``."""
     return folder / ARCHIVES[profile][0]
 
 

@@ -105,7 +105,7 @@ def unavailable() -> str | None:
 
 
 def frost_folder() -> Path:
-    """Where the pictures of frost are."""
+    """Find the folder of the frost pictures."""
     return Path(importlib.util.find_spec(PACKAGE).origin).parent / "frost"
 
 
@@ -200,7 +200,7 @@ class Reference:
         return (x + density * cloud) * x.max() / (x.max() + density)
 
     def _plasma(self, side: int, decay: float) -> np.ndarray:
-        """Diamond-square on a torus: the middles of squares, then those of their sides, by modular indices."""
+        """Diamond-square on a torus: the middles of squares, then the middles of their sides, by modular indices."""
         land = np.zeros((side, side))
         step, wibble = side, 100.0
         while step > 1:

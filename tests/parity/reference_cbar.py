@@ -1,8 +1,8 @@
 """The independent reference for the corruptions of C-bar: the steps of their generator, one image at a time.
 
 Written from what the generator does (``imagenet_c_bar/corrupt.py`` of facebookresearch/augmentation-corruption), with
-NumPy, SciPy and scikit-image in float64. All random numbers are asked of ``draws``: with those of the code under test
-both must give the same image, with others they must only move it as far.
+NumPy, SciPy and scikit-image in float64. All random numbers come from ``draws``: with the numbers of the code
+under test both must give the same image, with others they must only move it as far.
 """
 
 from __future__ import annotations

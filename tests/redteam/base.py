@@ -63,7 +63,7 @@ class Sum(nn.Module):
 
 
 def member(source: str, substitutes: Substitutes = undefended) -> Callable[[type[nn.Module]], type[nn.Module]]:
-    """Enter a class, built without arguments, into the zoo; its kind is its module, its name that of the class."""
+    """Enter a class, built without arguments, into the zoo; its kind is the module, its name the class's."""
 
     def enter(kind: type[nn.Module]) -> type[nn.Module]:
         def build() -> nn.Module:

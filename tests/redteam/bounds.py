@@ -1,4 +1,4 @@
-"""What the members of the zoo withstand at most: ``PYTHONPATH=tests python -m redteam.bounds`` writes ``bounds.json``.
+"""Bounds on the zoo's robust accuracy: ``PYTHONPATH=tests python -m redteam.bounds`` writes ``bounds.json``.
 
 An attacker who knows a defence attacks what is below it (``Member.substitutes``), and the model itself, and shows the
 images to a fresh instance, as they are and rounded to eight bits. An image is broken if any of them is answered
@@ -34,7 +34,7 @@ _STEPS = 20
 
 
 def load_shapes(n: int = N) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32) in [0, 1] and labels: those of ``--suite`` runs on shapes, a few of each class."""
+    """Images (N, 3, 32, 32) in [0, 1] and labels, the same as in ``--suite`` runs on shapes, a few of each class."""
     images = make_shapes("test").subset(n)
     return to_images(torch.from_numpy(images.pixels.copy())).contiguous(), torch.from_numpy(images.labels.copy())
 
@@ -59,14 +59,14 @@ def _attempts(member: Member, images: Tensor, labels: Tensor, eps: float) -> Ite
 
 @torch.no_grad()
 def _share_right(member: Member, images: Tensor, labels: Tensor) -> Tensor:
-    """How often a fresh instance is right about each image, (N,)."""
+    """Compute the share of fresh instances that are right about each image, (N,)."""
     torch.manual_seed(0)
     draws = _DRAWS if member.kind == "randomness" else 1
     return torch.stack([(member.build()(images).argmax(1) == labels).float() for _ in range(draws)]).mean(0)
 
 
 def read_bounds() -> dict[str, dict[str, float]]:
-    """What was stored: clean and robust accuracy by name."""
+    """Read the stored clean and robust accuracies by name."""
     return json.loads(BOUNDS.read_text())["members"]
 
 

@@ -29,7 +29,7 @@ class OffGrid(Defence):
 
 @member("switch by confidence: Carlini & Wagner 2017, detectors; Tramèr 2022", both_networks)
 class Unsure(Defence):
-    """Where the network is unsure another answers; all gradients are true."""
+    """Another network answers where the first is unsure; all gradients are true."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.network(images)
@@ -39,7 +39,7 @@ class Unsure(Defence):
 
 @member("median of shifted images where it is unsure: Xu et al. 2018; Tramèr et al. 2020", both_networks)
 class UnsureMedian(Defence):
-    """Where the network is unsure, the median of what it says of filtered and shifted images counts."""
+    """The median over filtered and shifted images counts where the network is unsure."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.network(images)
@@ -73,7 +73,7 @@ class Energetic(Defence):
 
 @member("agreement of two networks: Tramèr et al. 2020; Croce & Hein 2020", both_networks)
 class Disputed(Defence):
-    """Where two networks disagree, the third says something; its gradient is hidden by large logits."""
+    """A third network answers where two disagree; its gradient is hidden by large logits."""
 
     def forward(self, images: Tensor) -> Tensor:
         logits, others = self.network(images), load_network("other")(images)

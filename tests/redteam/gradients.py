@@ -1,4 +1,4 @@
-"""Gradients that are shattered, vanish, or are those of something else."""
+"""Gradients that are shattered, vanish, or belong to something else."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Winners(Defence):
 
 @member("straight-through blur in the backward pass: Athalye et al. 2018, 5.1")
 class Smeared(Defence):
-    """Answers as ever; the gradient is that of a coarse version of the image."""
+    """Answers as ever; the gradient belongs to a coarse version of the image."""
 
     def forward(self, images: Tensor) -> Tensor:
         coarse = functional.interpolate(functional.avg_pool2d(images, 8), scale_factor=8.0)

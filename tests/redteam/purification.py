@@ -15,7 +15,7 @@ from .base import Defence, member, with_gradient_of
 
 
 def median_filter(images: Tensor) -> Tensor:
-    """The median of each 3 × 3 window; its gradient is that of the value in the middle."""
+    """The median of each 3 × 3 window; its gradient is the gradient of the value in the middle."""
     padded = functional.pad(images, (1, 1, 1, 1), mode="reflect")
     return padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).median(4)[0]
 

@@ -14,7 +14,7 @@ from .networks import load_network
 
 @member("answers remembered: Chen et al. 2020, stateful detection; Carlini et al. 2019, caches")
 class Remembered(Defence):
-    """An image that resembles one seen before is answered as that one was; the gradient is that of the network."""
+    """An image that resembles one seen before gets the earlier answer; the gradient is the network's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Remembered(Defence):
 
 @member("state: Carlini et al. 2019; Croce et al. 2022")
 class Tiring(Defence):
-    """After the first four hundred images its gradient is that of another network."""
+    """After the first four hundred images its gradient is another network's."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ ATTACKS = {
 
 @dataclass(frozen=True)
 class Line:
-    """What a run says of one member, and what is true."""
+    """Verdict of a run on one member next to the truth."""
 
     name: str
     kind: str

@@ -30,7 +30,7 @@ class FaintVotes(Defence):
 
 @member("votes of an ensemble: He et al. 2017, ensembles of weak defences; Tramèr et al. 2020", both_networks)
 class Council(Defence):
-    """Three networks vote; the gradient is that of a fourth and of little use."""
+    """Three networks vote; the gradient is a fourth network's and of little use."""
 
     def forward(self, images: Tensor) -> Tensor:
         votes = count([self.network(images), load_network("other")(images), load_network("small")(images)])
@@ -63,7 +63,7 @@ class Crops(Defence):
 
 @member("median of members: Tramèr et al. 2020, ensembles that hide one gradient", both_networks)
 class Median(Defence):
-    """The median of three networks' logits, made of ranks: the gradient is that of the least of them."""
+    """The median of three networks' logits, made of ranks: the gradient is the gradient of the smallest."""
 
     def forward(self, images: Tensor) -> Tensor:
         members = [network(images) for network in (self.network, load_network("other"), load_network("small"))]

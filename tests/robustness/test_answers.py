@@ -32,7 +32,7 @@ def test_probe_images_are_the_same_everywhere():
 
 
 def test_rounding_changes_nothing_and_half_a_percent_everything():
-    """Of 200 models, answers that differ as another device's do (1e-6) and as another model's (5e-3 of the range)."""
+    """Answers of 200 models, changed as by another device (1e-6) and by another model (5e-3 of the range)."""
     same, noticed = 0, 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -138,7 +138,7 @@ def test_a_file_that_changes_is_measured_anew(hidden, tmp_path):
 def test_the_numbers_of_the_file_before_are_gone_once_the_changed_one_is_begun(
     hidden, tmp_path, monkeypatch, without_figures
 ):
-    """Both have the same keys; a run that broke off showed the earlier numbers as those of the new file."""
+    """Both have the same keys; a run that broke off showed the earlier numbers as the new file's."""
     weight = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
     torch.save(weight, tmp_path / "weights.pt")
     assert run.main(hidden) == 0

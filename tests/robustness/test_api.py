@@ -73,7 +73,7 @@ def test_accuracies_are_those_of_the_model(measured, images):
     clean = measured.cells[(measured.cells["perturbation"] == "clean") & (measured.cells["model"] == "f")]
     assert clean["accuracy"].tolist() == pytest.approx([right])
     trained = measured.summary[(measured.summary["model"] == "mine") & (measured.summary["policy"] == "trained")]
-    assert set(trained["lam"]) == {0.3333333333}, "the λ of the module, 1/3, is that of the grid"
+    assert set(trained["lam"]) == {0.3333333333}, "the λ of the module, 1/3, is the grid's"
 
 
 def test_a_run_shows_itself(measured, tmp_path):

@@ -120,7 +120,7 @@ def test_the_command_prints_and_writes_the_table(pair, tmp_path, capsys):
 
 
 def test_a_comma_in_the_name_of_a_model_is_no_separator(tmp_path, capsys):
-    """The names are those of the runs: the folders that the models came from need not be there."""
+    """The names come from the runs: the folders that the models came from need not be there."""
     names = ("lr=0.1,wd=5e-4", "lr=0.2,wd=5e-4")
     fabricate_run(tmp_path / "run", names=names, severities=(1,))
     paths = [str(tmp_path / "run")] * 2

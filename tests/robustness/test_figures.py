@@ -201,7 +201,7 @@ def test_sample_images_of_an_attack_carry_its_mark_and_those_of_an_earlier_versi
     ],
 )
 def test_sample_images_of_another_run_or_version_are_left_out(change, tmp_path):
-    """They were shown as those of this run, or ended the report in a KeyError."""
+    """They were shown as this run's, or ended the report in a KeyError."""
     run = fabricate_run(tmp_path, corruptions=("contrast",), severities=(5,), n=8)
     own = {
         "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),

@@ -1,4 +1,4 @@
-"""How lists and grids are written."""
+"""Lists and grids as text."""
 
 from __future__ import annotations
 

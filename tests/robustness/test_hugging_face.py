@@ -106,7 +106,7 @@ def test_classes_in_another_order_are_taken_by_their_names_and_others_are_refuse
     model = load_foreign(f"hf:{folder}", Wanted(num_classes=3, classes=order))
     expected = expect(saved[1], IMAGES, [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])[:, [2, 0, 1]]
     torch.testing.assert_close(model(IMAGES), expected)
-    assert "classes are in another order than those of the data and are taken by their names" in model.notes[0]
+    assert "classes are in another order than the classes of the data and are matched by their names" in model.notes[0]
     with pytest.raises(
         InputError, match=r"all 3 classes of the data, .*, which shares 2 of them and does not know 'bird'"
     ):

@@ -18,7 +18,7 @@ HOSTILE = r"50 % of C:\new_{x}^2 ~ $5 & #1 for λ ≥ 0.5 − 1 – ‖x‖² �
 
 
 def find_foul(text: str) -> list[str]:
-    """What is not ASCII, and special characters that stand neither behind a backslash nor for what they mean."""
+    """Find characters outside ASCII, and special characters that are neither escaped nor meant."""
     body = re.sub(r"\$[^$]*\$|\\[a-zA-Z]+|\\\\|\\[%&_#${},]", "", text)
     return re.findall(r"[^\x00-\x7f]|[#^_%$\\]|(?<! )&|&(?! )", body)
 

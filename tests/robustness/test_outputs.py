@@ -1,4 +1,4 @@
-"""What a run leaves behind: tables, figures, the record, the printed table."""
+"""Outputs of a run: tables, figures, the record, the printed table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page is made of: how to cite and repeat a run, its colours, its size, its JSON."""
+"""Data of the page: how to cite and repeat a run, its colours, its size, its JSON."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ DUAL = {"linf": 1, "l2": 2, "l1": torch.inf}
 
 
 class Confident(nn.Module):
-    """A model whose logits are those of another, ``factor`` times as large."""
+    """A model whose logits are ``factor`` times another model's."""
 
     def __init__(self, model: nn.Module, factor: float) -> None:
         super().__init__()

@@ -125,7 +125,7 @@ def test_without_its_whole_lambda_grid_no_selection_counts(tmp_path):
 
 
 def attack_cells() -> tuple[dict[str, object], ...]:
-    """What ``transfer`` adds to a grid without the training λ: a clean cell there, and the images crafted there."""
+    """``transfer`` adds to a grid without the training λ a clean cell at that λ and the images crafted there."""
     clean = {"key": "clean-trained", "model": "sparse", "perturbation": "clean", "severity": 0, "policy": ""}
     clean |= {"lam": 0.1, "trained_lam": 0.1}
     attack = {**clean, "key": "pgd", "perturbation": "pgd", "norm": "linf", "eps": 0.1, "threat": "whitebox"}

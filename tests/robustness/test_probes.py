@@ -1,4 +1,4 @@
-"""What is tried beside an attack, on models of a few weights."""
+"""Probes next to an attack, on models of a few weights."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_the_model_is_made_what_it_was_before_stored_images_are_shown_again():
 
 
 def test_probes_take_what_a_third_of_the_attack_pays_for():
-    """Of 80 images that withstand 5 steps; a limit above the usual one was asked for."""
+    """80 images withstand 5 steps, and the requested limit is above the usual one."""
     assert (probe(make_prober(Sorted())).larger >= 0).sum() == 4
     assert (probe(make_prober(Sorted())).losses >= 0).sum() == 6
     assert (probe(make_prober(Sorted()), dataclasses.replace(PGD, steps=60)).larger >= 0).sum() == 8

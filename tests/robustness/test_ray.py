@@ -1,4 +1,4 @@
-"""A run on a Ray cluster of two nodes: whatever dies, the table is that of one machine."""
+"""A run on a Ray cluster of two nodes: whatever dies, the table is the same as on one machine."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def make():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the frail model is, on every node."""
+    """Folder of the frail model on every node."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "frail.py").write_text(FRAIL)
     (folder / "driver").write_text(str(os.getpid()))

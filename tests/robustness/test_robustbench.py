@@ -1,4 +1,4 @@
-"""What ``generate`` writes, read by RobustBench's own loader."""
+"""Output of ``generate``, read by RobustBench's own loader."""
 
 from __future__ import annotations
 

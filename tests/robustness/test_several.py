@@ -140,7 +140,7 @@ def test_several_runs_show_what_each_says(measured: robustness.Runs) -> None:
 
 
 def test_shifts_are_those_of_the_images_of_the_other_suites(tmp_path: Path) -> None:
-    """And their clean accuracy is that of the clean images of the other suite, which are asked once."""
+    """Their clean accuracy comes from the clean images of the other suite, which are classified once."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     for index, image in enumerate(pixels):

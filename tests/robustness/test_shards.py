@@ -93,7 +93,7 @@ def test_a_shard_is_not_judged(grid):
 
 
 def test_merged_shards_are_the_run_of_one_machine(attack_grid, tmp_path):
-    """Every table, those of attacks and policies included, and the samples of the figures."""
+    """Every table, including attacks and policies, and the samples of the figures."""
     serial, joined = tmp_path / "serial", tmp_path / "joined"
     shards = [tmp_path / str(index) for index in range(3)]
     assert measure(attack_grid, serial) == 0

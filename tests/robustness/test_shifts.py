@@ -28,7 +28,7 @@ WNIDS = imagenet_wnids()
 
 
 class ByColour(nn.Module):
-    """The largest logit, 2, is that of class 0, which no subset has; the next, 1, that of the class of the colour."""
+    """The largest logit, 2, is class 0's, which no subset has; the next, 1, belongs to the class of the colour."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         pixel = (images[:, :, 0, 0] * 255).round().long()

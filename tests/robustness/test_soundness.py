@@ -105,7 +105,7 @@ class RemembersInItsFile(Remembers):
 
 
 class CountsOnDisk(Plain):
-    """What nobody can put back."""
+    """State that cannot be restored."""
 
     def __init__(self) -> None:
         super().__init__()

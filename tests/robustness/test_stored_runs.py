@@ -43,7 +43,7 @@ def test_numbers_are_the_same(rebuilt, table, keys):
 
 
 def test_results_of_earlier_checks_still_count(rebuilt):
-    """Of 15 survivors PGD-100 broke three in the run that has this check."""
+    """PGD-100 broke three of 15 survivors in the run that has this check."""
     name, folder = rebuilt
     attacks = pd.read_csv(folder / "tables/attacks.csv").set_index(["model", "threat", "lam"])
     row = attacks.loc[("sdnet18-shapes", "whitebox", 0.1)]

@@ -103,7 +103,7 @@ def test_the_same_data_again_keeps_the_archive_of_the_suite(suite, archive):
 
 @pytest.mark.parametrize(("side", "profile", "fitting"), [(70, "cifar", "imagenet"), (32, "imagenet", "cifar")])
 def test_corruptions_for_images_of_another_size_are_noted(side, profile, fitting):
-    """A suite file without a profile has that of CIFAR."""
+    """A suite file without a profile has CIFAR's."""
     pictures = load_images((np.zeros((4, side, side, 3), np.uint8), np.array([0, 1, 0, 1])))
     models = {"sums": lambda images: images.sum((2, 3))[:, :2]}
     for name, notes in ((profile, 1), (fitting, 0)):

@@ -201,7 +201,7 @@ def test_zeros_in_the_gradient_are_told_where_the_attack_lacks_power():
 
 
 def test_a_probe_counts_only_for_what_it_was_tried_on():
-    """Of the images that stand in the worst case none was probed: that is never green."""
+    """No image that stands in the worst case was probed: that is never green."""
     standing = np.arange(N) >= 70
     verdict = judge(outcomes(), eps=0.03, num_classes=10, standing=standing)
     assert verdict.mark == SUSPECT

@@ -1,4 +1,4 @@
-"""What an attacker sees: λ, the policy that chooses it, a frozen model."""
+"""The attacker's view of a model: λ, the policy that chooses it, a frozen model."""
 
 from __future__ import annotations
 

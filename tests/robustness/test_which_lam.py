@@ -1,4 +1,4 @@
-"""Which λ: one type for numbers, policies and models without λ."""
+"""``WhichLam``: one type for numbers, policies and models without λ."""
 
 from __future__ import annotations
 

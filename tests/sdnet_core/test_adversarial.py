@@ -28,7 +28,7 @@ def test_crafted_images_keep_the_budget_and_raise_the_loss(arch):
     images, labels, crafted = craft(model)
     assert model.training
     assert not crafted.requires_grad
-    assert weights_fingerprint(model) == before, "the batch statistics are those of the training steps alone"
+    assert weights_fingerprint(model) == before, "the batch statistics come from the training steps alone"
     assert all(parameter.grad is None for parameter in model.parameters())
     assert (crafted - images).abs().max() <= 8 / 255 + 1e-6
     assert crafted.min() >= 0

@@ -312,7 +312,7 @@ def test_a_training_does_not_go_on_with_other_images(trained, tmp_path):
 
 
 def test_another_start_in_the_file_of_the_first_one_is_noticed(trained, tmp_path):
-    """What counts are the weights of ``--init``, not where they lay."""
+    """The weights of ``--init`` count, not their path."""
     start, moved = tmp_path / "start.safetensors", tmp_path / "moved.safetensors"
     shutil.copy(tmp_path / "out" / "model.safetensors", start)
     tuned = [*trained[:-4], "--out", str(tmp_path / "tuned"), *trained[-2:]]

@@ -32,7 +32,7 @@ FLOATING = re.compile(r"arith\.(addf|subf|mulf|divf|cmpf|select|negf|maximumf|mi
 
 @pytest.fixture(autouse=True)
 def _compiled_anew(monkeypatch):
-    """What lies in Triton's cache may come from a process without type checks."""
+    """Triton's cache may come from a process without type checks."""
     monkeypatch.setenv("TRITON_ALWAYS_COMPILE", "1")
 
 

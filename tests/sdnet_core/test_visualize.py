@@ -1,4 +1,4 @@
-"""``python -m sdnet_core.visualize``: the numbers are those of the model, the figures are there."""
+"""``python -m sdnet_core.visualize``: the numbers come from the model, the figures exist."""
 
 from __future__ import annotations
 
