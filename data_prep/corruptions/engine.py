@@ -71,7 +71,8 @@ def corrupt(
     qualities = [STORED_QUALITY[profile]] if profile in STORED_QUALITY else []
     is_jpeg = corruption.function is jpeg_compression
     if is_jpeg:
-        qualities.insert(0, entry)
+        assert not isinstance(entry, tuple)
+        qualities.insert(0, int(entry))
     key = f"{seed}/{name}/{severity}"
     values = CHUNK_VALUES.get(result.device.type, CHUNK_VALUES["cpu"])
     rows = max(1, values // max(1, result[0].numel() if len(result) else 1))
