@@ -55,13 +55,15 @@ def saturate(pixels: Pixels, line: tuple[float, float]) -> Pixels:
     return truncate(share.mul_(saturation).neg_().add_(1.0).mul_(peak).mul_(255.0))
 
 
-def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
-    """Encode each image as a JPEG of this quality (Pillow's 1 to 95) and decode it again, on the CPU."""
+def jpeg_compression(pixels: Pixels, *qualities: float) -> Pixels:
+    """Encode each image as a JPEG of each quality (Pillow's 1 to 95) in turn and decode it again, on the CPU."""
 
     def compress(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=int(quality))
-        return Image.open(file, formats=("JPEG",))
+        for quality in qualities:
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=int(quality))
+            image = Image.open(file, formats=("JPEG",))
+        return image
 
     return _by_pillow(pixels, compress)
 
@@ -69,31 +71,32 @@ def jpeg_compression(pixels: Pixels, quality: float) -> Pixels:
 def pixelate(pixels: Pixels, fraction: float) -> Pixels:
     """Shrink both sides to int(fraction × side) by a box filter and enlarge them again by repeating pixels.
 
-    The result is exactly Pillow's with its box filter both ways, as in the original generators; for large images on
-    the CPU Pillow itself is faster.
+    The result is exactly Pillow's with its box filter both ways, as in the original generators. Large images on the CPU
+    are shrunk by Pillow itself, which is faster there, but enlarges more slowly than by repeating pixels.
     """
+    _, height, width, _ = pixels.shape
+    low, narrow = int(height * fraction), int(width * fraction)
+    rows, columns = _repeats(height, low, pixels.device), _repeats(width, narrow, pixels.device)
     if pixels.device.type == "cpu" and pixels[0].numel() > SMALL_IMAGE:
-        _, height, width, _ = pixels.shape
-        small_size, box = (int(width * fraction), int(height * fraction)), Image.Resampling.BOX
-        return _by_pillow(pixels, lambda image: image.resize(small_size, box).resize((width, height), box))
-    for dim in (2, 1):  # Pillow's order, which matters because it rounds to 8 bits in between
-        size = pixels.shape[dim]
-        small = int(size * fraction)
-        pixels = _shrink(pixels, dim, *_box_taps(size, small, pixels.device))
-        if dim == 2:
-            width_map = _repeats(size, small, pixels.device)
-    height_map = _repeats(size, small, pixels.device)
-    return pixels.index_select(1, height_map).index_select(2, width_map)
+
+        def shrink_and_enlarge(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+            small = np.asarray(image.resize((narrow, low), Image.Resampling.BOX))
+            return small.take(columns.numpy(), axis=1).take(rows.numpy(), axis=0)
+
+        return _by_pillow(pixels, shrink_and_enlarge)
+    pixels = _shrink(pixels, 2, *_box_taps(width, narrow, pixels.device))
+    pixels = _shrink(pixels, 1, *_box_taps(height, low, pixels.device))  # last, as in Pillow: both round to 8 bits
+    return pixels.index_select(2, columns).index_select(1, rows)
 
 
-def _by_pillow(pixels: Pixels, work: Callable[[Image.Image], Image.Image]) -> Pixels:
+def _by_pillow(pixels: Pixels, work: Callable[[Image.Image], Image.Image | UInt8[np.ndarray, "h w 3"]]) -> Pixels:
     """Apply ``work`` to each image, on the CPU, in several threads where images are large."""
     images = pixels.cpu().numpy()
     results = np.empty_like(images)
 
     def run(part: slice) -> None:
         for image, result in zip(images[part], results[part], strict=True):
-            result[:] = work(Image.fromarray(image))
+            result[:] = np.asarray(work(Image.fromarray(image)))  # an Image itself is copied once more
 
     workers = torch.get_num_threads() if pixels[0].numel() > SMALL_IMAGE else 1
     if workers == 1:

@@ -68,19 +68,29 @@ def corrupt(
         result = torch.empty(pixels.shape, dtype=torch.uint8)
     else:
         result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
+    qualities = [STORED_QUALITY[profile]] if profile in STORED_QUALITY else []
+    is_jpeg = corruption.function is jpeg_compression
+    if is_jpeg:
+        assert not isinstance(entry, tuple)
+        qualities.insert(0, int(entry))
     key = f"{seed}/{name}/{severity}"
     values = CHUNK_VALUES.get(result.device.type, CHUNK_VALUES["cpu"])
     rows = max(1, values // max(1, result[0].numel() if len(result) else 1))
     for start in range(0, len(result), rows):
         chunk = _chunk(pixels, start, start + rows)
-        if corruption.random:
+        if is_jpeg:
+            corrupted = chunk
+        elif corruption.random:
             streams = Streams(key, identity[start : start + rows].to(chunk.device))
             corrupted = corruption.function(chunk, entry, streams)
         else:
             corrupted = corruption.function(chunk, entry)
-        if profile in STORED_QUALITY:
-            corrupted = jpeg_compression(corrupted, STORED_QUALITY[profile])
-        result[start : start + rows] = corrupted
+        if qualities:
+            corrupted = jpeg_compression(corrupted, *qualities)
+        if result.device.type == "cpu":  # by NumPy: after a copy, PyTorch's threads spin for a while
+            np.copyto(result[start : start + rows].numpy(), corrupted.numpy())
+        else:
+            result[start : start + rows] = corrupted
     return result.numpy() if isinstance(pixels, np.ndarray) else result
 
 

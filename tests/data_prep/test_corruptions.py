@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import zlib
 from pathlib import Path
@@ -345,8 +346,29 @@ def test_jpeg_and_pixelate_are_pillow_to_the_letter() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.9, 0.5, 0.25])
-def test_large_images_are_pixelated_by_pillow_to_the_same_levels(fraction, monkeypatch):
-    pixels = torch.randint(0, 256, (2, 70, 91, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    by_pillow = digital.pixelate(pixels, fraction)
+@pytest.mark.parametrize(("height", "width"), [(70, 91), (75, 66)])
+def test_large_images_are_pixelated_to_the_levels_of_pillow(fraction, height, width, monkeypatch):
+    """With pixels whose centre lies between two, which Pillow's nearest neighbour would take from the other."""
+    pixels = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    small, box = (int(width * fraction), int(height * fraction)), Image.Resampling.BOX
+    twice = [Image.fromarray(it.numpy()).resize(small, box).resize((width, height), box) for it in pixels]
+    expected = torch.from_numpy(np.stack([np.asarray(it) for it in twice]))
+    assert torch.equal(digital.pixelate(pixels, fraction), expected)
     monkeypatch.setattr(digital, "SMALL_IMAGE", pixels[0].numel())
-    assert torch.equal(digital.pixelate(pixels, fraction), by_pillow)
+    assert torch.equal(digital.pixelate(pixels, fraction), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_jpeg_of_imagenet_c_is_stored_as_a_jpeg_again(threads):
+    images, before = photographs(3, 80, 70), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        results = corrupt(images, "jpeg_compression", severity=2, profile="imagenet")
+    finally:
+        torch.set_num_threads(before)
+    for image, result in zip(images, results, strict=True):
+        for quality in (18, 85):
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "JPEG", quality=quality)
+            image = np.asarray(Image.open(file))
+        np.testing.assert_array_equal(result, image)
