@@ -47,11 +47,7 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Batch:
-    """Finished cells with the same number of images and the same columns.
-
-    Args:
-        columns: (cells, images) values, by column name.
-    """
+    """Finished cells with the same number of images and the same columns: (cells, images) values by column name."""
 
     keys: list[str]
     columns: Columns

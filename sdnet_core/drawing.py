@@ -29,11 +29,7 @@ def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
 
 
 def draw_codes(codes: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draw the code of one image: for each layer a row of the eight maps with the most energy Σ z².
-
-    Args:
-        codes: the code of each layer by its name, (D, H, W), non-negative.
-    """
+    """Draw the codes z ≥ 0 (D, H, W) of one image: for each layer a row of the eight maps with the most energy Σ z²."""
     figure = Figure(figsize=(_MOST_MAPS + 0.8, len(codes) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(len(codes), _MOST_MAPS, squeeze=False)

@@ -22,8 +22,6 @@ class LayerCode:
     """The input and output of a sparse-coding layer.
 
     Args:
-        name: name of the layer in the network, ``"layer1.0.conv2"``.
-        layer: the layer itself.
         signal: its input x (N, C, H, W).
         code: its output z (N, D, H', W').
     """

@@ -38,8 +38,6 @@ class AdversarialSet:
         attacked: (N,) the model was right on the clean image.
         broken_by: int16 (N,) index into ``stages`` of the stage that fooled the model; −1 for none.
         dropped: (N,) an attempt left the budget that it was given, and did not count.
-        stages: names of the attack's stages.
-        seconds: seconds that crafting took.
     """
 
     clean: NDArray[np.uint8]

