@@ -27,7 +27,8 @@ MakeTree = Callable[..., Path]
 
 
 def files_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file()}
+    """Names of the files below a folder, other than locks."""
+    return {path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
 def test_every_image_lies_where_its_label_says(tree: Path, tmp_path: Path) -> None:
