@@ -83,7 +83,7 @@ def test_damaged_outcomes_are_named_by_the_report_and_measured_again_by_the_run(
         flip(flipped, position, 3)
     code, said = call("robustness.report")
     assert code == 1
-    assert "2 of 20 cells are missing: its file in outcomes/ is damaged or gone" in said
+    assert "2 of 26 cells are missing: its file in outcomes/ is damaged or gone" in said
     assert len(read_table(out)) < len(undisturbed.table)
     assert "2 cells are missing" in (out / "report.html").read_text()
     assert call("robustness.run")[0] == 0
@@ -121,7 +121,7 @@ def test_the_report_survives_damaged_samples_and_names_cells_that_were_never_mea
     (out / "run.json").write_text(json.dumps(record))
     code, said = call("robustness.report")
     assert code == 1
-    assert "1 of 20 cells are missing: not measured yet" in said
+    assert "1 of 26 cells are missing: not measured yet" in said
 
 
 @pytest.mark.parametrize(
