@@ -24,7 +24,7 @@ NAVIGATION = {
     "Explanation": ("docs/attacks", "docs/corruptions", "docs/compare"),
     "Results": (
         *("results/README", "results/models", "results/corruptions", "results/noise"),
-        *("results/knobs", "results/attacks", "results/others", "results/layer"),
+        *("results/knobs", "results/attacks", "results/others", "results/jpeg", "results/layer"),
     ),
     "Project": ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG", "benchmarks/notes"),
 }

@@ -18,8 +18,8 @@ def estimate_noise_level(x: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
     channel. White noise of standard deviation σ has details of the same σ. Flat parts, ramps and straight edges along
     an axis have none, and the median ignores a minority of other details. Texture raises σ̂, and blur lowers it.
 
-    The gradient of σ̂ is the gradient of √(π/2) · mean |d|, which also estimates σ: the median's own gradient reaches a
-    single place, and would hide from an attack how to change σ̂.
+    The gradient of σ̂ is the gradient of ``√(π/2) · mean |d|``, which also estimates σ: the median's own gradient
+    reaches a single place, and would hide from an attack how to change σ̂.
 
     Args:
         x: images of at least 2 × 2 pixels, in any unit.

@@ -216,6 +216,8 @@ class CSCConv2d(SparseCoding):
     Aᵀ is the cross-correlation with the D atoms, A its exact adjoint (the transposed convolution) for every input
     size, odd ones with stride 2 included.
 
+    The other arguments are as in :class:`SparseCoding`.
+
     Args:
         in_channels: C.
         out_channels: D, the number of atoms.
@@ -224,7 +226,6 @@ class CSCConv2d(SparseCoding):
         padding: zero padding on each side.
         image_size: H = W of the input for which L = ‖A‖² is converged. Other sizes work with the same step.
         converge: converge L now; otherwise call :meth:`refresh` before the first call.
-        The others are as in :class:`SparseCoding`.
 
     Raises:
         InputError: see :class:`SparseCoding`.
@@ -312,10 +313,11 @@ class CSCConv2d(SparseCoding):
 class CSCLinear(SparseCoding):
     """Sparse coding of vectors or tokens: (N, d) or (N, T, d) to codes (N, D) or (N, T, D).
 
+    The other arguments are as in :class:`SparseCoding`.
+
     Args:
         in_features: d.
         out_features: D, the number of atoms.
-        The others are as in :class:`SparseCoding`.
 
     Raises:
         InputError: see :class:`SparseCoding`.
