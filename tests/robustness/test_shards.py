@@ -65,7 +65,7 @@ def plan(suite: Path, *options: str) -> list[Job]:
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 20])
 def test_every_job_is_in_exactly_one_shard_whatever_the_order(attack_grid, models, count):
     jobs = plan(attack_grid)
-    assert len(jobs) == 5 + 5 + 2 * (2 + 1)
+    assert len(jobs) == 5 + 5 + 2 * (3 + 1)
     keys = {job.key for job in jobs}
     taken = [Shard(index + 1, count).take(jobs) for index in range(count)]
     assert sorted(job.key for shard in taken for job in shard) == sorted(keys)
@@ -119,7 +119,7 @@ def test_merged_shards_are_the_run_of_one_machine(attack_grid, tmp_path):
         assert (joined / "tables" / path.name).read_text() == path.read_text(), path.name
     for name in ("samples.npz", "attack_samples.npz"):
         assert (joined / name).exists() == (serial / name).exists(), name
-    assert len(list((joined / "adversarial").iterdir())) == 6
+    assert len(list((joined / "adversarial").iterdir())) == 8
     assert all(is_whole_archive(path) for path in (joined / "adversarial").iterdir())
     record = json.loads((joined / "run.json").read_text())
     assert record["status"] == "complete"
