@@ -72,11 +72,7 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
             larger than the training set or cannot be divided among the processes.
     """
     recipe = run.recipe
-    if recipe.batch_size > len(train_set):
-        raise InputError(
-            f"expected batch_size of at most {len(train_set)}, the images of {train_set.title} in {train_set.split}, "
-            f"got {recipe.batch_size}; give a smaller one"
-        )
+    _check_batch_size(recipe, train_set)
     torch.manual_seed(run.seed)
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
     sizes = {"num_classes": len(train_set.classes), "image_size": train_set.pixels.shape[1]}
@@ -152,6 +148,14 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     if run.processes.is_first:
         save_model(model, run.out / "model.safetensors", card)
     return card
+
+
+def _check_batch_size(recipe: Recipe, train_set: ImageSet) -> None:
+    if recipe.batch_size > len(train_set):
+        raise InputError(
+            f"expected batch_size of at most {len(train_set)}, the images of {train_set.title} in {train_set.split}, "
+            f"got {recipe.batch_size}; give a smaller one"
+        )
 
 
 def _train_epoch(
@@ -325,7 +329,8 @@ def train_recipe(
     if threads is not None:
         torch.set_num_threads(check_threads(threads))
     place = own_device(select_device(device))
-    splits = [load_images(recipe.data, split=split, data_dir=data_dir) for split in ("train", "test")]
+    train_set, test_set = (load_images(recipe.data, split=split, data_dir=data_dir) for split in ("train", "test"))
+    _check_batch_size(recipe, train_set)  # before the folder is made
     with join_processes(place) as processes, ExitStack() as held:
         if processes.is_first:
             check_target(out / "model.safetensors")
@@ -334,7 +339,7 @@ def train_recipe(
             held.enter_context(locked(out / ".lock", busy))
             remove_unfinished(out)
         run = TrainingRun(recipe, seed, out, place, precision, init, processes, fresh)
-        card = train(run, *splits)
+        card = train(run, train_set, test_set)
     if processes.is_first:
         accuracy = card.accuracy["correct"] / card.accuracy["n"]
         print(f"{card.name}: {accuracy:.2%} of {card.accuracy['n']} test images of {card.accuracy['data']}")
