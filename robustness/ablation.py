@@ -31,6 +31,7 @@ def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str
     """Return the overrides of every training by its name; the unchanged recipe comes first.
 
     Args:
+        recipe: name or path of the recipe.
         common: ``KEY=VALUE`` overrides shared by all trainings.
         varied: ``KEY=A,B``: values that each key takes, one at a time.
 
@@ -109,7 +110,10 @@ class Ablation:
     """An ablation that is ready to run: its data is present, and every variant can be trained and measured.
 
     Args:
+        options: the requested ablation.
         out: folder of the trainings, the run and the table.
+        variants: the variants by name; the unchanged recipe comes first.
+        suite: the suite that every variant is measured on.
         trained: names of the variants that are already trained.
     """
 

@@ -77,6 +77,8 @@ class Family:
     """The levels of one noise and the line through them (:func:`fit_line`), λ = slope · r + intercept, not clipped.
 
     Args:
+        noise: name of the noise.
+        points: its levels, fitted or not.
         slope: slope of the line through the fitted levels; NaN if their residuals are not distinct.
         intercept: intercept of the line; NaN as for ``slope``.
         r_squared: share of the variance of the best λs that the line explains; None if these are all equal, and for
@@ -110,7 +112,9 @@ class FittedLaw:
     """A residual law and its provenance; JSON on disk, ``<model>.law.json`` next to the checkpoint.
 
     Args:
+        law: the policy's coefficients.
         r_squared: share of the variance of the fitted best λs that the line explains; None if they are all equal.
+        points: every noise level, fitted or not.
         provenance: fingerprint of the weights, data, n, seed, λ grid, noises: JSON values.
     """
 
@@ -151,6 +155,10 @@ def write_law(fitted: FittedLaw, path: Path) -> None:
 
 def read_law(model: str | Path, *, weights: str) -> FittedLaw | None:
     """Read the law next to a model; return None if there is none.
+
+    Args:
+        model: name of a shipped model, or path of the checkpoint.
+        weights: fingerprint of the model's weights.
 
     Raises:
         InputError: a damaged file, or a law fitted to other weights.

@@ -70,6 +70,10 @@ class Mirror:
     A store without atomic writes may receive only part of a file. Such a file is recognised as damaged when it is
     fetched: a whole local file stays and is copied again, and what is whole in neither place is measured again.
 
+    Args:
+        directory: the local run directory.
+        url: URL of the copy, such as ``s3://bucket/run``.
+
     Raises:
         InputError: an unknown protocol, or a URL that holds something other than a run.
         PrerequisiteError: the package for the protocol is missing, or the URL cannot be reached.

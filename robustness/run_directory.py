@@ -47,7 +47,13 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Batch:
-    """Finished cells with the same number of images and the same columns: (cells, images) values by column name."""
+    """Finished cells with the same number of images and the same columns.
+
+    Args:
+        keys: keys of the cells.
+        columns: (cells, images) values, by column name.
+        metadata: metadata of every cell, as :meth:`RunDirectory.write_outcome` stored it.
+    """
 
     keys: list[str]
     columns: Columns
@@ -97,6 +103,9 @@ class RunDirectory:
     def lock(self) -> Iterator[None]:
         """Keep other runs out of the folder, and remove the half-written files of a killed run.
 
+        The lock is the operating system's and ends with the process, however that ends. A file system without locks
+        does not stop a second run.
+
         Raises:
             InputError: another run is writing to the folder.
         """
@@ -144,7 +153,12 @@ class RunDirectory:
             temporary.write_bytes(seal(buffer.getvalue().to_pybytes(), key))
 
     def read_columns(self, key: str, *, n: int) -> tuple[Columns, dict[str, Any]] | None:
-        """Read columns and metadata of a cell of ``n`` images; None if it is absent, damaged or another's."""
+        """Read the columns and metadata of a finished cell; None if it is absent, truncated, damaged or another cell's.
+
+        Args:
+            key: key of the cell.
+            n: number of images that it must have.
+        """
         table = self._read_table(key, n, None)
         return None if table is None else (_to_arrays(table), _metadata_of(table))
 

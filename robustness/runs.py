@@ -31,7 +31,11 @@ _SHOWN = ("model", "perturbation", "norm", "eps", "threat", "lam", "n", "accurac
 
 
 class Run:
-    """A finished run: its numbers as frames, its figures, its report."""
+    """A finished run: its numbers as frames, its figures, its report.
+
+    Args:
+        directory: the run directory.
+    """
 
     def __init__(self, directory: RunDirectory) -> None:
         self._run = frames.Run.open(directory)

@@ -231,8 +231,12 @@ def conduct(
 ) -> Findings | None:
     """Measure what is missing and write tables, figures and report.
 
-    ``asked`` is the request for the record, if that is not ``options``; ``say`` is called with every line about what is
-    measured.
+    Args:
+        measurement: the result of :func:`~robustness.measure.prepare.prepare` for ``options``.
+        options: options of the measurement.
+        asked: the request to store in the record; None for ``options``.
+        say: called with every line about what is measured.
+        warn: called with every warning.
 
     Returns:
         The findings of the run; None for a shard, since shards are merged before they are analysed.

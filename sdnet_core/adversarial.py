@@ -35,8 +35,11 @@ def craft_batch(
     Args:
         model: the network in training. It is frozen during the attack, so that only the training step changes its
             batch statistics.
+        images: clean images in [0, 1].
+        labels: their classes.
         start: first point of the ascent, in the ball around ``images`` (:func:`random_start`).
         eps: ε, radius of the ball, in [0, 1] pixel units.
+        steps: number of gradient steps, at least 1.
         step_size: α, in [0, 1] pixel units.
 
     Returns:

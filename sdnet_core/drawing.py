@@ -17,7 +17,12 @@ _MOST_MAPS = 8
 
 
 def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
-    """Draw the first 64 atoms (D, k, k, 3), each stretched to its own range, 16 in a row, with their numbers."""
+    """Draw the first 64 atoms, each stretched to its own range, 16 in a row, with their numbers.
+
+    Args:
+        figure: an empty figure or subfigure.
+        atoms: the dictionary of an input layer, (D, k, k, 3).
+    """
     shown = stretch(atoms[:_MOST_ATOMS], axes=(1, 2, 3))
     columns = min(len(shown), 16)
     axes = figure.subplots(-(-len(shown) // columns), columns, squeeze=False).flatten()
@@ -29,7 +34,12 @@ def draw_atoms(figure: FigureBase, atoms: np.ndarray) -> None:
 
 
 def draw_codes(codes: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draw the codes z ≥ 0 (D, H, W) of one image: for each layer a row of the eight maps with the most energy Σ z²."""
+    """Draw the code of one image: for each layer a row of the eight maps with the most energy Σ z².
+
+    Args:
+        codes: the code of each layer by its name, (D, H, W), non-negative.
+        title: title of the image.
+    """
     figure = Figure(figsize=(_MOST_MAPS + 0.8, len(codes) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(len(codes), _MOST_MAPS, squeeze=False)
@@ -49,8 +59,10 @@ def draw_reconstructions(images: np.ndarray, inverted: Mapping[str, np.ndarray],
     """Draw a row per image: the image, then its reconstruction from each layer's code.
 
     Args:
+        images: (N, H, W, 3) in [0, 1].
         inverted: the reconstructions (N, H, W, 3) of each layer by its name, shown with every channel stretched to its
             own range, because deep layers change brightness and contrast.
+        titles: titles of the images.
     """
     pictures = {"image": images, **{name: stretch(x, axes=(1, 2)) for name, x in inverted.items()}}
     figure = Figure(figsize=(1.05 * len(pictures) + 0.5, 1.05 * len(images) + 0.6), layout="constrained")
@@ -68,7 +80,8 @@ def draw_reconstructions(images: np.ndarray, inverted: Mapping[str, np.ndarray],
 def draw_layers(table: pd.DataFrame) -> Figure:
     """Draw sparsity, unexplained part of the input and correlation of the reconstruction, by layer.
 
-    ``table`` is the table in ``layers.csv``. Each point is one image; the line is the mean.
+    Args:
+        table: the table in ``layers.csv``. Each point is one image; the line is the mean.
     """
     panels = {
         "sparsity": "zeros in the code (%)",

@@ -54,9 +54,14 @@ def fused_fista(
     one pass over the code. Under autocast, synthesis, misfit and correlation have its type.
 
     Args:
+        x: signals (N, ...).
         dictionary: A; its ``weight`` gets a gradient.
         step: s, a scalar tensor without gradient.
         lam: λ ≥ 0, a number or one value per image, shape (N, 1, ...).
+        mu: μ ≥ 0.
+        n_steps: number K ≥ 1 of steps.
+        non_negative: restrict codes to z ≥ 0.
+        robust: use the data term ½‖x − Az‖₂.
         correlation: Aᵀx if it is already known; only for calls without gradients.
 
     Returns:

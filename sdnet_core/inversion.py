@@ -22,6 +22,8 @@ class LayerCode:
     """The input and output of a sparse-coding layer.
 
     Args:
+        name: name of the layer in the network, ``"layer1.0.conv2"``.
+        layer: the layer itself.
         signal: its input x (N, C, H, W).
         code: its output z (N, D, H', W').
     """
@@ -75,6 +77,11 @@ def explain_limit(model: Network) -> str | None:
 def record_codes(model: Network, images: Float[Tensor, "n 3 h w"], lam: Lambda | None = None) -> list[LayerCode]:
     """Record input and code of every sparse-coding layer in one forward pass of ``model`` (in eval mode).
 
+    Args:
+        model: an SDNet.
+        images: images in [0, 1].
+        lam: λ of the call, as in :meth:`Network.forward`; None is the training λ.
+
     Raises:
         InputError: a network without sparse code, a λ out of range.
     """
@@ -99,6 +106,7 @@ def invert_codes(model: Network, records: Sequence[LayerCode]) -> Float[Tensor, 
     x̂ = A₁ ẑ₁, then the normalisation undone.
 
     Args:
+        model: the network of the records.
         records: records of :func:`record_codes` from the input layer to the layer to invert.
 
     Raises:

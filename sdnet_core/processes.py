@@ -23,7 +23,12 @@ from data_prep.errors import InputError
 
 @dataclass(frozen=True)
 class Processes:
-    """The group of processes of one training, seen from one of them."""
+    """The group of processes of one training, seen from one of them.
+
+    Args:
+        rank: number of this process; process 0 writes files and progress.
+        size: number of processes.
+    """
 
     rank: int = 0
     size: int = 1

@@ -19,7 +19,14 @@ _KERNEL_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """The proximal operator of s · (λ‖z‖₁ + μ/2‖z‖²), then the momentum: see :func:`sdnet_core.fista.prox`."""
+    """The proximal operator of s · (λ‖z‖₁ + μ/2‖z‖²), then the momentum: see :func:`sdnet_core.fista.prox`.
+
+    Args:
+        lam: λ ≥ 0, a number or a tensor that broadcasts against the codes.
+        step: s, the step size.
+        mu: μ ≥ 0, weight of the squared ℓ2 term.
+        non_negative: restrict codes to z ≥ 0.
+    """
 
     lam: Scalar
     step: Tensor

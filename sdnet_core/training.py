@@ -318,9 +318,15 @@ def train_recipe(
     """Train ``recipe`` on its data set and print the result; under torchrun together with the other processes.
 
     Args:
+        recipe: the training recipe.
+        out: run directory.
+        seed: seed of initial weights, order and augmentation.
         precision: precision of the forward pass, ``float32`` or ``bf16``.
         threads: number of CPU threads; None for all cores.
+        data_dir: folder of the data sets.
+        device: ``cpu`` or ``cuda``; None for CUDA if it works.
         init: start from the weights of this model.
+        fresh: start again instead of resuming.
 
     Raises:
         PrerequisiteError: data or a GPU is missing.

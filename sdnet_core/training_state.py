@@ -25,6 +25,7 @@ class MovingAverage:
 
     Args:
         model: the model to follow; the average begins as a copy of it.
+        decay: d, in (0, 1).
     """
 
     def __init__(self, model: Network, decay: float) -> None:
@@ -45,6 +46,8 @@ class TrainingState:
     """Everything that a training needs to resume after an epoch.
 
     Args:
+        model: the network in training.
+        optimiser: its optimiser.
         average: the moving average of its weights; None for a training without.
         log: one row for each finished epoch.
     """

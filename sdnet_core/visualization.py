@@ -42,9 +42,13 @@ def visualize(
     """Write figures and numbers on the codes of ``pictures`` in ``model`` to ``out``.
 
     Args:
+        model: an SDNet in eval mode.
+        name: the model's name in figures.
         pictures: 1 to 16 images of one size.
+        out: output folder, created if it is missing.
         layers: names of the layers to draw; if empty, the input layer and the last layer of every block. The numbers
             cover every layer.
+        lam: λ of the call; None is the training λ.
 
     Returns:
         A sentence that explains why some layers have no reconstruction; None if all have one.

@@ -66,6 +66,8 @@ def halve(path: Path, out: Path, *, data_dir: Path, device: torch.device) -> Mod
     Args:
         path: a checkpoint that this project trained.
         out: the .safetensors file to write.
+        data_dir: folder of the data sets.
+        device: device for the measurement.
 
     Returns:
         The card of the written file, with accuracy and fingerprint of the rounded weights; the original values are kept

@@ -36,7 +36,14 @@ _RIDGE = 1e-2
 
 
 class Readout(nn.Module):
-    """The model with one readout per image; an image gets the readout of the nearest clean image."""
+    """The model with one readout per image; an image gets the readout of the nearest clean image.
+
+    Args:
+        victim: images to logits.
+        clean: the images (N, 3, H, W) that the readouts are made for.
+        weight: (N, K) weights of the readouts.
+        bias: (N,) biases of the readouts.
+    """
 
     def __init__(self, victim: nn.Module, clean: Tensor, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
@@ -96,7 +103,15 @@ def _draw(images: Tensor, norm: str, eps: float, generator: torch.Generator, *, 
 def find_planted(
     victim: nn.Module, attack: Attack, images: Float[Tensor, "n 3 h w"], *, seed: int, device: torch.device
 ) -> Int[Tensor, " n"]:
-    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 not planted."""
+    """Check for each image whether ``attack`` finds the planted example: 1 found, 0 missed, −1 not planted.
+
+    Args:
+        victim: images to logits, frozen and in eval mode, on ``device``.
+        attack: the attack of the row that is judged.
+        images: clean images in [0, 1], on the CPU.
+        seed: seed of the points and of the attack.
+        device: device of the victim.
+    """
     readout, is_separable = make_readout(victim, images.to(device), norm=attack.norm, eps=attack.eps, seed=seed)
     answer = torch.where(is_separable, 0, -1)
     chosen = is_separable.nonzero()[:, 0]

@@ -38,6 +38,8 @@ class AdversarialSet:
         attacked: (N,) the model was right on the clean image.
         broken_by: int16 (N,) index into ``stages`` of the stage that fooled the model; −1 for none.
         dropped: (N,) an attempt left the budget that it was given, and did not count.
+        stages: names of the attack's stages.
+        seconds: seconds that crafting took.
     """
 
     clean: NDArray[np.uint8]
@@ -126,7 +128,17 @@ def encode(
     batch_size: int,
     device: torch.device,
 ) -> AdversarialSet:
-    """Compress crafted images; an image is stored exactly if its decoded version is classified differently."""
+    """Compress crafted images; an image is stored exactly if its decoded version is classified differently.
+
+    Args:
+        crafted: the attack's result.
+        clean: the clean pixels uint8 (N, H, W, 3).
+        labels: (N,) classes of the images.
+        victim: the model that was attacked, on ``device``.
+        stages: names of the attack's stages.
+        batch_size: batch size of the attack.
+        device: device of the victim.
+    """
     adversarial = crafted.images.permute(0, 2, 3, 1).numpy()
     delta = (adversarial - clean.astype(np.float32) / 255).astype(np.float32)
     codes, scale = _round(delta)

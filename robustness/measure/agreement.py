@@ -17,7 +17,15 @@ _LEAST_AGREEMENT, _LARGEST_SHIFT = 0.998, 0.001
 
 @dataclass(frozen=True)
 class Agreement:
-    """Predictions of the fast and the exact form of one model at one λ."""
+    """Predictions of the fast and the exact form of one model at one λ.
+
+    Args:
+        model: name of the model.
+        n: number of images compared.
+        same: number of images that both forms put into the same class.
+        correct_exact: number of images that the exact form gets right.
+        correct_fast: number of images that the fast form gets right.
+    """
 
     model: str
     n: int

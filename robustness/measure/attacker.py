@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 
 class Attacker:
-    """Crafts the adversarial images of one task and evaluates them."""
+    """Crafts the adversarial images of one task and evaluates them.
+
+    Args:
+        task: the attack, the model and the cells.
+        clean: the clean images.
+        workplace: run directory for adversarial images and the state of a running attack, device, progress bar, and the
+            probes that attacks on one model share.
+    """
 
     def __init__(self, task: AttackTask, clean: PerturbedImages, workplace: Workplace) -> None:
         self.task, self.clean, self.workplace = task, clean, workplace

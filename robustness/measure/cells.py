@@ -34,6 +34,7 @@ class Adversary:
     """An attack on the model at one choice of λ: a perturbation whose images depend on the model.
 
     Args:
+        attack: the attack.
         crafted_for: λ, or the policy, that the attack differentiates through; None for a model without λ.
         probe_images: number of images for each trust probe.
         shown_elsewhere: the images are also shown to the model at other choices of λ.
@@ -95,7 +96,11 @@ class Cell:
     """One measurement: a model at one λ on one set of perturbed images.
 
     Args:
+        subject: the model.
         lam: λ of the call, or the policy that chooses it; None for a model without λ.
+        perturbation: the perturbation of the images.
+        images: the clean images.
+        seed: seed of the corruption.
         shift: the natural shift that the images belong to, or are compared with; empty for none.
         subset: the classes that count; None for all.
     """

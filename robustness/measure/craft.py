@@ -27,6 +27,8 @@ class Stage:
     """One attempt: ``perturb(images, labels)`` returns adversarial images; it draws from the global generator.
 
     Args:
+        name: name in marks and files.
+        perturb: the attempt.
         knows_budget: the stage was given ε; False for a stage that searches for the smallest perturbation.
     """
 
@@ -40,6 +42,8 @@ class Setup:
     """The victim and the settings that the stages of an attack are made for.
 
     Args:
+        victim: images to logits.
+        num_classes: number of classes of the victim.
         seed: seed of the attacks that have their own generator.
         leave_early: stop on images that are classified wrongly.
     """

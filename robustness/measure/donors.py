@@ -27,7 +27,12 @@ _STEPS_ELSEWHERE = 4
 
 
 class Jury(nn.Module):
-    """Mean log-probabilities of several networks, and the images crafted on the mean so far."""
+    """Mean log-probabilities of several networks, and the images crafted on the mean so far.
+
+    Args:
+        networks: images in [0, 1] to logits, frozen and in eval mode.
+        num_classes: number of classes, the same for all networks.
+    """
 
     def __init__(self, networks: Sequence[nn.Module], num_classes: int) -> None:
         super().__init__()
@@ -81,8 +86,13 @@ def find_donors(
 ) -> Jury | None:
     """Find the first networks that are right about most of the images; None if no network is.
 
-    ``besides`` is the fingerprint of the model under test, which cannot be its own donor; ``others`` are models of the
-    run, on ``device``, in the place of shipped networks.
+    Args:
+        images: clean images in [0, 1], on the CPU.
+        labels: classes of the images.
+        num_classes: number of classes of the data set.
+        besides: fingerprint of the weights of the model under test, which cannot be its own donor.
+        others: other models of the run, on ``device``, in the place of shipped networks.
+        device: device for the donors.
     """
     shipped = shipped_donors(num_classes, (images.shape[2], images.shape[3]))
     loaded = (load_model(name).eval().requires_grad_(False) for name in shipped)

@@ -24,7 +24,16 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Earlier:
-    """Parts of the record of earlier calls that the next call keeps."""
+    """Parts of the record of earlier calls that the next call keeps.
+
+    Args:
+        sessions: the earlier calls, without this one.
+        models: the models that stay in the tables.
+        cells: finished cells of these models.
+        soundness: results of the checks of these models.
+        agreement: agreement of the faster forms of these models.
+        notes: notes for the user, one sentence each.
+    """
 
     sessions: Rows = field(default_factory=list)
     models: Rows = field(default_factory=list)
@@ -39,8 +48,12 @@ def look_back(
 ) -> Earlier:
     """Find the part of a run directory that stays when ``cells`` are measured in it.
 
-    ``whole``: the whole grid is measured here; in a shard nothing else stays. A directory without a readable record has
-    no past.
+    Args:
+        directory: the run directory; without a readable record it has no past.
+        grid: ``protocol``, ``suite`` and ``data`` of the record to be written.
+        cells: the cells requested now.
+        done: keys of the cells that are already measured.
+        whole: true if the whole grid is measured here; in a shard nothing else stays.
     """
     try:
         record = directory.read_record()

@@ -150,9 +150,14 @@ def evaluate(
     allocator from reusing the memory around them.
 
     Args:
+        network: the network in eval mode, on ``device``.
         images: perturbed pixels (uint8, or float32 in [0, 1]) and labels.
+        indices: identity of every image in its split.
         lambdas: λs of the calls, or policies that choose it for each image; (None,) for a model without λ.
+        device: device of the network.
         batch_size: images per forward pass; it affects results only by rounding.
+        subset: the classes that count; None for all.
+        progress: called with the number of answers since the last call.
 
     Returns:
         Frames with the columns ``index, label, predicted, correct, confidence, nll``, for a model with a sparse code

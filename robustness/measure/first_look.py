@@ -26,7 +26,11 @@ def look_at_answers(
 ) -> list[str]:
     """Show a few clean images to every foreign model, at its own λ.
 
-    A model that takes longer than ``timeout`` seconds is left to the grid, which abandons it task by task.
+    Args:
+        subjects: the models, on ``device``. Networks of this project are skipped.
+        images: the images to measure.
+        device: device of the models.
+        timeout: seconds after which a model is left to the grid, which abandons it task by task; None for no limit.
 
     Returns:
         Notes for a reader of the numbers, one sentence each.

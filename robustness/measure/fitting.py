@@ -53,6 +53,13 @@ def fit_law(
         model: name of a shipped model, or a checkpoint.
         data: data set that the model was trained on; its split ``train`` is used.
         lambdas: the λs to choose from.
+        noises: noises of the sweep.
+        n: size of the random subset of the training images.
+        seed: seed of the subset and of the noise.
+        data_dir: folder of the data sets.
+        device: ``cpu`` or ``cuda``; None for CUDA if it works.
+        speed: ``exact`` or ``fast``.
+        batch_size: images per forward pass.
 
     Returns:
         The law and the path of its file.
@@ -113,9 +120,17 @@ def fit_residual_law(
     accuracy, clipped to the range of their best λs.
 
     Args:
+        network: an SDNet in eval mode, on ``device``.
         images: training images; test images are refused.
+        lambdas: the λs to choose from.
         noises: noises of the sweep. Laws of a run whose corruptions include these noises have seen the kind of noise
             beforehand; ``speckle_noise`` is the one that CIFAR-10-C and ImageNet-C keep for such purposes.
+        weights: fingerprint of the network's weights, stored with the law.
+        precision: precision of the network, stored with the law.
+        seed: seed of the noise.
+        device: device of the network.
+        batch_size: images per forward pass.
+        progress: called with the number of answers since the last call.
 
     Raises:
         InputError: images that do not come from a training split, or a network without λ.

@@ -134,6 +134,10 @@ _LOADERS: dict[str, Loader] = {
 def load_foreign(given: str, wanted: Wanted) -> Classifier:
     """Load a model that the project has not built (docs/benchmark-your-model.md lists the sources).
 
+    Args:
+        given: the model as written on the command line.
+        wanted: what the data set requires of it.
+
     Returns:
         The model, in eval mode on the CPU; if a function returns a network of this project, that network itself.
 

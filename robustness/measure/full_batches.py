@@ -28,6 +28,8 @@ def perturb_by_apgd(search: Any, images: Tensor, labels: Tensor, *, most: int) -
 
     Args:
         search: pyautoattack's ``APGDAttack_targeted`` with one restart.
+        images: clean images (N, 3, H, W).
+        labels: (N,) classes of the images.
         most: largest number of images per forward pass.
 
     Source: Croce & Hein, ICML 2020.
@@ -52,6 +54,9 @@ def perturb_by_fab(search: Any, images: Tensor, labels: Tensor, *, norm: str, mo
 
     Args:
         search: pyautoattack's ``FABAttack_PT``.
+        images: clean images (N, 3, H, W).
+        labels: (N,) classes of the images.
+        norm: ``linf``, ``l2`` or ``l1``.
         most: largest number of images per forward pass.
 
     Source: Croce & Hein, ICML 2020.
@@ -153,6 +158,8 @@ def run_square(search: Any, images: Tensor, labels: Tensor, *, most: int) -> tup
 
     Args:
         search: pyautoattack's ``SquareAttack`` with its loss ``margin``, seeded.
+        images: clean images (N, 3, H, W).
+        labels: (N,) classes of the images.
         most: largest number of images per forward pass.
 
     Returns:

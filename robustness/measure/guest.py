@@ -29,6 +29,8 @@ class Guest:
       on such a model finds it.
 
     Args:
+        model: images (N, 3, H, W), and perhaps ``lam``, to logits (N, K).
+        read: finds the logits in the module's output.
         world: world that the module was loaded in; None makes a new one.
     """
 

@@ -16,7 +16,11 @@ from robustness.measure.tasks import AttackTask, Outcome, PerturbationTask, Task
 
 @dataclass(frozen=True)
 class Job:
-    """Tasks whose images are made once: a perturbation for every model, or one attack on one model at one λ."""
+    """Tasks whose images are made once: a perturbation for every model, or one attack on one model at one λ.
+
+    Args:
+        tasks: one task for each model, or the attack alone.
+    """
 
     tasks: tuple[Task, ...]
 

@@ -176,6 +176,11 @@ def perturb(
     share falls with every further model and λ. On a GPU there is no overlap either; nothing was measured there.
 
     Args:
+        perturbation: the perturbation to apply.
+        images: the clean images.
+        seed: seed of the corruption.
+        archive: the official archive, for official images.
+        device: device to compute on.
         scratch: folder for a result too large for memory.
         batch_size: images to corrupt at a time, 256 at most.
 

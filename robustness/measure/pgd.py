@@ -181,6 +181,9 @@ def project(delta: Tensor, images: Tensor, norm: str, eps: float | Tensor) -> Te
     Source: Duchi et al., ICML 2008.
 
     Args:
+        delta: the perturbations.
+        images: the clean images.
+        norm: ``linf``, ``l2`` or ``l1``.
         eps: budget ε, one for all images or (N, 1, 1, 1) one for each.
     """
     if norm == "linf":

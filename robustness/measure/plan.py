@@ -61,7 +61,14 @@ def plan_tasks(
 ) -> list[PerturbationTask]:
     """Plan the whole grid in groups: perturbations outermost, so that images are perturbed once for all models and λs.
 
-    ``training_images`` are for models with λs to choose from; their corruptions are always generated.
+    Args:
+        suite: the grid.
+        subjects: the models.
+        images: the clean images to measure.
+        archive: the official -C archive of their corruptions, or None to generate them.
+        training_images: images that ``validated`` chooses λ on, for models with λs to choose from; None for no such
+            choice. Their corruptions are always generated.
+        shifts: the natural shifts, each with the clean images that it is compared with.
     """
     tasks = [
         PerturbationTask(subject, perturbation, images, _list_cells(suite, subject, perturbation, images))

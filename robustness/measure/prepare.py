@@ -44,7 +44,13 @@ def prepare(
 ) -> Measurement:
     """Load what a suite needs and plan its grid.
 
-    ``images`` are the whole split; images, models and ``shelf`` are loaded here where they are None.
+    Args:
+        suite: the suite to measure.
+        options: options of the measurement.
+        images: the whole split of the suite's images, if already loaded.
+        models: the models of the suite, if already loaded.
+        progress: show a bar while pictures are read.
+        shelf: objects that suites of the same command have loaded.
 
     Raises:
         PrerequisiteError: data, a model or a GPU is missing.
@@ -127,6 +133,11 @@ def profile_of(images: ImageSet) -> str:
 
 def find_images(suite: Suite, data_dir: Path, images: ImageSet | None = None) -> tuple[ImageSet, Archive | None]:
     """Find the images to measure and their official archive; None if corruptions are generated.
+
+    Args:
+        suite: suite that names the images and their number.
+        data_dir: folder of the data sets.
+        images: the whole split, if already loaded.
 
     Raises:
         PrerequisiteError: the data set, or what its corruptions need, is missing.

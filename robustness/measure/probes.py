@@ -65,8 +65,11 @@ class Prober:
     Args:
         victim: images to logits, frozen and in eval mode.
         images: clean images float32 (N, 3, H, W) in [0, 1], on the CPU.
+        labels: (N,).
+        num_classes: number of classes of the victim.
         limit: number of images for each attempted attack, drawn at random since data sets are sorted by class.
         seed: seed of that draw and of the random starts.
+        device: device of the victim.
         donors: other networks for these images; if there are none, one is distilled from the victim's answers.
         reset: restores the victim to its original state.
     """

@@ -50,7 +50,14 @@ def describe_subject(subject: Subject) -> dict[str, Any]:
 def describe_cells(
     cells: Sequence[Cell], own: Collection[str], done: Collection[str], failures: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the row of every cell with its status, and the reason if it failed."""
+    """Yield the row of every cell with its status, and the reason if it failed.
+
+    Args:
+        cells: cells of the whole grid.
+        own: keys of the cells that are measured here.
+        done: keys of the finished cells.
+        failures: reasons of the failed cells, by key.
+    """
     for cell in cells:
         missing = "missing" if cell.key in own else "elsewhere"
         state = "done" if cell.key in done else "failed" if cell.key in failures else missing

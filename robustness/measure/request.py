@@ -122,7 +122,13 @@ def plan_run(
     """Load images and models, make the suite and plan its grid.
 
     Args:
+        options: the request, and how it is measured.
+        models: models by name; None for the models of the options or the suite.
         data: images that replace ``options.data``, in any form that :func:`data_prep.load_images` takes.
+        suite: suite that replaces ``options.suite``.
+        attacks: attacks that replace ``options.attacks``.
+        classes: classes of the images, which replace ``options.classes``.
+        progress: show a bar while pictures are read.
         whole: load all images, even if few are measured.
         shelf: objects that suites of the same command have loaded.
 
@@ -224,6 +230,11 @@ def _replace_keys(fields: dict[str, Any], options: RunOptions) -> Suite:
 
 def standard_suite(options: RunOptions, images: ImageSet, **fields: Any) -> Suite:
     """Build the suite of standard corruptions: CIFAR-10-C's parameters up to 64 pixels a side, else ImageNet-C's.
+
+    Args:
+        options: options that replace keys of the suite.
+        images: images to measure, which name the suite.
+        fields: other keys of :class:`Suite`.
 
     Raises:
         InputError: an invalid value; the message names it.

@@ -46,6 +46,9 @@ def collect_samples(
         lambdas: the λ grid. At most 20 λs are shown, evenly spread, including the training λ if the grid has it.
         perturbations: the perturbations; for each name the highest severity is shown.
         images: the clean images; the first image of each of at most 6 classes is taken.
+        seed: seed of the corruptions, so that the images match the measured ones.
+        archive: the official -C archive, or None.
+        device: device of the model.
 
     Returns:
         For ``samples.npz``: perturbed uint8 (P, K, H, W, 3), reconstructed uint8 (P, K, L, H, W, 3), lambdas (L,),
@@ -99,6 +102,12 @@ def collect_attack_samples(
     task: AttackTask, lambdas: Sequence[float], file: Path, device: torch.device
 ) -> dict[str, np.ndarray] | None:
     """Collect images of a few classes that an attack turned, and its effect on their codes, for figures.
+
+    Args:
+        task: the attack.
+        lambdas: λs of the codes.
+        file: file of the adversarial images.
+        device: device of the model.
 
     Returns:
         ``clean`` uint8 and ``adversarial`` float32 (K, H, W, 3), ``code_change`` float32 (K, L, H', W'), mean

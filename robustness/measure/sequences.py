@@ -32,10 +32,12 @@ def evaluate_sequences(
     """Compute outcomes per image as :func:`robustness.measure.evaluate.evaluate` does, one frame for each λ.
 
     Args:
+        network, indices, lambdas, device: as there.
         images: pixels uint8 (N, frames, H, W, 3) and labels.
         noise: compare every frame with the first, as in :func:`robustness.flips.flips_of_sequences`.
         step: number of frames between compared frames.
         batch_size: frames per forward pass.
+        progress: called with the number of images since the last call.
 
     Returns:
         Frames with the columns ``index, label``; ``predicted, correct, confidence, nll`` of the first frame; ``flips``,

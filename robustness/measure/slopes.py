@@ -31,6 +31,12 @@ def compare_slopes(
 
     The first reveals a gradient that points elsewhere; the second reveals a gradient that is only part of the true
     gradient, or too faint for the change of the logits.
+
+    Args:
+        victim: images to logits, frozen and in eval mode.
+        images: clean images in [0, 1], on the victim's device.
+        labels: classes of the images.
+        seed: seed of the random directions.
     """
     x = images.detach().clone().requires_grad_(True)
     with torch.enable_grad():
@@ -67,6 +73,12 @@ def measure_jumps(
     f(x_{i+1}) − f(x_i), less the mean of ⟨∇f, x_{i+1} − x_i⟩ at both ends (trapezoidal rule), the largest of them over
     Σ |f(x_{i+1}) − f(x_i)|. It is near 0 where f is continuous and its gradient true, and near 1 where another network
     takes over on the way. An image that was not moved has NaN.
+
+    Args:
+        victim: images to logits, frozen and in eval mode.
+        images: clean images in [0, 1], on the victim's device.
+        moved: the images as an attack left them.
+        labels: classes of the images.
     """
     step = (moved - images) / INTERVALS
     with torch.no_grad():

@@ -45,6 +45,9 @@ class Soundness:
     """The result of the checks of a model at one λ.
 
     Args:
+        model: name of the model.
+        lam: λ; None for a model without λ.
+        n: number of images that it was checked on.
         changes: changed answers; empty for a sound model.
         has_weights: true if torch finds weights in the model.
         error: reason why the model could not be checked; empty if it could.

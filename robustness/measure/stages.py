@@ -61,6 +61,10 @@ def list_stages(
     """List the stages of ``attack`` on ``victim``, in their order.
 
     Args:
+        attack: the attack.
+        victim: images to logits.
+        num_classes: number of classes of the victim.
+        seed: seed of the attacks that have their own generator.
         leave_early: let AutoAttack's APGD stop once every image of a batch is classified wrongly. The victim is fooled
             as often either way, but further steps make images that fool other models more often.
 

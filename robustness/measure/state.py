@@ -35,6 +35,9 @@ class State:
 
     Closures, random generators, and variables of classes and source files are included. Variables of installed
     packages, files and memory of native code are not.
+
+    Args:
+        root: the module.
     """
 
     def __init__(self, root: nn.Module) -> None:

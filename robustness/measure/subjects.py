@@ -31,7 +31,9 @@ class Subject:
     """A model under measurement.
 
     Args:
+        name: name in tables.
         network: the network in eval mode, on the device of the run.
+        fingerprint: SHA-256 of its weights.
         accuracy: accuracy on its card: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
         law: the residual law next to its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
@@ -93,6 +95,9 @@ def load_subject(
     """Load or wrap one model (see :func:`load_subjects`), without its residual law, which may not be fitted yet.
 
     Args:
+        given: the model as written on the command line, or a module or function images → logits.
+        wanted: what the data set requires of it.
+        device: device to load it onto.
         speed: ``"exact"`` or ``"fast"``, the latter for networks of this project.
         name: name in tables; default: ``given`` as written, or the kind of object.
 
@@ -130,6 +135,9 @@ def load_subjects(
     Args:
         models: models as written on the command line (shipped names, paths of checkpoints, and what
             :func:`robustness.measure.foreign.load_foreign` takes), or names for tables and what they stand for.
+        wanted: what the data set requires of them; see :func:`load_subject` for this and the other arguments.
+        device: device to load them onto.
+        speed: ``"exact"`` or ``"fast"``.
 
     Raises:
         PrerequisiteError: no such model.

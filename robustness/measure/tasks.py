@@ -51,6 +51,7 @@ class Workplace:
         archive: the official -C archive, or None to generate the corruptions.
         directory: the run directory. Only adversarial images, the state of a running attack and scratch files are
             written to it here.
+        device: device of the models, on this machine.
         batch_size: images per forward pass; an attack has its own.
         bar: progress bar over all jobs, in forward passes of one image each.
         report: called with a sentence for people about every failure that was repaired.

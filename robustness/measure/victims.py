@@ -48,6 +48,10 @@ class _Connected(torch.autograd.Function):
 class Victim(nn.Module):
     """Computes a network's logits at one choice of λ; gradients flow through the choice itself.
 
+    Args:
+        network: the network in eval mode.
+        choice: λ, or the policy that chooses it.
+
     ``passes`` counts forward passes of one image each; a backward pass counts as two.
     """
 

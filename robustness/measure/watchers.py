@@ -44,7 +44,11 @@ class _Watching(nn.Module):
 
 
 class Impatient(_Watching):
-    """Ends an attack once nothing can change its result: for a probe, which asks only whether an image falls."""
+    """Ends an attack once nothing can change its result: for a probe, which asks only whether an image falls.
+
+    Args:
+        model: images to logits.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits of ``images``; end the attack once every image was classified wrongly twice."""
@@ -75,7 +79,11 @@ class Impatient(_Watching):
 
 
 class Watcher(_Watching):
-    """Asks nothing more about an image that was classified wrongly twice: its logits stay, without a gradient."""
+    """Asks nothing more about an image that was classified wrongly twice: its logits stay, without a gradient.
+
+    Args:
+        model: images to logits.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)

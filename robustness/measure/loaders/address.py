@@ -25,6 +25,7 @@ class Address:
     Args:
         source: one of :data:`LIBRARIES`, ``function`` or ``file``.
         name: the name in the library; the folder of ``hf``; the module or the ``.py`` file of a function; the file.
+        function: the name of the function.
         weights: the file of ``@FILE``; empty for none.
     """
 

@@ -54,6 +54,7 @@ class Loaded:
     """A module and the facts that its source gives about it.
 
     Args:
+        model: images (N, 3, H, W) to logits (N, K).
         version: version of the library that it comes from; empty for none.
         mean: channel means to subtract from images; None if the model takes images in [0, 1].
         std: channel standard deviations to divide by; None as for ``mean``.
@@ -107,7 +108,9 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> tup
     """Check the shape of a recorded program's input; return the images per call and their size, None where it is free.
 
     Args:
+        path: path of the program.
         shape: (N, C, H, W) of its input; entries that are not whole numbers are free.
+        wanted: the data set's requirements.
 
     Raises:
         InputError: the program does not take images of three channels, or not of this size.

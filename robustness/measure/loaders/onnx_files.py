@@ -28,7 +28,11 @@ _OPSETS = (None, 17, 13)
 
 
 class OnnxSession(nn.Module):
-    """A model that onnxruntime runs on the CPU; gradients do not reach the images."""
+    """A model that onnxruntime runs on the CPU; gradients do not reach the images.
+
+    Args:
+        path: path of the ``.onnx`` file; external data is found next to it.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()

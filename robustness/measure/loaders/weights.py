@@ -30,6 +30,7 @@ def load_weights(model: nn.Module, path: Path, *, owner: str) -> None:
     """Fill ``model`` with the weights of a file; every name and shape must fit.
 
     Args:
+        model: the architecture.
         path: a state dict of ``torch.save``, bare or within a checkpoint, or a ``.safetensors`` file.
         owner: name of the architecture in messages.
 
