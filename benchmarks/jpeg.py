@@ -1,10 +1,11 @@
-"""Measure how training on JPEG images changes robustness to noise and blur, the gain of a larger λ, and SDNet's lead.
+"""Measure how JPEG training images and longer training change robustness, the gain of a larger λ, and SDNet's lead.
 
-The same lossless images are trained on as they are and after JPEG of several qualities, with everything else the same:
-split, recipe, seeds. Every network answers the same corrupted test images, lossless and of quality 75. Finished
-networks are kept in ``--out``, so that the same command resumes.
+Networks are trained on the same lossless images as they are, after JPEG of several qualities, and for more epochs, with
+everything else the same: split, recipe, seeds. Every network classifies the same corrupted test images, lossless and of
+quality 75. Finished networks are kept in ``--out``, so that the same command resumes.
 
     python benchmarks/jpeg.py cifar10-lossless-part.tar --out results/runs/jpeg --threads 1
+    python benchmarks/jpeg.py cifar10-lossless-part.tar --out results/runs/schedule --qualities "" --epochs 15,60
 """
 
 from __future__ import annotations
@@ -42,17 +43,30 @@ _BATCH = 250
 
 
 @dataclass(frozen=True)
+class Variant:
+    """A way of training: JPEG quality of the training images (None: lossless) and number of epochs."""
+
+    quality: int | None
+    epochs: int
+
+    @property
+    def title(self) -> str:
+        """Name in tables."""
+        return f"{title_of(self.quality)}, {self.epochs} epochs"
+
+
+@dataclass(frozen=True)
 class Network:
-    """One training: of which architecture, on images of which JPEG quality (None: lossless), with which seed."""
+    """One training: architecture, way of training and seed."""
 
     arch: str
-    quality: int | None
+    variant: Variant
     seed: int
 
     @property
     def name(self) -> str:
         """Folder of the training."""
-        return f"{self.arch}-{title_of(self.quality).replace(' ', '')}-seed{self.seed}"
+        return f"{self.arch}-{self.variant.title.replace(' ', '').replace(',', '-')}-seed{self.seed}"
 
 
 def title_of(quality: int | None) -> str:
@@ -111,12 +125,12 @@ def answer(path: Path, versions: dict[tuple[str, int], NDArray[np.uint8]], label
 
 
 def make_recipe(network: Network, arguments: argparse.Namespace) -> Recipe:
-    """The same recipe for all, but for the architecture."""
+    """The same recipe for all, but for the architecture and the number of epochs."""
     return Recipe(
         name=network.name,
         data="lossless",
         model={"arch": network.arch, "width": arguments.width},
-        epochs=arguments.epochs,
+        epochs=network.variant.epochs,
         batch_size=64,
         lr=0.1,
         min_lr=0.0,
@@ -133,35 +147,36 @@ def mean_per_image(answers: pd.DataFrame, names: tuple[str, ...], lam: float) ->
 
 
 def summarise(answers: dict[tuple[Network, str], pd.DataFrame], seeds: int) -> pd.DataFrame:
-    """Rows: question, training images, test images; value in points with its interval, and the values of the seeds.
+    """Rows: question, way of training, test images; value in points with its interval, and the values of the seeds.
 
-    Intervals are of the choice of test images, 95 %: an image counts once, with its mean over seeds and perturbations.
+    Differences are from the first way of training. Intervals are of the choice of test images, 95 %: an image counts
+    once, with its mean over seeds and perturbations.
     """
     rows = []
     for tested in dict.fromkeys(test for _, test in answers):
         own = {network: frame for (network, test), frame in answers.items() if test == tested}
 
-        def of(arch: str, quality: int | None, names: tuple[str, ...], lam: float) -> NDArray[np.float64]:
+        def of(arch: str, variant: Variant, names: tuple[str, ...], lam: float) -> NDArray[np.float64]:
             """(seeds, images)."""
-            return np.stack([mean_per_image(own[Network(arch, quality, s)], names, lam) for s in range(seeds)])  # noqa: B023
+            return np.stack([mean_per_image(own[Network(arch, variant, s)], names, lam) for s in range(seeds)])  # noqa: B023
 
-        qualities = list(dict.fromkeys(network.quality for network in own))
+        variants = list(dict.fromkeys(network.variant for network in own))
         for kind, names in (("clean", ("clean",)), ("noise", NOISES), ("blur", BLURS)):
             base, *others = LAMBDAS
-            sets = {arch: {q: of(arch, q, names, base) for q in qualities} for arch in ARCHITECTURES}
+            sets = {arch: {v: of(arch, v, names, base) for v in variants} for arch in ARCHITECTURES}
             for lam in others:
                 sets[f"gain of λ = {lam:g}"] = {
-                    q: of("sdnet18", q, names, lam) - of("sdnet18", q, names, base) for q in qualities
+                    v: of("sdnet18", v, names, lam) - of("sdnet18", v, names, base) for v in variants
                 }
-            sets["sdnet18 − resnet18"] = {q: sets["sdnet18"][q] - sets["resnet18"][q] for q in qualities}
+            sets["sdnet18 − resnet18"] = {v: sets["sdnet18"][v] - sets["resnet18"][v] for v in variants}
             for measure, values in sets.items():
-                for quality in qualities:
-                    row = {"tested on": tested, "under": kind, "measure": measure, "trained on": title_of(quality)}
+                for variant in variants:
+                    row = {"tested on": tested, "under": kind, "measure": measure, "trained on": variant.title}
                     interval = accuracy_interval if measure in ARCHITECTURES else paired_interval
-                    rows.append(row | describe(values[quality], interval))
-                    if quality is not None:
-                        difference = describe(values[quality] - values[None], paired_interval)
-                        rows[-1] |= {f"{key} − lossless": value for key, value in difference.items()}
+                    rows.append(row | describe(values[variant], interval))
+                    if variant != variants[0]:
+                        difference = describe(values[variant] - values[variants[0]], paired_interval)
+                        rows[-1] |= {f"{key}, difference": value for key, value in difference.items()}
     return pd.DataFrame(rows)
 
 
@@ -178,9 +193,11 @@ def main() -> None:
     parser = CommandParser(description=__doc__)
     parser.add_argument("source", type=Path, help="lossless images: an archive or a folder train/class/file")
     parser.add_argument("--out", type=Path, default=Path("results/runs/jpeg"))
-    parser.add_argument("--qualities", default="95,75,50", help="JPEG qualities, next to the lossless images")
+    parser.add_argument(
+        "--qualities", default="95,75,50", help="JPEG qualities, next to the lossless images; may be empty"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", default="15", help="epochs; further numbers are for the lossless images only")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--test-per-class", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
@@ -192,18 +209,20 @@ def main() -> None:
     train_set, test_set = split_images(
         load_images("lossless", split="train", data_dir=data_dir), arguments.test_per_class
     )
-    qualities = [None, *map(int, arguments.qualities.split(","))]
+    first, *longer = map(int, arguments.epochs.split(","))
+    qualities = [None, *(int(quality) for quality in arguments.qualities.split(",") if quality)]
+    variants = [*(Variant(quality, first) for quality in qualities), *(Variant(None, epochs) for epochs in longer)]
     tests = {
         title_of(quality): corrupt_all(encode(test_set, quality), (*NOISES, *BLURS)) for quality in (None, TEST_QUALITY)
     }
-    grid = [Network(a, q, s) for s in range(arguments.seeds) for q in qualities for a in ARCHITECTURES]
+    grid = [Network(a, v, s) for s in range(arguments.seeds) for v in variants for a in ARCHITECTURES]
     answers = {}
     for network in tqdm(grid, unit="network", desc="trained and measured"):
         folder = arguments.out / network.name
         recipe = make_recipe(network, arguments)
         run = TrainingRun(recipe, network.seed, folder, torch.device("cpu"), "float32")
         if not (folder / "model.safetensors").exists():
-            train(run, encode(train_set, network.quality), encode(test_set, network.quality))
+            train(run, encode(train_set, network.variant.quality), encode(test_set, network.variant.quality))
         for title, versions in tests.items():
             path = folder / f"answers-{title.replace(' ', '')}.parquet"
             if not path.exists():

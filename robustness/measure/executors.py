@@ -6,15 +6,15 @@ comes out is recorded elsewhere.
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from itertools import zip_longest
 from typing import Any, Protocol, runtime_checkable
 
 from data_prep.errors import InputError, UsageError, describe_error, is_disk_error, is_out_of_memory
+from robustness.measure.images_ahead import ImagesAhead, JobImages, prepare_images
 from robustness.measure.jobs import Job, Result
 from robustness.measure.perturbations import PerturbedImages
 from robustness.measure.tasks import Task, Workplace
@@ -38,23 +38,30 @@ class OutOfMemory(RuntimeError):
         return type(self), (str(self), self.keys)
 
 
-def execute_job(job: Job, workplace: Workplace) -> Iterator[Result]:
+def execute_job(
+    job: Job, workplace: Workplace, take: Callable[[Job, Workplace], JobImages] = prepare_images
+) -> Iterator[Result]:
     """Yield the result of each task of ``job`` as soon as it is known; a model that fails yields its reason.
 
     The progress bar advances by ``job.size`` in total.
+
+    Args:
+        job: the job to measure.
+        workplace: everything else that its tasks need.
+        take: returns the images of the job.
 
     Raises:
         OutOfMemory: the job does not fit at the batch size of the workplace.
         UsageError: an error that a user can fix.
     """
     workplace.bar.set_description(job.title)
-    with tempfile.TemporaryDirectory(dir=workplace.directory.path, prefix=".scratch-") as scratch:
-        try:
-            with telling_out_of_memory():
-                images = job.tasks[0].prepare(workplace, Path(scratch))
-        except InputError as error:
-            yield from (_fail(task, error) for task in job.tasks)
-            return
+    try:
+        with telling_out_of_memory():
+            prepared = take(job, workplace)
+    except InputError as error:
+        yield from (_fail(task, error) for task in job.tasks)
+        return
+    with prepared as images:
         for task in job.tasks:
             yield from _execute_task(task, images, workplace)
 
@@ -163,24 +170,42 @@ class JobAttempt:
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Measures one job after another in this process; out of memory, this job and later ones use half the batch."""
+    """Measures one job after another in this process; out of memory, this job and later ones use half the batch.
+
+    Args:
+        overlap: make the images of the next job in a second thread meanwhile
+            (:class:`robustness.measure.images_ahead.ImagesAhead`); None does so if the models are not on the CPU. There
+            both need the same cores: overlapping took 1.1 times as long for two small networks and 300 images.
+    """
 
     name: str = "local"
+    overlap: bool | None = None
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`Executor`."""
         batch_size = workplace.batch_size
-        for job in jobs:
-            attempt, failure = JobAttempt(job, batch_size), None
-            while attempt.job is not None:
-                try:
-                    for result in execute_job(attempt.job, replace(workplace, batch_size=attempt.batch_size)):
-                        attempt.accept(result)
-                        yield result
-                except OutOfMemory as error:
-                    failed = attempt.again(str(error), halve=True, report=workplace.report, blamed=error.keys)
-                    if failed is not None:
-                        failure = failed
-                        yield failed
-            if failure is None:  # cells that fit at no size say nothing about the others
-                batch_size = attempt.batch_size
+        overlap = workplace.device.type != "cpu" if self.overlap is None else self.overlap
+        with ImagesAhead() as ahead:
+            for job, following in zip_longest(jobs, jobs[1:]):
+                attempt, failure = JobAttempt(job, batch_size), None
+
+                def take(job: Job, there: Workplace, following: Job | None = following) -> JobImages:
+                    try:
+                        return ahead.take(job, there)
+                    finally:
+                        if following is not None and overlap:
+                            ahead.start(following, there)
+
+                while attempt.job is not None:
+                    there = replace(workplace, batch_size=attempt.batch_size)
+                    try:
+                        for result in execute_job(attempt.job, there, take):
+                            attempt.accept(result)
+                            yield result
+                    except OutOfMemory as error:
+                        failed = attempt.again(str(error), halve=True, report=workplace.report, blamed=error.keys)
+                        if failed is not None:
+                            failure = failed
+                            yield failed
+                if failure is None:  # cells that fit at no size say nothing about the others
+                    batch_size = attempt.batch_size

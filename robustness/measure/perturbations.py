@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -166,14 +166,11 @@ def perturb(
     device: torch.device,
     scratch: Path,
     batch_size: int = _BATCH,
+    check: Callable[[], None] = lambda: None,
 ) -> PerturbedImages:
     """Apply ``perturbation`` to ``images`` on ``device``, in batches; past 8 MiB the result lies in a file.
 
     An image's result depends only on (seed, corruption, severity, its index, its pixels).
-
-    Models wait for their images: on the CPU a thread that prepares the next images gains nothing, because both need the
-    same cores. Perturbation took 5 % of the processor time of a run of one small SDNet-18 at one λ (32×32), and that
-    share falls with every further model and λ. On a GPU there is no overlap either; nothing was measured there.
 
     Args:
         perturbation: the perturbation to apply.
@@ -183,6 +180,7 @@ def perturb(
         device: device to compute on.
         scratch: folder for a result too large for memory.
         batch_size: images to corrupt at a time, 256 at most.
+        check: called before every batch; it raises an error to stop.
 
     Raises:
         InputError: the archive is damaged.
@@ -194,10 +192,11 @@ def perturb(
         assert archive is not None
         return PerturbedImages(archive.match(images, perturbation.name, perturbation.severity), images.labels)
     if perturbation.frames > 1:
-        return PerturbedImages(_make_frames(perturbation, images, seed, scratch), images.labels)
+        return PerturbedImages(_make_frames(perturbation, images, seed, scratch, check), images.labels)
     result = _make_room(images.pixels.shape, scratch)
     step = min(batch_size, _BATCH)
     for start in range(0, len(images), step):
+        check()
         batch = slice(start, start + step)
         corrupted = corrupt(
             torch.from_numpy(np.array(images.pixels[batch])).to(device),
@@ -218,11 +217,14 @@ def _make_room(shape: tuple[int, ...], scratch: Path) -> NDArray[np.uint8]:
     return allocate_array(scratch / "perturbed.npy", np.uint8, shape, "--out (or TMPDIR)")
 
 
-def _make_frames(perturbation: Perturbation, images: ImageSet, seed: int, scratch: Path) -> NDArray[np.uint8]:
+def _make_frames(
+    perturbation: Perturbation, images: ImageSet, seed: int, scratch: Path, check: Callable[[], None]
+) -> NDArray[np.uint8]:
     """Make the sequence of every image, (N, frames, H, W, 3)."""
     difficulty = perturbation.severity if perturbation.name in sequences.NOISES else 1
     result: NDArray[np.uint8] | None = None
     for start in range(0, len(images), _FEW):
+        check()
         batch = slice(start, start + _FEW)
         indices = images.indices[batch]
         made = sequences.perturb(

@@ -57,6 +57,7 @@ class Workplace:
         report: called with a sentence for people about every failure that was repaired.
         timeout: seconds after which a task is abandoned and its cells fail; None for no limit.
         shelf: objects that tasks share, such as the probes of a model.
+        check: called between the batches of images that are made; it raises an error to stop.
     """
 
     archive: Archive | None
@@ -67,6 +68,7 @@ class Workplace:
     report: Callable[[str], None] = lambda _: None
     timeout: float | None = None
     shelf: Shelf = field(default_factory=Shelf)
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ class PerturbationTask(Task):
             device=workplace.device,
             scratch=scratch,
             batch_size=workplace.batch_size,
+            check=workplace.check,
         )
 
     def run(self, images: PerturbedImages, workplace: Workplace) -> list[Outcome]:
