@@ -28,6 +28,7 @@ from gpu_day_readers import (  # noqa: E402 - next to this file
     read_counts,
     read_machine,
     read_nothing,
+    read_overhead,
     read_passed,
     read_rates,
     read_ratios,
@@ -113,6 +114,7 @@ def list_steps(kit: Kit, *, dry: bool) -> list[Step]:
     size = pick("--set image_sizes=[]", "--set image_sizes=[16] --set model.width=2 --set batch_size=500")
     attack = f"attacks --model sdnet18-{name} --repeats 1"
     models = f"sdnet18-{name},resnet18-{name}"
+    made_on_cpu = "gaussian_noise,glass_blur,pixelate,jpeg_compression"
     return [
         *([] if kit.wheels is None else [install(kit, kit.wheels)]),
         make("machine", 30, "gpu_day_checks machine", read_machine),
@@ -125,16 +127,23 @@ def list_steps(kit: Kit, *, dry: bool) -> list[Step]:
             f"train_speed --precision bf16 {pick('--batch-sizes 128', f'{few} --width 16')}",
             read_ratios,
         ),
-        make("corruptions", 45, f"gpu_day_checks corruptions --images {pick('1000', '4')}", read_table),
+        make("corruptions", 40, f"gpu_day_checks corruptions --images {pick('1000', '4')}", read_table),
         make("--speed fast", 50, f"agreement --models {models} --n {pick('1000', '20')}", read_agreement, images),
         make(
             "AutoAttack", 35, f"{attack} {pick('--n 1000 --batch-size 500', '--n 2 --eps 0.5')}", read_attacks, images
         ),
         make("one epoch at full size", 35, f"gpu_day_checks epoch {size}", read_table, [*recipe, *where]),
-        make("inference, compiled", 65, f"core --fast {pick('--batch-sizes 256', small)}", read_ratios),
+        make("inference, compiled", 55, f"core --fast {pick('--batch-sizes 256', small)}", read_ratios),
         *(
             make(f"rate of {model}", 17, f"scale rate {model} --batch-size {pick('1000', '4')}", read_rates)
             for model in models.split(",")
+        ),
+        make(
+            "harness",
+            15,
+            f"eval_overhead --models {models} --repeats 1 {pick(f'--corruptions {made_on_cpu}', '--n 20')}",
+            read_overhead,
+            images,
         ),
         make("AutoAttack, 1/255", 16, f"{attack} --eps {pick('1/255 --n 100', '0.4 --n 2')}", read_attacks, images),
     ]

@@ -100,3 +100,9 @@ def read_rates(text: str) -> Found:
     """``scale.py rate``."""
     rows = re.findall(r"^(.+): ([\d,]+) images/s at (\d+) × \d+, batches of (\d+)$", text, re.MULTILINE)
     return {f"{work}, batches of {batch}, images/s": float(rate.replace(",", "")) for work, rate, _, batch in rows}
+
+
+def read_overhead(text: str) -> Found:
+    """``eval_overhead.py``: seconds over those of the bare loop."""
+    rows = re.findall(r"^(harness.*): ratio ([\d.]+) \(", text, re.MULTILINE)
+    return {f"{way} to the bare loop": float(ratio) for way, ratio in rows}

@@ -236,6 +236,10 @@ def test_other_lines_are_read():
     assert readers.read_attacks(attack)["of"] == 1000
     assert readers.read_attacks("stopped before") == {}
     rate = "forward: 12,345 images/s at 32 × 32, batches of 1000\n"
+    overhead = (
+        "bare forward loop 1.00 s, harness 1.10 s (medians of 1)\nharness, overlapping: ratio 1.020 (paired median; "
+    )
+    assert readers.read_overhead(overhead) == {"harness, overlapping to the bare loop": 1.02}
     assert readers.read_rates(rate) == {"forward, batches of 1000, images/s": 12345}
     agreement = (
         "| model | λ | same predictions |\n| m | 0.1 | 99.90% | 85.60% | 85.65% |\n| r |  | 99.80% | 1.00% | 2.00% |\n"
