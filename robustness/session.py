@@ -13,6 +13,7 @@ import torch
 
 from data_prep import ImageSet
 from data_prep.errors import InputError
+from robustness.analysis.class_order import OtherOrder
 from robustness.analysis.findings import Findings
 from robustness.analysis.texts import format_duration
 from robustness.analysis.write import write_analysis
@@ -178,13 +179,17 @@ def _abridge(names: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-def find_below_chance(findings: Findings) -> Iterator[str]:
-    """Write a note for every model below chance on clean images: its classes may be in another order."""
+def find_misfits(findings: Findings) -> Iterator[str]:
+    """Write a note for every model whose classes are in another order, or that is below chance on clean images."""
     run = findings.run
+    misfits: dict[str, OtherOrder] = {}
+    for (model, _), other in run.other_orders.items():
+        misfits.setdefault(model, other)
+    yield from (f"{model}: {other.verdict.reason}" for model, other in misfits.items())
     clean = run.corrupted[(run.corrupted["perturbation"] == "clean") & (run.corrupted["n"] >= _FEWEST)]
     count = len(run.record["data"]["classes"])
     for name, rows in clean.groupby("model", sort=False):
-        if count > 1 and rows["ci_high"].max() < 1 / count:
+        if str(name) not in misfits and count > 1 and rows["ci_high"].max() < 1 / count:
             yield (
                 f"{name}: {rows['accuracy'].max():.1%} of the clean images are right, fewer than 1 in {count}, the "
                 "share by chance: its classes may be in another order than the images' folders; give it with --classes"
@@ -266,7 +271,7 @@ def conduct(
         if measurement.shard is not None:
             return None
         findings = write_analysis(measurement.directory)
-        for note in find_below_chance(findings):
+        for note in find_misfits(findings):
             warn(f"warning: {note}")
         return findings
 

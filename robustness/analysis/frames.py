@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from data_prep.files import as_file_name
+from robustness.analysis.class_order import OtherOrder, find_other_order
 from robustness.analysis.columns import ACCURACY, to_key
 from robustness.laws import FittedLaw
 from robustness.record import CellRecord
 from robustness.run_directory import Columns, RunDirectory
 from robustness.statistics import wilson_intervals
-from robustness.verdicts import OK, Verdict, judge_soundness
+from robustness.verdicts import OK, OKAY, Verdict, judge_soundness, unite
 
 CELL_COLUMNS = [
     *("model", "data", "source", "perturbation", "severity", "norm", "eps", "threat", "lam", "n"),
@@ -95,12 +96,17 @@ class Run:
         measured = pd.DataFrame(np.concatenate([np.empty((0, len(names))), *values]), columns=names)
         described = pd.DataFrame(cells, columns=list(CellRecord.__annotations__))
         table = pd.concat([described, measured], axis=1).reindex(columns=[*CELL_COLUMNS, *_OF_CELLS])
-        table = table.astype({"lam": float, "trained_lam": float})
+        return _Measured(table.astype({"lam": float, "trained_lam": float}), correct, kept, environments)
+
+    @cached_property
+    def _marked(self) -> pd.DataFrame:
+        """A row per finished cell, with the verdict on its model where that decides the cell's trust."""
+        table = self._measured.cells.copy()
         places = zip(table["model"], table["lam"], table["norm"].isna())
         verdicts = [self.soundness.get((model, to_key(lam))) if own else None for model, lam, own in places]
         table["trust"] = [verdict.mark if verdict else None for verdict in verdicts]
         table["trust_reason"] = [verdict.reason if verdict else None for verdict in verdicts]
-        return _Measured(table, correct, kept, environments)
+        return table
 
     def _check_cell(self, cell: dict[str, Any], identity: dict[str, Any] | None) -> None:
         """Check that the record gives a cell the model, λ and images that it was measured with, if its outcome says.
@@ -126,8 +132,28 @@ class Run:
 
     @cached_property
     def soundness(self) -> dict[tuple[str, float | None], Verdict]:
-        """Results of the checks before the grid, by model and λ; empty for runs of older versions."""
-        return {(found["model"], found["lam"]): judge_soundness(found) for found in self.record.get("soundness", ())}
+        """Verdicts on the models themselves, by model and λ, of the checks before the grid and :attr:`other_orders`.
+
+        Runs of older versions have no checks before the grid.
+        """
+        found = {(row["model"], row["lam"]): judge_soundness(row) for row in self.record.get("soundness", ())}
+        for place, other in self.other_orders.items():
+            found[place] = unite([found.get(place, OKAY), other.verdict])
+        return found
+
+    @cached_property
+    def other_orders(self) -> dict[tuple[str, float | None], OtherOrder]:
+        """Orders of the classes that fit clean predictions better than the order of the data, by model and λ."""
+        names, found = self.record["data"]["classes"], {}
+        cells = self._measured.cells
+        is_clean = (cells["perturbation"] == "clean") & (cells["split"] == self.record["data"]["split"])
+        clean = cells[is_clean & cells[["threat", "shift", "sequence"]].isna().all(axis=1)]
+        for key, model, lam in zip(clean["key"], clean["model"], clean["lam"]):
+            rows = self._read_again(key)
+            other = find_other_order(rows["predicted"].astype(np.int64), rows["label"].astype(np.int64), names)
+            if other is not None:
+                found[model, to_key(lam)] = other
+        return found
 
     @cached_property
     def environments(self) -> list[tuple[dict[str, Any], int]]:
@@ -144,7 +170,7 @@ class Run:
 
     @property
     def is_doubted(self) -> bool:
-        """True if the answers of a model depend on more than the image, so that every row of it is marked."""
+        """True if a model itself is in doubt, so that every row of it is marked."""
         return any(verdict.mark != OK for verdict in self.soundness.values())
 
     @cached_property
@@ -167,13 +193,13 @@ class Run:
 
         The cells of the selection, which show training images, are in :attr:`selection`.
         """
-        measured = self._measured.cells
+        measured = self._marked
         return pd.DataFrame(measured[measured["split"] == self.record["data"]["split"]]).reset_index(drop=True)
 
     @cached_property
     def selection(self) -> pd.DataFrame:
         """Cells of the training images that λ may be chosen on; columns as in :attr:`cells`."""
-        measured = self._measured.cells
+        measured = self._marked
         return pd.DataFrame(measured[measured["split"] != self.record["data"]["split"]])
 
     @cached_property
