@@ -22,6 +22,7 @@ from robustness.measure.agreement import measure_agreement
 from robustness.measure.first_look import find_other_weights
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.measurement import Measurement
+from robustness.measure.preprocessing import note_preprocessing
 from robustness.measure.subjects import Subject, load_subject
 from robustness.measure.tasks import Task
 from robustness.mirror import mirrored
@@ -262,6 +263,15 @@ def conduct(
             say(line)
         measurement.events += find_other_weights(measurement.subjects, measurement.directory)
         measurement.events += find_other_sizes(measurement.subjects, measurement.images)
+        for subject in measurement.subjects:
+            if any(cell.subject is subject and cell.key not in measurement.done for cell in measurement.own_cells):
+                measurement.events += note_preprocessing(
+                    subject,
+                    measurement.images,
+                    device=measurement.device,
+                    batch_size=measurement.batch_size,
+                    timeout=measurement.timeout,
+                )
         for note in measurement.events:
             warn(f"note: {note}")
         if options.speed == "fast":
