@@ -211,7 +211,8 @@ class Policy(Protocol):
         """True if the policy looks at the labels of the images that it is judged on."""
 
     def choose(self, view: View) -> Choice | None:
-        """Choose λ for the images of ``view``; the analysis takes the nearest λ of the grid. None: no choice here."""
+        """Choose λ for the images of ``view``; the analysis takes the nearest λ of the grid. None if it cannot
+        choose."""
 
 
 @dataclass(frozen=True)

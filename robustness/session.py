@@ -75,8 +75,8 @@ class Estimate:
     """The remaining work of a run and its estimated duration.
 
     passes: passes by part of the run; a pass is one image through one model, and a gradient counts as two more.
-    seconds: seconds for all passes. The trust probes are bounded by a third of the attacks. Small runs take longer,
-        because a model without donors is first distilled.
+    seconds: seconds for all passes. The trust probes are estimated as a third of the attacks. Small runs may take
+        longer, because a surrogate of a model without donors is trained first.
     """
 
     passes: dict[str, int]

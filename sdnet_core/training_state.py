@@ -58,7 +58,7 @@ class TrainingState:
     log: list[dict[str, float]] = field(default_factory=list)
 
     def finish(self) -> Network:
-        """Normalise the atoms and converge the step sizes of the network that counts, and return it."""
+        """Normalise the atoms and converge the step sizes of the final network, the average if there is one."""
         model = self.model if self.average is None else self.average.model
         model.refresh()
         return model

@@ -31,7 +31,7 @@ _OF_CELLS = ("key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "s
 """Further columns of :attr:`Run.cells`."""
 _ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "noise_level", "top5")
 _KEPT_BYTES = 1 << 29
-"""Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
+"""Bytes of predictions kept in memory; further cells are read again when λ policies are decided."""
 
 
 class _Measured(NamedTuple):
@@ -106,7 +106,7 @@ class Run:
         """Check that the record gives a cell the model, λ and images that it was measured with, if its outcome says.
 
         Raises:
-            InputError: it gives it others, since ``run.json`` was edited or damaged.
+            InputError: the record gives the cell other values, since ``run.json`` was edited or damaged.
         """
         if identity is None:
             return
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def is_doubted(self) -> bool:
-        """True if the answers of a model depend on more than the image, so that every row of it is marked."""
+        """True if the predictions of a model depend on more than the image, so that all its rows are marked."""
         return any(verdict.mark != OK for verdict in self.soundness.values())
 
     @cached_property

@@ -201,7 +201,7 @@ class AttackTask(Task):
         return PerturbedImages(self.images.pixels, self.images.labels)
 
     def run(self, images: PerturbedImages, workplace: Workplace) -> list[Outcome]:
-        """Craft the adversarial images, or read them back, and show them to the model at every λ of the task."""
+        """Craft the adversarial images, or read them back, and evaluate the model on them at every λ of the task."""
         return Attacker(self, images, workplace).run()
 
     def image_file(self, directory: RunDirectory) -> Path:
