@@ -59,7 +59,7 @@ def run_download(arguments: argparse.Namespace) -> int:
     print(f"{arguments.name} is in {path}")
     archive = arguments.data_dir / REMOTES[arguments.name].file
     if path != archive and archive.is_file():
-        print(f"{archive} is not needed any more and can be removed")
+        print(f"{archive} is no longer needed and can be removed")
     return 0
 
 

@@ -51,8 +51,8 @@ def remove_unfinished(folder: Path, *prefixes: str) -> None:
 def locked(path: Path, busy: str = "") -> Iterator[None]:
     """Make other processes that lock ``path`` wait during the block; its folder must exist.
 
-    The lock is the operating system's and ends with the process, however that ends. A file system without locks stops
-    nobody; a warning says so.
+    The lock is the operating system's and ends with the process, however that ends. A file system without locks does
+    not stop other processes; a warning says so.
 
     busy: the message for the user if another process holds the lock; without one, wait for it.
     Raises: InputError with ``busy``.

@@ -84,7 +84,7 @@ def _show(value: Any) -> str:
 
 
 def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> Findings:
-    """Bring everything that ``shards`` measured into ``out``, which then equals the run of a single machine.
+    """Collect all results of ``shards`` in ``out``, which then equals the run of a single machine.
 
     A file is copied if it is whole; if two shards have it, the first one wins. ``out`` may already hold cells of an
     earlier merge or a run of the same grid: they stay. The tables, figures and report are written as well.

@@ -217,7 +217,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Fixed:
-    """One λ of the grid for everything."""
+    """One λ of the grid for all images."""
 
     lam: float
     name: ClassVar[str] = "fixed"

@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--input-size",
         type=int,
         metavar="N",
-        help="scale the short side of the images to N pixels after the corruption, for models from elsewhere",
+        help="scale the short side of the images to N pixels after the corruption, for external models",
     )
     add("--lambdas", type=str, metavar="GRID", help="λs to measure: 0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
     add(

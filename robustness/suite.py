@@ -47,8 +47,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         attacks: the attacks, one for each budget; empty for none.
         threats: what the attacker knows about λ: some of :data:`robustness.attack.THREATS`.
         probe_images: number of images for each trust probe of an attack; 0 for no probes, which is marked SUSPECT.
-        shifts: natural shifts to measure, names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that are in the
-            data directory.
+        shifts: natural shifts to measure, names of :data:`data_prep.shifts.SHIFTS`; ``all`` for all shifts in the data
+            directory.
         sequences: perturbation sequences, names of :data:`data_prep.corruptions.registry.SEQUENCES` or of the
             ``archive``, ``cifar10p`` or ``imagenetp``; ``all`` for the ten of the paper.
         difficulty: difficulty of the sequences, 1 to 3: strength of the noise, and number of frames between compared

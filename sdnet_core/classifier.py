@@ -1,4 +1,4 @@
-"""The interface of a measured model: a network of this project, or a model from elsewhere behind the same calls."""
+"""The interface of a measured model: a network of this project, or an external model behind the same calls."""
 
 from __future__ import annotations
 

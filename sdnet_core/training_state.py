@@ -19,7 +19,7 @@ from sdnet_core.networks import Network
 class MovingAverage:
     """Exponential moving average of a model, θ̄ ← d θ̄ + (1 − d) θ.
 
-    Averaged BatchNorm statistics do not fit averaged weights; training estimates them anew before it uses them.
+    Averaged BatchNorm statistics do not fit averaged weights; training estimates them again before it uses them.
 
     torch's ``AveragedModel`` would also average the step sizes, whose buffers change shape when a model is prepared.
 

@@ -127,12 +127,12 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
 
     Returns:
         The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
-        intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
-        gain_trust`` (minus the accuracy at the training λ under the same threat model, or under ``whitebox`` for
-        ``transfer``, whose images were crafted there) and ``versus, …`` (minus the accuracy of the baseline model;
-        empty under ``transfer``, which a baseline does not have); between them ``attack_power`` with its interval, the
-        share of planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`), empty if
-        nothing was planted, for example because nothing withstood.
+        intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p, gain_trust``
+        (minus the accuracy at the training λ under the same threat model, or under ``whitebox`` for ``transfer``, whose
+        images were crafted there) and ``versus, …`` (minus the accuracy of the baseline model; empty under
+        ``transfer``, which a baseline does not have); between them ``attack_power`` with its interval, the share of
+        planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`), empty if nothing was
+        planted, for example because no image withstood.
     """
     trained = {(row.duel.target, row.threat): row for row in rows if row.shown == row.duel.trained}
     fields = [

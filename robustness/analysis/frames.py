@@ -302,7 +302,7 @@ class Run:
         return {name: again[name][None] for name in _ANSWERS if name in again}, 0
 
     def _read_again(self, key: str) -> Columns:
-        """Read the columns of a cell again; raise InputError if it is not whole any more."""
+        """Read the columns of a cell again; raise InputError if it is no longer whole."""
         return self._read_whole(key)[0]
 
     def _read_whole(self, key: str) -> tuple[Columns, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Identification of a model by its logits, which also reveal hidden weights or another program.
 
-A few reproducible images are shown to the model at a λ. Its logits, scaled to the range 0 to 1, are summed with fixed
-signs into 64 numbers, a sketch, which preserves distances between logits (Johnson & Lindenstrauss, 1984).
+The model is evaluated on a few reproducible images at a λ. Its logits, scaled to the range 0 to 1, are summed with
+fixed signs into 64 numbers, a sketch, which preserves distances between logits (Johnson & Lindenstrauss, 1984).
 
 - The sketch's *id*, a hash of some of its numbers in coarse steps, is in the key of every cell of the model at that λ.
 - The sketch itself is stored with the outcomes, which count as done only if it is close to the model's current sketch:

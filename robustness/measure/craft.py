@@ -104,7 +104,7 @@ class Journal:
 
 @dataclass
 class Crafted:
-    """The state of an attack; everything in the order of the images, on the CPU.
+    """The state of an attack; all arrays are in the order of the images, on the CPU.
 
     images: adversarial images float32 (N, 3, H, W) in [0, 1]; if the model was wrong from the start, the clean image or
         the mover's.

@@ -91,7 +91,7 @@ def find_donors(
         labels: classes of the images.
         num_classes: number of classes of the data set.
         besides: fingerprint of the weights of the model under test, which cannot be its own donor.
-        others: other models of the run, on ``device``, in the place of shipped networks.
+        others: other models of the run, on ``device``, which replace shipped networks.
         device: device for the donors.
     """
     shipped = shipped_donors(num_classes, (images.shape[2], images.shape[3]))

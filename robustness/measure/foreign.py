@@ -1,7 +1,8 @@
 """Foreign models, which this project did not build, behind the calls that the harness makes.
 
-All of them look alike: images in [0, 1] in, logits out, normalisation inside. A module whose ``forward`` takes ``lam``
-and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and attack works on it.
+All of them have one interface: they take images in [0, 1], return logits, and do their own normalisation. A module
+whose ``forward`` takes ``lam`` and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and
+attack works on it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["ForeignClassifier", "is_foreign", "load_foreign", "runs_code", "wrap
 
 
 class ForeignClassifier(Classifier):
-    """A module from elsewhere behind the calls that the harness makes.
+    """An external module behind the calls that the harness makes.
 
     Args:
         loaded: the module and what its source says about it. Its output may also be something that holds the logits,

@@ -21,7 +21,7 @@ _WANTS_GRADIENTS = re.compile(r"does not require grad|doesn't require grad")
 class Guest:
     """A module of unknown origin, behind the only calls that the harness makes into it.
 
-    - The module gets its own copy of the images, so that in-place operations change nothing else.
+    - The module gets its own copy of the images, so that in-place operations do not change other copies.
     - It runs in its own :class:`~robustness.measure.world.World`, forwards and backwards.
     - It is never called in inference mode, whose tensors an attack cannot use. A module that differentiates in
       ``forward`` (adaptation, purification) gets its gradients, including gradients of its weights.

@@ -1,4 +1,4 @@
-"""The perturbed images of one cell: made once and shown unchanged to every model at every λ."""
+"""The perturbed images of one cell: made once, and the same for every model at every λ."""
 
 from __future__ import annotations
 

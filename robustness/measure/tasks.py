@@ -75,8 +75,8 @@ class Workplace:
 class Task(ABC):
     """Cells that share their model and its images, evaluated together: one λ after another on every batch.
 
-    An executor treats all kinds alike: :meth:`prepare` makes the images that the tasks of a job share, and :meth:`run`
-    measures one task on them.
+    An executor treats all kinds in the same way: :meth:`prepare` makes the images that the tasks of a job share, and
+    :meth:`run` measures one task on them.
     """
 
     subject: Subject

@@ -66,7 +66,7 @@ class Impatient(_Watching):
         return logits
 
     def cut_short(self, stage: Stage) -> Stage:
-        """Return ``stage``, which attacks this model, ended as soon as nothing is left to do."""
+        """Return ``stage``, which attacks this model, changed to end as soon as its result is final."""
 
         def perturb(images: Tensor, labels: Tensor) -> Tensor:
             with self.watching(images, labels):
