@@ -149,8 +149,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             *corruption_names("cbar"),
         }:
             raise InputError(
-                f"expected attacks with other names than corruptions, got an attack called {taken.pop()}; give it "
-                "another label = …"
+                f"expected an attack whose name is neither clean nor a corruption, got {taken.pop()}; give it another "
+                "label = …"
             )
         if self.probe_images < 0 or self.probe_images == 1:
             raise InputError(
