@@ -1,4 +1,4 @@
-"""Get, import, list and check the images: data sets, corruptions and the archives that they come from."""
+"""Download, import, generate, list, describe and check images: data sets and archives of corruptions."""
 
 from __future__ import annotations
 

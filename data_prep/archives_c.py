@@ -104,7 +104,7 @@ FOLDERS = {name: published.folder for name, published in PUBLISHED.items()}
 
 
 def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
-    """Find the unpacked folder of a -C archive in ``data_dir``; None without one.
+    """Find the unpacked folder of a -C archive in ``data_dir``; None if there is none.
 
     name: a key of ``FOLDERS``, or the path of a folder of any -C archive, recognized by its layout.
     Raises: InputError for another ``name``, for a folder that is not a -C archive, and for a generated set in the place

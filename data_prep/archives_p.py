@@ -153,7 +153,7 @@ class VideoRows(FileRows):
 
 
 def find_archive_p(name: str, data_dir: str | Path) -> ArchiveP | None:
-    """Find the unpacked folder of a key of ``FOLDERS_P`` in ``data_dir``; None without one."""
+    """Find the unpacked folder of a key of ``FOLDERS_P`` in ``data_dir``; None if there is none."""
     folder = Path(data_dir) / FOLDERS_P[name]
     if not folder.is_dir():
         return None

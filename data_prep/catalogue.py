@@ -1,4 +1,4 @@
-"""The list of data sets: the ones on disk, and how to get the others."""
+"""The list of data sets: which are on disk, and how to get the others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entry:
 
 
 def list_data(data_dir: Path) -> list[Entry]:
-    """List every known data set and every other one in ``data_dir``; sizes are looked up, files are not read."""
+    """List every known data set, and all others in ``data_dir``; file sizes are looked up, but no file is read."""
     return [
         Entry("shapes", "drawn", _counts(SPLIT_SIZES), "always there"),
         *_official(data_dir),
@@ -78,9 +78,8 @@ def _imported(data_dir: Path) -> Iterator[Entry]:
             yield Entry(name, "imported", "damaged", str(error), _size(folder))
             continue
         if record is not None:
-            where = (
-                str(folder) if find_release(name, data_dir) is None else f"{folder} (unused: the official files win)"
-            )
+            is_used = find_release(name, data_dir) is None
+            where = str(folder) if is_used else f"{folder} (unused: the official files take precedence)"
             yield Entry(name, "imported", _describe(record), where, _size(folder))
 
 

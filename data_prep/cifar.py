@@ -83,7 +83,7 @@ RELEASES = {
 
 
 def find_release(name: str, data_dir: Path) -> Path | None:
-    """Find the official files of a data set in ``data_dir``: the unpacked folder, or the archive; None without both."""
+    """Find the official files of a data set in ``data_dir``: the unpacked folder, else the archive, else None."""
     if name not in RELEASES:
         return None
     folder, archive = data_dir / RELEASES[name].folder, data_dir / RELEASES[name].archive

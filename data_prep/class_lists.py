@@ -23,7 +23,7 @@ def read_classes(given: str | Path | Sequence[str] | None) -> tuple[str, ...] | 
     """Read class names in label order.
 
     given: the names; ``"imagenet"`` for the 1000 WNIDs; or a text file with one name per line, empty lines ignored.
-    Returns: the names, None for None.
+    Returns: the names; None if ``given`` is None.
     Raises: InputError for a file that is missing or is not text, for an empty list and for a repeated name.
     """
     if given is None:
@@ -40,12 +40,12 @@ def read_classes(given: str | Path | Sequence[str] | None) -> tuple[str, ...] | 
             ) from error
         except (UnicodeDecodeError, IsADirectoryError) as error:
             raise InputError(
-                f"expected class names as UTF-8 text in {where}, got something else; write one a line"
+                f"expected class names as UTF-8 text in {where}, got something else; write one name per line"
             ) from error
     else:
         where, names = "the classes", list(given)
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"expected a class name on every line of {where}, got {names[:3]}; write one a line")
+        raise InputError(f"expected a class name on every line of {where}, got {names[:3]}; write one name per line")
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
         raise InputError(f"expected every class once in {where}, got {double!r} twice; remove one")

@@ -43,7 +43,7 @@ class Command:
 
 
 def run_list(arguments: argparse.Namespace) -> int:
-    """List the data sets: the ones on disk, and how to get the rest."""
+    """List the data sets: which are on disk, and how to get the others."""
     data_dir: Path = arguments.data_dir
     print(format_data(list_data(data_dir)))
     return 0
@@ -59,7 +59,7 @@ def run_download(arguments: argparse.Namespace) -> int:
     print(f"{arguments.name} is in {path}")
     archive = arguments.data_dir / REMOTES[arguments.name].file
     if path != archive and archive.is_file():
-        print(f"{archive} is not needed any more and can be removed")
+        print(f"{archive} is no longer needed and can be removed")
     return 0
 
 
@@ -69,7 +69,9 @@ def _declare_import(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", required=True, help="name of the data set, as in load_images(NAME)")
     parser.add_argument(
-        "--note", default="", help='how it differs from the original, shown in every figure: "JPEG q75"'
+        "--note",
+        default="",
+        help='how the images differ from the original, as in "JPEG q75"; shown in every table and figure',
     )
     parser.add_argument("--resize", type=int, metavar="SHORT", help="bring the short side to this length, bilinear")
     parser.add_argument("--crop", type=int, metavar="SIDE", help="keep the centre square of this side")
@@ -106,7 +108,8 @@ def _declare_generate(parser: argparse.ArgumentParser) -> None:
         "--corruptions",
         metavar="A,B",
         default="all",
-        help="names or all, standard, extra, noise, blur, weather, digital; all,-frost excludes one (default: all)",
+        help="names, or the groups all, standard, extra, noise, blur, weather, digital, cbar; all,-frost leaves one "
+        "out (default: all)",
     )
     add("--n", type=int, metavar="N", help="number of images, drawn at random (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the corruptions (default: 0)")

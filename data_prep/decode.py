@@ -56,7 +56,7 @@ class Geometry:
     def __post_init__(self) -> None:
         for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
             if value is not None and not 1 <= value <= MAX_SIDE:
-                raise InputError(f"expected {flag} between 1 and {MAX_SIDE} pixels, got {value}; give another")
+                raise InputError(f"expected {flag} between 1 and {MAX_SIDE} pixels, got {value}; give another length")
         if self.resize is not None and self.crop is not None and self.crop > self.resize:
             raise InputError(
                 f"expected a --crop of at most the --resize of {self.resize}, got {self.crop}; crop less or resize to "

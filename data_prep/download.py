@@ -102,7 +102,7 @@ def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress:
         _receive(url, part, unpacked=unpacked, progress=progress)
     if (got := digest_of(part, "md5")) != md5:
         part.unlink()
-        raise InputError(f"expected MD5 {md5} of {url}, got {got}; what came was removed, run the same command again")
+        raise InputError(f"expected MD5 {md5} of {url}, got {got}; it was removed, run the same command again")
     part.replace(target)
 
 

@@ -19,7 +19,7 @@ EXIT_DONE, EXIT_SOME_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 
 
 
 class UsageError(Exception):
-    """Base of the errors that a user can fix. The message is one clear sentence that says how."""
+    """Base of the errors that a user can fix. The message is one sentence, which also says how to fix it."""
 
 
 class InputError(UsageError, ValueError):
@@ -77,7 +77,7 @@ def check_seed(seed: int) -> None:
         InputError: ``seed`` is below 0, or 2^63 or above.
     """
     if not 0 <= seed < 2**63:
-        raise InputError(f"expected --seed as a whole number from 0 to 2^63 − 1, got {seed}; give another")
+        raise InputError(f"expected --seed as a whole number from 0 to 2^63 − 1, got {seed}; give another seed")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -101,7 +101,7 @@ def _shorten(path: str) -> str:
 
 
 def _is_unread() -> bool:
-    """Tell whether the reader of the output has gone, as in ``… | head``; if so, discard all further output."""
+    """Tell whether the reader of the output has closed it, as in ``… | head``; if so, discard all further output."""
     try:
         print(flush=True)
     except BrokenPipeError:

@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, *prefixes: str) -> None:
-    """Remove from ``folder`` what killed processes have left of :func:`replacing`, and of others with ``prefixes``."""
+    """Remove temporary files of :func:`replacing`, and files with ``prefixes``, that killed processes have left."""
     for leftover in folder.glob(".*"):
         if leftover.name.startswith((UNFINISHED, *prefixes)):
             shutil.rmtree(leftover)
@@ -49,10 +49,10 @@ def remove_unfinished(folder: Path, *prefixes: str) -> None:
 
 @contextmanager
 def locked(path: Path, busy: str = "") -> Iterator[None]:
-    """Keep other processes that lock ``path`` waiting during the block; its folder must exist.
+    """Make other processes that lock ``path`` wait during the block; its folder must exist.
 
-    The lock is the operating system's and ends with the process, however that ends. A file system without locks stops
-    nobody; a warning says so.
+    The lock is the operating system's and ends with the process, however that ends. A file system without locks does
+    not stop other processes; a warning says so.
 
     busy: the message for the user if another process holds the lock; without one, wait for it.
     Raises: InputError with ``busy``.
@@ -137,7 +137,7 @@ def check_folder(folder: Path, option: str = "--out") -> None:
     """
     there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
     if not there.is_dir():
-        raise InputError(f"expected a folder, got {there}, which is none; choose another {option}")
+        raise InputError(f"expected a folder, got {there}, which is not one; choose another {option}")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(
             f"expected a folder that can be written, got {there}; choose another {option} or change its permissions"

@@ -114,7 +114,7 @@ def _look_up(values: Any, place: str) -> Any:
 
 
 def _find_odd(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the numbers that no array can hold, with their places."""
+    """Yield the numbers that are not finite or too large for arrays, with their places."""
     if isinstance(value, float):
         if not math.isfinite(value):
             yield place, value

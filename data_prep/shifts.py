@@ -200,7 +200,7 @@ def read_shift(
     found = Path(path) if path is not None else find_shifts(data_dir).get(name)
     if found is None or not found.exists():
         where = found if found is not None else f"{Path(data_dir)} ({', '.join(info.places)})"
-        raise PrerequisiteError(f"expected {info.title} in {where}, got nothing of it; {info.get} there")
+        raise PrerequisiteError(f"expected {info.title} in {where}, found none of it; {info.get} there")
     if info.clean == "cifar10":
         images, subset = _READ_CIFAR[name](found), whole_subset(len(CIFAR10_CLASSES))
         images = images if n is None else images.subset(n, seed)

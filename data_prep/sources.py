@@ -216,14 +216,14 @@ def _absence(name: str, root: Path) -> UsageError:
         )
     if name == "imagenet":
         return PrerequisiteError(
-            f"expected imagenet in {root}, got nothing of it; "
+            f"expected imagenet in {root}, found none of it; "
             f"with its images as a tree <split>/<wnid>/<file> at PATH, run: {import_command('PATH', name, root)}"
         )
     if name in RELEASES:
         download = command_line("download", name, data_dir=root)
         bring = import_command("PATH", name, root)
         return PrerequisiteError(
-            f"expected {name} in {root}, got nothing of it; "
+            f"expected {name} in {root}, found none of it; "
             f"run: {download} (or, with its images as a tree or an archive at PATH: {bring})"
         )
     known = ", ".join(dict.fromkeys(("shapes", *RELEASES, "imagenet", *imported_names(root))))

@@ -29,7 +29,7 @@ def describe_commands() -> str:
 
 
 def main() -> int:
-    """Run the command named by the first word with the remaining words as arguments; return its exit code."""
+    """Run the command that the first word names, with the remaining words as its arguments; return its exit code."""
     name, *words = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(describe_commands())

@@ -15,25 +15,28 @@ def make_parser() -> argparse.ArgumentParser:
     """Build the command-line parser."""
     parser = CommandParser(
         prog="python -m robustness.ablate",
-        description="Train a recipe as it is and with one key changed at a time, then measure all of them in one "
-        "run of a suite, paired with the recipe as it is. The same command resumes after a kill.",
+        description="Train a recipe as it is, and again with one key changed at a time. Then measure all models in "
+        "one run of a suite, and pair each with the model of the unchanged recipe. After an interruption, the same "
+        "command resumes.",
         epilog="example:\n  python -m robustness.ablate --recipe cifar10-sdnet18-small --set epochs=4 \\\n"
         "      --vary model.n_steps=1,4,8 --vary model.lam=0.05,0.2,0.5 --vary model.mu=0.05 --vary model.robust=true",
     )
     add_version(parser)
     add = parser.add_argument
-    add("--recipe", required=True, metavar="NAME|FILE.toml", help="the recipe that everything is compared with")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of it, in all trainings")
-    add("--vary", action="append", required=True, metavar="KEY=A,B", help="a key of it and the values to give it")
-    add("--seed", type=int, default=0, metavar="N", help="of every training (default 0)")
-    add("--precision", choices=("float32", "bf16"), default="float32", help="of the trainings")
+    add("--recipe", required=True, metavar="NAME|FILE.toml", help="recipe to train; the variants are compared with it")
+    add(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe in every training"
+    )
+    add("--vary", action="append", required=True, metavar="KEY=A,B", help="key of the recipe to vary, and its values")
+    add("--seed", type=int, default=0, metavar="N", help="seed of every training (default 0)")
+    add("--precision", choices=("float32", "bf16"), default="float32", help="precision of the trainings")
     add("--threads", type=int, metavar="N", help="CPU threads of the trainings (default: all cores)")
-    add("--suite", default="noise", metavar="NAME|FILE.toml", help="what to measure (default noise)")
-    add("--n", type=int, default=1000, metavar="N", help="images of the suite (default 1000)")
-    add("--data-dir", default="data", metavar="DIR", help="where data sets are (default data)")
-    add("--device", metavar="cpu|cuda", help="default: cuda where it works")
-    add("--out", metavar="DIR", help="default results/runs/ablation-<recipe>")
-    add("--dry-run", action="store_true", help="say what would be trained; train nothing")
+    add("--suite", default="noise", metavar="NAME|FILE.toml", help="suite to measure (default noise)")
+    add("--n", type=int, default=1000, metavar="N", help="number of images to measure (default 1000)")
+    add("--data-dir", default="data", metavar="DIR", help="folder of the data sets (default data)")
+    add("--device", metavar="cpu|cuda", help="device to compute on (default: cuda if it works)")
+    add("--out", metavar="DIR", help="output folder (default results/runs/ablation-<recipe>)")
+    add("--dry-run", action="store_true", help="print what would be trained, and train nothing")
     return parser
 
 

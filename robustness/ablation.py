@@ -43,7 +43,7 @@ def list_variants(recipe: str, common: list[str], varied: list[str]) -> dict[str
     for text in varied:
         key, separator, values = text.partition("=")
         if not separator or not all(value.strip() for value in values.split(",")):
-            raise InputError(f"expected --vary KEY=A,B, as in model.n_steps=1,4,8, got {text!r}; write it so")
+            raise InputError(f"expected --vary KEY=A,B, as in model.n_steps=1,4,8, got {text!r}; give both")
         for value in values.split(","):
             change = f"{key.strip()}={value.strip()}"
             if read_recipe(recipe, [*common, change]) == base:

@@ -14,7 +14,8 @@ from robustness.grids import LARGEST_EPS, read_eps
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 THREATS = ("whitebox", "transfer", "adaptive")
-"""Threat models, by what the attacker knows of λ; the module ``robustness.analysis.attacks`` defines them."""
+"""Threat models, which differ in what the attacker knows about λ; the module ``robustness.analysis.attacks`` defines
+them."""
 _ROUNDING = 1e-6
 _COMMON_KEYS = {"name", "norm", "eps", "label", "batch_size"}
 _GIVEN_OPTIONS = {"eps", "max_epsilon", "norm"}

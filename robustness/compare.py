@@ -22,18 +22,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = CommandParser(
         prog="python -m robustness.compare",
         description="Run B minus run A, paired image by image, with 95 % intervals: accuracy on clean and corrupted "
-        "images and under natural shifts, flips and top-5 distances along sequences (less is better). Runs on other "
-        "images, corruptions, seeds, speeds or protocols are refused; policies that chose from other λs, attacks, and "
-        "what only one run has are left out by name. The column cells counts what went into a mean. No model or data "
-        "is needed.",
+        "images and under natural shifts, flips and top-5 distances along sequences (less is better). Runs that differ "
+        "in images, corruptions, seeds, speed or protocol are refused. Policies that chose from other λs, attacks, and "
+        "results that only one run has are left out and listed. The column `cells` counts the cells that went into a "
+        "mean. No model or data is needed.",
         epilog="examples:\n  python -m robustness.compare results/runs/before results/runs/after\n"
         "  python -m robustness.compare runs/a runs/b --models sdnet18-cifar10,my-sdnet18 --out difference.csv",
     )
     add_version(parser)
-    parser.add_argument("first", type=Path, metavar="RUN_A", help="a run directory")
-    parser.add_argument("second", type=Path, metavar="RUN_B", help="another one")
-    parser.add_argument("--models", metavar="A,B", help="the model of each run (default: those that both have)")
-    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="write the tidy table, too")
+    parser.add_argument("first", type=Path, metavar="RUN_A", help="run directory to compare with")
+    parser.add_argument("second", type=Path, metavar="RUN_B", help="run directory whose difference from RUN_A is shown")
+    parser.add_argument("--models", metavar="A,B", help="model of each run to compare (default: all that both have)")
+    parser.add_argument("--out", type=Path, metavar="FILE.csv", help="also write the table to this file")
     arguments = parser.parse_args(argv)
     import robustness
     from robustness.analysis.texts import to_markdown, write_csv

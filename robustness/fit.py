@@ -20,9 +20,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Build the command-line parser."""
     parser = CommandParser(
         prog="python -m robustness.fit",
-        description="Fit λ = slope · r + intercept, r the residual ‖x − Az‖² of an image at the training λ, to the "
-        f"best λs of {_LEVELS} noise levels on training images. The law is stored next to the weights, and runs of the "
-        "model then report the policy `residual`.",
+        description="Fit the line λ = slope · r + intercept to the best λs of training images at "
+        f"{_LEVELS} noise levels (one of them without noise), where r = ‖x − Az‖² is the residual of an image at the "
+        "training λ. The law is stored next to the weights, and runs of the model then report the policy `residual`.",
         epilog="examples:\n  python -m robustness.fit sdnet18-shapes --data shapes\n"
         "  python -m robustness.fit my/model.safetensors --data cifar10 --n 2000 --lambdas 0.1:1.4:14\n"
         "  python -m robustness.fit my/model.safetensors --data cifar10 --noises speckle_noise",
@@ -30,21 +30,21 @@ def make_parser() -> argparse.ArgumentParser:
     add_version(parser)
     add = parser.add_argument
     add("model", metavar="NAME|FILE", help="a shipped name or a .safetensors checkpoint")
-    add("--data", required=True, metavar="NAME", help="data set of its training")
-    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
-    add("--n", type=int, default=1000, metavar="N", help="training images, a random subset (default 1000)")
+    add("--data", required=True, metavar="NAME", help="data set that the model was trained on")
+    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets (default data)")
+    add("--n", type=int, default=1000, metavar="N", help="number of training images, drawn at random (default 1000)")
     add("--lambdas", default="0.1:1.4:14", metavar="GRID", help="λs to choose from (default 0.1:1.4:14)")
     add(
         "--noises",
         default=",".join(SWEEP_NOISES),
         metavar="NOISES",
-        help="noises to fit to (default all four); speckle_noise is none of the 15 corruptions of a -C benchmark, so "
-        "that a law fitted to it alone has not seen them",
+        help="noises to fit the law to (default: all four); a law that is fitted to speckle_noise alone is not fitted "
+        "to any of the 15 corruptions of a -C benchmark",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of the subset and of the noise (default 0)")
-    add("--device", metavar="cpu|cuda", help="default: cuda where it works")
-    add("--speed", choices=SPEEDS, default="exact", help="as in robustness.run; the residual is exact in both")
-    add("--batch-size", type=int, default=250, metavar="N", help="per forward pass (default 250)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the subset and of the noise (default 0)")
+    add("--device", metavar="cpu|cuda", help="device to compute on (default: cuda if it works)")
+    add("--speed", choices=SPEEDS, default="exact", help="as in robustness.run; the residual is exact either way")
+    add("--batch-size", type=int, default=250, metavar="N", help="images per forward pass (default 250)")
     return parser
 
 

@@ -32,7 +32,7 @@ def parse_lambdas(text: str) -> tuple[float, ...]:
     count = _read_whole(parts[2]) if len(parts) == 3 else None
     if count is None or not 2 <= count <= _LARGEST_GRID:
         wanted = f"first:last:count with a count from 2 to {_LARGEST_GRID}, as in 0.1:1.4:14"
-        raise InputError(f"expected a λ range as {wanted}, got {text!r}; write it so")
+        raise InputError(f"expected a λ range as {wanted}, got {text!r}; give such a range")
     first, last = _number(parts[0], "λ"), _number(parts[1], "λ")
     return check_lambdas(first + (last - first) * index / (count - 1) for index in range(count))
 

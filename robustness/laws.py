@@ -81,8 +81,8 @@ class Family:
         points: its levels, fitted or not.
         slope: slope of the line through the fitted levels; NaN if their residuals are not distinct.
         intercept: intercept of the line; NaN as for ``slope``.
-        r_squared: share of the variance of the best λs that the line explains; None if these are all equal, and for
-            two levels, through which a line always passes.
+        r_squared: share of the variance of the best λs that the line explains; None if all best λs are equal, and for
+            two levels, because a line always passes through both.
     """
 
     noise: str
@@ -93,7 +93,7 @@ class Family:
 
     @classmethod
     def of(cls, noise: str, points: tuple[NoiseLevel, ...]) -> Family:
-        """Draw the line through the fitted ones of ``points``."""
+        """Compute the line through the points of one noise whose ``fitted`` is true."""
         fitted = [point for point in points if point.fitted]
         if len({point.residual for point in fitted}) < 2:
             return cls(noise, points, math.nan, math.nan, None)

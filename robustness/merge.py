@@ -50,7 +50,7 @@ def check_alike(first: RunDirectory, second: RunDirectory) -> None:
 
 
 def _describe(record: dict[str, Any]) -> dict[str, Any]:
-    """Collect by name what all shards of a grid share; the order of requested values does not matter."""
+    """Collect the values that all shards of a grid share, by name; the order of requested values does not matter."""
     suite = {f"{name} of the suite": _order(value) for name, value in record["suite"].items() if name not in _NAMES}
     data = {f"{name} of the data": value for name, value in record["data"].items() if name != "name"}
     models = {
@@ -68,7 +68,7 @@ def _order(value: Any) -> Any:
 
 
 def _contrast(ours: Any, theirs: Any) -> str:
-    """Show the two values; for lists, the items found in only one of them."""
+    """Describe the two values; for lists, an item that only one of them has."""
     if isinstance(ours, list) and isinstance(theirs, list):
         seen = [{json.dumps(item) for item in items} for items in (ours, theirs)]
         for items, others, which in ((ours, seen[1], "first"), (theirs, seen[0], "second")):
@@ -84,7 +84,7 @@ def _show(value: Any) -> str:
 
 
 def merge(out: RunDirectory, shards: Sequence[RunDirectory]) -> Findings:
-    """Bring everything that ``shards`` measured into ``out``, which then equals the run of a single machine.
+    """Collect all results of ``shards`` in ``out``, which then equals the run of a single machine.
 
     A file is copied if it is whole; if two shards have it, the first one wins. ``out`` may already hold cells of an
     earlier merge or a run of the same grid: they stay. The tables, figures and report are written as well.
@@ -184,7 +184,7 @@ def _join(records: Sequence[dict[str, Any]], cells: list[dict[str, Any]], out: R
 
 
 def _ask_for_all(record: dict[str, Any], out: RunDirectory) -> dict[str, Any]:
-    """Return the options that measure what is missing: a shard's with ``out``, without ``shard`` and without ``fresh``.
+    """Return options that measure missing cells: options of a shard with ``out``, without ``shard`` and ``fresh``.
 
     Shards of earlier versions hold words instead of options; these cannot be turned into a whole run.
     """
@@ -209,13 +209,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = CommandParser(
         prog="python -m robustness.merge",
         description="Join the run directories of robustness.run --shard i/n into one, with its tables, figures and "
-        "report. Shards of another grid, protocol, weights or data are refused. No model or data is needed.",
+        "report. Shards that differ in grid, protocol, weights or data are refused. No model or data is needed.",
         epilog="example:\n  python -m robustness.merge results/runs/cifar10c results/runs/cifar10c-*-of-8\n\n"
         "exit codes: 0 all cells are there, 1 some are missing or --strict found a mark, 2 bad input",
     )
     add_version(parser)
-    parser.add_argument("out", metavar="OUT", help="run directory of the whole; new, or of an earlier merge")
-    parser.add_argument("shards", nargs="+", metavar="SHARD", help="the --out of a shard; a URL is fetched")
+    parser.add_argument("out", metavar="OUT", help="run directory to write; new, or of an earlier merge")
+    parser.add_argument("shards", nargs="+", metavar="SHARD", help="run directory of a shard (its --out), or its URL")
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     words = sys.argv[1:] if argv is None else argv
     check_words(words)
@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if is_url(arguments.out):
         raise InputError(
-            f"expected OUT as a folder of this machine, got {arguments.out}; merge into a folder and copy it"
+            f"expected OUT as a folder on this machine, got {arguments.out}; merge into a folder and copy that"
         )
     out = RunDirectory(Path(arguments.out))
     findings = merge(out, [fetch(place) for place in arguments.shards])

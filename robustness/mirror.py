@@ -1,13 +1,13 @@
 """A run directory at a URL: the run works in a local folder and copies finished files to the URL.
 
-fsspec gives the file systems, but its means to keep two folders alike do not suffice here:
+fsspec provides the file systems, but its tools for keeping two folders equal do not suffice here:
 
 - A path of ``universal_pathlib`` in place of the folder would have neither the rename that makes a file whole or
   absent, nor a lock against a second run: object stores lack both.
-- ``fsspec.generic.rsync`` takes two files of one size for the same, and a ``run.json`` of another status may have the
-  same size. It fails in stores that do not know sizes, such as plain HTTP servers.
-- It would fetch a truncated copy over a whole file; here a checksum decides, in both directions.
-- It copies in any order; here ``run.json`` goes last, so that a copy that broke off never names cells that are missing.
+- ``fsspec.generic.rsync`` takes two files of the same size for equal, but a ``run.json`` with another status may have
+  the same size. It fails in stores that do not know sizes, such as plain HTTP servers.
+- It would replace a whole local file by a truncated copy; here a checksum decides, in both directions.
+- It copies in any order; here ``run.json`` goes last, so that an interrupted copy never names missing cells.
 - It copies what an unfinished attack has written and fetches every name that the store lists; here only finished files
   are copied, and only the names of measurements are fetched.
 - An error of the store would end the run; here it is a warning, and the copy is tried again a minute later.
@@ -57,7 +57,8 @@ def local_folder(place: str) -> Path:
         return Path(place)
     if not _URL.fullmatch(place):
         raise InputError(
-            f"expected a URL of a run directory, PROTOCOL://PLACE, as in s3://bucket/run, got {place!r}; write it so"
+            f"expected a URL of a run directory, PROTOCOL://PLACE, as in s3://bucket/run, got {place!r}; give "
+            "such a URL"
         )
     readable = re.sub(r"[^\w.-]+", "-", place)[:100]
     return Path("results/runs") / f"{readable}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
@@ -125,7 +126,7 @@ class Mirror:
     def _fetch(self, name: str, size: int | None) -> bool:
         """Fetch a file of ``size`` bytes unless it is already here; return whether both copies are now the same.
 
-        A file of unknown size (None) is fetched unless it is a cell that is whole here.
+        A file of unknown size (None) is fetched unless it is a cell whose local file is whole.
         """
         path = self.directory.path / name
         if name != "run.json" and path.exists() and path.stat().st_size == size:

@@ -65,16 +65,18 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
             raise InputError(f"expected --batch-size of at least 1, got {self.batch_size}; give a larger number")
         if self.input_size is not None and not 1 <= self.input_size <= LARGEST_SIDE:
             raise InputError(
-                f"expected --input-size from 1 to {LARGEST_SIDE} pixels, got {self.input_size}; give another"
+                f"expected --input-size from 1 to {LARGEST_SIDE} pixels, got {self.input_size}; give another size"
             )
         if self.timeout is not None and not 0 < self.timeout <= LONGEST_TIMEOUT:
             raise InputError(
-                f"expected --timeout as a number of seconds > 0, up to a year, got {self.timeout:g}; give another"
+                f"expected --timeout as a number of seconds > 0, up to a year, got {self.timeout:g}; give such a number"
             )
         if self.data is None and "data" not in self.objects:
             for name in ("resize", "crop", "classes"):
                 if getattr(self, name) is not None:
-                    raise InputError(f"--{name} is for the pictures of --data PATH; give that, too, or leave it out")
+                    raise InputError(
+                        f"--{name} is for the pictures of --data PATH; give --data, too, or leave --{name} out"
+                    )
         if self.attacks is None and self.suite is None and self.data is not None and self.eps is not None:
             raise InputError("--eps needs an attack; give --attacks pgd, or a suite that has one, or leave it out")
         for name, choices in (("speed", SPEEDS), ("executor", EXECUTORS), ("selection", (None, *SELECTIONS))):
@@ -83,7 +85,9 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
                     f"expected {name} as one of {', '.join(filter(None, choices))}, got {value!r}; choose one of them"
                 )
         if self.executor == "local" and (self.ray_address, self.gpus_per_task) != (None, None):
-            raise InputError("--ray-address and --gpus-per-task are for --executor ray; add it, or leave them out")
+            raise InputError(
+                "--ray-address and --gpus-per-task are for --executor ray; add --executor ray, or leave them out"
+            )
         if self.executor == "ray" and self.speed == "fast":
             raise InputError(
                 "--speed fast is for --executor local, as compiled networks stay on the machine that made them; leave "

@@ -211,12 +211,13 @@ class Policy(Protocol):
         """True if the policy looks at the labels of the images that it is judged on."""
 
     def choose(self, view: View) -> Choice | None:
-        """Choose λ for the images of ``view``; the analysis takes the nearest λ of the grid. None: no choice here."""
+        """Choose λ for the images of ``view``; the analysis takes the nearest λ of the grid. None if it cannot
+        choose."""
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """One λ of the grid for everything."""
+    """One λ of the grid for all images."""
 
     lam: float
     name: ClassVar[str] = "fixed"

@@ -89,7 +89,7 @@ class DataRecord(TypedDict):
 
 
 class ChangeRecord(TypedDict):
-    """Answers that changed, and the reason."""
+    """Predictions that changed, and the reason."""
 
     kind: str
     logits: float

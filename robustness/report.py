@@ -118,9 +118,9 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         type=Path,
         metavar="RUN_DIR",
-        help="the --out of a robustness.run, of one suite or several",
+        help="run directory (the --out of robustness.run), of one suite or several",
     )
-    parser.add_argument("--pdf", action="store_true", help="draw the figures as PDF, too, for print")
+    parser.add_argument("--pdf", action="store_true", help="also draw the figures as PDF, for printing")
     parser.add_argument("--strict", action="store_true", help=STRICT_HELP)
     arguments = parser.parse_args(argv)
     from robustness.analysis.overview import Overview

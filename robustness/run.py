@@ -32,8 +32,8 @@ def make_parser() -> argparse.ArgumentParser:
     suites = "\n".join(f"  {name:10} {read_suite_file(name).get('description', '')}" for name in shipped_suites())
     parser = CommandParser(
         prog="python -m robustness.run",
-        description="Measure how robust models are across a grid of perturbations and test-time λ. The same command "
-        "resumes after a kill, and with more λs, models or corruptions it computes only what is new.",
+        description="Measure how robust models are across a grid of perturbations and test-time λs. After an "
+        "interruption, the same command resumes; with more λs, models or corruptions, it measures only the new cells.",
         epilog=f"suites:\n{suites}\n\nshipped models: {', '.join(shipped_models()) or '(none)'}\n\nexamples:\n"
         "  python -m robustness.run\n"
         "  python -m robustness.run --data pets/ --models mymodel.py:build\n"
@@ -49,86 +49,115 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--suite",
         metavar="NAME|FILE.toml",
-        help="a suite of the list below or a file (default demo; with --data the standard corruptions); several, as in "
-        "cifar10c,shifts, share images and models and get one leaderboard",
+        help="suite from the list below, or a file (default demo, or with --data the standard corruptions); several "
+        "suites, as in cifar10c,shifts, share images and models, and one leaderboard covers all of them",
     )
     add(
         "--data",
         metavar="NAME|PATH",
-        help="a data set, or pictures of your own: a folder class/file or split/class/file, or a .zip, .tar, .npz",
+        help="data set, or your own pictures: a folder of class/file or split/class/file, or a .zip, .tar or .npz",
     )
     add(
-        "--split", metavar="NAME", help="split of the images (default test, else one for validation, else the only one)"
+        "--split",
+        metavar="NAME",
+        help="split of the images (default test, or else a validation split, or else the only split)",
     )
-    add("--classes", metavar="FILE", help="class folders of --data, one a line, in the order of the model's outputs")
+    add(
+        "--classes",
+        metavar="FILE",
+        help="file that lists the class folders of --data, one per line, in the order of the model's outputs",
+    )
     add("--resize", type=int, metavar="N", help="scale the short side of pictures of --data to N pixels")
-    add("--crop", type=int, metavar="N", help="then keep the central N × N (pictures of several sizes have a default)")
+    add(
+        "--crop",
+        type=int,
+        metavar="N",
+        help="then keep the central N × N pixels (pictures of several sizes have a default)",
+    )
     add(
         "--input-size",
         type=int,
         metavar="N",
-        help="scale the short side of the images to N pixels after the corruption, for models from elsewhere",
+        help="scale the short side of the images to N pixels after the corruption, for external models",
     )
-    add("--lambdas", type=str, metavar="GRID", help="0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
+    add("--lambdas", type=str, metavar="GRID", help="λs to measure: 0.1,0.2,0.5 or first:last:count, as in 0.1:1.4:14")
     add(
         "--models",
         metavar="A,B",
-        help="shipped names; files .safetensors, .pt, .pt2, .onnx; torchvision:NAME[@FILE], timm:NAME[@FILE], "
-        "robustbench:NAME, hf:FOLDER; module:function[@FILE] or file.py:function[@FILE] (docs/benchmark-your-model.md)",
+        help="models to measure: shipped names; files .safetensors, .pt, .pt2, .onnx; torchvision:NAME[@FILE], "
+        "timm:NAME[@FILE], robustbench:NAME, hf:FOLDER; module:function[@FILE] or file.py:function[@FILE] "
+        "(docs/benchmark-your-model.md)",
     )
     add("--baseline", metavar="MODEL", help="model that the others are compared with (default: the first without λ)")
     add(
         "--corruptions",
         metavar="A,B",
-        help="names or all, standard, extra, noise, blur, weather, digital; standard,-frost leaves one out",
+        help="names, or the groups all, standard, extra, noise, blur, weather, digital, cbar; standard,-frost leaves "
+        "one out",
     )
-    add("--severities", metavar="1,3,5", help="levels; default: the suite's levels")
+    add("--severities", metavar="1,3,5", help="levels to measure (default: the suite's levels)")
     add(
         "--selection",
         choices=SELECTIONS,
-        help="corruptions of training images that `validated` chooses λ on; none: leave their cells out",
+        help="corruptions of training images on which the policy `validated` chooses λ; none leaves this policy out",
     )
-    add("--attacks", metavar="A,B", help="pgd, autoattack or classes of torchattacks, in place of the suite's attacks")
-    add("--eps", metavar="2/255,8/255", help="budgets of the suite's attacks, in [0, 1] pixel units; of L2: l2:0.5")
-    add("--n", type=int, metavar="N", help="images at most: a nested random subset (default: the suite's, or all)")
-    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="where data sets are (default data)")
+    add("--attacks", metavar="A,B", help="attacks that replace the suite's: pgd, autoattack or classes of torchattacks")
+    add("--eps", metavar="2/255,8/255", help="budgets of the attacks, in [0, 1] pixel units; l2:0.5 is a budget in L2")
+    add(
+        "--n",
+        type=int,
+        metavar="N",
+        help="number of images, drawn at random; a larger N includes them (default: the suite's, or all)",
+    )
+    add("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets (default data)")
     add(
         "--out",
         metavar="DIR|URL",
-        help="run directory (default results/runs/<suite>), of several suites the folder of theirs; a URL such as "
-        "s3://bucket/run",
+        help="run directory (default results/runs/<suite>), or with several suites the folder of their run "
+        "directories; may be a URL such as s3://bucket/run",
     )
-    add("--device", metavar="cpu|cuda", help="default: cuda where it works")
+    add("--device", metavar="cpu|cuda", help="device to compute on (default: cuda if it works)")
     sizes = "default 250; 50 for images of more than 64 pixels a side"
-    add("--batch-size", type=int, metavar="N", help=f"per forward pass ({sizes})")
+    add("--batch-size", type=int, metavar="N", help=f"images per forward pass ({sizes})")
     add(
         "--speed",
         choices=SPEEDS,
         default="exact",
-        help="fast: compiled, in bfloat16 where the processor has it; the predictions that it changes are counted",
+        help="fast: models are compiled, in bfloat16 if the processor has it; changed predictions are counted first",
     )
-    add("--seed", type=int, metavar="N", help="of the subset and of generated corruptions (default 0)")
+    add("--seed", type=int, metavar="N", help="seed of the subset, of generated corruptions and of attacks (default 0)")
     add("--executor", choices=EXECUTORS, default="local", help="measure here (default) or on a Ray cluster")
-    add("--ray-address", metavar="HOST:PORT", help="running cluster (default: $RAY_ADDRESS, or Ray on this machine)")
     add(
-        "--gpus-per-task", type=float, metavar="X", help="share of a GPU for a job on Ray: 0.5, 1 (default), 0 for CPUs"
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="address of a running cluster (default: $RAY_ADDRESS, or a new Ray on this machine)",
     )
-    add("--shard", metavar="i/n", help="measure part i of n only; robustness.merge joins the parts")
+    add(
+        "--gpus-per-task",
+        type=float,
+        metavar="X",
+        help="share of a GPU for each job on Ray; 0 for CPUs (default: 1 if there are GPUs)",
+    )
+    add("--shard", metavar="i/n", help="measure only part i of n; robustness.merge joins the parts")
     add(
         "--timeout",
         type=float,
         metavar="SECONDS",
-        help="give up a model that takes longer for one perturbation at all its λs, or for one attack (default: never)",
+        help="abandon a model that takes longer for one perturbation at all its λs, or for one attack (default: never)",
     )
-    add("--fresh", action="store_true", help="forget what the run directory holds and measure anew")
+    add("--fresh", action="store_true", help="delete what the run directory holds, and measure everything again")
     add("--strict", action="store_true", help=STRICT_HELP)
-    add("--dry-run", action="store_true", help="say what would be measured, how long it may take and what is there")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print what would be measured, how long it may take, and how much is already measured",
+    )
     add(
         "--json",
         action="store_true",
-        help="print one JSON object in the end, the plan's for --dry-run, and nothing else",
+        help="print nothing but one JSON object at the end: the results, or with --dry-run the plan",
     )
-    add("--quiet", action="store_true", help="print nothing but errors; with --json the object alone")
+    add("--quiet", action="store_true", help="print nothing but errors, and with --json the object")
     return parser
 
 
@@ -168,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, options: RunOptions) -> tuple[int, dict[str, Any]]:
-    """Plan or measure what is asked for; return the exit code, and for ``--json`` what came out."""
+    """Plan or measure the request; return the exit code and, for ``--json``, the results as JSON values."""
     from robustness.analysis.overview import Overview
     from robustness.measure.request import find_parent, plan_runs
     from robustness.session import (

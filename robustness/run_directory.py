@@ -1,4 +1,4 @@
-"""The run directory: the seam between measuring, which writes it, and analysis, which needs nothing else.
+"""The run directory: measuring writes it, and the analysis reads it and needs nothing else.
 
 run.json              the request, as given and as resolved; models, data, environment, cells and their status
 outcomes/<key>.parquet  one row per image of one finished cell
@@ -101,7 +101,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other runs out of the folder, and remove the half-written files of a killed run.
+        """Lock the folder against other runs, and remove the incomplete files of a killed run.
 
         The lock is the operating system's and ends with the process, however that ends. A file system without locks
         does not stop a second run.
@@ -118,7 +118,7 @@ class RunDirectory:
 
     @contextmanager
     def analysing(self) -> Iterator[None]:
-        """Wait until no other process writes tables, figures and report here, and keep others waiting."""
+        """Wait until no other process writes tables, figures and report here, and make others wait during the block."""
         with locked(self.path / _ANALYSIS_LOCK):
             yield
 
@@ -191,7 +191,7 @@ class RunDirectory:
         return {key for key in there.intersection(keys) if self._read_whole(key) is not None}
 
     def remove_outcomes(self, keys: Iterable[str]) -> None:
-        """Delete cells that belong to another model than their keys are asked for now."""
+        """Delete cells whose keys now stand for another model than the one that they were measured with."""
         for key in keys:
             self._outcome(key).unlink(missing_ok=True)
 

@@ -113,7 +113,7 @@ class Run:
         return tuple(drawing.name for drawing in list_drawings(self.findings))
 
     def plot(self, name: str) -> Figure:
-        """Draw one of the figures, also a single model's, which ``figures`` lacks with more than four models.
+        """Draw a figure, also one of a single model, which the folder ``figures`` lacks with more than four models.
 
         Args:
             name: one of :attr:`figures`. For figures that exist once per model, such as
@@ -203,7 +203,7 @@ class Runs(Run):
     @cached_property
     def findings(self) -> Findings:
         """Raise InputError, because every suite has its own findings."""
-        raise InputError(f"expected one suite, got {', '.join(self.suites)}; ask runs.suites[NAME].findings")
+        raise InputError(f"expected one suite, got {', '.join(self.suites)}; use runs.suites[NAME].findings")
 
     @property
     def leaderboard(self) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from robustness.mirror import mirrored
 from robustness.options import AblationOptions, RunOptions
 from sdnet_core.augment import to_images
 
-_TIMED_BATCH, _SHOWN_CLASSES, _FEWEST = 32, 12, 30
+_TIMED_BATCH, _SHOWN_CLASSES = 32, 12
 _AGREEMENT_N = 1000
 """Largest number of clean images on which the fast and the exact form of a model are compared."""
 
@@ -77,8 +77,8 @@ class Estimate:
     """The remaining work of a run and its estimated duration.
 
     passes: passes by part of the run; a pass is one image through one model, and a gradient counts as two more.
-    seconds: seconds for all passes. The trust probes are bounded by a third of the attacks. Small runs take longer,
-        because a model without donors is first distilled.
+    seconds: seconds for all passes. The trust probes are estimated as a third of the attacks. Small runs may take
+        longer, because a surrogate of a model without donors is trained first.
     """
 
     passes: dict[str, int]
@@ -181,20 +181,11 @@ def _abridge(names: Sequence[str]) -> str:
 
 
 def find_misfits(findings: Findings) -> Iterator[str]:
-    """Write a note for every model whose classes are in another order, or that is below chance on clean images."""
-    run = findings.run
-    misfits: dict[str, OtherOrder] = {}
-    for (model, _), other in run.other_orders.items():
-        misfits.setdefault(model, other)
-    yield from (f"{model}: {other.verdict.reason}" for model, other in misfits.items())
-    clean = run.corrupted[(run.corrupted["perturbation"] == "clean") & (run.corrupted["n"] >= _FEWEST)]
-    count = len(run.record["data"]["classes"])
-    for name, rows in clean.groupby("model", sort=False):
-        if str(name) not in misfits and count > 1 and rows["ci_high"].max() < 1 / count:
-            yield (
-                f"{name}: {rows['accuracy'].max():.1%} of the clean images are right, fewer than 1 in {count}, the "
-                "share by chance: its classes may be in another order than the images' folders; give it with --classes"
-            )
+    """Write a note for every model whose classes are in another order, at the first λ where that shows."""
+    found: dict[str, OtherOrder] = {}
+    for (model, _), other in findings.run.other_orders.items():
+        found.setdefault(model, other)
+    yield from (f"{model}: {other.verdict.reason}" for model, other in found.items())
 
 
 def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:

@@ -1,4 +1,4 @@
-"""Intervals for accuracies and their differences, and a test for paired answers."""
+"""Intervals for accuracies and their differences, and tests for paired predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal distribution."""
 LEVEL = 0.05
-"""Significance level: p of a difference that is beyond doubt is below it."""
+"""Significance level: a difference is called significant only if its p is below this level."""
 _DRAWS = 2000
 _DRAWN_AT_ONCE = 1 << 22
 """Number of counts drawn at once, which bounds the memory."""
@@ -51,16 +51,16 @@ def wilson_intervals(shares: ArrayLike, n: ArrayLike, z: float = Z_95) -> NDArra
 
 
 def share_interval(right: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Compute the share of True among (n,) answers, and its :func:`wilson_interval`."""
+    """Compute the share of True among (n,) values, and its :func:`wilson_interval`."""
     return float(right.mean()), *wilson_interval(int(right.sum()), len(right))
 
 
 def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
     """Compute the mean accuracy or error and its 95 % interval, in [0, 1].
 
-    Wilson's interval of the mean m for n/d images: d = s²/(m(1 − m)) ≤ 1 is the variance of the images' means over that
-    of single answers, estimated with two images more, one that counts 0 and one that counts 1. Where every image counts
-    0 or 1, as in a single cell, d = 1.
+    Wilson's interval of the mean m for n/d images: d = s²/(m(1 − m)) ≤ 1 is the variance of the images' means over the
+    variance of single predictions, estimated with two additional images, one that counts 0 and one that counts 1. Where
+    every image counts 0 or 1, as in a single cell, d = 1.
 
     Args:
         values: (n,) one value per image: its mean over all of its perturbations, in [0, 1].
@@ -69,8 +69,8 @@ def accuracy_interval(values: ArrayLike) -> tuple[float, float, float]:
         Mean, lower and upper end.
 
     Source: Wilson, JASA 22, 1927, for the effective number of images of Kish, Survey Sampling, 1965, section 8.2.
-    Deviation: the two images more, after Agresti & Coull, The American Statistician 52(2), 1998; without them a mean
-    near 1 of few images is covered too seldom (``benchmarks/coverage.py``).
+    Deviation: the two additional images, after Agresti & Coull, The American Statistician 52(2), 1998; without them the
+        interval of a mean near 1 over few images contains the true value too rarely (``benchmarks/coverage.py``).
     """
     array = np.asarray(values, dtype=np.float64)
     mean, low, high = accuracy_intervals(len(array), array.sum(), np.square(array).sum()).tolist()
@@ -99,9 +99,9 @@ def accuracy_intervals(n: ArrayLike, sums: ArrayLike, squares: ArrayLike) -> NDA
 def resample_means(values: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
     """Draw the bootstrap distribution of column means: n rows drawn with replacement, ``draws`` times.
 
-    Whole rows are drawn, so that columns stay paired. For up to 4,096 images all calls share their draws. Of more
-    images, equal rows are drawn together, from a multinomial distribution over the distinct ones: the same
-    distribution, in less memory.
+    Whole rows are drawn, so that columns stay paired. For up to 4,096 images all calls share their draws. For more
+    images, equal rows are drawn together, from a multinomial distribution over the distinct rows: the distribution is
+    the same and needs less memory.
 
     Args:
         values: (n,) or (n, k), a row per image.
@@ -152,8 +152,8 @@ def paired_differences(differences: ArrayLike) -> NDArray[np.float64]:
     """Compute means of paired differences, their 95 % intervals over the images, and p of no difference.
 
     m ± t √(v/(n + 2)), m and v the mean and variance of the n differences and two more, +a and −a, where a is the
-    largest |d| that was seen (1 if none differs), t the quantile of n − 1 degrees of freedom: of single answers, where
-    a = 1, Bonett and Price's interval. p comes from :func:`sign_flip` if at most ten images differ, and otherwise
+    largest |d| (1 if none differs), and t is the quantile for n − 1 degrees of freedom. For single predictions a = 1,
+    and the interval is Bonett and Price's. p comes from :func:`sign_flip` if at most ten images differ, and otherwise
     from the same t.
 
     Args:
@@ -244,7 +244,7 @@ def _compare_counts(gained: int, lost: int, n: int) -> tuple[float, float, float
 
 
 def find_direction(low: float, high: float, p: float) -> int:
-    """Return +1 or −1 if a paired difference is beyond doubt, otherwise 0.
+    """Return the sign of a paired difference if it is significant, otherwise 0.
 
     Its interval from ``low`` to ``high`` must exclude zero, and ``p`` be below :data:`LEVEL`; if ``p`` is NaN, the
     interval decides alone.

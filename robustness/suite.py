@@ -45,10 +45,10 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         n: size of the nested random subset of the images; None for all.
         seed: seed of the subset, of every generated corruption and of the random starts of attacks.
         attacks: the attacks, one for each budget; empty for none.
-        threats: what the attacker knows of λ: some of :data:`robustness.attack.THREATS`.
+        threats: what the attacker knows about λ: some of :data:`robustness.attack.THREATS`.
         probe_images: number of images for each trust probe of an attack; 0 for no probes, which is marked SUSPECT.
-        shifts: natural shifts of the data set, names of :data:`data_prep.shifts.SHIFTS`; ``all`` for those that are
-            in the data directory.
+        shifts: natural shifts to measure, names of :data:`data_prep.shifts.SHIFTS`; ``all`` for all shifts in the data
+            directory.
         sequences: perturbation sequences, names of :data:`data_prep.corruptions.registry.SEQUENCES` or of the
             ``archive``, ``cifar10p`` or ``imagenetp``; ``all`` for the ten of the paper.
         difficulty: difficulty of the sequences, 1 to 3: strength of the noise, and number of frames between compared
@@ -109,7 +109,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if self.selection and self.split == "train":
             raise InputError(
-                "selection chooses λ on the split train, which is measured; leave it out or measure another split"
+                "the selection chooses λ on the split train, which this suite measures; leave it out or measure "
+                "another split"
             )
         if self.selection_n < 1:
             raise InputError(f"expected selection_n of at least 1 image, got {self.selection_n}; give a larger number")
@@ -131,7 +132,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if "all" in self.sequences:
             msgspec.structs.force_setattr(self, "sequences", SEQUENCES)
         if self.sequences and self.corruptions:
-            raise InputError(f"the suite {self.name} has sequences and corruptions; make two of it")
+            raise InputError(f"the suite {self.name} has sequences and corruptions; write two suites")
         if self.difficulty not in (1, 2, 3):
             raise InputError(
                 f"expected the difficulty of sequences as 1, 2 or 3, got {self.difficulty}; choose one of them"
@@ -148,8 +149,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             *corruption_names("cbar"),
         }:
             raise InputError(
-                f"expected a name of its own for every attack, got {taken.pop()}, as other images are called; give it "
-                "another label = …"
+                f"expected an attack whose name is neither clean nor a corruption, got {taken.pop()}; give it another "
+                "label = …"
             )
         if self.probe_images < 0 or self.probe_images == 1:
             raise InputError(
@@ -237,7 +238,7 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise InputError(
             f"{path}: expected attacks as tables, [[attacks]], then name = …, norm = …, eps = …, got something else; "
-            "write them so"
+            "write one [[attacks]] table for each attack"
         )
     fields["attacks"] = read_attacks(tables, fields.get("profile", "cifar"))
     return fields

@@ -51,7 +51,7 @@ def unite(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def unite_attempts(verdicts: Iterable[Verdict]) -> Verdict:
-    """Combine several attacks on the same images as :func:`unite` does: a check of one of them is a check of all."""
+    """Combine several attacks on the same images as :func:`unite` does; a check made for one attack counts for all."""
     verdicts = list(verdicts)
     unchecked = [{reason for reason in verdict.reasons if reason.startswith(NOT_CHECKED)} for verdict in verdicts]
     by_all = unchecked[0].intersection(*unchecked) if unchecked else set()

@@ -79,7 +79,7 @@ def init(arch: str, dataset: str, width: int, seed: int, out: Path) -> int:
 
     check_target(out)
     if not 1 <= width <= LARGEST["width"]:
-        raise InputError(f"expected --width from 1 to {LARGEST['width']}, got {width}; give another")
+        raise InputError(f"expected --width from 1 to {LARGEST['width']}, got {width}; give another width")
     check_seed(seed)
     classes, size, mean, std = _DATASETS[dataset]
     with torch.random.fork_rng(devices=[]):
@@ -95,36 +95,41 @@ def main(argv: list[str] | None = None) -> int:
     parser = CommandParser(prog="python -m sdnet_core", description=__doc__)
     add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the shipped models and their accuracies")
-    shower = commands.add_parser("show", help="the card of a model: recipe, data, accuracy, weights, hardware")
+    commands.add_parser("list", help="list the shipped models and their accuracies")
+    shower = commands.add_parser("show", help="print the card of a model: recipe, data, accuracy, weights, hardware")
     shower.add_argument("model", metavar="NAME|FILE", help="a shipped name or a .safetensors file")
     halver = commands.add_parser(
         "halve",
-        help="a trained model in float16, if its accuracy stays within 0.05 points",
+        help="store a trained model in float16, if its accuracy changes by at most 0.05 points",
         epilog="example:\n  python -m sdnet_core halve results/training/cifar10-sdnet18-w32-seed0/model.safetensors "
         "--out sdnet18.safetensors",
     )
-    halver.add_argument("file", type=Path, help="the checkpoint of a training")
+    halver.add_argument("file", type=Path, help="checkpoint that a training wrote")
     halver.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     halver.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default data)")
     halver.add_argument("--device", metavar="cpu|cuda", help="default: cuda if it works")
     converter = commands.add_parser(
         "convert",
-        help="an official SDNet checkpoint to .safetensors",
+        help="convert an official SDNet checkpoint to .safetensors",
         epilog="example:\n  python -m sdnet_core convert model_best.pth.tar --arch sdnet18 --out sdnet18.safetensors",
     )
     converter.add_argument("file", type=Path, help="model_best.pth.tar or checkpoint.pth.tar")
     initialiser = commands.add_parser(
         "init",
-        help="an untrained model, to try out suites without weights",
+        help="make an untrained model, to try out suites without weights",
         epilog="example:\n  python -m sdnet_core init --arch sdnet18 --dataset imagenet --out untrained.safetensors",
     )
-    initialiser.add_argument("--width", type=int, default=64, metavar="N", help="channels of the first stage (64)")
+    initialiser.add_argument(
+        "--width", type=int, default=64, metavar="N", help="channels of the first stage (default 64)"
+    )
     initialiser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the weights (default 0)")
     for command in (converter, initialiser):
         command.add_argument("--arch", choices=list(ARCHITECTURES), required=True)
         command.add_argument(
-            "--dataset", choices=list(_DATASETS), default="cifar10", help="classes, size, normalisation"
+            "--dataset",
+            choices=list(_DATASETS),
+            default="cifar10",
+            help="data set that sets the classes, the image size and the normalisation",
         )
         command.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     arguments = parser.parse_args(argv)

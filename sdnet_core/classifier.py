@@ -1,4 +1,4 @@
-"""The interface of a measured model: a network of this project, or a model from elsewhere behind the same calls."""
+"""The interface of a measured model: a network of this project, or an external model behind the same calls."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Classifier(nn.Module, ABC):
     has_code = False
     """True for a network with a sparse code of the input."""
     is_known = False
-    """True if weights, configuration, image and λ alone decide the answers, not chance or an earlier call."""
+    """True if only weights, configuration, image and λ decide the logits, and neither chance nor an earlier call."""
     differentiable = True
     """True if gradients reach the images."""
     notes: tuple[str, ...] = ()
@@ -78,11 +78,11 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return, as JSON values, everything besides the weights that decides the answers."""
+        """Return, as JSON values, everything besides the weights that decides the logits."""
 
     @abstractmethod
     def find_misfit(self, height: int, width: int) -> str:
-        """Say which images the model was made for, if it was not made for images of that size; empty if it was."""
+        """Return a clause on the images that the model was made for; empty if it was made for images of this size."""
 
     def shown_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Compute the height and width at which the model sees images of height and width ``size``."""

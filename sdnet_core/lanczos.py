@@ -13,7 +13,7 @@ _LONGEST = 400
 _LOOK_EVERY = 4
 _RESIDUAL = 1e-6
 """Residual ‖Mx − θx‖/θ at which θ has converged. A looser rule stops below the largest eigenvalue of some dictionaries:
-of 288 random ones, a residual of 1e-5 did so for 1, and Kato and Temple's bound of 1e-7 on θ for 6."""
+among 288 random dictionaries, a residual of 1e-5 did so for 1, and Kato and Temple's bound of 1e-7 on θ for 6."""
 
 
 @torch.no_grad()

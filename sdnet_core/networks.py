@@ -148,7 +148,7 @@ class Network(Classifier):
             self.refresh()
 
     def find_misfit(self, height: int, width: int) -> str:  # noqa: ARG002 - its card gives only the height
-        """Say for images of which height the network was made, if it was not made for this one; empty if it was."""
+        """Return a clause on the height that the network was made for; empty if it was made for this height."""
         own = self.config.image_size
         return f"it was made for images {own} pixels high" if height != own else ""
 

@@ -189,7 +189,7 @@ def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         key, separator, value = override.partition("=")
         if not separator:
             raise InputError(
-                f"expected an override as key=value, as in epochs=3 or model.width=16, got {override!r}; write it so"
+                f"expected an override as key=value, as in epochs=3 or model.width=16, got {override!r}; give both"
             )
         section = fields
         *parents, last = key.strip().split(".")

@@ -61,7 +61,7 @@ def figure_style() -> AbstractContextManager[None]:
 
 
 def as_label(name: str) -> str:
-    """Return a name as a label that legends show: they leave out those that begin with an underscore."""
+    """Return a name as a label that legends show; legends leave out labels that begin with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 

@@ -16,7 +16,8 @@ def make_parser() -> argparse.ArgumentParser:
     listed = "\n".join(f"  {name:24} {read_recipe(name).description}" for name in shipped_recipes())
     parser = CommandParser(
         prog="python -m sdnet_core.train",
-        description="Train a model by a recipe. After a kill, the same command resumes from the last finished epoch.",
+        description="Train a model by a recipe. After an interruption, the same command resumes at the last finished "
+        "epoch.",
         epilog=f"recipes:\n{listed}\n\nexamples:\n"
         "  python -m sdnet_core.train --recipe shapes-sdnet18\n"
         "  python -m sdnet_core.train --recipe cifar10-sdnet18 --precision bf16 --seed 1\n"
@@ -27,13 +28,17 @@ def make_parser() -> argparse.ArgumentParser:
     add_version(parser)
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE.toml", help="a shipped recipe or a file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe")
-    parser.add_argument("--adversarial", choices=["pgd"], help="train on adversarial images: --set adversarial=pgd")
+    parser.add_argument(
+        "--adversarial", choices=["pgd"], help="train on adversarial images; same as --set adversarial=pgd"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default 0)")
-    parser.add_argument("--init", metavar="NAME|FILE", help="start from the weights of this model: fine-tuning")
+    parser.add_argument("--init", metavar="NAME|FILE", help="start from the weights of this model (fine-tuning)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default data)")
     parser.add_argument("--out", type=Path, help="run directory (default results/training/<recipe>-seed<seed>)")
     parser.add_argument("--device", help="cpu or cuda (default: cuda if it works)")
-    parser.add_argument("--precision", choices=["float32", "bf16"], default="float32", help="of the forward pass")
+    parser.add_argument(
+        "--precision", choices=["float32", "bf16"], default="float32", help="precision of the forward pass"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--fresh", action="store_true", help="start again instead of resuming")
     return parser

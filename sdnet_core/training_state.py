@@ -19,7 +19,7 @@ from sdnet_core.networks import Network
 class MovingAverage:
     """Exponential moving average of a model, θ̄ ← d θ̄ + (1 − d) θ.
 
-    Averaged BatchNorm statistics do not fit averaged weights; training estimates them anew before it uses them.
+    Averaged BatchNorm statistics do not fit averaged weights; training estimates them again before it uses them.
 
     torch's ``AveragedModel`` would also average the step sizes, whose buffers change shape when a model is prepared.
 
@@ -58,7 +58,7 @@ class TrainingState:
     log: list[dict[str, float]] = field(default_factory=list)
 
     def finish(self) -> Network:
-        """Normalise the atoms and converge the step sizes of the network that counts, and return it."""
+        """Normalise the atoms and converge the step sizes of the final network, the average if there is one."""
         model = self.model if self.average is None else self.average.model
         model.refresh()
         return model

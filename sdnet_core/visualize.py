@@ -18,7 +18,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Build the parser of ``python -m sdnet_core.visualize``."""
     parser = CommandParser(
         prog="python -m sdnet_core.visualize",
-        description=__doc__,
+        description="Look into an SDNet. The figures (PNG and PDF) show the images reconstructed from the codes of "
+        "each layer (feature inversion), the atoms of the input layer, the codes and their sparsity. The numbers are "
+        "in layers.csv and reconstructions.npz.",
         epilog="examples:\n"
         "  python -m sdnet_core.visualize sdnet18-cifar10 --images cifar10:0,5,7 --out look\n"
         "  python -m sdnet_core.visualize model.safetensors --images cat.png photos/ --lam 0.5 --out look\n"
@@ -28,13 +30,19 @@ def make_parser() -> argparse.ArgumentParser:
     add_version(parser)
     parser.add_argument("model", metavar="MODEL", help="a shipped SDNet or the path of a checkpoint")
     parser.add_argument(
-        "--images", nargs="+", required=True, metavar="IMAGE", help="image files, folders, or numbers: cifar10:0,5,7"
+        "--images",
+        nargs="+",
+        required=True,
+        metavar="IMAGE",
+        help="image files, folders, or images of a data set by number: cifar10:0,5,7",
     )
     parser.add_argument("--layers", default="", metavar="A,B", help="layers to draw (default: the last of each block)")
     parser.add_argument(
-        "--lam", type=float, help="λ of the input layer, or of all as the model says (default: the training λ)"
+        "--lam",
+        type=float,
+        help="λ of the input layer, or of all sparse layers if the model is built so (default: the training λ)",
     )
-    parser.add_argument("--split", default="test", help="split of a data set (default test)")
+    parser.add_argument("--split", default="test", help="split of the data set (default test)")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets (default data)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for figures and numbers")
     parser.add_argument("--device", help="cpu or cuda (default: cuda if it works)")

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("contact_sheet.png"), help="default: contact_sheet.png")
     arguments = parser.parse_args(argv)
     if not arguments.picture.is_file():
-        raise InputError(f"expected an image file, got {arguments.picture}, which is none; check the path")
+        raise InputError(f"expected an image file, got {arguments.picture}, which is not one; check the path")
     try:
         image = decode_image(arguments.picture.read_bytes())
     except InputError as error:

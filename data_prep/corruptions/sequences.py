@@ -63,7 +63,7 @@ def perturb(
         raise InputError(f"expected a sequence ({', '.join(SEQUENCES)}), got {name!r}; choose one of them")
     if difficulty not in ((1, 2, 3) if name in NOISES else (1,)):
         allowed = "1 to 3" if name in NOISES else f"1 for {name}"
-        raise InputError(f"expected a difficulty of {allowed}, got {difficulty!r}; give another")
+        raise InputError(f"expected a difficulty of {allowed}, got {difficulty!r}; give such a difficulty")
     check_pixels(pixels)
     streams = Streams(f"{seed}/sequence {name}/{difficulty}", identities(indices, len(pixels)))
     images = torch.from_numpy(np.array(pixels, order="C"))

@@ -125,7 +125,7 @@ def _draw_line(axis: Axes, points: pd.DataFrame, scale: float, style: dict[str, 
 
 
 def draw_transfer_matrix(transfers: pd.DataFrame) -> Figure:
-    """Draw a panel per ε: a row per λ that the images were crafted for, a column per λ that they are shown at."""
+    """Draw a panel per ε: a row per λ that images are crafted for, a column per λ of the evaluation."""
     panels = list(transfers.groupby("eps", sort=True))
     choices = list(dict.fromkeys(transfers["crafted"]))
     columns = max(1, min(len(panels), int(TEXT_WIDTH / (_CELL * len(choices) + 0.35))))

@@ -1,11 +1,11 @@
 """Robust accuracy of a model under every attack and threat model, with intervals and trust marks.
 
-Threat models, for a model shown at λ_j (or at a policy's choice):
+Threat models, for a model that is evaluated at λ_j (or at the λ that a policy chooses):
 
 - ``whitebox``: images crafted at λ_j itself;
-- ``transfer``: images crafted at the training λ: the view of an attacker who does not know λ_j;
+- ``transfer``: images crafted at the training λ, by an attacker who does not know λ_j;
 - ``adaptive``: images crafted at every λ of the grid and through every policy: an image is robust only if it withstands
-  all of them. The pointwise worst case.
+  all of them, which is the worst case for every image.
 
 In each of them an image counts as robust only if the model is also right on the clean image.
 """
@@ -127,12 +127,12 @@ def tabulate_rows(run: Run, rows: list[Row]) -> pd.DataFrame:
 
     Returns:
         The columns of ``cells.csv`` (``lam`` is empty at a policy), ``policy``, and two paired differences with their
-        intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p,
-        gain_trust`` (minus the accuracy at the training λ under the same threat model, or under ``whitebox`` for
-        ``transfer``, whose images were crafted there) and ``versus, …`` (minus the accuracy of the baseline model;
-        empty under ``transfer``, which a baseline does not have); between them ``attack_power`` with its interval, the
-        share of planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`), empty if
-        nothing was planted, for example because nothing withstood.
+        intervals, McNemar's p and the worse mark of the two numbers: ``gain, gain_low, gain_high, gain_p, gain_trust``
+        (minus the accuracy at the training λ under the same threat model, or under ``whitebox`` for ``transfer``, whose
+        images were crafted there) and ``versus, …`` (minus the accuracy of the baseline model; empty under
+        ``transfer``, which a baseline does not have); between them ``attack_power`` with its interval, the share of
+        planted adversarial examples that the attack finds (:mod:`robustness.measure.active_test`), empty if nothing was
+        planted, for example because no image withstood.
     """
     trained = {(row.duel.target, row.threat): row for row in rows if row.shown == row.duel.trained}
     fields = [
@@ -217,7 +217,7 @@ def _rows_of(duel: Duel) -> list[Row]:
 def _judge_pair(duel: Duel, crafted: WhichLam, shown: WhichLam) -> Verdict:
     """Judge the white-box attacks at both λs, and compare them with other images that fool the model more often.
 
-    The other images are, for a white-box attack, the images of every other λ; otherwise the images crafted for
+    For a white-box attack, the other images are the images of every other λ; otherwise they are the images crafted for
     ``shown``.
     """
     others = duel.crafted_elsewhere(shown)
@@ -229,7 +229,7 @@ def _judge_pair(duel: Duel, crafted: WhichLam, shown: WhichLam) -> Verdict:
 
 
 def transfer_matrix(duels: Sequence[Duel]) -> pd.DataFrame:
-    """Tabulate the accuracy for every pair of λ: crafted for one, shown at the other.
+    """Tabulate the accuracy for every pair of λ: on images crafted for one, with the model at the other.
 
     Returns:
         Columns ``model, perturbation, norm, eps, crafted, shown, n, accuracy, ci_low, ci_high, trust, trust_reason``;

@@ -136,7 +136,7 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
 
 
 def _list_marks(run: Run, models: list[str]) -> Iterator[str]:
-    """Say which models of a run have answers that depend on more than the image."""
+    """List the models of a run whose predictions depend on more than the image."""
     for (model, _), verdict in run.soundness.items():
         if model in models and verdict.mark != OK:
             yield f"{verdict.mark}: {model} of {run.directory.path}: {verdict.reason}"

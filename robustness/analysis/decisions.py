@@ -1,4 +1,4 @@
-"""The decisions of every λ policy and their outcome, from the stored answers: no model runs again."""
+"""The decisions of every λ policy and their outcome, from stored predictions: no model runs again."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _decide(run: Run, policies: tuple[Policy, ...]) -> Iterator[Decision]:
 
 @dataclass(frozen=True)
 class _Answers:
-    """The answers of a model to N images at L λs.
+    """The predictions of a model for N images at L λs.
 
     lambdas: (L,), increasing. columns: (L, N) each, as :meth:`robustness.analysis.frames.Run.answers` has them.
     """

@@ -73,7 +73,7 @@ _OTHERS = (_LOOKS[6], Look(MODEL_COLOURS[5], "X"))
 
 
 def policy_look(name: str) -> Look:
-    """Choose the look of a λ policy; a policy from elsewhere has one of two others, by its name."""
+    """Choose the look of a λ policy; a policy that users add gets one of two further looks, by its name."""
     return _POLICIES.get(name, _other(name))
 
 

@@ -1,4 +1,4 @@
-"""One model under one attack at one budget: its answers to every set of adversarial images at every λ."""
+"""One model under one attack at one budget: its predictions for every set of adversarial images at every λ."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Duel:
         norm: norm of the budget.
         eps: budget ε.
         cells: the rows of ``run.cells`` for this duel.
-        planned: the planned choices of λ to craft images for, by the choice to show them at.
-        clean_keys: key of the cell of the clean images, by the choice that they were shown at.
+        planned: the planned choices of λ to craft images for, by the choice to evaluate them at.
+        clean_keys: key of the cell of the clean images, by the choice of the evaluation.
     """
 
     run: Run
@@ -85,7 +85,7 @@ class Duel:
 
     @cached_property
     def clean(self) -> dict[WhichLam, np.ndarray]:
-        """(N,) correct predictions on the clean images, by the λ that they are shown at."""
+        """(N,) correct predictions on the clean images, by the λ of the evaluation."""
         return {choice: self.run.correct([key])[0] for choice, key in self.clean_keys.items()}
 
     @property
@@ -99,7 +99,7 @@ class Duel:
         return WhichLam.from_row({"lam": float(self.cells["trained_lam"].iloc[0]), "policy": ""})
 
     def right(self, crafted: WhichLam, shown: WhichLam) -> np.ndarray:
-        """Return (N,) right on the clean image and on the image crafted for ``crafted``, both shown at ``shown``."""
+        """Return (N,) whether the clean image and the image of ``crafted`` are both right at ``shown``."""
         key = self.keys[crafted, shown]
         right: np.ndarray = self.run.correct([key])[0] & self.clean[shown]
         if crafted == shown:  # an image that fooled the model during the attack is not robust, whatever happened later
@@ -123,7 +123,7 @@ class Duel:
         """Judge the attack on ``choice``, as one of several attempts if ``others`` are given.
 
         Args:
-            choice: λ that the images were crafted for and are shown at.
+            choice: λ that the images were crafted for and are evaluated at.
             others: (N,) correct predictions on the images of every other attempt.
         """
         frame = self._attacked(self.keys[choice, choice])
@@ -160,7 +160,7 @@ def list_duels(run: Run) -> list[Duel]:
 
 
 def plan_of(run: Run) -> dict[Target, dict[WhichLam, set[WhichLam]]]:
-    """Return the attacks that a run planned, finished or not: choices to craft for, by the choice to show at."""
+    """Return the attacks that a run planned, finished or not: choices to craft for, by the choice to evaluate at."""
     planned: dict[Target, dict[WhichLam, set[WhichLam]]] = {}
     for cell in run.record["cells"]:
         if cell.get("norm") is not None:
@@ -171,7 +171,7 @@ def plan_of(run: Run) -> dict[Target, dict[WhichLam, set[WhichLam]]]:
 
 
 def _clean_keys(run: Run) -> dict[str, dict[WhichLam, str]]:
-    """Return the cells of the clean images, by model and by the choice that they were shown at."""
+    """Return the cells of the clean images, by model and by the choice of the evaluation."""
     cells = run.cells[run.cells["perturbation"] == "clean"]
     keys: dict[str, dict[WhichLam, str]] = {}
     for row in cells[["model", "lam", "policy", "key"]].to_dict("records"):

@@ -32,7 +32,7 @@ _OF_CELLS = ("key", "trained_lam", "policy", "crafted_lam", "crafted_policy", "s
 """Further columns of :attr:`Run.cells`."""
 _ANSWERS = ("predicted", "confidence", "nll", "correct", "residual", "sparsity", "noise_level", "top5")
 _KEPT_BYTES = 1 << 29
-"""Bytes of answers kept in memory; the answers of further cells are read again when λ policies are decided."""
+"""Bytes of predictions kept in memory; further cells are read again when λ policies are decided."""
 
 
 class _Measured(NamedTuple):
@@ -112,7 +112,7 @@ class Run:
         """Check that the record gives a cell the model, λ and images that it was measured with, if its outcome says.
 
         Raises:
-            InputError: it gives it others, since ``run.json`` was edited or damaged.
+            InputError: the record gives the cell other values, since ``run.json`` was edited or damaged.
         """
         if identity is None:
             return
@@ -170,7 +170,7 @@ class Run:
 
     @property
     def is_doubted(self) -> bool:
-        """True if a model itself is in doubt, so that every row of it is marked."""
+        """True if a model itself is in doubt, so that all its rows are marked."""
         return any(verdict.mark != OK for verdict in self.soundness.values())
 
     @cached_property
@@ -328,7 +328,7 @@ class Run:
         return {name: again[name][None] for name in _ANSWERS if name in again}, 0
 
     def _read_again(self, key: str) -> Columns:
-        """Read the columns of a cell again; raise InputError if it is not whole any more."""
+        """Read the columns of a cell again; raise InputError if it is no longer whole."""
         return self._read_whole(key)[0]
 
     def _read_whole(self, key: str) -> tuple[Columns, dict[str, Any]]:

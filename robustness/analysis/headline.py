@@ -1,4 +1,4 @@
-"""A run in a sentence or two: nothing that its intervals do not support, nothing selected by its result."""
+"""A run in a sentence or two, which say only what the intervals support, and select no number by its result."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ class Leaderboard:
     """Every model once: without λ, or at its training λ (if that was not measured, at the nearest measured λ).
 
     Args:
-        table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the
-            number of models that are significantly better, and the number of models less those that are significantly
-            worse, NaN where nothing can be ranked; ``alike``: models that cannot be told apart from it, separated by
+        table: a row per model, best first. Columns ``model, lam, n``; ``rank_from, rank_to``: one more than the number
+            of models that are significantly better, and the number of models minus the number that are significantly
+            worse, NaN where models cannot be ranked; ``alike``: models that cannot be told apart from it, separated by
             ``; ``; ``clean``, ``mean`` (over the corruptions), ``shifts`` (over all shifted images), ``steady``
             (1 − mFP), ``clean_top5``, ``mean_top5``, ``mce, relative_mce, mce_alexnet``, and a column for every one of
             ``threats``, each with ``_low`` and ``_high``; ``<threat>_trust``. Fractions, mCE in percent.

@@ -111,7 +111,7 @@ def root_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> NDArray
     Returns:
         (..., 3) the error and the lower and upper end of its interval, in [0, 1].
 
-    Source: Kumar, Liang & Ma, NeurIPS 2019, definition 4.1 (v_b there of the answers alone).
+    Source: Kumar, Liang & Ma, NeurIPS 2019, definition 4.1 (v_b is there the variance of the predictions alone).
     """
     probability, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     order = np.argsort(probability, axis=-1, kind="stable")

@@ -33,7 +33,7 @@ _Difference = tuple[dict[str, Any], str, NDArray[np.float64]]
 """A row of a table, the name of a difference in it, and the difference of every image, (N,)."""
 Means = NDArray[np.float64]
 _NO_DIFFERENCE = (0.0, 0.0, 0.0, 1.0)
-"""Difference between identical answers at one λ: no other images would tell them apart."""
+"""Difference between a model and itself at the same λs, which is 0 on any images."""
 _OF_DECISION = ("perturbation", "severity", "model", "policy", "lam", "nll", "ece", "residual", "sparsity")
 
 

@@ -19,16 +19,18 @@ from robustness.statistics import wilson_interval
 from robustness.verdicts import INVALID, MARKS, NOT_CHECKED, OK, OKAY, SUSPECT, Verdict, grade, unite
 
 ZERO_GRADIENT = (0.1, 0.5)
-"""Mean share of exact zeros in the input gradient, above which a number is doubted. INVALID needs a second witness, an
-attack that lacks power or is beaten: a median filter has no gradient for most values, yet hides nothing."""
+"""Mean share of exact zeros in the input gradient, above which a number is doubted. INVALID needs further evidence,
+namely that the attack lacks power or another attack breaks more: a median filter has no gradient for most values, yet
+hides nothing."""
 SQUARE = (0.01, 0.1)
 """Decrease in robust accuracy when Square, which needs no gradient, attacks the images that withstood the white-box
 attack."""
 LOSSES = (0.05, 0.2)
 """Decrease in robust accuracy when APGD with other losses attacks images that withstood the attack, drawn at random."""
 WEAKEST = (0.03, 0.1)
-"""Decrease in robust accuracy when survivors with the smallest margins are attacked until most withstand. Images that
-fell are counted, not scaled, and are about half of all that would fall: hence the smaller limits."""
+"""Decrease in robust accuracy when survivors with the smallest margins are attacked until most withstand. Broken images
+are counted, not scaled to all survivors; they are about half of the images that the attacks would break, hence the
+smaller limits."""
 TRANSFER = (0.02, 0.2)
 """Decrease in accuracy, below the attack's, caused by images crafted elsewhere (at another λ, on other networks)."""
 RISE = (0.01, 0.1)
@@ -43,7 +45,7 @@ FRESH = (0.01, 0.1)
 DROPPED = (0.01, 0.1)
 """Share of images that withstood an attack in which an attempt left its budget and did not count."""
 UNSTABLE = (0.01, 0.1)
-"""Share of images whose logits change when asked a second time."""
+"""Share of images whose logits change in a second evaluation."""
 DISTRIBUTION = (0.5, 1.0)
 """Share of images whose logits are a probability distribution."""
 SLOPE, SLOPE_INVALID = 2.0, 10.0
@@ -63,14 +65,14 @@ STUCK = (0.25, 0.75)
 def judge(frame: pd.DataFrame, *, eps: float, num_classes: int, standing: np.ndarray | None = None) -> Verdict:
     """Judge a white-box cell by the measurements made alongside it.
 
-    A further attack is judged on the images that nothing broke; gradients, budget and answers are judged on all images.
-    If nothing withstood, only the answers can be doubted.
+    A further attack is judged on the images that no attack broke; gradients, budget and predictions are judged on all
+    images. If no image withstood, only the predictions can be doubted.
 
     Args:
         frame: outcomes of the cell, with the columns of :meth:`robustness.measure.attacker.Attacker._verify`.
         eps: budget of the attack.
         num_classes: number of classes; chance is one over it.
-        standing: (N,) the images that withstand everything else that counts for the number; None for all of them.
+        standing: (N,) the images that withstand all other attacks that count for the number; None for all images.
     """
     left = np.ones(len(frame), bool) if standing is None else standing
     withstood = frame["correct"].to_numpy() & left
@@ -108,7 +110,7 @@ def _measured(frame: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _judge_answers(frame: pd.DataFrame, left: np.ndarray, eps: float) -> Verdict:
-    """Judge whether the answers are reproducible, are logits, and were given to images within the budget."""
+    """Judge whether predictions are reproducible, outputs are logits, and images lie within the budget."""
     n = len(frame)
     unstable, distribution = (_share(_tried(frame, name)) for name in ("unstable", "distribution"))
     dropped = float((frame["dropped"] & frame["correct"] & left).mean())

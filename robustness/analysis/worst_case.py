@@ -24,7 +24,7 @@ _COLUMNS = [
 
 @dataclass(frozen=True, eq=False)
 class Survivors(Judged):
-    """The images of a model, shown at one λ, that withstand every attack within a budget."""
+    """The images that withstand every attack within a budget on a model at one λ."""
 
     within: Sequence[Duel]
     shown: WhichLam
@@ -49,12 +49,12 @@ class Survivors(Judged):
 
     @property
     def lam(self) -> float:
-        """λ that the model is shown at; NaN for a policy and for a model without λ."""
+        """λ of the model; NaN for a policy and for a model without λ."""
         return math.nan if self.shown.value is None else self.shown.value
 
     @property
     def policy(self) -> str:
-        """Policy that the model is shown at; empty for a λ and for a model without one."""
+        """Policy that chooses λ; empty for a fixed λ and for a model without λ."""
         return self.shown.policy
 
     def name_values(self, name: str) -> dict[str, object]:
@@ -114,7 +114,7 @@ def _complete_budgets(run: Run, duels: Sequence[Duel]) -> Iterator[list[Duel]]:
 
 
 def _combine(within: Sequence[Duel], shown: WhichLam) -> Survivors:
-    """Intersect the images that survive every attack in ``within`` on a model shown at one λ.
+    """Intersect the images that survive every attack in ``within`` on a model at one λ.
 
     Every attack is judged on the images that nothing else broke: images lost to a stronger attack do not count against
     it.

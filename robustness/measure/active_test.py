@@ -11,7 +11,8 @@ Source: Zimmermann, Brendel, Tramèr & Carlini, *Increasing Confidence in Advers
 Deviation: the readout is of the logits, which every model has, in place of the features before the last layer. It is
     the linear discriminant of ``INNER`` points and the border point, the one of ``BORDER`` candidates that lies
     farthest out, in place of a regression on about a thousand points: an eightieth of the passes. Two further classes
-    that never win serve losses that need more than two classes. The attack is left as soon as all images are found.
+    that never win serve losses that need more than two classes. The attack ends as soon as it has found an example for
+    every image.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def make_readout(
 
 
 def _draw(images: Tensor, norm: str, eps: float, generator: torch.Generator, *, border: bool) -> Tensor:
-    """Draw random images within ``eps`` of ``images`` (L∞: in the cube; else in all directions), or that far away."""
+    """Draw random images within ``eps`` of ``images`` (L∞: in the cube; else in all directions), or at that
+    distance."""
     if norm == "linf":
         noise = 2 * torch.rand(images.shape, generator=generator) - 1
         delta = noise.sign() if border else noise

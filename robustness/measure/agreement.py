@@ -1,4 +1,4 @@
-"""The effect of a network's faster form: its predictions compared with the exact form's, on the clean images."""
+"""The effect of a network's fast form: its predictions on clean images compared with predictions of the exact form."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Identification of a model by its answers: hidden weights, or another program, show in its logits.
+"""Identification of a model by its logits, which also reveal hidden weights or another program.
 
-A few reproducible images are shown to the model at a λ. Its logits, scaled to the range 0 to 1, are summed with fixed
-signs into 64 numbers, a sketch, which preserves distances between logits (Johnson & Lindenstrauss, 1984).
+The model is evaluated on a few reproducible images at a λ. Its logits, scaled to the range 0 to 1, are summed with
+fixed signs into 64 numbers, a sketch, which preserves distances between logits (Johnson & Lindenstrauss, 1984).
 
 - The sketch's *id*, a hash of some of its numbers in coarse steps, is in the key of every cell of the model at that λ.
 - The sketch itself is stored with the outcomes, which count as done only if it is close to the model's current sketch:
@@ -31,7 +31,7 @@ _LENGTH, _COARSE, _STEP = 64, 16, 1 / 32
 _FAR, _RANGES = 1e3, 100
 """A logit says nothing if it lies this far below the best ones, and this many times their range."""
 NO_ANSWER = "none"
-"""The id of a model that fails, or returns invalid logits, on these images."""
+"""Id that stands for a model which fails or returns invalid logits on the probe images."""
 Sketch = tuple[float, ...]
 
 
@@ -73,8 +73,8 @@ def sketch_logits(logits: NDArray[np.float64]) -> Sketch:
 def find_lowest(logits: Tensor) -> float:
     """Find the smallest of the logits (N, K) that are not of a class that the model rules out; 0 if none is finite.
 
-    It rules a class out by −∞ or by a number far below the rest, such as −10⁹, next to which all others look alike. Far
-    is more than 1,000, and more than 100 times the range of the two largest logits of all images.
+    A model rules a class out by −∞ or by a number far below the rest, such as −10⁹; the range would then hide all other
+    differences. Far is more than 1,000, and more than 100 times the range of the two largest logits of all images.
     """
     best = logits.topk(min(2, logits.shape[1]), 1).values
     best = best[best.isfinite()]

@@ -1,4 +1,4 @@
-"""Attack a model at one choice of λ, keep the adversarial images, and show them to the model at every choice."""
+"""Attack a model at one choice of λ, store the adversarial images, and evaluate the model on them at every choice."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Attacker:
         return list_stages(attack, victim, num_classes=classes, seed=self._seed, leave_early=leave_early)
 
     def _mover(self, victim: Victim) -> Stage | None:
-        """Build the mover for images that the stages leave clean, if they are shown at another λ."""
+        """Build the mover for images that the stages leave clean, if they are also evaluated at another λ."""
         attack = self.task.perturbation.mover
         if attack is None:
             return None
@@ -169,7 +169,7 @@ class Attacker:
         )
 
     def _probe(self, adversarial: AdversarialSet, stored: Tensor) -> dict[str, Any]:
-        """Try the probes of an attack; those that do not depend on it, only once per model and λ."""
+        """Run the probes of an attack; probes that do not depend on the attack run only once per model and λ."""
         subject, adversary, victim = self.task.subject, self.task.perturbation, self._make_victim()
         prober = Prober(
             victim=victim,
@@ -214,7 +214,7 @@ class Attacker:
 def check_attacks(attacks: Sequence[Attack], subjects: Sequence[Subject], *, probed: bool) -> None:
     """Set up every attack on every model, so that an impossible attack fails before the work starts.
 
-    ``probed``: trust probes, which are attacks of both libraries, also run.
+    ``probed``: true if trust probes run, too, which need torchattacks and pyautoattack.
 
     Raises:
         PrerequisiteError: the library of an attack or of the probes is not installed.

@@ -1,11 +1,11 @@
 """AutoAttack: pyautoattack's parts in their order, on any victim.
 
 Some of its methods are replaced, without a change to which images are robust: ``attack_single_run`` of APGD and FAB
-asks nothing more about an image that was classified wrongly (:mod:`robustness.measure.watchers`); Square in L∞ tries
-several squares at a time, and the targeted parts several target classes (:mod:`robustness.measure.full_batches`). The
-version of pyautoattack is therefore pinned in ``pyproject.toml`` and in ``constraints.txt``;
-``tests/robustness/test_attack_libraries.py`` fails for any other text of the replaced methods, and compares image by
-image.
+stops working on an image that was classified wrongly (:mod:`robustness.measure.watchers`); Square in L∞ tries several
+squares at a time, and the targeted parts several target classes (:mod:`robustness.measure.full_batches`). The version
+of pyautoattack is therefore pinned in ``pyproject.toml`` and in ``constraints.txt``;
+``tests/robustness/test_attack_libraries.py`` fails if the source of a replaced method changes, and compares the results
+image by image.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ LIBRARY_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 def list_autoattack(attack: Attack, setup: Setup) -> list[Stage]:
     """List a stage for each of AutoAttack's parts, with its own parameters.
 
-    With ``leave_early`` APGD and FAB ask nothing more about an image once it is misclassified twice within the
-    budget; not in the version for stochastic models, ``rand``, where wrong answers prove little, nor in L1, where APGD
-    begins beyond the budget.
+    With ``leave_early`` APGD and FAB stop on an image once it is misclassified twice within the budget. They do not in
+    the version ``rand``, which is for stochastic models, for which a misclassification proves little, and not in L1,
+    where APGD begins beyond the budget.
 
     Deviation: with K < 10 classes the targeted parts take K − 1 targets; with K = 3 the targeted DLR loss is not
         defined and ``apgd-dlr`` takes the place of ``apgd-t``, with K = 2 neither is and ``apgd-t`` is left out.

@@ -37,8 +37,8 @@ class Adversary:
         attack: the attack.
         crafted_for: λ, or the policy, that the attack differentiates through; None for a model without λ.
         probe_images: number of images for each trust probe.
-        shown_elsewhere: the images are also shown to the model at other choices of λ.
-        donors: other models of the run, on which the trust probes craft images, too; empty where shipped networks do.
+        shown_elsewhere: the model is also evaluated on the images at other choices of λ.
+        donors: other models of the run on which the trust probes craft images; empty if shipped networks serve.
     """
 
     attack: Attack
@@ -54,7 +54,7 @@ class Adversary:
 
     @property
     def mover(self) -> Attack | None:
-        """Attack that moves images left clean, if they are shown elsewhere: PGD in the same budget."""
+        """Attack that moves images left clean, if they are evaluated at other λs, too: PGD within the same budget."""
         if not self.shown_elsewhere:
             return None
         label = f"{self.attack.label} (for images that it leaves clean)"
@@ -130,13 +130,13 @@ class Cell:
 
     @property
     def sketches(self) -> list[Sketch]:
-        """Sketches of a foreign model's answers, at the λs that the result depends on."""
+        """Sketches of a foreign model's logits, at the λs that the result depends on."""
         known, crafted_for = self.subject.sketches, self.perturbation.crafted_for
         choices = [self.lam] if crafted_for is None else [self.lam, crafted_for]
         return [known[choice.value] for choice in choices if not choice.policy and choice.value in known]
 
     def _answers(self) -> dict[str, Any]:
-        """Return the ids of a foreign model's answers: its weights may lie where torch does not see them."""
+        """Return the ids of a foreign model's logits, since its weights may lie where torch does not find them."""
         names = ("answers", "answers_attacked")
         return {name: identify(sketch) for name, sketch in zip(names, self.sketches)}
 
@@ -147,7 +147,7 @@ class Cell:
 
     @cached_property
     def sameness(self) -> str:
-        """SHA-256 (hex) of all that decides the answers; clean images share it, whatever corruptions go with them."""
+        """SHA-256 (hex) of all that decides the predictions; clean images share it, whatever else a suite measures."""
         identity = self.identity()
         if self.perturbation.name == "clean":
             identity["perturbation"] = "clean"

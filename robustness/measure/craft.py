@@ -1,4 +1,4 @@
-"""Attacks on the images that are still right, by stage and batch.
+"""Attacks on the images that are still classified correctly, by stage and batch.
 
 A journal keeps every finished batch on disk: an interruption loses at most one.
 """
@@ -104,7 +104,7 @@ class Journal:
 
 @dataclass
 class Crafted:
-    """The state of an attack; everything in the order of the images, on the CPU.
+    """The state of an attack; all arrays are in the order of the images, on the CPU.
 
     images: adversarial images float32 (N, 3, H, W) in [0, 1]; if the model was wrong from the start, the clean image or
         the mover's.
@@ -170,7 +170,8 @@ def craft(
         device: device to compute on.
         mover: the last stage, for every image that no stage has moved: images that the model gets wrong from the start,
             and images that withstood a search that returns the clean image on failure (as all parts of AutoAttack do).
-            At another λ a clean image would look as if it withstood. What the mover breaks counts.
+            A clean image would seem to withstand the attack at another λ. An image that the mover breaks counts as
+            broken.
         journal: record of finished batches, from which an interrupted attack resumes.
         progress: called with a stage's name and the number of images that it has finished.
     """

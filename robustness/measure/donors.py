@@ -1,4 +1,4 @@
-"""Adversarial images of other networks: they also fool a model whose own gradient is useless.
+"""Adversarial images crafted on other networks, which can also fool a model whose own gradient is useless.
 
 Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019, section 5.5; Papernot et al., *Practical Black-Box
 Attacks against Machine Learning*, 2017 (surrogates).
@@ -91,7 +91,7 @@ def find_donors(
         labels: classes of the images.
         num_classes: number of classes of the data set.
         besides: fingerprint of the weights of the model under test, which cannot be its own donor.
-        others: other models of the run, on ``device``, in the place of shipped networks.
+        others: other models of the run, on ``device``, which replace shipped networks.
         device: device for the donors.
     """
     shipped = shipped_donors(num_classes, (images.shape[2], images.shape[3]))
@@ -134,10 +134,10 @@ class _Surrogate(nn.Module):
 def distil(
     victim: nn.Module, images: Float[Tensor, "n 3 h w"], *, num_classes: int, seed: int, device: torch.device
 ) -> Jury:
-    """Train a small network to imitate ``victim`` on and around ``images``; it takes 3 answers for each image.
+    """Train a small network to imitate ``victim`` on and around ``images``, with 3 evaluations of it per image.
 
     It learns the logits of every view, scaled to mean 0 and spread 1, and the class, from the images as they are and
-    from noisy ones (σ = 0.04): a model whose logits are counts, or huge, has a surrogate with a gradient all the same.
+    from noisy ones (σ = 0.04). Even a model whose logits are counts, or huge, thus gets a surrogate with a gradient.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = _NOISE * torch.randn((_VIEWS - 1, *images.shape), generator=generator)

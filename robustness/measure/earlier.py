@@ -1,4 +1,4 @@
-"""The past of a run directory: its earlier sessions, and the models that are not requested again.
+"""Earlier contents of a run directory: its sessions, and the models that are not requested again.
 
 A model measured on the same grid stays in the tables. For another grid (other images, corruptions, λs, attacks)
 only the outcomes stay: the tables show the last request, and the user is told how to see the others again.

@@ -27,12 +27,12 @@ _TOP = 5
 
 
 class EvaluationError(RuntimeError):
-    """The model's answers are invalid; the cell counts as failed, with this reason."""
+    """The model's logits are invalid; the cell counts as failed, with this reason."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers to one batch at one λ, every value of shape (N,), on the model's device.
+    """A model's predictions for one batch at one λ, every value of shape (N,), on the model's device.
 
     predicted: class of the largest logit. confidence: its softmax probability. nll: −log p(label).
     residual: ‖x − Az‖² of the input's code, summed, normalised-pixel units. sparsity: share of zeros in the code.
@@ -50,7 +50,7 @@ class Answers:
 
     @classmethod
     def make_room(cls, count: int, n: int, *, has_code: bool, has_top5: bool, device: torch.device) -> Answers:
-        """Allocate answers to ``n`` images at each of ``count`` λs, every value of shape (count, n), unwritten."""
+        """Allocate predictions for ``n`` images at each of ``count`` λs: uninitialised values of shape (count, n)."""
         types = {"predicted": torch.int64, "confidence": torch.float32, "nll": torch.float32}
         room: dict[str, Any] = {name: torch.empty(count, n, dtype=kind, device=device) for name, kind in types.items()}
         code = {name: torch.empty(count, n, device=device) if has_code else None for name in CODE_COLUMNS}
@@ -93,7 +93,7 @@ def answer(
     correlation: Tensor | None = None,
     subset: ClassSubset | None = None,
 ) -> Answers:
-    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ and inspect their codes, if the model has any.
+    """Classify images (N, 3, H, W) in [0, 1] at one choice of λ, and measure their codes if the model has any.
 
     ``correlation`` is the starting point of the codes at all λs (:meth:`sdnet_core.Network.correlate`), if known;
     ``subset`` lists the classes that count, if not all do.
@@ -145,8 +145,8 @@ def evaluate(
 ) -> list[pd.DataFrame]:
     """Compute outcomes per image, one frame for each of ``lambdas``.
 
-    Every batch is moved to the device once and evaluated at every λ; answers stay on the device until the end. They are
-    copied into arrays allocated before the first forward pass: small tensors that outlive a pass would keep the
+    Every batch is moved to the device once and evaluated at every λ; predictions stay on the device until the end. They
+    are copied into arrays allocated before the first forward pass: small tensors that outlive a pass would keep the
     allocator from reusing the memory around them.
 
     Args:
@@ -157,7 +157,7 @@ def evaluate(
         device: device of the network.
         batch_size: images per forward pass; it affects results only by rounding.
         subset: the classes that count; None for all.
-        progress: called with the number of answers since the last call.
+        progress: called with the number of predictions since the last call.
 
     Returns:
         Frames with the columns ``index, label, predicted, correct, confidence, nll``, for a model with a sparse code

@@ -1,7 +1,7 @@
 """Executors, which measure jobs: here one by one, or on a Ray cluster (:mod:`robustness.measure.ray_executor`).
 
-A job is executed alike on every machine (:func:`execute_job`): its images are made once and shown to every model. What
-comes out is recorded elsewhere.
+A job is executed in the same way on every machine (:func:`execute_job`): its images are made once, and every model is
+evaluated on them. :mod:`robustness.measure.measurement` stores the results.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def telling_out_of_memory() -> Iterator[None]:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Measures jobs somewhere."""
+    """Measures jobs, on this machine or on others."""
 
     @property
     def name(self) -> str:
@@ -148,8 +148,8 @@ class JobAttempt:
     ) -> Result | None:
         """Prepare the next attempt and report the reason; return the failure as a result if there are no more attempts.
 
-        ``blamed``: keys of the cells that caused the failure, if known. Then they alone have failed, and the rest of
-        the job is tried on its own, from the first batch size.
+        ``blamed``: keys of the cells that caused the failure, if known. Then only these cells fail, and the rest of the
+        job is tried again without them, from the first batch size.
         """
         assert self.job is not None
         left = tuple(cell.key for cell in self.job.cells)
@@ -170,11 +170,11 @@ class JobAttempt:
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """Measures one job after another in this process; out of memory, this job and later ones use half the batch.
+    """Measures one job after another in this process; when memory runs out, this job and later jobs use half the batch.
 
     Args:
-        overlap: make the images of the next job in a second thread meanwhile
-            (:class:`robustness.measure.images_ahead.ImagesAhead`); None does so if the models are not on the CPU. There
+        overlap: make the images of the next job in a second thread while the models run
+            (:class:`robustness.measure.images_ahead.ImagesAhead`). None does so unless the models are on the CPU, where
             both need the same cores: overlapping took 1.1 times as long for two small networks and 300 images.
     """
 

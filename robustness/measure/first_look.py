@@ -1,4 +1,4 @@
-"""A first look at the answers of every model: what cannot work is reported once, before the grid, with advice."""
+"""A first look at the logits of every model: a model that fails is reported once, before the grid, with advice."""
 
 from __future__ import annotations
 
@@ -83,18 +83,18 @@ def _ask(subject: Subject, images: Tensor) -> Tensor | None:
         if is_out_of_memory(error):
             return None
         raise InputError(
-            f"{subject.name} cannot answer {n} images of 3 channels and {size} pixels: {describe_error(error)}; "
+            f"{subject.name} fails on {n} images of 3 channels and {size} pixels: {describe_error(error)}; "
             f"{_advise(network)}"
         ) from error
     if logits.ndim == 2 and len(logits) == n and logits.shape[1] != classes:
         raise InputError(
-            f"expected a model of {classes} classes, as the data set has, got {subject.name}, which tells "
-            f"{logits.shape[1]} apart; measure it on the data that it was trained for"
+            f"expected a model of {classes} classes, as the data set has, got {subject.name}, which has "
+            f"{logits.shape[1]}; measure it on the data that it was trained for"
         )
     if logits.shape != (n, classes):
         raise InputError(
             f"expected logits ({n}, {classes}) from {subject.name}, a row for each image and a column for each class, "
-            f"got {tuple(logits.shape)}; return them so"
+            f"got {tuple(logits.shape)}; return that shape"
         )
     return logits
 
@@ -113,7 +113,7 @@ def _advise(network: Classifier) -> str:
 
 
 def _note_probabilities(subject: Subject, logits: Tensor) -> list[str]:
-    """Write a note if answers look like probabilities: ≥ 0, and every row sums to 1."""
+    """Write a note if outputs look like probabilities: ≥ 0, and every row sums to 1."""
     rows = logits.detach().sum(1)
     if logits.shape[1] < 2 or bool((logits < 0).any()) or bool(((rows - 1).abs() > _SUM_TOLERANCE).any()):
         return []

@@ -123,22 +123,22 @@ def fit_residual_law(
         network: an SDNet in eval mode, on ``device``.
         images: training images; test images are refused.
         lambdas: the λs to choose from.
-        noises: noises of the sweep. Laws of a run whose corruptions include these noises have seen the kind of noise
-            beforehand; ``speckle_noise`` is the one that CIFAR-10-C and ImageNet-C keep for such purposes.
+        noises: noises of the sweep. In a run whose corruptions include these noises, the law was fitted to noises of
+            the test; ``speckle_noise`` is the noise that CIFAR-10-C and ImageNet-C reserve for such purposes.
         weights: fingerprint of the network's weights, stored with the law.
         precision: precision of the network, stored with the law.
         seed: seed of the noise.
         device: device of the network.
         batch_size: images per forward pass.
-        progress: called with the number of answers since the last call.
+        progress: called with the number of predictions since the last call.
 
     Raises:
         InputError: images that do not come from a training split, or a network without λ.
 
     Source: Dai et al., NeurIPS 2022, section 4.3; levels of the public reference implementation.
-    Deviation: noise is drawn once for all λs, r is taken at the training λ, clean images are one point, levels that
-        defeat the model are left out, the others are weighted by the precision of their best λ, and the images are
-        training images instead of the test set.
+    Deviation: noise is drawn once for all λs, r is taken at the training λ, clean images are one point, levels at which
+        the model loses more than half of its accuracy are left out, the others are weighted by the precision of their
+        best λ, and the images are training images instead of the test set.
     """
     if images.split != "train":
         raise InputError(

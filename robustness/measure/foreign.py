@@ -1,7 +1,8 @@
 """Foreign models, which this project did not build, behind the calls that the harness makes.
 
-All of them look alike: images in [0, 1] in, logits out, normalisation inside. A module whose ``forward`` takes ``lam``
-and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and attack works on it.
+All of them have one interface: they take images in [0, 1], return logits, and do their own normalisation. A module
+whose ``forward`` takes ``lam`` and that has a number ``lam`` exposes that knob as λ, and every λ grid, policy and
+attack works on it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["ForeignClassifier", "is_foreign", "load_foreign", "runs_code", "wrap
 
 
 class ForeignClassifier(Classifier):
-    """A module from elsewhere behind the calls that the harness makes.
+    """An external module behind the calls that the harness makes.
 
     Args:
         loaded: the module and what its source says about it. Its output may also be something that holds the logits,
@@ -77,7 +78,7 @@ class ForeignClassifier(Classifier):
         """Compute logits (N, K) of images in [0, 1] at λ = ``lam``; None is the model's own λ.
 
         Raises:
-            InputError: a λ for a model without one, a λ that is negative or not finite, or an answer without logits.
+            InputError: a λ for a model without one, a λ that is negative or not finite, or an output without logits.
         """
         if lam is not None and not self.has_lam:
             raise InputError(f"expected no λ for {self.origin}, which has none, got lam={lam}; leave it out")
@@ -97,7 +98,7 @@ class ForeignClassifier(Classifier):
         return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
     def find_misfit(self, height: int, width: int) -> str:
-        """Say on which images the model's source evaluates it, if it is shown others; empty if it is not."""
+        """Return a clause on the image size that the model's source evaluates it at; empty if it gets that size."""
         size = height, width
         if self.input_size in (None, size, self.shown_size(size)):
             return ""
@@ -114,7 +115,7 @@ class ForeignClassifier(Classifier):
         self.guest.reset(chance=chance)
 
     def describe(self) -> dict[str, Any]:
-        """Return everything but the weights that decides the answers, as JSON values."""
+        """Return everything but the weights that decides the logits, as JSON values."""
         content = {"file": self.content} if self.content else {}
         enlarged = {"enlarged_to": self.enlarge_to} if self.enlarge_to else {}
         return {"arch": self.origin, "lam": self.lam, "num_classes": self.num_classes, **content, **enlarged}

@@ -84,9 +84,9 @@ def _try_targets(
 ) -> Tensor:
     """Attempt one target class after another on the remaining images, the most likely wrong ones first.
 
-    Once no image falls, which becomes the rule, the following classes are attempted together, as many as fit. Classes
-    after the first one that fools the model on any image are attempted again without that image, so that the random
-    numbers equal the numbers of sequential attempts.
+    Once a class breaks no image, which is soon the usual case, the following classes are attempted together, as many as
+    fit. Classes after the first one that fools the model on any image are attempted again without that image, so that
+    the random numbers equal the numbers of sequential attempts.
     """
     logits = ask(images)
     targets = logits.sort(1)[1].flip(1)[:, 1 : 1 + search.n_target_classes]
@@ -113,7 +113,7 @@ def _try_targets(
 
 
 class _Squares:
-    """The squares of a search, drawn in pyautoattack's order; none depends on what the model answers.
+    """The squares of a search, drawn in pyautoattack's order; none depends on the model.
 
     Args:
         search: pyautoattack's ``SquareAttack``.
@@ -152,9 +152,9 @@ class _Squares:
 def run_square(search: Any, images: Tensor, labels: Tensor, *, most: int) -> tuple[Tensor, Tensor]:
     """Replace ``SquareAttack.attack_single_run`` in L∞: the same random numbers, the same images.
 
-    A square is kept if it lowers the margin, which becomes rare; all other squares leave the image unchanged. So the
-    next squares are tried on it before the answer to the first is known, and the squares after the first kept one are
-    tried again. An image is done when it is classified wrongly.
+    A square is kept if it lowers the margin, which becomes rare; all other squares leave the image unchanged. So
+    several squares are tried on the same image at once, and the squares after the first kept square are tried again. An
+    image is done when it is classified wrongly.
 
     Args:
         search: pyautoattack's ``SquareAttack`` with its loss ``margin``, seeded.

@@ -21,12 +21,11 @@ _WANTS_GRADIENTS = re.compile(r"does not require grad|doesn't require grad")
 class Guest:
     """A module of unknown origin, behind the only calls that the harness makes into it.
 
-    - The module gets its own copy of the images, so that in-place operations change nothing else.
+    - The module gets its own copy of the images, so that in-place operations do not change other copies.
     - It runs in its own :class:`~robustness.measure.world.World`, forwards and backwards.
     - It is never called in inference mode, whose tensors an attack cannot use. A module that differentiates in
       ``forward`` (adaptation, purification) gets its gradients, including gradients of its weights.
-    - Logits come back as float32. Where they do not depend on the images, the gradient is zero everywhere, as an attack
-      on such a model finds it.
+    - Logits come back as float32. Where they do not depend on the images, the gradient is zero everywhere.
 
     Args:
         model: images (N, 3, H, W), and perhaps ``lam``, to logits (N, K).
@@ -110,7 +109,7 @@ class Guest:
 
 
 class _Apart(torch.autograd.Function):
-    """A guest's answer with a graph of its own, which is differentiated in the guest's world."""
+    """A guest's logits with a graph of their own, which is differentiated in the guest's world."""
 
     @staticmethod
     def forward(ctx: Any, guest: Guest, names: tuple[str, ...], images: Tensor, *values: Tensor | float) -> Tensor:

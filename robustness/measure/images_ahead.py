@@ -1,4 +1,4 @@
-"""The images of a job, and of the next one, which a second thread makes while models are shown those of the first."""
+"""The images of a job, and of the next job, which a second thread makes while models are evaluated on the first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustness.measure.tasks import Workplace
 
 
 class _StoppedError(Exception):
-    """Nobody wants the images any more."""
+    """The images are no longer needed."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ def prepare_images(job: Job, workplace: Workplace) -> JobImages:
 class ImagesAhead:
     """A thread that makes the images of the next job ahead of time.
 
-    Images are the same whichever thread makes them. A failure ahead of time is ignored: the images are then made again
-    when their turn comes, and fail for everyone to see. Leaving the ``with`` block stops the thread within a batch.
+    Images are the same whichever thread makes them. A failure in the thread is ignored at first: the images are made
+    again when their job starts, and the error is raised then. Leaving the ``with`` block stops the thread within a
+    batch.
     """
 
     def __init__(self) -> None:

@@ -109,7 +109,7 @@ class Measurement:
         self.jobs = jobs if self.shard is None else self.shard.take(jobs)
 
     def _show_probes(self) -> None:
-        """Ask the foreign models for the answers that their keys are made of."""
+        """Evaluate the foreign models on the probe images, whose logits enter the keys of their cells."""
         asked: dict[str, set[float | None]] = {}
         for cell in self.cells:
             asked.setdefault(cell.subject.name, set()).add(cell.lam.value)
@@ -136,8 +136,8 @@ class Measurement:
     def adopt(self) -> None:
         """Take over outcomes and adversarial images that previous suites of the same command have measured.
 
-        They are of the same models and images: a cell of equal key is measured once, and an attack that only differs in
-        its trust probes is crafted once.
+        These suites have the same models and images: a cell with the same key is measured once, and an attack that
+        differs only in its trust probes is crafted once.
         """
         own = {cell.sameness: cell for cell in self.cells if cell.key not in self.done}
         for other in self.previous_suites if own else ():
@@ -162,7 +162,7 @@ class Measurement:
                 self._outdated -= keys
 
     def _is_of_another(self, cell: Cell) -> bool:
-        """Check whether a foreign model's finished cell holds other answers than the model gives today."""
+        """Check whether a foreign model's finished cell was measured with other logits than the model has today."""
         if not cell.sketches:
             return False
         found = self.directory.read_columns(cell.key, n=len(cell.images))
@@ -174,7 +174,7 @@ class Measurement:
         return describe_environment(self.device)
 
     def _examine(self) -> None:
-        """Check every model at every λ for answers that depend on more than the image; report and mark what is found.
+        """Check every model at every λ for predictions that depend on more than the image; report and mark such models.
 
         A compiled network (``--speed fast``) is skipped: it would be compiled again for every batch size.
         """
@@ -191,7 +191,7 @@ class Measurement:
                 self._report(f"{found['model']}{at}: {verdict.reason}", shown="note: ")
 
     def _forget_others(self) -> None:
-        """Remove the outcomes of a model whose answers have changed since, and the adversarial images crafted on it."""
+        """Remove the outcomes of a model whose logits have changed since, and the adversarial images crafted on it."""
         self.directory.remove_outcomes(self._outdated - self.done)
         for task in self.attacks:
             if {cell.key for cell in task.cells} & self._outdated:

@@ -28,9 +28,10 @@ def find_smallest(
 ) -> Float[Tensor, "n 3 h w"]:
     """Find wrong versions of ``images`` with the smallest ‖x′ − x‖; the image itself if none was found.
 
-    A perturbation δ ascends the loss by L2 steps that shrink along a cosine, and is projected onto the ball of its own
-    ε: a little beyond a linear boundary until the first wrong answer, then a share smaller where δ is wrong and larger
-    where it is not. In the end the shortest wrong version is moved towards the image as far as it stays wrong.
+    A perturbation δ ascends the loss by L2 steps that shrink along a cosine, and is projected onto a ball whose radius
+    ε adapts to each image. Until the first misclassification, ε is a little beyond the boundary of a linear
+    approximation. After that, ε shrinks by a share if δ fools the model, and grows by the same share if it does not. In
+    the end, the shortest perturbation that fools the model is shortened as far as it still does.
 
     Args:
         model: images to logits, with gradients.
@@ -42,7 +43,7 @@ def find_smallest(
         rank: rank of the target class among the wrong ones, 1 for the most likely on the clean image.
 
     Source: Pintor et al., *Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints*, NeurIPS 2021.
-    Deviation: the last search, which ends a thousandth beyond the boundary, where answers no longer change with
+    Deviation: the last search, which ends a thousandth beyond the boundary, where predictions no longer change with
         rounding.
     """
     labels = labels.to(images.device)
@@ -85,7 +86,7 @@ def _linear_distance(value: Tensor, gradient: Tensor, norm: str) -> Tensor:
 
 @torch.no_grad()
 def _approach(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, is_found: Tensor) -> Tensor:
-    """Find by bisection the wrong point nearest to its image on the straight way there."""
+    """Find, by bisection on the line to each image, the misclassified point nearest to the image."""
     low, high = torch.zeros_like(images[:, :1, :1, :1]), torch.ones_like(images[:, :1, :1, :1])
     way, nearest = found - images, found
     for _ in range(_HALVINGS):

@@ -1,4 +1,4 @@
-"""The perturbed images of one cell: made once and shown unchanged to every model at every λ."""
+"""The perturbed images of one cell: made once, and the same for every model at every λ."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Perturbation:
         source: ``official`` (read from a -C archive), ``generated`` (the archive's parameters, made here) or
             ``synthetic`` (noise levels of this project's own grid).
         profile: parameter table of a generated corruption; empty for clean and official images.
-        archive: fingerprint of official images, which tells copies of an archive apart; empty for all others.
+        archive: fingerprint of official images, which distinguishes copies of an archive; empty for other images.
     """
 
     name: str
@@ -145,7 +145,7 @@ def _find_sequences(suite: Suite, images: ImageSet, data_dir: Path) -> ArchiveP 
 
 
 def check_generated(suite: Suite, images: ImageSet, corruptions: Iterable[str], is_official: bool) -> None:
-    """Corrupt one image in every way that will be needed, so that missing parts show before the work.
+    """Corrupt one image with every requested corruption, so that missing files are found before the work starts.
 
     Raises:
         PrerequisiteError: a corruption needs pictures that are not installed.

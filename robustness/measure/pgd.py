@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Loss = Callable[[Float[Tensor, "m k"], Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, " m"]]
-"""Function of logits, labels and target classes; the larger, the closer an image is to a wrong answer."""
+"""Function of logits, labels and target classes; the larger, the closer an image is to a misclassification."""
 DLR_CLASSES, TARGETED_DLR_CLASSES = 3, 4
 """Fewest classes for the DLR loss, which takes the third largest logit, and for the targeted DLR loss, which takes the
 fourth."""

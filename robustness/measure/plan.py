@@ -119,7 +119,8 @@ def _plan_shifts(
 def plan_attacks(suite: Suite, subjects: list[Subject], images: ImageSet) -> list[AttackTask]:
     """Plan a task for every attack, model and choice of λ to craft for.
 
-    ``whitebox`` shows the images to the model at that choice only; ``transfer`` and ``adaptive`` need all pairs.
+    With ``whitebox`` alone, the model is evaluated on the images at that choice only; ``transfer`` and ``adaptive``
+    need all pairs.
     """
     tasks = []
     for attack in suite.attacks:

@@ -17,9 +17,9 @@ _UNSTABLE = 0.01
 class ModelProbes:
     """Probes that do not depend on the attack, one value per image: measured once per model and λ.
 
-    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, be it right or wrong; NaN
-        where it was not looked at. Values that have no gradient in any image (a stride that skips them) are left out,
-        unless that is all of them.
+    zero_gradient: float32 (N,), share of exact zeros in ∇ₓ cross-entropy at the clean image, whether or not it is
+        classified correctly; NaN where it was not measured. Values that have no gradient in any image (a stride that
+        skips them) are left out, unless that is all of them.
     undefined: int8 (N,): 1 the gradient has a value that is not finite, 0 it has none, −1 it was not looked at.
     unstable: int8 (N,): 1 the same image gave other logits the second time.
     distribution: int8 (N,): 1 the logits are ≥ 0 and sum to 1.
@@ -38,7 +38,7 @@ class ModelProbes:
 
     @property
     def is_random(self) -> bool:
-        """True if the model's answers change when it is evaluated again."""
+        """True if the model's logits change when it is evaluated again."""
         asked = self.unstable[self.unstable >= 0]
         return bool(len(asked)) and float(asked.mean()) > _UNSTABLE
 
@@ -55,9 +55,10 @@ class AttackProbes:
     transfer: 1 a survivor withstands images that were crafted on other networks, also rounded to whole grey levels.
     fresh: 1 the model, restored to its original state and shown the stored images of the survivors in another order and
         in small batches, is right about it.
-    averaged: 1 a survivor withstands APGD on the mean of 8 answers, in most of 8 answers; of stochastic models.
-    larger: 1 a right image withstands PGD with eight times the budget. From the image itself: a random start at such a
-        budget is a noise image, which fools many a model without a gradient.
+    averaged: 1 a survivor withstands APGD on the mean of 8 evaluations, in most of 8 further evaluations; only for
+        stochastic models.
+    larger: 1 a right image withstands PGD with eight times the budget. PGD starts at the image: a random start at such
+        a budget is a noise image, which fools many models without any gradient.
     planted: 1 the attack finds the adversarial example that was planted for a right image: the active test.
     inside: 1 PGD left a survivor within half of its budget. flat: 1 the gradient is nowhere above 1e-20 there.
     margin: float32 (N,), z_y − max z_j of a survivor as stored, over z_y − max z_j of the clean image; NaN if not

@@ -1,4 +1,4 @@
-"""Probes, additional trials next to an attack that show whether its failure can be believed.
+"""Probes: further checks next to an attack, which show whether its failure can be believed.
 
 Source: Carlini et al., *On Evaluating Adversarial Robustness*, 2019; Athalye, Carlini & Wagner, ICML 2018; Croce &
 Hein, ICML 2020, section 6; Tramèr et al., NeurIPS 2020; Pintor et al., NeurIPS 2022. The active test has a file of its
@@ -40,7 +40,7 @@ LARGER = 8
 LEAST_LARGER = {"linf": 32 / 255, "l2": 2.0, "l1": 50.0}
 """Smallest larger budget by norm; otherwise it is eight times ε."""
 DRAWS = 8
-"""Number of answers averaged for a stochastic model."""
+"""Number of evaluations averaged for a stochastic model."""
 SQUARE_QUERIES = 2000
 _SQUARE_SHARE = 0.1
 _BATCH = 100
@@ -48,7 +48,7 @@ _FRESH_BATCH = 7
 _FLAT = 1e-20
 _INSIDE = 0.5
 _MARGIN_FROM = {"linf": 2 / 255, "l2": 0.25, "l1": 6.0}
-"""Smallest budget, by norm, at which honest models give way; below it a kept margin is not evidence."""
+"""Smallest budget, by norm, at which honest models lose margin; below it, a kept margin is not evidence."""
 
 
 def probe_libraries(attack: Attack) -> list[str]:
@@ -70,7 +70,7 @@ class Prober:
         limit: number of images for each attempted attack, drawn at random since data sets are sorted by class.
         seed: seed of that draw and of the random starts.
         device: device of the victim.
-        donors: other networks for these images; if there are none, one is distilled from the victim's answers.
+        donors: other networks for these images; if there are none, one is distilled from the victim's predictions.
         reset: restores the victim to its original state.
     """
 
@@ -223,7 +223,7 @@ class Prober:
     def _try_weakest(
         self, attack: Attack, others: list[Attack], robust: Tensor, drawn: Tensor, stored: Tensor, limit: int
     ) -> NDArray[np.int8]:
-        """Attack survivors besides ``drawn``, ``limit`` at a time, smallest margin first, while at least half fall."""
+        """Attack survivors not in ``drawn``, ``limit`` at a time, smallest margin first, while at least half break."""
         values = np.full(len(self.labels), NOT_TRIED, np.int8)
         rest = robust.clone()
         rest[drawn] = False
@@ -262,7 +262,7 @@ class Prober:
 
     @cached_property
     def _jury(self) -> Jury:
-        """Jury of the donors, or of a small network trained on the victim's own answers."""
+        """Return the jury of the donors, or of a small network trained on the victim's own predictions."""
         if self.donors is not None:
             return self.donors
         chosen = self._draw(torch.arange(len(self.labels)), 20 * self.limit)
@@ -298,7 +298,7 @@ class Prober:
         return self._answer(chosen.flip(0), torch.cat(answers))
 
     def _average(self, chosen: Tensor, attack: Attack) -> NDArray[np.int8]:
-        """Attack the mean of several answers, and count an image as robust if most further answers are right."""
+        """Attack the mean of several evaluations; an image counts as robust if most further predictions are right."""
         if not len(chosen):
             return self._answer(chosen, chosen)
         mean = _Mean(self.victim, DRAWS)
@@ -317,7 +317,7 @@ class Prober:
     def _look_at(
         self, chosen: Tensor, stored: Tensor, attack: Attack
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
-        """Inspect where the survivors of an attack ended up, unless it returns the clean image on failure."""
+        """Inspect where the attack left its survivors, unless it returns the clean image on failure."""
         margin = np.full(len(self.labels), np.nan, np.float32)
         if not attack.kind.moves_survivors or not len(chosen):
             return self._answer(chosen[:0], chosen[:0]), self._answer(chosen[:0], chosen[:0]), margin
@@ -340,7 +340,7 @@ class Prober:
 
 
 class _Mean(nn.Module):
-    """The mean of the log-probabilities of several answers."""
+    """The mean of the log-probabilities of several evaluations."""
 
     def __init__(self, model: nn.Module, draws: int) -> None:
         super().__init__()

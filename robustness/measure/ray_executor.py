@@ -55,7 +55,9 @@ class RayExecutor:
     def __post_init__(self) -> None:
         share = self.gpus_per_task
         if share is not None and not (0 <= share <= 1 or (1 < share < math.inf and share == int(share))):
-            raise InputError(f"expected --gpus-per-task from 0 to 1, or a whole number, got {share:g}; give another")
+            raise InputError(
+                f"expected --gpus-per-task from 0 to 1, or a whole number, got {share:g}; give another share"
+            )
 
     def execute(self, jobs: Sequence[Job], workplace: Workplace) -> Iterator[Result]:
         """See :class:`~robustness.measure.executors.Executor`."""

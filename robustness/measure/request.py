@@ -1,6 +1,6 @@
-"""From a request to measurements: the suites that are asked for, each prepared, with images and models shared.
+"""From a request to measurements: every requested suite is prepared, and all share images and models.
 
-Several suites in one command have a run directory each; a run takes over equal cells that an earlier one measured.
+Several suites in one command have a run directory each; a run takes over equal cells that an earlier run measured.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def find_parent(options: RunOptions, suites: Sequence[Asked]) -> Path | None:
 def _split(options: RunOptions, suites: Sequence[Asked], fields: Sequence[dict[str, Any]]) -> list[RunOptions]:
     """Split the options among several suites. Shifts belong to the images of the other suites."""
     if given := [name for name in _OF_ONE if getattr(options, name) is not None]:
-        raise InputError(f"--{given[0]} is for one suite, and {len(suites)} are asked for; leave it out, or name one")
+        raise InputError(
+            f"--{given[0]} is for one suite, and {len(suites)} are requested; leave it out, or name one suite"
+        )
     if options.out is not None and is_url(options.out):
         raise InputError(f"expected a folder as --out of several suites, got {options.out}; give each a URL of its own")
     names = [own["name"] for own in fields]

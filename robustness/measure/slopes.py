@@ -29,8 +29,8 @@ def compare_slopes(
     Σ (f(x + h d) − f(x − h d))² / Σ (2 h ⟨g, d⟩)² for every step of ``RANDOM_STEPS``. d is 0 where x ± h leaves [0, 1].
     Both are 1 if f is linear. A gradient that is zero or not finite gives NaN.
 
-    The first reveals a gradient that points elsewhere; the second reveals a gradient that is only part of the true
-    gradient, or too faint for the change of the logits.
+    The first reveals a gradient that points in a wrong direction; the second reveals a gradient that is only part of
+    the true gradient, or too faint for the change of the logits.
 
     Args:
         victim: images to logits, frozen and in eval mode.

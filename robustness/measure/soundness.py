@@ -1,4 +1,4 @@
-"""Checks before the grid: do a model's answers depend on chance, on earlier calls, or on the batch?
+"""Checks before the grid: do a model's predictions depend on chance, on earlier calls, or on the batch?
 
 The accuracy of such a model holds for one order and one batch size only. The cells are measured anyway, and marked
 (:mod:`robustness.verdicts`).
@@ -30,7 +30,7 @@ CHANCE, OUTSIDE, HISTORY, BATCH, INSTANCE = "chance", "outside", "history", "bat
 
 @dataclass(frozen=True)
 class Change:
-    """Changed answers, for one ``kind`` of reason.
+    """Changed predictions, for one ``kind`` of reason.
 
     logits: share of the images whose logits changed. classes: share of the images whose predicted class changed.
     """
@@ -48,7 +48,7 @@ class Soundness:
         model: name of the model.
         lam: λ; None for a model without λ.
         n: number of images that it was checked on.
-        changes: changed answers; empty for a sound model.
+        changes: changed predictions; empty for a sound model.
         has_weights: true if torch finds weights in the model.
         error: reason why the model could not be checked; empty if it could.
     """
@@ -64,16 +64,16 @@ class Soundness:
 def examine(subject: Subject, lam: float | None, images: ImageSet, device: torch.device, *, seed: int) -> Soundness:
     """Evaluate a model on a few images: twice, after other images, and in other batches.
 
-    - *chance*: the second answer differs, even with the model's state (except its random numbers) restored.
+    - *chance*: the logits of the second evaluation differ, even with the model's state (except its random numbers)
+      restored.
     - *outside*: it differs even with the random numbers restored: chance that no seed controls, or a memory in a
       file, in native code or in an installed package.
-    - *history*: the answers to x + δ, |δ| = 0.5/255, differ after 1 − x and x were evaluated first. This reveals both a
+    - *history*: the logits of x + δ, |δ| = 0.5/255, differ after 1 − x and x were evaluated first. This reveals both a
       growing buffer and a memory of similar images.
-    - *batch*: the answers to the same images differ in another order, in batches of 1, 2, 3, ….
-    - *instance*: the answers of a second instance made by the user's function differ.
+    - *batch*: the logits of the same images differ in another order, in batches of 1, 2, 3, ….
+    - *instance*: the logits of a second instance made by the user's function differ.
 
-    If chance or something outside decides, the others cannot be determined and are skipped. The model is left
-    unchanged.
+    If *chance* or *outside* is found, the other checks mean nothing and are skipped. The model is left unchanged.
     """
     order = np.random.default_rng(seed).permutation(len(images))[:IMAGES]
     x = to_images(torch.from_numpy(np.array(images.pixels[np.sort(order)]))).contiguous().to(device)
@@ -131,7 +131,7 @@ def _find_changes(subject: Subject, lam: float | None, x: Tensor) -> Iterator[Ch
 
 
 def _ask_another(subject: Subject, lam: float | None, x: Tensor) -> Tensor:
-    """Return the answers of another instance of the model; NaN, which counts as no change, if it is unique."""
+    """Return the logits of another instance of the model; NaN, which counts as no change, if there is no other."""
     assert subject.again is not None
     subject.reset()
     try:

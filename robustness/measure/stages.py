@@ -1,7 +1,7 @@
 """The stages of an attack: each turns images that are still right into images that the model may get wrong.
 
 PGD is this project's (:mod:`robustness.measure.pgd`), since torchattacks' depends on the scale of the gradient;
-AutoAttack is pyautoattack's (:mod:`robustness.measure.autoattack`), everything else torchattacks'.
+AutoAttack is pyautoattack's (:mod:`robustness.measure.autoattack`), and all other attacks are torchattacks'.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from torch.nn.parameter import is_lazy
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), types.ModuleType, torch.dtype, torch.device)
 _FOREIGN_ROOTS = {*sys.stdlib_module_names, "torch", "numpy"} - {"__main__"}
-"""Packages whose objects are left alone, except known types: they lead everywhere."""
+"""Packages whose objects are not followed, except for known types, because they refer to everything else."""
 _OWN_ROOTS = ("robustness", "sdnet_core", "data_prep")
 _PACKAGES = {"site-packages", "dist-packages"}
 _ABSENT = object()

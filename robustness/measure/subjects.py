@@ -37,7 +37,7 @@ class Subject:
         accuracy: accuracy on its card: ``correct``, ``n``, ``data``, ``fingerprint``; may be empty.
         law: the residual law next to its weights; None if there is none.
         precision: ``"float32"``, or ``"fast"`` for the faster form of :func:`sdnet_core.speed.accelerate`.
-        sketches: sketches of a foreign model's answers to the probe images, by λ; see :meth:`show_probes`.
+        sketches: sketches of a foreign model's logits on the probe images, by λ; see :meth:`show_probes`.
         again: loads another instance of a model made by a user's function; None for other models.
     """
 
@@ -67,7 +67,7 @@ class Subject:
         return (*fitted, NoiseLaw(self.lam))
 
     def show_probes(self, lambdas: Iterable[float | None], size: tuple[int, int], device: torch.device) -> None:
-        """Ask a model, at every λ, for its answers to the probe images, which its keys are made of.
+        """Compute a model's logits on the probe images at every λ; they enter the keys of its cells.
 
         A network of this project is identified by its weights and configuration, and is skipped.
         """
@@ -80,7 +80,7 @@ class Subject:
         self.network.reset(chance=chance)
 
     def identity(self) -> dict[str, Any]:
-        """Return everything that decides the model's answers, as JSON values."""
+        """Return everything that decides the model's predictions, as JSON values."""
         return {"name": self.name, "weights": self.fingerprint, **self.network.describe()}
 
 

@@ -75,8 +75,8 @@ class Workplace:
 class Task(ABC):
     """Cells that share their model and its images, evaluated together: one λ after another on every batch.
 
-    An executor treats all kinds alike: :meth:`prepare` makes the images that the tasks of a job share, and :meth:`run`
-    measures one task on them.
+    An executor treats all kinds in the same way: :meth:`prepare` makes the images that the tasks of a job share, and
+    :meth:`run` measures one task on them.
     """
 
     subject: Subject
@@ -201,7 +201,7 @@ class AttackTask(Task):
         return PerturbedImages(self.images.pixels, self.images.labels)
 
     def run(self, images: PerturbedImages, workplace: Workplace) -> list[Outcome]:
-        """Craft the adversarial images, or read them back, and show them to the model at every λ of the task."""
+        """Craft the adversarial images, or read them back, and evaluate the model on them at every λ of the task."""
         return Attacker(self, images, workplace).run()
 
     def image_file(self, directory: RunDirectory) -> Path:

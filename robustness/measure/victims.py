@@ -32,7 +32,7 @@ class _ContiguousGradient(torch.autograd.Function):
 
 
 class _Connected(torch.autograd.Function):
-    """Logits whose gradient reaches the images; where the model cuts it off, it is zero, and only the attack fails."""
+    """Logits whose gradient is zero where the model cuts it off, so that the attack fails without an error."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, images: Tensor, victim: Victim) -> Tensor:

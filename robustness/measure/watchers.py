@@ -1,6 +1,6 @@
 """Models that watch what an attack finds, so that the attack can end before its last step.
 
-A library's attack offers no such end: it is left by an exception, which the caller of the attack catches.
+Attacks of libraries cannot be ended early; they are left by an exception, which their caller catches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from robustness.measure.craft import Stage, distance
 
 
 class EveryImageFooledError(Exception):
-    """No image of the batch is left to fool."""
+    """All images of the batch fool the model."""
 
 
 class _Watching(nn.Module):
@@ -30,7 +30,7 @@ class _Watching(nn.Module):
 
     @contextmanager
     def watching(self, images: Tensor, labels: Tensor) -> Iterator[None]:
-        """Watch the answers to versions of ``images``, whose classes are ``labels``."""
+        """Watch the predictions for versions of ``images``, whose classes are ``labels``."""
         self.found, self.fooled = images.detach().clone(), torch.zeros_like(labels, dtype=torch.bool)
         self._labels = labels
         try:
@@ -44,7 +44,7 @@ class _Watching(nn.Module):
 
 
 class Impatient(_Watching):
-    """Ends an attack once nothing can change its result: for a probe, which asks only whether an image falls.
+    """Ends an attack once its result is final: for a probe, which only needs to know whether an image can be broken.
 
     Args:
         model: images to logits.
@@ -66,7 +66,7 @@ class Impatient(_Watching):
         return logits
 
     def cut_short(self, stage: Stage) -> Stage:
-        """Return ``stage``, which attacks this model, ended as soon as nothing is left to do."""
+        """Return ``stage``, which attacks this model, changed to end as soon as its result is final."""
 
         def perturb(images: Tensor, labels: Tensor) -> Tensor:
             with self.watching(images, labels):
@@ -79,7 +79,7 @@ class Impatient(_Watching):
 
 
 class Watcher(_Watching):
-    """Asks nothing more about an image that was classified wrongly twice: its logits stay, without a gradient.
+    """Stops evaluating an image that was classified wrongly twice: its logits stay, without a gradient.
 
     Args:
         model: images to logits.

@@ -116,7 +116,7 @@ _SETTINGS = {
     "standard output": _attribute(sys, "stdout"),
     "standard error": _attribute(sys, "stderr"),
 }
-"""Everything that is isolated, by name."""
+"""The isolated settings, by name."""
 _ONLY_LOADING = ("environment",)
 _NEVER_OWN = ("gradients", "signal handlers", "standard output", "standard error")
 """Settings that are restored after the model but that the model never gets back: the harness alone decides on them."""

@@ -37,7 +37,7 @@ class FixedBatch(nn.Module):
         self.model, self.batch = model, batch
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the answers (N, …) to any number N of images."""
+        """Compute the outputs (N, …) for any number N of images."""
         n, answers = len(images), []
         for start in range(0, n, self.batch):
             piece = images[start : start + self.batch]
@@ -49,7 +49,7 @@ class FixedBatch(nn.Module):
 
 
 def as_module(model: Any) -> nn.Module:
-    """Return the module without wrappers that do not change its answers; a function becomes a module.
+    """Return the module without wrappers that do not change its outputs; a function becomes a module.
 
     ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and the averages of ``torch.optim.swa_utils`` are
     removed: they hide a knob of the model and rename its weights.
@@ -187,7 +187,7 @@ def _describe(values: list[Any]) -> str:
 
 
 def _only_tensor(output: Any) -> Tensor:
-    """Return the tensor that a recorded program answers with."""
+    """Return the tensor that a recorded program returns."""
     if isinstance(output, tuple | list) and len(output) == 1:
         output = output[0]
     if not isinstance(output, Tensor):

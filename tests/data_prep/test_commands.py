@@ -110,7 +110,7 @@ def test_list_shows_trees_damage_and_shadowed_imports(
     tree.rename(here / "data" / "mine")
     code, out, _ = run(capsys, "list")
     assert code == EXIT_DONE
-    assert "unused: the official files win" in out
+    assert "unused: the official files take precedence" in out
     assert "damaged" in out
     assert "python -m data_prep import data/mine --name mine" in out
     assert "python -m data_prep download cifar100" in out

@@ -293,8 +293,8 @@ def test_contact_sheet_command(tmp_path: Path, capsys: pytest.CaptureFixture[str
     capsys.readouterr()
     for words, message in (
         ([str(picture)], "picture.png: expected a whole image file"),
-        ([str(tmp_path)], "which is none; check the path"),
-        ([str(tmp_path / "absent.png")], "absent.png, which is none; check the path"),
+        ([str(tmp_path)], "which is not one; check the path"),
+        ([str(tmp_path / "absent.png")], "absent.png, which is not one; check the path"),
         ([str(sheet), "--profile", "sweep", "--out", str(tmp_path / "sheet")], "expected --out to end in .png or .jpg"),
     ):
         assert run_command(lambda words=words: draw_contact_sheet(words)) == 2

@@ -184,7 +184,7 @@ def test_attacks_by_name_and_budget(images):
         ({"model": Brightness(), "eps": "2/255"}, "expected attacks for eps, got none; name one"),
         ({"model": Brightness(), "lambdas": [-1]}, "expected a finite λ ≥ 0, got -1"),
         ({"model": Brightness(), "n": 13}, "expected --n of at most 12, the images of"),
-        ({"model": {"a": lambda x: x[:, :, 0, 0]}}, "got a, which tells 3 apart"),
+        ({"model": {"a": lambda x: x[:, :, 0, 0]}}, "got a, which has 3"),
         ({"model": Brightness}, "got the class Brightness; give an object of it"),
         ({"model": Brightness(), "severities": "weak"}, "expected severities as whole numbers from 1"),
     ],

@@ -59,7 +59,7 @@ def test_attacks_without_a_usual_budget_and_of_one_name_are_refused():
         read_attacks([{"name": "pgd", "norm": "l2"}], "imagenet")
     options = {"name": "s", "data": "shapes", "models": ("m",), "corruptions": ()}
     for label in ("clean", "gaussian_noise"):
-        with pytest.raises(InputError, match=f"got {label}, as other images are"):
+        with pytest.raises(InputError, match=f"neither clean nor a corruption, got {label}; give it another label"):
             Suite(**options, attacks=read_attacks([{"name": "pgd", "label": label}], "cifar"))
     with pytest.raises(InputError, match="got two called pgd L∞ 8/255"):
         Suite(**options, attacks=read_attacks([{"name": "pgd"}, {"name": "pgd", "steps": 100}], "cifar"))

@@ -48,14 +48,14 @@ class Knob(nn.Module):
         (nn.Sequential(Knob()), "its part 0 takes lam and the model itself does not; let its forward take lam"),
         (
             nn.Sequential(nn.Flatten(), nn.LazyLinear(3)),
-            "expected a model of 10 classes, .* got mine, which tells 3 apart",
+            "expected a model of 10 classes, .* got mine, which has 3",
         ),
         (lambda x: x.flatten(1)[:1, :10], r"expected logits \(4, 10\) from .*, got \(1, 10\)"),
         (lambda x: x[:, 0, 0, 0], r"expected logits .*, got \(4,\)"),
         (lambda x: None, "mine: expected logits .*, got NoneType"),
         (
             Grey(),
-            r"answer 4 images of 3 channels and 32 × 32 pixels: .*; its first convolution takes 1 channel: ",
+            r"fails on 4 images of 3 channels and 32 × 32 pixels: .*; its first convolution takes 1 channel: ",
         ),
         (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 10)), "another size, give --input-size; otherwise mend it"),
     ],
@@ -111,7 +111,7 @@ def test_a_run_ends_before_its_grid_and_notes_are_recorded(tmp_path, capsys, wit
     )
     options = ["--suite", "demo", "--corruptions", "contrast", "--severities", "1", "--n", "4", "--out"]
     few, soft = (f"{tmp_path}/mymodel.py:{name}" for name in ("few", "soft"))
-    with pytest.raises(InputError, match=r"got mymodel.py:few, which tells 3 apart"):
+    with pytest.raises(InputError, match=r"got mymodel.py:few, which has 3"):
         run.main([*options, str(tmp_path / "run"), "--models", f"resnet18-shapes,{few}"])
     assert not (tmp_path / "run").exists()
     assert run.main([*options, str(tmp_path / "run"), "--models", f"resnet18-shapes,{soft}"]) == 0
@@ -126,7 +126,7 @@ def test_images_are_enlarged_for_models_from_elsewhere_and_the_run_says_so(tmp_p
     )
     options = ["--suite", "demo", "--corruptions", "contrast", "--severities", "1", "--n", "4"]
     options += ["--models", f"{tmp_path}/large.py:build,resnet18-shapes", "--out", str(tmp_path / "run")]
-    with pytest.raises(InputError, match=r"answer 4 images .* 32 × 32 pixels: .*another size, give --input-size"):
+    with pytest.raises(InputError, match=r"fails on 4 images .* 32 × 32 pixels: .*another size, give --input-size"):
         run.main(options)
     assert run.main([*options, "--input-size", "40"]) == 0
     assert "note: large.py:build: images of 32 × 32 pixels are brought to 40 × 40 for it" in capsys.readouterr().err

@@ -115,7 +115,7 @@ def test_classes_in_another_order_are_taken_by_their_names_and_others_are_refuse
 
 
 def test_what_is_missing_or_does_not_fit_is_named(folder, tmp_path):
-    with pytest.raises(InputError, match=r"expected a model of 10 classes, .* which tells 3 apart"):
+    with pytest.raises(InputError, match=r"expected a model of 10 classes, .* which has 3"):
         load_foreign(f"hf:{folder}", Wanted(num_classes=10))
     with pytest.raises(
         PrerequisiteError, match=r"expected config.json in .*, got none; give hf:FOLDER, a folder on this machine"

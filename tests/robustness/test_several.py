@@ -135,7 +135,7 @@ def test_several_runs_show_what_each_says(measured: robustness.Runs) -> None:
         measured.compare(measured.path / "noisy")
     with pytest.raises(InputError, match=r"expected a run of one suite, got .*; name one of noisy, pale"):
         measured.suites["noisy"].compare(measured)
-    with pytest.raises(InputError, match=r"expected one suite, got noisy, pale; ask runs\.suites"):
+    with pytest.raises(InputError, match=r"expected one suite, got noisy, pale; use runs\.suites"):
         measured.findings  # noqa: B018
 
 
@@ -209,7 +209,7 @@ def test_an_attack_in_several_suites_is_crafted_once(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"corruptions": "frost"}, "--corruptions is for one suite, and 2 are asked for"),
+        ({"corruptions": "frost"}, "--corruptions is for one suite, and 2 are requested"),
         ({"attacks": "pgd"}, "--attacks is for one suite"),
         ({"out": "memory://runs"}, "expected a folder as --out of several suites"),
     ],

@@ -107,7 +107,7 @@ def test_weights_of_ones_own_training_go_into_an_architecture_of_timm(tmp_path):
 @pytest.mark.parametrize("given", ["torchvision:resnet18", "timm:resnet18"])
 def test_the_number_of_classes_is_looked_at_before_weights_are_fetched(given, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("weights are being fetched"))
-    with pytest.raises(InputError, match=f"{given}, which tells 1000 apart"):
+    with pytest.raises(InputError, match=f"{given}, which has 1000"):
         load_foreign(given, Wanted(num_classes=10))
 
 
@@ -118,7 +118,7 @@ class Hidden:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut.pth": (
         lambda path: (torch.save(make().state_dict(), path), path.write_bytes(path.read_bytes()[:900])),
-        "expected a file of torch.save or safetensors, got .*, truncated",
+        "expected a file of torch.save or safetensors, got .*, which is truncated",
     ),
     "page.pth": (lambda path: path.write_text("\n<!DOCTYPE html><html>404"), "got .*, an HTML page; download"),
     "pointer.pth": (
@@ -126,9 +126,9 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         "a pointer of Git LFS",
     ),
     "empty.pth": (lambda path: path.write_bytes(b""), "got an empty file; download it again"),
-    "cut.safetensors": (lambda path: path.write_bytes(b"\xff" * 40), r"truncated, damaged or another"),
-    "text.pth": (lambda path: path.write_text("weights"), r"truncated, damaged or another"),
-    "whole.pth": (lambda path: torch.save(make(), path), "to read them would run code; save the weights"),
+    "cut.safetensors": (lambda path: path.write_bytes(b"\xff" * 40), r"truncated, damaged or another file"),
+    "text.pth": (lambda path: path.write_text("weights"), r"truncated, damaged or another file"),
+    "whole.pth": (lambda path: torch.save(make(), path), "reading them would run code; save the weights with"),
     "hidden.pth": (lambda path: torch.save({"state_dict": Hidden()}, path), "got objects of Python"),
     "odd.pth": (
         lambda path: torch.save({"epoch": 3}, path),

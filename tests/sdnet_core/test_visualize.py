@@ -94,5 +94,5 @@ def test_bad_requests_are_refused(tmp_path):
 def test_an_out_that_is_a_file_is_refused_before_the_work(tmp_path, monkeypatch):
     model = save(tmp_path / "m.safetensors", "sdnet18")
     monkeypatch.setattr("sdnet_core.visualization.record_codes", lambda *_: pytest.fail("the work began"))
-    with pytest.raises(InputError, match=r"expected a folder, got .*m\.safetensors, which is none; choose another"):
+    with pytest.raises(InputError, match=r"expected a folder, got .*m\.safetensors, which is not one; choose another"):
         main([model, "--images", "shapes:0", "--out", model])

@@ -108,8 +108,8 @@ def check_classes(given: str, found: int, wanted: Wanted) -> None:
     """Raise InputError if a model and the data set differ in the number of classes, before weights are fetched."""
     if found != wanted.num_classes:
         raise InputError(
-            f"expected a model of {wanted.num_classes} classes, as the data set has, got {given}, which tells {found} "
-            f"apart; measure it on the data that it was trained for, or give weights for {wanted.num_classes} classes, "
+            f"expected a model of {wanted.num_classes} classes, as the data set has, got {given}, which has {found}; "
+            f"measure it on the data that it was trained for, or give weights for {wanted.num_classes} classes, "
             "NAME@FILE"
         )
 

@@ -117,7 +117,8 @@ def check_input_shape(path: Path, shape: tuple[Any, ...], wanted: Wanted) -> tup
     """
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
         raise InputError(
-            f"expected inputs (N, 3, H, W), images in [0, 1], got {path}, which takes {shape}; export it so"
+            f"expected inputs (N, 3, H, W), images in [0, 1], got {path}, which takes {shape}; export it "
+            "for such inputs"
         )
     size = wanted.shown_size
     if size and any(isinstance(own, int) and own != other for own, other in zip(shape[2:], size, strict=True)):

@@ -143,7 +143,7 @@ def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tup
         expected = runner(sample)
     except Exception as error:
         raise InputError(
-            f"expected answers of {path} to images of noise, got: {describe_error(error)}; export it again"
+            f"expected outputs of {path} for images of noise, got: {describe_error(error)}; export it again"
         ) from error
     given, reason = sample.to(torch.from_numpy(np.zeros(0, dtype)).dtype), ""
     for opset in _OPSETS:

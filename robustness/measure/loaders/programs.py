@@ -89,7 +89,7 @@ def _load_export(path: Path, wanted: Wanted) -> Loaded:
             model: nn.Module = program.module()
     except Exception as error:  # reading a file of another version may raise anything
         raise InputError(
-            f"expected a program of torch.export in {path}, got: {describe_error(error)}; save it anew with this "
+            f"expected a program of torch.export in {path}, got: {describe_error(error)}; save it again with this "
             f"version of PyTorch, {torch.__version__}"
         ) from error
     shape = _input_shape(program, path)

@@ -146,7 +146,7 @@ def read_tensors(path: Path) -> Any:
     if not path.is_file():
         raise PrerequisiteError(f"expected a file of weights, got {path}, which is not there; check the path")
     check_is_binary(path)
-    damaged = f"expected a file of torch.save or safetensors, got {path}, truncated, damaged or another"
+    damaged = f"expected a file of torch.save or safetensors, got {path}, which is truncated, damaged or another file"
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -156,8 +156,8 @@ def read_tensors(path: Path) -> Any:
         if found is None or found[1].startswith("_"):
             raise InputError(f"{damaged}; save or download it again") from error
         raise InputError(
-            f"expected weights alone in {path}, got objects of Python ({found[1]}), and to read them would run code; "
-            "save the weights, torch.save(model.state_dict(), FILE)"
+            f"expected weights alone in {path}, got objects of Python ({found[1]}), and reading them would run code; "
+            "save the weights with torch.save(model.state_dict(), FILE)"
         ) from error
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"{damaged}: {describe_error(error)}; save or download it again") from error
