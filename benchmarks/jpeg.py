@@ -161,22 +161,27 @@ def summarise(answers: dict[tuple[Network, str], pd.DataFrame], seeds: int) -> p
             return np.stack([mean_per_image(own[Network(arch, variant, s)], names, lam) for s in range(seeds)])  # noqa: B023
 
         variants = list(dict.fromkeys(network.variant for network in own))
+        is_schedule = len({variant.epochs for variant in variants}) > 1
+        titles = {variant: variant.title if is_schedule else title_of(variant.quality) for variant in variants}
         for kind, names in (("clean", ("clean",)), ("noise", NOISES), ("blur", BLURS)):
             base, *others = LAMBDAS
+            clean = {arch: {v: of(arch, v, ("clean",), base) for v in variants} for arch in ARCHITECTURES}
             sets = {arch: {v: of(arch, v, names, base) for v in variants} for arch in ARCHITECTURES}
             for lam in others:
                 sets[f"gain of λ = {lam:g}"] = {
                     v: of("sdnet18", v, names, lam) - of("sdnet18", v, names, base) for v in variants
                 }
+            for arch in ARCHITECTURES if kind != "clean" else ():
+                sets[f"lost by {arch}"] = {v: clean[arch][v] - sets[arch][v] for v in variants}
             sets["sdnet18 − resnet18"] = {v: sets["sdnet18"][v] - sets["resnet18"][v] for v in variants}
             for measure, values in sets.items():
                 for variant in variants:
-                    row = {"tested on": tested, "under": kind, "measure": measure, "trained on": variant.title}
+                    row = {"tested on": tested, "under": kind, "measure": measure, "trained on": titles[variant]}
                     interval = accuracy_interval if measure in ARCHITECTURES else paired_interval
                     rows.append(row | describe(values[variant], interval))
                     if variant != variants[0]:
                         difference = describe(values[variant] - values[variants[0]], paired_interval)
-                        rows[-1] |= {f"{key}, difference": value for key, value in difference.items()}
+                        rows[-1] |= {f"{key} − {titles[variants[0]]}": value for key, value in difference.items()}
     return pd.DataFrame(rows)
 
 

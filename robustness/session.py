@@ -13,7 +13,6 @@ import torch
 
 from data_prep import ImageSet
 from data_prep.errors import InputError
-from robustness.analysis.class_order import OtherOrder
 from robustness.analysis.findings import Findings
 from robustness.analysis.texts import format_duration
 from robustness.analysis.write import write_analysis
@@ -180,14 +179,6 @@ def _abridge(names: Sequence[str]) -> str:
     return ", ".join(shown)
 
 
-def find_misfits(findings: Findings) -> Iterator[str]:
-    """Write a note for every model whose classes are in another order, at the first λ where that shows."""
-    found: dict[str, OtherOrder] = {}
-    for (model, _), other in findings.run.other_orders.items():
-        found.setdefault(model, other)
-    yield from (f"{model}: {other.verdict.reason}" for model, other in found.items())
-
-
 def find_other_sizes(subjects: list[Subject], images: ImageSet) -> list[str]:
     """Write a note for every model that was made for images of another size."""
     height, width = images.pixels.shape[1:3]
@@ -271,10 +262,7 @@ def conduct(
         measurement.run(asked or options)
         if measurement.shard is not None:
             return None
-        findings = write_analysis(measurement.directory)
-        for note in find_misfits(findings):
-            warn(f"warning: {note}")
-        return findings
+        return write_analysis(measurement.directory)
 
 
 def check_measured(measurement: Measurement) -> None:

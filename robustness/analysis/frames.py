@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from data_prep.errors import InputError
 from data_prep.files import as_file_name
-from robustness.analysis.class_order import OtherOrder, find_other_order
 from robustness.analysis.columns import ACCURACY, to_key
+from robustness.class_order import OtherOrder, find_other_order
 from robustness.laws import FittedLaw
 from robustness.record import CellRecord
 from robustness.run_directory import Columns, RunDirectory
@@ -150,7 +150,7 @@ class Run:
         clean = cells[is_clean & cells[["threat", "shift", "sequence"]].isna().all(axis=1)]
         for key, model, lam in zip(clean["key"], clean["model"], clean["lam"]):
             rows = self._read_again(key)
-            other = find_other_order(rows["predicted"].astype(np.int64), rows["label"].astype(np.int64), names)
+            other = find_other_order(rows["predicted"], rows["label"], names)
             if other is not None:
                 found[model, to_key(lam)] = other
         return found

@@ -20,6 +20,7 @@ from data_prep import ImageSet
 from data_prep.errors import InputError
 from data_prep.files import replacing
 from data_prep.progress import make_bar
+from robustness.class_order import find_other_order
 from robustness.grids import format_lam
 from robustness.measure.agreement import Agreement
 from robustness.measure.answers import is_close
@@ -93,6 +94,7 @@ class Measurement:
     soundness: list[dict[str, Any]] = field(init=False, default_factory=list)
     _earlier: Earlier = field(init=False, default_factory=Earlier)
     _outdated: set[str] = field(init=False, default_factory=set)
+    _misfits: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.tasks = plan_tasks(
@@ -212,6 +214,7 @@ class Measurement:
         self._write_record(asked, started, "running")
         try:
             self._check_clean_accuracy(self.done)
+            self._check_class_order(self.done)
             self._measure_jobs()
             self.directory.clear_samples()
             self._keep_samples()
@@ -252,6 +255,7 @@ class Measurement:
             self.directory.write_outcome(key, frame, metadata)
         self.done |= set(result.outcomes)
         self._check_clean_accuracy(set(result.outcomes))
+        self._check_class_order(set(result.outcomes))
         self.on_result()
         if result.failed:
             self.failures |= dict.fromkeys(result.failed, result.reason)
@@ -315,6 +319,24 @@ class Measurement:
                     f"{cell.subject.name} records, got {measured:.2%}; check that weights, normalisation and images "
                     "are the same as in its training"
                 )
+
+    @cached_property
+    def _clean(self) -> dict[str, Cell]:
+        """Cells of the clean images, by key."""
+        tasks = (task for task in self.tasks if task.perturbation.is_clean and task.images is self.images)
+        return {cell.key: cell for task in tasks for cell in task.cells}
+
+    def _check_class_order(self, keys: set[str]) -> None:
+        """Report every model whose clean predictions fit another order of the classes clearly better, once."""
+        for key in keys & self._clean.keys():
+            name = self._clean[key].subject.name
+            outcome = self.directory.read_columns(key, n=len(self.images))
+            if outcome is None or name in self._misfits:
+                continue
+            other = find_other_order(outcome[0]["predicted"], outcome[0]["label"], self.images.classes)
+            if other is not None:
+                self._misfits.add(name)
+                self._report(f"{name}: {other.verdict.reason}", shown="warning: ")
 
     @cached_property
     def _grid(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robustness.analysis.class_order import find_other_order
+from robustness.class_order import find_other_order
 from robustness.run import main
 
 TEN = [f"class {index}" for index in range(10)]

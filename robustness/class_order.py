@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ for another, and does not swap the two, the other order loses about as many."""
 SIGNIFICANCE = 1e-4
 """Largest p of McNemar's test of the accuracies in the two orders."""
 _SHOWN = 3
-Classes = NDArray[np.int64]
+Classes = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
