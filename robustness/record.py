@@ -140,6 +140,7 @@ class RunRecord(TypedDict):
     environment: EnvironmentRecord
     sessions: NotRequired[list[SessionRecord]]
     soundness: NotRequired[list[SoundnessRecord]]
+    events: NotRequired[list[str]]
     cells: list[CellRecord]
 
 

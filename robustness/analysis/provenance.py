@@ -34,7 +34,7 @@ _SDNET = """
 
 
 def describe_origin(run: Run) -> list[tuple[str, str]]:
-    """Describe where the numbers come from: status, sessions, data, models, hardware and versions, a line each."""
+    """Describe where the numbers come from: status, sessions, data, models, notes, hardware and versions, in lines."""
     record, data = run.record, run.record["data"]
     done = len(record["cells"]) - len(run.missing)
     seconds = pd.concat([run.cells["seconds"], run.selection["seconds"]]).sum()
@@ -50,6 +50,7 @@ def describe_origin(run: Run) -> list[tuple[str, str]]:
             (a["model"], f"--speed fast agrees with exact on {a['same']} of {a['n']} clean images")
             for a in record.get("agreement", [])
         ),
+        *(("note", event) for event in record.get("events", [])),
         *(row for environment, count in run.environments for row in _describe_environment(run, environment, count)),
     ]
 

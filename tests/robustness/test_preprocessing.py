@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from data_prep import load_images
+from robustness.analysis.frames import Run
+from robustness.analysis.provenance import describe_origin
 from robustness.measure.loaders.loaded import Wanted
 from robustness.measure.preprocessing import PREPROCESSINGS, note_preprocessing
 from robustness.measure.subjects import load_subject
 from robustness.run import main
+from robustness.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
 SHAPES = load_images("shapes", split="test").subset(150)
@@ -93,6 +96,7 @@ def test_a_run_says_so_once_and_not_when_nothing_is_measured(write, tmp_path, ca
     said = "clean images are right with values from 0 to 255"
     assert main(words) == 0
     assert capsys.readouterr().err.count(said) == 1
-    assert said in (tmp_path / "run" / "run.json").read_text()
+    (note,) = (text for title, text in describe_origin(Run.open(RunDirectory(tmp_path / "run"))) if title == "note")
+    assert said in note
     assert main(words) == 0
     assert said not in capsys.readouterr().err
