@@ -95,8 +95,7 @@ def loading(world: World | None = None) -> Iterator[World]:
 def import_package(name: str, given: str | Path) -> Any:
     """Import a package of the extra ``models``, without warnings; raise PrerequisiteError if it is not installed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return importlib.import_module(name)
     except ImportError as error:
         raise PrerequisiteError(
