@@ -68,17 +68,12 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path, write: Wri
     "name", ["../train/cat/1.jpg", "train/cat/../../../1.jpg", "/train/cat/1.jpg", "train\\cat\\1.jpg"]
 )
 def test_members_that_point_outside_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    archive = write_tar(tmp_path / "a.tar", ("train/cat/0.jpg", b""), (name, b""))
-    with pytest.raises(InputError, match=r"expected members inside the archive, got '.*1\.jpg'"):
-        read_all(archive)
-
-
-@pytest.mark.parametrize("name", ["../train/cat/1.jpg", "/train/cat/1.jpg"])
-def test_zip_members_that_point_outside_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    write_tar(tmp_path / "a.tar", ("train/cat/0.jpg", b""), (name, b""))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, b"")
-    with pytest.raises(InputError, match=r"expected members inside the archive, got '.*1\.jpg'"):
-        read_all(tmp_path / "a.zip")
+    for source in ("a.tar", "a.zip"):
+        with pytest.raises(InputError, match=r"expected members inside the archive, got '.*1\.jpg'"):
+            read_all(tmp_path / source)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
