@@ -70,7 +70,7 @@ def from_arrays(
     )
 
 
-def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str, ...] | None = None) -> ImageSet:
+def from_pairs(pairs: Iterable[Any], *, classes: tuple[str, ...] | None = None) -> ImageSet:
     """Make an image set from a torch ``Dataset`` or ``DataLoader``, or from anything else that yields (image, label).
 
     pairs: PIL images, or arrays or tensors as in ``from_arrays``; one image with its label or a batch with its labels.
@@ -97,7 +97,7 @@ def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str,
         raise InputError("expected at least one pair (image, label), got none; check the data set")
     if classes is None:
         classes = _classes_of(pairs)
-    return from_arrays(np.concatenate(images), np.concatenate(labels), name=name, classes=classes)
+    return from_arrays(np.concatenate(images), np.concatenate(labels), name="pairs", classes=classes)
 
 
 def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] | None = None) -> ImageSet:

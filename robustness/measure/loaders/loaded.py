@@ -77,13 +77,13 @@ class Loaded:
 
 
 @contextmanager
-def loading(world: World | None = None) -> Iterator[World]:
-    """Run the block in ``world``, or a new one, in which the command line has no options and printing goes to stderr.
+def loading() -> Iterator[World]:
+    """Run the block in a new world, in which the command line has no options and printing goes to stderr.
 
     Raises:
         ModelExitError: the block tried to end the process.
     """
-    world, arguments = world or World(), sys.argv
+    world, arguments = World(), sys.argv
     with world.entered(loading=True):
         sys.argv = arguments[:1]
         try:
