@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data_prep.arrays import read_arrays, write_arrays
 from robustness.attack import allowed_distance
+from robustness.measure.pgd import measure_norm
 
 _OVERHEAD = 1 << 20
 """Bytes of an attempt on disk besides its images, at most."""
@@ -213,9 +214,7 @@ def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
     """Compute ‖a − b‖ per image, in ``linf``, ``l2`` or ``l1``."""
-    difference = (a - b).flatten(1)
-    distances: Tensor = torch.linalg.vector_norm(difference, ord={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
-    return distances
+    return measure_norm(a - b, norm)[:, 0, 0, 0]
 
 
 def _in_range(images: Tensor) -> Tensor:
