@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_prep.archives_c import FOLDERS, count_all, find_archive_c
 from data_prep.cifar import RELEASES
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_choice
 from data_prep.files import check_md5, check_space, digest_of
 from data_prep.progress import make_bar
 
@@ -70,8 +70,7 @@ def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
     Raises: InputError for an unknown name and for a folder in its place with other content; as ``fetch`` and
         ``unpack_folder``.
     """
-    if name not in REMOTES:
-        raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}; choose one of them")
+    check_choice(name, REMOTES, "something to download")
     remote = REMOTES[name]
     if name in FOLDERS and (archive := find_archive_c(name, data_dir)) is not None:
         list(count_all(archive))

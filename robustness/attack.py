@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_choice
 from data_prep.schema import read
 from robustness.attack_kinds import Kind, kind_of
 from robustness.grids import LARGEST_EPS, read_eps
@@ -74,8 +74,7 @@ class Attack:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.name)
-        if self.norm not in NORMS:
-            raise self.fault(f"expected a norm ({', '.join(NORMS)}), got {self.norm!r}; choose one of them")
+        check_choice(self.norm, NORMS, "a norm", where=f"attack {self.label}: ")
         if not 0 < self.eps < math.inf:
             raise self.fault(f"expected a finite ε > 0, got {self.eps:g}; give such a number")
         if self.eps > LARGEST_EPS[self.norm]:

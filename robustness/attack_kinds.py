@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from data_prep.errors import check_choice, check_known
+
 if TYPE_CHECKING:
     from robustness.attack import Attack
 
@@ -122,14 +124,10 @@ class _AutoAttack(Kind):
     package = "pyautoattack"
 
     def check(self, attack: Attack) -> None:
-        if attack.version not in AUTOATTACK_VERSIONS:
-            known = ", ".join(AUTOATTACK_VERSIONS)
-            raise attack.fault(f"expected a version ({known}), got {attack.version!r}; choose one of them")
+        check_choice(attack.version, AUTOATTACK_VERSIONS, "a version", where=f"attack {attack.label}: ")
         if (attack.version == "custom") != bool(attack.parts):
             raise attack.fault("parts are given with version = 'custom', and only with it; write both or neither")
-        if unknown := set(attack.parts) - set(AUTOATTACK_PARTS):
-            known, got = ", ".join(AUTOATTACK_PARTS), ", ".join(sorted(unknown))
-            raise attack.fault(f"expected parts among {known}, got {got}; rename or remove it")
+        check_known(attack.parts, AUTOATTACK_PARTS, "parts", where=f"attack {attack.label}: ")
 
     def needs_gradients(self, attack: Attack) -> bool:
         return attack.parts != ("square",)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_known
 from data_prep.files import check_folder, replacing
 from data_prep.schema import read
 from sdnet_core.config import LARGEST, SUFFIX, NetworkConfig, find_checkpoint
@@ -107,12 +107,8 @@ def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
     Raises:
         InputError: unknown architecture or option, or a value out of range.
     """
-    known = {f.name for f in dataclasses.fields(NetworkConfig)} - {"arch"}
-    if unknown := set(options) - known:
-        raise InputError(
-            f"expected model options among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}; rename or "
-            "remove it"
-        )
+    known = sorted({f.name for f in dataclasses.fields(NetworkConfig)} - {"arch"})
+    check_known(options, known, "model options")
     for name in ("mean", "std"):
         if name in options:
             options[name] = tuple(float(v) for v in options[name])

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_choice, check_known
 from data_prep.schema import fits
 from robustness.attack import Attack
 from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS
@@ -134,18 +134,11 @@ def _list_torchattack(attack: Attack, setup: Setup) -> list[Stage]:
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
-    if attack.name not in names:
-        raise InputError(
-            f"expected an attack (pgd, autoattack, {', '.join(sorted(names))}), got {attack.name!r}; choose one of them"
-        )
+    check_choice(attack.name, ("pgd", "autoattack", *sorted(names)), "an attack")
     kind = getattr(torchattacks, attack.name)
     takes = inspect.signature(kind).parameters
     options = dict(attack.options)
-    if unknown := set(options) - set(takes) | {"model"} & set(options):
-        raise InputError(
-            f"attack {attack.name}: expected options among {', '.join(name for name in takes if name != 'model')}, got "
-            f"{', '.join(sorted(unknown))}; rename or remove it"
-        )
+    check_known(options, [name for name in takes if name != "model"], "options", where=f"attack {attack.name}: ")
     norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
         raise InputError(
