@@ -8,8 +8,6 @@ import ssl
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +95,13 @@ def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress:
         return
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _network_trouble_named(url, target, md5):
+    try:
         _receive(url, part, unpacked=unpacked, progress=progress)
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+        raise PrerequisiteError(
+            f"expected an answer from {url}, got: {error}; run the same command again, or fetch the file on another "
+            f"machine, put it at {target} (MD5 {md5}) and run the same command"
+        ) from error
     if (got := digest_of(part, "md5")) != md5:
         part.unlink()
         raise InputError(f"expected MD5 {md5} of {url}, got {got}; what came was removed, run the same command again")
@@ -131,17 +134,6 @@ def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
     if total is not None and received < total:
         got = f"{received:,} of {total:,} bytes"
         raise PrerequisiteError(f"expected all of {url}, got {got}; run the same command again to resume")
-
-
-@contextmanager
-def _network_trouble_named(url: str, target: Path, md5: str) -> Iterator[None]:
-    try:
-        yield
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        raise PrerequisiteError(
-            f"expected an answer from {url}, got: {error}; run the same command again, or fetch the file on another "
-            f"machine, put it at {target} (MD5 {md5}) and run the same command"
-        ) from error
 
 
 def unpack_folder(archive: Path, folder: Path) -> None:

@@ -56,6 +56,15 @@ def damage_named(expected: str, advice: str, kinds: tuple[type[Exception], ...] 
         raise InputError(f"expected {expected}, got: {describe_error(error)}; {advice}") from error
 
 
+@contextmanager
+def place_named(place: object) -> Iterator[None]:
+    """Begin the message of an InputError of the block with ``place``, such as a path."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
 def check_words(words: Sequence[str]) -> None:
     """Check that a command line, or other text for a record, can be written as UTF-8.
 

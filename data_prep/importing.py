@@ -61,8 +61,7 @@ def import_tree(
         raise InputError(
             f"expected a new name, got {name}, which is in {folder} already; add --replace to import over it"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
         classes = imagenet_wnids() if name == "imagenet" else None
         plan = plan_tree(source, geometry, classes=classes, progress=progress)
         for split in plan.counts:

@@ -40,7 +40,7 @@ WRITERS = pytest.mark.parametrize("write", [write_tar, write_folder])
 
 
 def read_all(source: Path) -> dict[tuple[str, str, str], bytes]:
-    return {file.key: file.read() for file in walk_tree(source)}
+    return {key: file.read() for key, file in walk_tree(source)}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -179,7 +179,7 @@ def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
     """A folder that links to the one it lies in, and two that link to each other: every image once on every way."""
     tree = write_folder(tmp_path / "tree", ("train/cat/1.jpg", b"x"), ("train/dog/2.jpg", b"y"))
     (tree / "train" / "cat" / "up").symlink_to(tree)
-    assert [file.path for file in walk_tree(tree)] == ["train/cat/1.jpg", "train/dog/2.jpg"]
+    assert [file.path for _, file in walk_tree(tree)] == ["train/cat/1.jpg", "train/dog/2.jpg"]
     (tree / "train" / "cat" / "up").unlink()
     (tree / "train" / "cat" / "other").symlink_to(tree / "train" / "dog")
     (tree / "train" / "dog" / "other").symlink_to(tree / "train" / "cat")
