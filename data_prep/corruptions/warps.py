@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_prep.corruptions.coordinates import Field, draw, pixel_grid, sample_black, shorter_side, warp
+from data_prep.corruptions.filters import gaussian_matrix
 from data_prep.corruptions.levels import Pixels, planes, truncate, truncate_planes
 from data_prep.corruptions.random import Streams
 
@@ -102,14 +103,8 @@ def _caustics(pixels: Pixels, streams: Streams) -> Field:
         u, v = x + (t - u).cos() + (t + v).sin(), y + (t - v).sin() + (t + u).cos()
         brightness = brightness + 1 / torch.hypot(x * 0.005 / (u + t).sin(), y * 0.005 / (v + t).cos())
     light = (1.17 - (brightness / 5) ** 1.4).abs() ** 8
-    down, across = (_soft(length, pixels.device) for length in pixels.shape[1:3])
+    down, across = (gaussian_matrix(length, 1.0, 4.0, pixels.device) for length in pixels.shape[1:3])
     return down @ light.clamp_(0.0, 1.0) @ across.T
-
-
-@lru_cache(maxsize=8)
-def _soft(size: int, device: torch.device) -> Float[Tensor, "size size"]:
-    """Make the matrix, float64, of a Gaussian of one pixel, cut off at 4 and mirrored at the edge."""
-    return torch.from_numpy(ndimage.gaussian_filter1d(np.eye(size), 1.0, axis=0)).to(device)
 
 
 def transverse_chromatic_abberation(pixels: Pixels, level: float, streams: Streams) -> Pixels:
