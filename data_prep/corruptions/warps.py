@@ -54,9 +54,11 @@ def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
     """
     cell = shorter_side(pixels) // SQUARES_PER_SIDE
     rows, columns = pixel_grid(pixels)
-    shape = [size // cell for size in pixels.shape[1:3]]
+    height, width = pixels.shape[1:3]
+    shape = height // cell, width // cell
     signs = torch.where(streams.uniform(*shape) < 0.5, -1.0, 1.0).to(torch.float64)
-    signs = functional.pad(signs.repeat_interleave(cell, 1).repeat_interleave(cell, 2), _rest(pixels, shape, cell))
+    rest = (0, width - shape[1] * cell, 0, height - shape[0] * cell)
+    signs = functional.pad(signs.repeat_interleave(cell, 1).repeat_interleave(cell, 2), rest)
     down, right = (place % cell - cell / 2 for place in (rows, columns))
     share = torch.hypot(down, right) / (cell / 2)
     inside = (share <= 1) & (share * (cell / 2) >= 5e-4) & (rows < shape[0] * cell) & (columns < shape[1] * cell)
@@ -65,12 +67,6 @@ def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
     turned_down = stretch * (down * angle.cos() - right * angle.sin())
     turned_right = stretch * (down * angle.sin() + right * angle.cos())
     return warp(pixels, rows - down + turned_down, columns - right + turned_right)
-
-
-def _rest(pixels: Pixels, shape: list[int], cell: int) -> tuple[int, int, int, int]:
-    """Compute the padding from the squares to the size of the image."""
-    height, width = pixels.shape[1:3]
-    return 0, width - shape[1] * cell, 0, height - shape[0] * cell
 
 
 def caustic_refraction(pixels: Pixels, level: float, streams: Streams) -> Pixels:
