@@ -10,7 +10,7 @@ from pathlib import Path
 from data_prep.catalogue import format_data, list_data
 from data_prep.command_line import CommandParser, add_version
 from data_prep.commands import COMMANDS
-from data_prep.errors import run_command
+from data_prep.errors import EXIT_DONE, run_command
 
 
 class DataParser(CommandParser):
@@ -32,7 +32,6 @@ def build_parser() -> argparse.ArgumentParser:
             help=command.summary,
             description=command.run.__doc__,
             epilog=command.epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.declare(subparser)
         if command.has_data:
@@ -47,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         arguments = build_parser().parse_args(argv)
-        code: int = arguments.run(arguments)
-        return code
+        arguments.run(arguments)
+        return EXIT_DONE
 
     return run_command(run)
 

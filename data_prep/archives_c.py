@@ -110,24 +110,19 @@ def find_archive_c(name: str, data_dir: str | Path) -> ArchiveC | None:
     Raises: InputError for another ``name``, for a folder that is not a -C archive, and for a generated set in the place
         of an official one.
     """
-    if name not in FOLDERS:
-        if Path(name).is_dir():
-            if (Path(name) / MANIFEST_FILE).is_file():
-                raise InputError(
-                    f"expected official files in {name}, got a set that was generated here, as its {MANIFEST_FILE} "
-                    "says; leave the archive out: a run makes the same corruptions itself and says so"
-                )
-            return open_archive_c(Path(name))
-        raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}) or its folder, got {name!r}; check the name")
-    folder = Path(data_dir) / FOLDERS[name]
+    is_known = name in FOLDERS
+    folder = Path(data_dir) / FOLDERS[name] if is_known else Path(name)
     if not folder.is_dir():
-        return None
+        if is_known:
+            return None
+        raise InputError(f"expected a -C archive ({', '.join(FOLDERS)}) or its folder, got {name!r}; check the name")
     if (folder / MANIFEST_FILE).is_file():
+        advice = f"call it {folder.name}-generated" if is_known else "leave the archive out"
         raise InputError(
             f"expected official files in {folder}, got a set that was generated here, as its {MANIFEST_FILE} says; "
-            f"call it {folder.name}-generated: a run makes the same corruptions itself and says so"
+            f"{advice}: a run makes the same corruptions itself and says so"
         )
-    return PUBLISHED[name].open(folder)
+    return PUBLISHED[name].open(folder) if is_known else open_archive_c(folder)
 
 
 def open_archive_c(folder: Path) -> ArchiveC:

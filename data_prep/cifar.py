@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, damage_named
 from data_prep.files import check_md5
 from data_prep.imageset import ImageSet
 from data_prep.unpickle import unpickle_batch
@@ -100,12 +100,10 @@ def load_release(name: str, split: str, path: Path) -> ImageSet:
     release = RELEASES[name]
     *batches, meta = _read_files(path, release, (*release.batches[split], release.meta))
     contents = [unpickle_batch(data, file) for file, data in zip(release.batches[split], batches, strict=True)]
-    try:
+    with damage_named(f"the layout of {name} in {path}", "download it again", (KeyError, ValueError)):
         pixels = np.concatenate([content["data"] for content in contents]).reshape(-1, 3, 32, 32)
         labels = np.concatenate([np.array(content[release.labels_key], dtype=np.int64) for content in contents])
         classes = tuple(map(str, unpickle_batch(meta, release.meta)[release.classes_key]))
-    except (KeyError, ValueError) as error:
-        raise InputError(f"expected the layout of {name} in {path}, got: {error}; download it again") from error
     return ImageSet(
         name=name,
         title=name,

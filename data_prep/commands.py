@@ -25,13 +25,13 @@ class Command:
     """A subcommand.
 
     summary: its line in the list of commands. examples, note: the end of its help.
-    run: runs it with the parsed arguments and returns the exit code; its help begins with this function's docstring.
+    run: runs it with the parsed arguments; its help begins with this function's docstring.
     declare: adds its arguments to a parser, except ``--data-dir``. has_data: whether it has ``--data-dir``.
     """
 
     summary: str
     examples: tuple[str, ...]
-    run: Callable[[argparse.Namespace], int]
+    run: Callable[[argparse.Namespace], object]
     declare: Callable[[argparse.ArgumentParser], object] = lambda _: None
     has_data: bool = True
     note: str = ""
@@ -42,25 +42,22 @@ class Command:
         return "\n".join(["examples:", *(f"  python -m data_prep {words}" for words in self.examples), self.note])
 
 
-def run_list(arguments: argparse.Namespace) -> int:
+def run_list(arguments: argparse.Namespace) -> None:
     """List the data sets: which are on disk, and how to get the others."""
-    data_dir: Path = arguments.data_dir
-    print(format_data(list_data(data_dir)))
-    return 0
+    print(format_data(list_data(arguments.data_dir)))
 
 
 def _declare_download(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help=", ".join(REMOTES))
 
 
-def run_download(arguments: argparse.Namespace) -> int:
+def run_download(arguments: argparse.Namespace) -> None:
     """Download an official data set: resume a partial download, check its published MD5, keep only a complete file."""
     path = download_data(arguments.name, arguments.data_dir, progress=True)
     print(f"{arguments.name} is in {path}")
     archive = arguments.data_dir / REMOTES[arguments.name].file
     if path != archive and archive.is_file():
         print(f"{archive} is no longer needed and can be removed")
-    return 0
 
 
 def _declare_import(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +75,7 @@ def _declare_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="replace a data set of this name")
 
 
-def run_import(arguments: argparse.Namespace) -> int:
+def run_import(arguments: argparse.Namespace) -> None:
     """Import an image tree, or an archive of one: every image is decoded once, into flat arrays."""
     record = import_tree(
         arguments.path,
@@ -92,7 +89,6 @@ def run_import(arguments: argparse.Namespace) -> int:
     counts = ", ".join(f"{count:,} {split}" for split, count in record.counts.items())
     height, width = record.image_size
     print(f"{record.title}: {counts} images of {height} x {width} in {len(record.classes)} classes")
-    return 0
 
 
 def _declare_generate(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +112,7 @@ def _declare_generate(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("cpu", "cuda"), default="cpu", help="device to compute on (default: cpu)")
 
 
-def run_generate(arguments: argparse.Namespace) -> int:
+def run_generate(arguments: argparse.Namespace) -> None:
     """Write a corrupted test set in the official layout from the clean test images, in place of a missing archive."""
     if arguments.name in SOURCES and arguments.n is not None and arguments.n < OFFICIAL_IMAGES:
         print(f"RobustBench cannot read a set of {arguments.n:,}: it wants all {OFFICIAL_IMAGES:,} images per severity")
@@ -131,19 +127,17 @@ def run_generate(arguments: argparse.Namespace) -> int:
         progress=True,
     )
     print(f"{arguments.name}: all requested files are in {folder}")
-    return 0
 
 
 def _declare_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="a name from `python -m data_prep list`")
 
 
-def run_verify(arguments: argparse.Namespace) -> int:
+def run_verify(arguments: argparse.Namespace) -> None:
     """Read a data set again from end to end and compare it with its checksums, shapes and fingerprints."""
     for line in verify_data(arguments.name, arguments.data_dir):
         print(line, flush=True)
     print(f"{arguments.name} is right")
-    return 0
 
 
 def _declare_describe(parser: argparse.ArgumentParser) -> None:
@@ -151,14 +145,13 @@ def _declare_describe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def run_describe(arguments: argparse.Namespace) -> int:
+def run_describe(arguments: argparse.Namespace) -> None:
     """Describe the data at a path: layout, data set, sizes, classes, corruptions, severities, image counts, hash."""
     description = describe(arguments.path)
     if arguments.json:
         print(json.dumps(description.as_json(), indent=2))
     else:
         print("\n".join(description.lines()))
-    return 0
 
 
 COMMANDS = {

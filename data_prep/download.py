@@ -8,14 +8,12 @@ import ssl
 import tarfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.archives_c import FOLDERS, count_all, find_archive_c
 from data_prep.cifar import RELEASES
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_choice
 from data_prep.files import check_md5, check_space, digest_of
 from data_prep.progress import make_bar
 
@@ -70,8 +68,7 @@ def download_data(name: str, data_dir: Path, *, progress: bool = False) -> Path:
     Raises: InputError for an unknown name and for a folder in its place with other content; as ``fetch`` and
         ``unpack_folder``.
     """
-    if name not in REMOTES:
-        raise InputError(f"expected something to download ({', '.join(REMOTES)}), got {name!r}; choose one of them")
+    check_choice(name, REMOTES, "something to download")
     remote = REMOTES[name]
     if name in FOLDERS and (archive := find_archive_c(name, data_dir)) is not None:
         list(count_all(archive))
@@ -98,8 +95,13 @@ def fetch(url: str, target: Path, *, md5: str, unpacked: bool = False, progress:
         return
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _network_trouble_named(url, target, md5):
+    try:
         _receive(url, part, unpacked=unpacked, progress=progress)
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+        raise PrerequisiteError(
+            f"expected an answer from {url}, got: {error}; run the same command again, or fetch the file on another "
+            f"machine, put it at {target} (MD5 {md5}) and run the same command"
+        ) from error
     if (got := digest_of(part, "md5")) != md5:
         part.unlink()
         raise InputError(f"expected MD5 {md5} of {url}, got {got}; it was removed, run the same command again")
@@ -132,17 +134,6 @@ def _receive(url: str, part: Path, *, unpacked: bool, progress: bool) -> None:
     if total is not None and received < total:
         got = f"{received:,} of {total:,} bytes"
         raise PrerequisiteError(f"expected all of {url}, got {got}; run the same command again to resume")
-
-
-@contextmanager
-def _network_trouble_named(url: str, target: Path, md5: str) -> Iterator[None]:
-    try:
-        yield
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        raise PrerequisiteError(
-            f"expected an answer from {url}, got: {error}; run the same command again, or fetch the file on another "
-            f"machine, put it at {target} (MD5 {md5}) and run the same command"
-        ) from error
 
 
 def unpack_folder(archive: Path, folder: Path) -> None:

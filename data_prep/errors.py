@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -56,6 +56,15 @@ def damage_named(expected: str, advice: str, kinds: tuple[type[Exception], ...] 
         raise InputError(f"expected {expected}, got: {describe_error(error)}; {advice}") from error
 
 
+@contextmanager
+def place_named(place: object) -> Iterator[None]:
+    """Begin the message of an InputError of the block with ``place``, such as a path."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+
+
 def check_words(words: Sequence[str]) -> None:
     """Check that a command line, or other text for a record, can be written as UTF-8.
 
@@ -78,6 +87,28 @@ def check_seed(seed: int) -> None:
     """
     if not 0 <= seed < 2**63:
         raise InputError(f"expected --seed as a whole number from 0 to 2^63 − 1, got {seed}; give another seed")
+
+
+def check_choice(value: object, choices: Collection[str], what: str, *, where: str = "") -> None:
+    """Check that ``value`` is one of ``choices``; the message begins with ``where`` and says ``what`` was expected.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"{where}expected {what} ({', '.join(choices)}), got {value!r}; choose one of them")
+
+
+def check_known(
+    given: Iterable[str], known: Iterable[str], what: str, *, where: str = "", advice: str = "rename or remove it"
+) -> None:
+    """Check that all of ``given`` are ``known``; ``where`` and ``what`` are as in :func:`check_choice`.
+
+    Raises:
+        InputError: some are unknown; the message lists them and ends with ``advice``.
+    """
+    if unknown := sorted(set(given).difference(known)):
+        raise InputError(f"{where}expected {what} among {', '.join(known)}, got {', '.join(unknown)}; {advice}")
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

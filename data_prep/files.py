@@ -129,16 +129,15 @@ def check_space(folder: Path, n_bytes: int, option: str = "--data-dir") -> None:
         )
 
 
-def check_folder(folder: Path, option: str = "--out") -> None:
-    """Check that ``folder`` can be created or written, before hours of work depend on it.
+def check_folder(folder: Path) -> None:
+    """Check that ``folder`` of the option ``--out`` can be created or written, before hours of work depend on it.
 
-    option: the command-line option that chose the folder, for the message.
     Raises: InputError when it cannot.
     """
     there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
     if not there.is_dir():
-        raise InputError(f"expected a folder, got {there}, which is not one; choose another {option}")
+        raise InputError(f"expected a folder, got {there}, which is not one; choose another --out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(
-            f"expected a folder that can be written, got {there}; choose another {option} or change its permissions"
+            f"expected a folder that can be written, got {there}; choose another --out or change its permissions"
         )

@@ -19,7 +19,7 @@ from data_prep.archives_c import FOLDERS
 from data_prep.cifar_c import LABELS_FILE, MANIFEST_FILE
 from data_prep.corruptions import N_SEVERITIES, expand_names, parameters
 from data_prep.errors import InputError, PrerequisiteError, check_seed
-from data_prep.files import as_file_name, check_space, digest_of, locked, remove_unfinished, replacing
+from data_prep.files import as_file_name, check_space, digest_of, locked, remove_unfinished, replacing, write_text
 from data_prep.imageset import ImageSet
 from data_prep.progress import make_bar
 from data_prep.schema import read
@@ -55,8 +55,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write this manifest into ``folder`` and replace the one there."""
-        with replacing(folder / MANIFEST_FILE) as path:
-            path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_text(folder / MANIFEST_FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def generate_archive_c(

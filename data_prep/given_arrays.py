@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import InputError, damage_named
+from data_prep.errors import InputError, damage_named, place_named
 from data_prep.imageset import ImageSet
 from data_prep.layouts import WHOLE, choose_split
 
@@ -70,7 +70,7 @@ def from_arrays(
     )
 
 
-def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str, ...] | None = None) -> ImageSet:
+def from_pairs(pairs: Iterable[Any], *, classes: tuple[str, ...] | None = None) -> ImageSet:
     """Make an image set from a torch ``Dataset`` or ``DataLoader``, or from anything else that yields (image, label).
 
     pairs: PIL images, or arrays or tensors as in ``from_arrays``; one image with its label or a batch with its labels.
@@ -97,7 +97,7 @@ def from_pairs(pairs: Iterable[Any], *, name: str = "pairs", classes: tuple[str,
         raise InputError("expected at least one pair (image, label), got none; check the data set")
     if classes is None:
         classes = _classes_of(pairs)
-    return from_arrays(np.concatenate(images), np.concatenate(labels), name=name, classes=classes)
+    return from_arrays(np.concatenate(images), np.concatenate(labels), name="pairs", classes=classes)
 
 
 def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] | None = None) -> ImageSet:
@@ -120,10 +120,8 @@ def read_npz(path: Path, split: str | None = None, *, classes: tuple[str, ...] |
                 raise _absence(path, arrays.files)
             split = choose_split(dict.fromkeys(places, 0), split, str(path))
             images, labels = (arrays[key] for key in places[split])
-    try:
+    with place_named(path):
         return from_arrays(images, labels, name=path.stem, split=split, classes=classes)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def npz_splits(path: Path) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
@@ -209,13 +207,13 @@ def _as_pixels(images: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]
     """Convert images to uint8 (N, H, W, 3), and add a note if that rounds them."""
     expected = "expected images as uint8 or floats in [0, 1], (N, H, W, 3), (N, 3, H, W), or grey"
     layout = _channels_last(images.shape)
-    if layout is None or not images.size:
+    if layout is None or not images.size or (images.dtype != np.uint8 and images.dtype.kind != "f"):
         raise InputError(f"{expected}, got {images.dtype} {images.shape}; transpose or convert them first")
     images = images[..., None] if layout == "grey" else np.moveaxis(images, 1, -1) if layout == "first" else images
     notes: tuple[str, ...] = ()
     if images.dtype == np.uint8:
         pixels = np.ascontiguousarray(images)
-    elif images.dtype.kind == "f":
+    else:
         pixels, error = np.empty(images.shape, np.uint8), 0.0
         for start in range(0, len(images), _BLOCK):
             block = images[start : start + _BLOCK].astype(np.float64)
@@ -231,8 +229,6 @@ def _as_pixels(images: NDArray[Any]) -> tuple[NDArray[np.uint8], tuple[str, ...]
             pixels[start : start + _BLOCK] = rounded
         if error > 1e-3:
             notes = (f"floats were rounded to the 256 values of a pixel, by up to {error:.2g}/255",)
-    else:
-        raise InputError(f"{expected}, got {images.dtype} {images.shape}; transpose or convert them first")
     return (np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels), notes
 
 

@@ -36,7 +36,6 @@ def import_tree(
     note: str = "",
     data_dir: Path = Path("data"),
     geometry: Geometry = AS_IS,
-    classes: tuple[str, ...] | None = None,
     replace: bool = False,
     progress: bool = False,
 ) -> Record:
@@ -49,7 +48,6 @@ def import_tree(
         ``<class>/<file>`` is called ``"test"``.
     note: how the images differ from the original data set; it becomes part of the title.
     geometry: the resize and crop that bring images to one size; without it all images must have one size.
-    classes: the names of the class folders in label order; sorted if left out.
     replace: replace a data set of this name, whole or damaged. progress: announce the size and show a progress bar.
     Returns: the record, as written. A killed import leaves no partial data set; a replaced data set is removed last.
     Raises: InputError for an unusable name, note or source and, by name, for an image that is damaged or has another
@@ -63,10 +61,8 @@ def import_tree(
         raise InputError(
             f"expected a new name, got {name}, which is in {folder} already; add --replace to import over it"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        if name == "imagenet":
-            classes = imagenet_wnids()
+    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+        classes = imagenet_wnids() if name == "imagenet" else None
         plan = plan_tree(source, geometry, classes=classes, progress=progress)
         for split in plan.counts:
             check_name(split)

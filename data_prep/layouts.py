@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_choice
 
 SPLIT_NAMES = ("test", "val", "validation", "valid", "testing", "dev", "eval", "train", "training")
 """Names of splits, in the order of preference for a measurement."""
@@ -146,6 +146,5 @@ def choose_split(counts: dict[str, int], split: str | None, title: str) -> str:
         if not known and len(counts) > 1:
             raise InputError(f"expected a split of {title} to be named ({', '.join(counts)}), got none; choose one")
         return known[0] if known else next(iter(counts))
-    if split not in counts:
-        raise InputError(f"expected a split of {title} ({', '.join(counts)}), got {split!r}; choose one of them")
+    check_choice(split, counts, f"a split of {title}")
     return split

@@ -48,8 +48,7 @@ def read_pictures(
         Beyond 256 MiB the pixels are in a temporary file that is deleted with them.
     Raises: as ``plan_tree``; InputError for a missing split and for a damaged picture.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
         plan = plan_tree(
             source, geometry, classes=classes, split=split, only=only, whole=whole, adapt=True, progress=progress
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.decode import IMAGE_SUFFIXES, Geometry, decode_image
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, place_named
 from data_prep.sources import load_images
 
 _NUMBERED = re.compile(r"(?P<name>[^:]+):(?P<numbers>\d{1,9}(,\d{1,9})*)", re.ASCII)
@@ -59,10 +59,8 @@ def _find(given: str, size: int, split: str, data_dir: Path) -> Iterator[Picture
 
 
 def _read_file(file: Path, size: int) -> Picture:
-    try:
+    with place_named(file):
         return Picture(file.name, decode_image(file.read_bytes(), Geometry(resize=size, crop=size)))
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
 
 
 def _take(name: str, numbers: list[int], size: int, split: str, data_dir: Path) -> Iterator[Picture]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.decode import decode_image
-from data_prep.errors import InputError
+from data_prep.errors import InputError, place_named
 from data_prep.imageset import ImageSet
 
 
@@ -78,10 +78,8 @@ class FileRows:
 
     def _decode(self, name: str) -> NDArray[np.uint8]:
         path = self.folder / name
-        try:
+        with place_named(path):
             pixels = decode_image(path.read_bytes())
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
         if pixels.shape[:2] != self.image_size:
             expected, got = (f"{height} x {width}" for height, width in (self.image_size, pixels.shape[:2]))
             raise InputError(f"expected {expected} like the clean images, got {path} with {got}; import them at {got}")

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.decode import AS_IS, IMAGE_SUFFIXES, Geometry, decode_image, read_header
-from data_prep.errors import InputError, check_words
+from data_prep.errors import InputError, check_words, place_named
 from data_prep.layouts import ANNOTATIONS, Key, Layout, find_layout, read_annotations
 from data_prep.progress import make_bar
-from data_prep.trees import Member, TreeFile, walk_members, walk_tree
+from data_prep.trees import Member, walk_members, walk_tree
 
 LARGE_SIDE, LARGE_RESIZE, LARGE_CROP = 224, 256, 224
 """Median short side in pixels from which pictures of several sizes are prepared like ImageNet's; that preparation."""
@@ -135,9 +135,11 @@ def decode_tree(
     """
     bar = make_bar(total=len(rows), desc="decoding", unit=" images", quiet=not progress)
     with bar:
-        for file in walk_tree(source, plan.layout):
-            if file.key in rows:
-                pixels[file.key[0]][rows[file.key]] = _decode_file(file, plan.geometry)
+        for key, member in walk_tree(source, plan.layout):
+            if key in rows:
+                data = member.read()
+                with place_named(member.path):
+                    pixels[key[0]][rows[key]] = decode_image(data, plan.geometry)
                 bar.update()
 
 
@@ -164,7 +166,8 @@ def _read_names(
             continue
         if member.path in sizes:
             raise InputError(f"{source.name}: expected every image once, got {member.path} twice; pack it again")
-        sizes[member.path], is_turned = _read_header(member)
+        with member.open() as file, place_named(member.path):
+            sizes[member.path], is_turned = read_header(file)
         turned += [member.path] if is_turned else []
     if not sizes and (held := Counter(_suffix_of(member) for member in others if not member.is_folder)):
         raise InputError(
@@ -172,22 +175,6 @@ def _read_names(
             "convert them"
         )
     return sizes, turned, others, annotations
-
-
-def _decode_file(file: TreeFile, geometry: Geometry) -> NDArray[np.uint8]:
-    data = file.read()
-    try:
-        return decode_image(data, geometry)
-    except InputError as error:
-        raise InputError(f"{file.path}: {error}") from error
-
-
-def _read_header(member: Member) -> tuple[tuple[int, int], bool]:
-    with member.open() as file:
-        try:
-            return read_header(file)
-        except InputError as error:
-            raise InputError(f"{member.path}: {error}") from error
 
 
 def _check_classes(found: list[str], classes: tuple[str, ...] | None, source: Path, *, whole: bool) -> None:
@@ -295,7 +282,5 @@ def _choose_geometry(
 
 
 def _size_after(geometry: Geometry, size: tuple[int, int], path: str) -> tuple[int, int]:
-    try:
+    with place_named(path):
         return geometry.size_of(size)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error

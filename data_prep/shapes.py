@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_choice
 from data_prep.imageset import ImageSet
 from data_prep.outlines import OUTLINES, Floats
 
@@ -35,8 +35,7 @@ def make_shapes(split: str, *, n: int | None = None, seed: int = 0) -> ImageSet:
     Returns: 32 x 32 images.
     Raises: InputError for an unknown split and for ``n`` below 1.
     """
-    if split not in SPLIT_SIZES:
-        raise InputError(f"expected a split of shapes ({', '.join(SPLIT_SIZES)}), got {split!r}; choose one of them")
+    check_choice(split, SPLIT_SIZES, "a split of shapes")
     n = SPLIT_SIZES[split] if n is None else n
     if n < 1:
         raise InputError(f"expected at least 1 image of shapes, got {n}; give a larger number")

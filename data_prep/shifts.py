@@ -16,7 +16,7 @@ import numpy as np
 from data_prep.arrays import map_array
 from data_prep.class_lists import imagenet_wnids
 from data_prep.decode import Geometry
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_choice, place_named
 from data_prep.given_arrays import from_arrays, read_npz
 from data_prep.imageset import ImageSet
 from data_prep.own_pictures import read_pictures
@@ -194,8 +194,7 @@ def read_shift(
         PrerequisiteError: the set is missing; the message says how to get it.
         InputError: an unknown name, missing or foreign classes, damaged files.
     """
-    if name not in SHIFTS:
-        raise InputError(f"expected a shifted set ({', '.join(SHIFTS)}), got {name!r}; choose one of them")
+    check_choice(name, SHIFTS, "a shifted set")
     info = SHIFTS[name]
     found = Path(path) if path is not None else find_shifts(data_dir).get(name)
     if found is None or not found.exists():
@@ -265,10 +264,8 @@ def _read_names(path: Path) -> tuple[str, ...] | None:
 def _as_cifar(pixels: np.ndarray, labels: np.ndarray, path: Path) -> ImageSet:
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (32, 32, 3):
         raise InputError(f"expected uint8 (N, 32, 32, 3) in {path}, got {pixels.dtype} {pixels.shape}; fetch it again")
-    try:
+    with place_named(path):
         return from_arrays(pixels, labels, classes=CIFAR10_CLASSES)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 _READ_CIFAR: dict[str, Callable[[Path], ImageSet]] = {"cifar10.1": _read_cifar10_1, "cifar10.2": _read_cifar10_2}

@@ -139,14 +139,10 @@ def _find_path(source: object, root: Path) -> Path | None:
                 f"expected a folder, an archive or a .npz, got {source}, which is not there; check the path"
             )
         return source
-    if not isinstance(source, str) or not source or _is_known(source, root):
+    if not isinstance(source, str) or source in ("", "shapes", "imagenet", *RELEASES, *FOLDERS, *imported_names(root)):
         return None
     path = Path(source).expanduser()
     return path if path.exists() else None
-
-
-def _is_known(name: str, root: Path) -> bool:
-    return name in ("shapes", "imagenet", *RELEASES, *FOLDERS) or name in imported_names(root)
 
 
 def _is_npz(path: Path) -> bool:

@@ -81,11 +81,6 @@ def whole_subset(count: int) -> ClassSubset:
     return ClassSubset(np.arange(count))
 
 
-def subset_of(names: Sequence[str], classes: Sequence[str]) -> ClassSubset:
-    """Make the subset of the classes with these names. Raises: InputError for a name outside ``classes``."""
-    return group_subset({name: (name,) for name in names}, classes)
-
-
 def group_subset(groups: Mapping[str, Sequence[str]], classes: Sequence[str]) -> ClassSubset:
     """Make the subset of the classes in some groups, each of which is one class of the data set.
 
@@ -119,9 +114,8 @@ def objectnet_groups() -> dict[str, tuple[str, ...]]:
 
 def imagenet_subset(name: str) -> ClassSubset:
     """Make the subset of ImageNet's classes that are in ``"imagenet_a"``, ``"imagenet_r"`` or ``"objectnet"``."""
-    if name == "objectnet":
-        return group_subset(objectnet_groups(), imagenet_wnids())
-    return subset_of(read_wnids(name), imagenet_wnids())
+    groups = objectnet_groups() if name == "objectnet" else {wnid: (wnid,) for wnid in read_wnids(name)}
+    return group_subset(groups, imagenet_wnids())
 
 
 def _read(name: str) -> str:

@@ -20,7 +20,7 @@ from typing import IO
 from data_prep.decode import IMAGE_SUFFIXES
 from data_prep.errors import InputError, damage_named
 from data_prep.files import is_hidden
-from data_prep.layouts import Layout, find_layout
+from data_prep.layouts import Key, Layout, find_layout
 
 MAX_FILE_BYTES = 1 << 28
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, RuntimeError, OSError)
@@ -62,25 +62,8 @@ class Member:
             return file.read()
 
 
-@dataclass(frozen=True)
-class TreeFile:
-    """One image file of a tree.
-
-    path: its full name in the folder or archive.
-    key: (split, class, file name), parsed from the path.
-    """
-
-    path: str
-    key: tuple[str, str, str]
-    member: Member
-
-    def read(self) -> bytes:
-        """Return the bytes of the file, in an archive before the walk yields the next. Raises: InputError."""
-        return self.member.read()
-
-
-def walk_tree(source: Path, layout: Layout | None = None) -> Iterator[TreeFile]:
-    """Yield every image file of the tree in the order of the source.
+def walk_tree(source: Path, layout: Layout | None = None) -> Iterator[tuple[Key, Member]]:
+    """Yield every image file of the tree with its (split, class, file name), in the order of the source.
 
     source: a folder, or a .tar, .tar.gz, .tar.xz or .zip of one; folders around the tree are allowed.
     layout: the layout of the tree; inferred in a walk of its own if left out.
@@ -92,7 +75,7 @@ def walk_tree(source: Path, layout: Layout | None = None) -> Iterator[TreeFile]:
         layout = find_layout((member.path for member in walk_members(source) if member.is_picture), source.name)
     for member in walk_members(source):
         if member.is_picture:
-            yield TreeFile(member.path, layout.key_of(member.path), member)
+            yield layout.key_of(member.path), member
 
 
 def walk_members(source: Path) -> Iterator[Member]:

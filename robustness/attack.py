@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_choice
 from data_prep.schema import read
 from robustness.attack_kinds import Kind, kind_of
 from robustness.grids import LARGEST_EPS, read_eps
@@ -75,38 +75,28 @@ class Attack:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label or self.name)
-        if self.norm not in NORMS:
-            raise InputError(
-                f"attack {self.label}: expected a norm ({', '.join(NORMS)}), got {self.norm!r}; choose one of them"
-            )
+        check_choice(self.norm, NORMS, "a norm", where=f"attack {self.label}: ")
         if not 0 < self.eps < math.inf:
-            raise InputError(f"attack {self.label}: expected a finite ε > 0, got {self.eps:g}; give such a number")
+            raise self.fault(f"expected a finite ε > 0, got {self.eps:g}; give such a number")
         if self.eps > LARGEST_EPS[self.norm]:
-            raise InputError(
-                f"attack {self.label}: expected ε in [0, 1] pixel units, got {self.eps:g}; did you mean "
-                f"{self.eps:g}/255?"
-            )
+            raise self.fault(f"expected ε in [0, 1] pixel units, got {self.eps:g}; did you mean {self.eps:g}/255?")
         for name in ("steps", "restarts", "targets", "queries", "batch_size"):
             if getattr(self, name) < 1:
-                raise InputError(
-                    f"attack {self.label}: expected {name} of at least 1, got {getattr(self, name)}; give a larger "
-                    "number"
-                )
+                raise self.fault(f"expected {name} of at least 1, got {getattr(self, name)}; give a larger number")
         if self.restarts > 1 and not self.random_start:
-            raise InputError(
-                f"attack {self.label}: with random_start = false all {self.restarts} restarts are one and the same; "
-                "leave restarts out"
+            raise self.fault(
+                f"with random_start = false all {self.restarts} restarts are one and the same; leave restarts out"
             )
         if given := set(self.options) & _GIVEN_OPTIONS:
-            raise InputError(
-                f"attack {self.label}: expected norm = … and eps = … next to the name, got {', '.join(sorted(given))} "
-                "in options; move it there"
-            )
+            got = ", ".join(sorted(given))
+            raise self.fault(f"expected norm = … and eps = … next to the name, got {got} in options; move it there")
         if self.step_size is not None and not 0 < self.step_size < math.inf:
-            raise InputError(
-                f"attack {self.label}: expected a finite step_size > 0, got {self.step_size}; give such a number"
-            )
+            raise self.fault(f"expected a finite step_size > 0, got {self.step_size}; give such a number")
         self.kind.check(self)
+
+    def fault(self, reason: str) -> InputError:
+        """Return the error that names this attack and says what is wrong with it."""
+        return InputError(f"attack {self.label}: {reason}")
 
     @property
     def kind(self) -> Kind:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from data_prep.errors import InputError
+from data_prep.errors import check_choice, check_known
 
 if TYPE_CHECKING:
     from robustness.attack import Attack
@@ -79,9 +79,7 @@ class _Stepped(Kind):
         given = attack.losses
         if not given or len(set(given)) < len(given) or set(given) - set(LOSSES):
             got = ", ".join(given) or "none"
-            raise InputError(
-                f"attack {attack.label}: expected different losses among {', '.join(LOSSES)}, got {got}; name each once"
-            )
+            raise attack.fault(f"expected different losses among {', '.join(LOSSES)}, got {got}; name each once")
 
     def count_passes(self, attack: Attack) -> int:
         runs = len(attack.losses) + (attack.targets - 1) * ("targeted" in attack.losses)
@@ -126,21 +124,10 @@ class _AutoAttack(Kind):
     package = "pyautoattack"
 
     def check(self, attack: Attack) -> None:
-        if attack.version not in AUTOATTACK_VERSIONS:
-            known = ", ".join(AUTOATTACK_VERSIONS)
-            raise InputError(
-                f"attack {attack.label}: expected a version ({known}), got {attack.version!r}; choose one of them"
-            )
+        check_choice(attack.version, AUTOATTACK_VERSIONS, "a version", where=f"attack {attack.label}: ")
         if (attack.version == "custom") != bool(attack.parts):
-            raise InputError(
-                f"attack {attack.label}: parts are given with version = 'custom', and only with it; write both or "
-                "neither"
-            )
-        if unknown := set(attack.parts) - set(AUTOATTACK_PARTS):
-            raise InputError(
-                f"attack {attack.label}: expected parts among {', '.join(AUTOATTACK_PARTS)}, got "
-                f"{', '.join(sorted(unknown))}; rename or remove it"
-            )
+            raise attack.fault("parts are given with version = 'custom', and only with it; write both or neither")
+        check_known(attack.parts, AUTOATTACK_PARTS, "parts", where=f"attack {attack.label}: ")
 
     def needs_gradients(self, attack: Attack) -> bool:
         return attack.parts != ("square",)

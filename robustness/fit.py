@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.command_line import CommandParser, add_version
 from data_prep.corruptions import severities
-from data_prep.errors import EXIT_DONE, check_seed, run_command
+from data_prep.errors import EXIT_DONE, run_command
 from robustness.grids import parse_lambdas
 from robustness.policies import SWEEP_NOISES
 from sdnet_core.config import SPEEDS
@@ -51,7 +51,6 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     arguments = vars(make_parser().parse_args(argv))
-    check_seed(arguments["seed"])
     lambdas = parse_lambdas(arguments.pop("lambdas"))
     noises = arguments.pop("noises").replace(" ", "").split(",")
     from robustness.measure.fitting import fit_law

@@ -15,7 +15,7 @@ from data_prep.archives_c import names_of_archive
 from data_prep.archives_p import FOLDERS_P
 from data_prep.corruptions import N_SEVERITIES, SEQUENCES, corruption_names, expand_names, severities
 from data_prep.corruptions.registry import extra_of_kind
-from data_prep.errors import InputError, check_seed
+from data_prep.errors import InputError, check_known, check_seed
 from data_prep.files import as_file_name
 from data_prep.schema import read, read_toml
 from data_prep.shifts import SHIFTS
@@ -115,10 +115,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.selection_n < 1:
             raise InputError(f"expected selection_n of at least 1 image, got {self.selection_n}; give a larger number")
         check_seed(self.seed)
-        if unknown := set(self.threats) - set(THREATS):
-            raise InputError(
-                f"expected threats among {', '.join(THREATS)}, got {', '.join(sorted(unknown))}; choose some of them"
-            )
+        check_known(self.threats, THREATS, "threats", advice="choose some of them")
         if "whitebox" not in self.threats:
             raise InputError(
                 "expected whitebox among the threats, as the others are compared with it, got "
@@ -225,11 +222,7 @@ def read_suite_file(name_or_path: str) -> dict[str, Any]:
         )
     fields = {"name": path.stem, **read_toml(path)}
     tables = fields.pop("attacks", [])
-    known = Suite.__struct_fields__
-    if unknown := set(fields).difference(known):
-        raise InputError(
-            f"{path}: expected keys among {', '.join(known)}, got {', '.join(sorted(unknown))}; rename or remove it"
-        )
+    check_known(fields, Suite.__struct_fields__, "keys", where=f"{path}: ")
     if "data" not in fields:
         raise InputError(f"{path}: expected the key `data`, the name of the data set to measure on, got none; add it")
     for key, value in fields.items():

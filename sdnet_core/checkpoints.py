@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_known, place_named
 from data_prep.files import check_folder, replacing
 from data_prep.schema import read
 from sdnet_core.config import LARGEST, SUFFIX, NetworkConfig, find_checkpoint
@@ -107,12 +107,8 @@ def build_model(arch: str, *, converge: bool = True, **options: Any) -> Network:
     Raises:
         InputError: unknown architecture or option, or a value out of range.
     """
-    known = {f.name for f in dataclasses.fields(NetworkConfig)} - {"arch"}
-    if unknown := set(options) - known:
-        raise InputError(
-            f"expected model options among {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}; rename or "
-            "remove it"
-        )
+    known = sorted({f.name for f in dataclasses.fields(NetworkConfig)} - {"arch"})
+    check_known(options, known, "model options")
     for name in ("mean", "std"):
         if name in options:
             options[name] = tuple(float(v) for v in options[name])
@@ -206,10 +202,8 @@ def read_card(name_or_path: str | Path) -> ModelCard:
             f"without one; give weights of another network as torchvision:NAME@{path}, timm:NAME@{path} or "
             f"file.py:function@{path}"
         )
-    try:
+    with place_named(path):
         return ModelCard.from_json(metadata["card"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def load_model(name_or_path: str | Path) -> Network:
@@ -273,7 +267,5 @@ def assign_weights(model: Network, state: Mapping[str, Tensor], *, source: str) 
             "training; take others"
         )
     model.load_state_dict(dict(state), strict=False)
-    try:
+    with place_named(source):
         model.refresh()
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error

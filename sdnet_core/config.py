@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_choice
 
 SUFFIX = ".safetensors"
 SPEEDS = ("exact", "fast")
@@ -73,10 +73,7 @@ class NetworkConfig:
     lam_layers: str = "input"
 
     def __post_init__(self) -> None:
-        if self.arch not in ARCHITECTURES:
-            raise InputError(
-                f"expected an architecture ({', '.join(ARCHITECTURES)}), got {self.arch!r}; choose one of them"
-            )
+        check_choice(self.arch, ARCHITECTURES, "an architecture")
         for name, smallest in (("num_classes", 1), ("image_size", 8), ("width", 1), ("n_dict", 1)):
             if getattr(self, name) < smallest:
                 raise InputError(

@@ -46,23 +46,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    arguments = make_parser().parse_args(argv)
-    check_seed(arguments.seed)
-    adversarial = [f"adversarial={arguments.adversarial}"] if arguments.adversarial else []
-    recipe = read_recipe(arguments.recipe, arguments.set + adversarial)
+    arguments = vars(make_parser().parse_args(argv))
+    check_seed(arguments["seed"])
+    adversarial = arguments.pop("adversarial")
+    overrides = arguments.pop("set") + ([f"adversarial={adversarial}"] if adversarial else [])
+    recipe = read_recipe(arguments.pop("recipe"), overrides)
+    out = arguments.pop("out") or Path("results/training") / f"{recipe.name}-seed{arguments['seed']}"
     from sdnet_core.training import train_recipe
 
-    train_recipe(
-        recipe,
-        arguments.out or Path("results/training") / f"{recipe.name}-seed{arguments.seed}",
-        seed=arguments.seed,
-        precision=arguments.precision,
-        threads=arguments.threads,
-        data_dir=arguments.data_dir,
-        device=arguments.device,
-        init=arguments.init,
-        fresh=arguments.fresh,
-    )
+    train_recipe(recipe, out, **arguments)
     return 0
 
 

@@ -68,11 +68,10 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
 
     Raises:
         InputError: the run directory belongs to another recipe, seed, precision or start, or to other images, or its
-            ``state.pt`` is damaged; the model of ``init`` has another configuration; the loss is not finite; a batch is
-            larger than the training set or cannot be divided among the processes.
+            ``state.pt`` is damaged; the model of ``init`` has another configuration; the loss is not finite; a batch
+            cannot be divided among the processes.
     """
     recipe = run.recipe
-    _check_batch_size(recipe, train_set)
     torch.manual_seed(run.seed)
     options = {"mean": CIFAR_MEAN, "std": CIFAR_STD, **recipe.model}
     sizes = {"num_classes": len(train_set.classes), "image_size": train_set.pixels.shape[1]}
@@ -148,14 +147,6 @@ def train(run: TrainingRun, train_set: ImageSet, test_set: ImageSet) -> ModelCar
     if run.processes.is_first:
         save_model(model, run.out / "model.safetensors", card)
     return card
-
-
-def _check_batch_size(recipe: Recipe, train_set: ImageSet) -> None:
-    if recipe.batch_size > len(train_set):
-        raise InputError(
-            f"expected batch_size of at most {len(train_set)}, the images of {train_set.title} in {train_set.split}, "
-            f"got {recipe.batch_size}; give a smaller one"
-        )
 
 
 def _train_epoch(
@@ -332,13 +323,17 @@ def train_recipe(
 
     Raises:
         PrerequisiteError: data or a GPU is missing.
-        InputError: as :func:`train`.
+        InputError: as :func:`train`, or a batch is larger than the training set.
     """
     if threads is not None:
         torch.set_num_threads(check_threads(threads))
     place = own_device(select_device(device))
     train_set, test_set = (load_images(recipe.data, split=split, data_dir=data_dir) for split in ("train", "test"))
-    _check_batch_size(recipe, train_set)  # before the folder is made
+    if recipe.batch_size > len(train_set):
+        raise InputError(
+            f"expected batch_size of at most {len(train_set)}, the images of {train_set.title} in {train_set.split}, "
+            f"got {recipe.batch_size}; give a smaller one"
+        )
     with join_processes(place) as processes, ExitStack() as held:
         if processes.is_first:
             check_target(out / "model.safetensors")

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_known
 from data_prep.files import replacing
 from data_prep.pictures import Picture
 from sdnet_core.augment import to_images
@@ -131,6 +131,5 @@ def tabulate_layers(
 
 def _choose_layers(records: Sequence[LayerCode], wanted: Sequence[str]) -> list[str]:
     names = [record.name for record in records]
-    if unknown := [name for name in wanted if name not in names]:
-        raise InputError(f"expected layers among {', '.join(names)}, got {', '.join(unknown)}; choose some of them")
+    check_known(wanted, names, "layers", advice="choose some of them")
     return [name for name in names if (name in wanted if wanted else not name.endswith(".conv1"))]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
-from PIL import Image
+from pictured import write_png
 
 CORRUPTIONS = Path(__file__).parents[1] / "data_prep" / "corruptions"
 ARITHMETIC = [path.stem for path in CORRUPTIONS.glob("*.py") if path.stem != "engine"]  # refuses wrong types itself
@@ -71,8 +71,7 @@ def import_shapes(tmp_path: Path) -> Callable[..., Path]:
             images = load_images("shapes", split=split)
             for index in range(count):
                 folder = tmp_path / "tree" / split / images.classes[images.labels[index]]
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(images.pixels[index]).save(folder / f"{index:05}.png")
+                write_png(folder / f"{index:05}.png", images.pixels[index])
         import_tree(tmp_path / "tree", name=name, data_dir=tmp_path / "data")
         return tmp_path / "data"
 

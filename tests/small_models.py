@@ -77,6 +77,5 @@ def make(kind: type[nn.Module] = Plain, **options: int) -> nn.Module:
 def quiet(function: Callable[[], object]) -> object:
     import warnings
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         return function()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fabricate import fabricate_models
-from PIL import Image
+from pictured import write_png
 
 from data_prep import load_images
 from data_prep.__main__ import COMMANDS as DATA
@@ -97,9 +97,7 @@ def workplace(tmp_path: Path) -> Path:
     images = load_images("shapes", split="test")
     for split in ("train", "test"):
         for index, label in enumerate(images.labels[:20]):
-            path = tmp_path / "tree" / split / CIFAR10[label] / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images.pixels[index]).save(path)
+            write_png(tmp_path / "tree" / split / CIFAR10[label] / f"{index}.png", images.pixels[index])
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data" / "cifar102_test.npz", images=images.pixels[:20], labels=images.labels[:20])
     (tmp_path / "few.toml").write_text(

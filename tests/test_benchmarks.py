@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from pictured import write_png
 
 ROOT = Path(__file__).parents[1] / "benchmarks"
 
@@ -29,11 +29,9 @@ def test_a_benchmark_finds_all_it_imports(name):
 def test_the_study_of_jpeg_has_a_row_for_every_question(tmp_path, monkeypatch, capsys):
     generator = np.random.default_rng(0)
     for label in ("bird", "cat"):
-        folder = tmp_path / "source" / "train" / label
-        folder.mkdir(parents=True)
         for number in range(36):
             pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{number}.png")
+            write_png(tmp_path / "source" / "train" / label / f"{number}.png", pixels)
     options = ["--qualities", "50", "--seeds", "1", "--epochs", "1", "--width", "4", "--test-per-class", "4"]
     arguments = ["jpeg", str(tmp_path / "source"), "--out", str(tmp_path / "out"), *options]
     monkeypatch.setattr(sys, "argv", arguments)

@@ -14,7 +14,7 @@ from data_prep.command_line import CommandParser
 from data_prep.corruptions.engine import corrupt, profile_of
 from data_prep.corruptions.registry import corruption_names, severities
 from data_prep.decode import decode_image
-from data_prep.errors import EXIT_DONE, InputError, run_command
+from data_prep.errors import EXIT_DONE, InputError, place_named, run_command
 
 LABEL_WIDTH, GAP, BACKGROUND, INK = 230, 2, 255, 0
 CELL = 128
@@ -57,10 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if not arguments.picture.is_file():
         raise InputError(f"expected an image file, got {arguments.picture}, which is not one; check the path")
-    try:
+    with place_named(arguments.picture):
         image = decode_image(arguments.picture.read_bytes())
-    except InputError as error:
-        raise InputError(f"{arguments.picture}: {error}") from error
     profile = arguments.profile or profile_of(*image.shape[:2])
     sheet = draw_sheet(image, profile, arguments.seed)
     try:

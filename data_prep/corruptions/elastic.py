@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from data_prep.corruptions.filters import exact_dtype, gaussian
+from data_prep.corruptions.coordinates import Field, pixel_grid
+from data_prep.corruptions.filters import exact_dtype, gaussian, gaussian_matrix
 from data_prep.corruptions.levels import Pixels, planes, truncate_planes
 from data_prep.corruptions.random import Streams
-
-Field = Float[Tensor, "n h w"]
 
 NOISE_SCALE = 256.0
 """Factor of the noise while it is filtered, to use the range of ``gaussian``."""
@@ -53,7 +50,7 @@ def _affine_map(pixels: Pixels, jitter: float, streams: Streams) -> tuple[Field,
     moved = fixed + streams.uniform(3, 2, low=-jitter, high=jitter)
     ones = torch.ones_like(moved[..., :1])
     back = torch.linalg.solve(torch.cat((moved, ones), dim=-1), fixed.expand_as(moved))[..., None, None]
-    rows, columns = _pixel_grid(pixels)
+    rows, columns = pixel_grid(pixels)
     row, column = (back[:, 0, k] * rows + back[:, 1, k] * columns + back[:, 2, k] for k in (0, 1))
     return row, column
 
@@ -63,33 +60,13 @@ def _displacement(pixels: Pixels, amplitude: float, sigma: float, streams: Strea
     height, width = pixels.shape[1:3]
     noise = streams.uniform(2, height, width, low=-NOISE_SCALE, high=NOISE_SCALE).to(exact_dtype(pixels.device))
     if TRUNCATE * sigma > 1:
-        down, across = (_wide_gaussian(size, sigma * size, noise.device) for size in (height, width))
+        down, across = (gaussian_matrix(size, sigma * size, TRUNCATE, noise.device) for size in (height, width))
         smooth = (down @ noise.to(torch.float64) @ across.T).mul_(SMOOTH_STEPS).round_().div_(SMOOTH_STEPS)
     else:
         smooth = gaussian(noise, (sigma * height, sigma * width), border="reflect", truncate=TRUNCATE)
     shift = smooth.to(torch.float64).mul_(amplitude * height / NOISE_SCALE)
-    rows, columns = _pixel_grid(pixels)
+    rows, columns = pixel_grid(pixels)
     return rows + shift[:, 0], columns + shift[:, 1]
-
-
-@lru_cache(maxsize=8)
-def _wide_gaussian(size: int, sigma: float, device: torch.device) -> Float[Tensor, "size size"]:
-    """Make the matrix, float64, of a Gaussian wider than the image, which is mirrored repeatedly at its border."""
-    reach = int(TRUNCATE * sigma + 0.5)
-    offsets = np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    folded = (np.arange(size)[:, None] + offsets) % (2 * size)
-    sources = np.minimum(folded, 2 * size - 1 - folded)
-    rows = np.broadcast_to(np.arange(size)[:, None], sources.shape)
-    matrix = np.zeros((size, size))
-    np.add.at(matrix, (rows, sources), weights / weights.sum())
-    return torch.from_numpy(matrix).to(device)
-
-
-def _pixel_grid(pixels: Pixels) -> tuple[Float[Tensor, "h 1"], Float[Tensor, " w"]]:
-    height, width = pixels.shape[1:3]
-    rows, columns = (torch.arange(n, dtype=torch.float64, device=pixels.device) for n in (height, width))
-    return rows[:, None], columns
 
 
 def _sample(

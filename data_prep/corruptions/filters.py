@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -51,6 +52,15 @@ def gaussian(
             values = _depthwise(steps, kernel.view(-1, 1) if axis == 2 else kernel.view(1, -1))
             values = values.div_(GAUSSIAN_ONE * GAUSSIAN_STEPS)
     return values
+
+
+@lru_cache(maxsize=16)
+def gaussian_matrix(size: int, sigma: float, truncate: float, device: torch.device) -> Float[Tensor, "size size"]:
+    """Make the matrix of a Gaussian that is cut off at ``truncate`` sigmas, in float64 instead of fixed point.
+
+    The image is mirrored at its border, repeatedly if it is narrower than the Gaussian.
+    """
+    return torch.from_numpy(ndimage.gaussian_filter1d(np.eye(size), sigma, axis=0, truncate=truncate)).to(device)
 
 
 def extend(values: Float[Tensor, "n c h w"], axis: int, reach: int, border: Border) -> Float[Tensor, "n c y x"]:

@@ -28,7 +28,7 @@ from data_prep.corruptions.noise import alias_table, gaussian_channel, shot_chan
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.registry import SEQUENCES
 from data_prep.corruptions.weather import draw_flakes, fall, whiten
-from data_prep.errors import InputError
+from data_prep.errors import InputError, check_choice
 
 Frames = list[Pixels]
 
@@ -59,8 +59,7 @@ def perturb(
         noise and of zoom_blur is the image itself.
     Raises: InputError for arguments other than these.
     """
-    if name not in SEQUENCES:
-        raise InputError(f"expected a sequence ({', '.join(SEQUENCES)}), got {name!r}; choose one of them")
+    check_choice(name, SEQUENCES, "a sequence")
     if difficulty not in ((1, 2, 3) if name in NOISES else (1,)):
         allowed = "1 to 3" if name in NOISES else f"1 for {name}"
         raise InputError(f"expected a difficulty of {allowed}, got {difficulty!r}; give such a difficulty")

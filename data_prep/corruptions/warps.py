@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_prep.corruptions.coordinates import Field, draw, pixel_grid, sample_black, shorter_side, warp
+from data_prep.corruptions.filters import gaussian_matrix
 from data_prep.corruptions.levels import Pixels, planes, truncate, truncate_planes
 from data_prep.corruptions.random import Streams
 
@@ -53,9 +54,11 @@ def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
     """
     cell = shorter_side(pixels) // SQUARES_PER_SIDE
     rows, columns = pixel_grid(pixels)
-    shape = [size // cell for size in pixels.shape[1:3]]
+    height, width = pixels.shape[1:3]
+    shape = height // cell, width // cell
     signs = torch.where(streams.uniform(*shape) < 0.5, -1.0, 1.0).to(torch.float64)
-    signs = functional.pad(signs.repeat_interleave(cell, 1).repeat_interleave(cell, 2), _rest(pixels, shape, cell))
+    rest = (0, width - shape[1] * cell, 0, height - shape[0] * cell)
+    signs = functional.pad(signs.repeat_interleave(cell, 1).repeat_interleave(cell, 2), rest)
     down, right = (place % cell - cell / 2 for place in (rows, columns))
     share = torch.hypot(down, right) / (cell / 2)
     inside = (share <= 1) & (share * (cell / 2) >= 5e-4) & (rows < shape[0] * cell) & (columns < shape[1] * cell)
@@ -64,12 +67,6 @@ def pinch_and_twirl(pixels: Pixels, level: float, streams: Streams) -> Pixels:
     turned_down = stretch * (down * angle.cos() - right * angle.sin())
     turned_right = stretch * (down * angle.sin() + right * angle.cos())
     return warp(pixels, rows - down + turned_down, columns - right + turned_right)
-
-
-def _rest(pixels: Pixels, shape: list[int], cell: int) -> tuple[int, int, int, int]:
-    """Compute the padding from the squares to the size of the image."""
-    height, width = pixels.shape[1:3]
-    return 0, width - shape[1] * cell, 0, height - shape[0] * cell
 
 
 def caustic_refraction(pixels: Pixels, level: float, streams: Streams) -> Pixels:
@@ -102,14 +99,8 @@ def _caustics(pixels: Pixels, streams: Streams) -> Field:
         u, v = x + (t - u).cos() + (t + v).sin(), y + (t - v).sin() + (t + u).cos()
         brightness = brightness + 1 / torch.hypot(x * 0.005 / (u + t).sin(), y * 0.005 / (v + t).cos())
     light = (1.17 - (brightness / 5) ** 1.4).abs() ** 8
-    down, across = (_soft(length, pixels.device) for length in pixels.shape[1:3])
+    down, across = (gaussian_matrix(length, 1.0, 4.0, pixels.device) for length in pixels.shape[1:3])
     return down @ light.clamp_(0.0, 1.0) @ across.T
-
-
-@lru_cache(maxsize=8)
-def _soft(size: int, device: torch.device) -> Float[Tensor, "size size"]:
-    """Make the matrix, float64, of a Gaussian of one pixel, cut off at 4 and mirrored at the edge."""
-    return torch.from_numpy(ndimage.gaussian_filter1d(np.eye(size), 1.0, axis=0)).to(device)
 
 
 def transverse_chromatic_abberation(pixels: Pixels, level: float, streams: Streams) -> Pixels:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from data_prep.arrays import read_arrays, write_arrays
 from data_prep.schema import fits
-from robustness.measure.craft import Crafted
+from robustness.measure.craft import Crafted, find_right
 
 _LEVELS = 127
 _LARGEST_RATIO, _OVERHEAD = 6, 1 << 20
@@ -143,12 +143,7 @@ def encode(
     delta = (adversarial - clean.astype(np.float32) / 255).astype(np.float32)
     codes, scale = _round(delta)
     decoded = torch.from_numpy(_decode(clean, codes, scale)).permute(0, 3, 1, 2)
-    right = torch.cat(
-        [
-            victim(x.to(device)).max(1)[1].cpu() == y
-            for x, y in zip(torch.split(decoded, batch_size), torch.split(labels, batch_size), strict=True)
-        ]
-    )
+    right = find_right(victim, decoded, labels, batch_size, device)
     changed = (crafted.attacked & (right != crafted.robust)).nonzero()[:, 0].numpy()
     return AdversarialSet(
         clean=clean,

@@ -125,20 +125,18 @@ class Cell:
             "precision": self.subject.precision,
             **({"subset": self.subset.fingerprint} if self.subset else {}),
             **self.perturbation.identify_probes(self.lam),
-            **self._answers(),
+            **{name: identify(sketch) for name, sketch in zip(("answers", "answers_attacked"), self.sketches)},
         }
 
     @property
     def sketches(self) -> list[Sketch]:
-        """Sketches of a foreign model's logits, at the λs that the result depends on."""
+        """Sketches of a foreign model's logits, at the λs that the result depends on.
+
+        Its weights may lie where torch does not find them.
+        """
         known, crafted_for = self.subject.sketches, self.perturbation.crafted_for
         choices = [self.lam] if crafted_for is None else [self.lam, crafted_for]
         return [known[choice.value] for choice in choices if not choice.policy and choice.value in known]
-
-    def _answers(self) -> dict[str, Any]:
-        """Return the ids of a foreign model's logits, since its weights may lie where torch does not find them."""
-        names = ("answers", "answers_attacked")
-        return {name: identify(sketch) for name, sketch in zip(names, self.sketches)}
 
     @cached_property
     def key(self) -> str:

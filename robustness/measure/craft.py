@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data_prep.arrays import read_arrays, write_arrays
 from robustness.attack import allowed_distance
+from robustness.measure.pgd import measure_norm
 
 _OVERHEAD = 1 << 20
 """Bytes of an attempt on disk besides its images, at most."""
@@ -122,12 +123,6 @@ class Crafted:
     dropped: Bool[Tensor, " n"]
     seconds: float = 0.0
 
-    @classmethod
-    def start(cls, images: Float[Tensor, "n 3 h w"], attacked: Bool[Tensor, " n"]) -> Crafted:
-        """Create the state before the first stage; the model is right on the ``attacked`` clean images."""
-        nothing = torch.full((len(images),), -1, dtype=torch.int64)
-        return cls(images.clone(), attacked, attacked.clone(), nothing, torch.zeros_like(attacked))
-
     def take(self, stage: int, members: Int[Tensor, " m"], attempt: Attempt) -> None:
         """Record a stage's result for the images at the positions ``members``; wrong images cannot be broken."""
         fooled = members[attempt.fooled & self.robust[members]]
@@ -189,7 +184,9 @@ def craft(
             yield chosen, found
 
     images = images.contiguous()  # the libraries take views
-    crafted = Crafted.start(images, _right(victim, images, labels, batch_size, device))
+    attacked = find_right(victim, images, labels, batch_size, device)
+    unbroken = torch.full((len(images),), -1, dtype=torch.int64)
+    crafted = Crafted(images.clone(), attacked, attacked.clone(), unbroken, torch.zeros_like(attacked))
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         for index, stage in enumerate(stages):
@@ -218,9 +215,7 @@ def _attempt(victim: nn.Module, stage: Stage, x: Tensor, y: Tensor, *, norm: str
 
 def distance(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"], norm: str) -> Float[Tensor, " n"]:
     """Compute ‖a − b‖ per image, in ``linf``, ``l2`` or ``l1``."""
-    difference = (a - b).flatten(1)
-    distances: Tensor = torch.linalg.vector_norm(difference, ord={"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
-    return distances
+    return measure_norm(a - b, norm)[:, 0, 0, 0]
 
 
 def _in_range(images: Tensor) -> Tensor:
@@ -229,8 +224,9 @@ def _in_range(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _right(
+def find_right(
     victim: nn.Module, images: Tensor, labels: Tensor, batch_size: int, device: torch.device
 ) -> Bool[Tensor, " n"]:
+    """Find the images that ``victim``, on ``device``, classifies as their labels say; the result is on the CPU."""
     batches = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
     return torch.cat([(victim(x.to(device)).max(1)[1].cpu() == y) for x, y in batches])

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robustness.measure.craft import distance
+from robustness.measure.pgd import margin
 
 _MOST_AHEAD = 16
 """Largest number of squares tried at once on an image."""
@@ -169,32 +170,28 @@ def run_square(search: Any, images: Tensor, labels: Tensor, *, most: int) -> tup
     """
     eps, queries, (n, channels, _, width) = search.eps, search.n_queries, images.shape
     best = (images + eps * search.random_choice([n, channels, 1, width])).clamp(0, 1)
-    margin = _measure_margin(search, best, labels)
+    margins = _measure_margin(search, best, labels)
     tried = torch.zeros_like(labels)
     squares, ahead = _Squares(search, images.shape[1:]), 1
     while True:
-        active = ((margin > 0) & (tried < queries)).nonzero()[:, 0]
+        active = ((margins > 0) & (tried < queries)).nonzero()[:, 0]
         if not len(active):
             return tried + 1, best
         count = max(min(ahead, most // len(active)), 1)
         x = images[active][:, None]
         moved = best[active][:, None] + squares.take(tried[active], count)
         moved = torch.clamp(torch.min(torch.max(moved, x - eps), x + eps), 0, 1)
-        margins = _measure_margin(search, moved.flatten(0, 1), labels[active].repeat_interleave(count))
-        margins = margins.view(len(active), count)
+        new = _measure_margin(search, moved.flatten(0, 1), labels[active].repeat_interleave(count))
+        new = new.view(len(active), count)
         order = torch.arange(count, device=images.device)
         is_left = order < (queries - tried[active])[:, None]
-        is_better = ((margins < margin[active][:, None]) | (margins <= 0)) & is_left
+        is_better = ((new < margins[active][:, None]) | (new <= 0)) & is_left
         kept, first = is_better.any(1), is_better.int().argmax(1)
         rows = active[kept]
-        best[rows], margin[rows] = moved[kept, first[kept]], margins[kept, first[kept]]
+        best[rows], margins[rows] = moved[kept, first[kept]], new[kept, first[kept]]
         tried[active] += torch.where(kept, first + 1, is_left.sum(1))
         ahead = min(2 * ahead, _MOST_AHEAD) if int(kept.sum()) * 4 <= len(active) else max(ahead // 2, 1)
 
 
 def _measure_margin(search: Any, images: Tensor, labels: Tensor) -> Tensor:
-    logits: Tensor = search.predict(images)
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    margin: Tensor = own - others
-    return margin
+    return -margin(search.predict(images), labels, labels)

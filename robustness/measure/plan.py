@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from data_prep import ImageSet
 from data_prep.shifts import Shift
@@ -14,6 +15,7 @@ from robustness.measure.tasks import AttackTask, PerturbationTask, SequenceTask
 from robustness.suite import Suite
 from robustness.which_lam import WhichLam
 
+T = TypeVar("T", bound=PerturbationTask)
 ShiftBeside = tuple[Shift, ImageSet]
 """A natural shift, and the clean images of its classes."""
 
@@ -70,31 +72,26 @@ def plan_tasks(
             choice. Their corruptions are always generated.
         shifts: the natural shifts, each with the clean images that it is compared with.
     """
-    tasks = [
-        PerturbationTask(subject, perturbation, images, _list_cells(suite, subject, perturbation, images))
-        for perturbation in list_perturbations(suite, suite.corruptions, archive=archive)
-        for subject in subjects
-    ]
-    tasks += [
-        SequenceTask(subject, sequence, images, _list_cells(suite, subject, sequence, images))
-        for sequence in list_sequences(suite, archive=archive)
-        for subject in subjects
-    ]
-    tasks += _plan_shifts(suite, subjects, shifts, source=tasks[0].perturbation.source)
+
+    def plan(kind: type[T], listed: Sequence[Perturbation], shown: ImageSet, models: list[Subject]) -> list[T]:
+        pairs = ((perturbation, subject) for perturbation in listed for subject in models)
+        return [kind(subject, it, shown, _list_cells(suite, subject, it, shown)) for it, subject in pairs]
+
+    perturbations = list_perturbations(suite, suite.corruptions, archive=archive)
+    tasks = plan(PerturbationTask, perturbations, images, subjects)
+    tasks += plan(SequenceTask, list_sequences(suite, archive=archive), images, subjects)
+    tasks += _plan_shifts(suite, subjects, shifts, source=perturbations[0].source)
     if training_images is not None:
-        tasks += [
-            PerturbationTask(
-                subject, perturbation, training_images, _list_cells(suite, subject, perturbation, training_images)
-            )
-            for perturbation in list_perturbations(suite, suite.selection_corruptions, archive=None)
-            for subject in subjects
-            if len(subject.lambdas(suite.lambdas)) > 1
-        ]
+        choosing = [subject for subject in subjects if len(subject.lambdas(suite.lambdas)) > 1]
+        selection = list_perturbations(suite, suite.selection_corruptions, archive=None)
+        tasks += plan(PerturbationTask, selection, training_images, choosing)
     return tasks
 
 
 def _list_cells(suite: Suite, subject: Subject, perturbation: Perturbation, images: ImageSet) -> tuple[Cell, ...]:
-    choices = _choices(suite, subject, perturbation) if images.split == suite.split else _grid(suite, subject)
+    """List the λs of the grid; for clean images, every attacked choice as well: robust also means right on these."""
+    is_attacked = suite.attacks and perturbation.is_clean and images.split == suite.split
+    choices = attacked_choices(suite, subject) if is_attacked else _grid(suite, subject)
     return tuple(Cell(subject, lam, perturbation, images, suite.seed) for lam in choices)
 
 
@@ -157,12 +154,6 @@ def attacked_choices(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:
         fixed = tuple(sorted([*(lam for lam in fixed if lam is not None), subject.lam]))
     laws = subject.laws() if "adaptive" in suite.threats else ()
     return tuple(map(WhichLam.of, (*fixed, *laws)))
-
-
-def _choices(suite: Suite, subject: Subject, perturbation: Perturbation) -> tuple[WhichLam, ...]:
-    """List the λs of the grid; for clean images, every attacked choice as well: robust also means right on these."""
-    attacked = perturbation.is_clean and suite.attacks
-    return attacked_choices(suite, subject) if attacked else _grid(suite, subject)
 
 
 def _grid(suite: Suite, subject: Subject) -> tuple[WhichLam, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import ImageSet, load_images
-from data_prep.errors import InputError, PrerequisiteError, UsageError
+from data_prep.errors import InputError, PrerequisiteError, UsageError, check_choice
 from data_prep.shifts import find_shifts, geometry_beside, list_shifts, read_shift
 from data_prep.sources import split_sizes
 from robustness.measure.attacker import check_attacks
@@ -85,11 +85,8 @@ def prepare(
         lambda: look_at_answers(subjects, drawn, device=device, timeout=options.timeout),
     )
     check_attacks(suite.attacks, subjects, probed=suite.probe_images > 0)
-    names = [subject.name for subject in subjects]
-    if suite.baseline and suite.baseline not in names:
-        raise InputError(
-            f"expected a model as the baseline ({', '.join(names)}), got {suite.baseline!r}; choose one of them"
-        )
+    if suite.baseline:
+        check_choice(suite.baseline, [subject.name for subject in subjects], "a model as the baseline")
     measurement = Measurement(
         suite=suite,
         subjects=subjects,

@@ -20,6 +20,7 @@ from torch.nn import functional
 from robustness.attack import Attack
 from robustness.attack_kinds import has_margin_loss
 from robustness.grids import LARGEST_EPS
+from robustness.measure import pgd
 from robustness.measure.active_test import find_planted
 from robustness.measure.craft import Crafted, Stage, craft, distance
 from robustness.measure.donors import Jury, distil
@@ -231,7 +232,7 @@ class Prober:
         if not len(candidates) or not limit:
             return values
         margins = [
-            _margin(self._ask(stored[batch].to(self.device)), self.labels[batch].to(self.device))
+            _find_margin(self._ask(stored[batch].to(self.device)), self.labels[batch].to(self.device))
             for batch in torch.split(candidates, _BATCH)
         ]
         ordered = candidates[torch.cat(margins).argsort(stable=True).cpu()]
@@ -325,7 +326,7 @@ class Prober:
         moved = stored[chosen].to(self.device)
         logits, gradient = self._differentiate(moved, y)
         if attack.eps >= _MARGIN_FROM[attack.norm]:
-            margin[chosen.numpy()] = (_margin(logits, y) / _margin(self._ask(x), y)).cpu().numpy()
+            margin[chosen.numpy()] = (_find_margin(logits, y) / _find_margin(self._ask(x), y)).cpu().numpy()
         is_flat = gradient.abs().flatten(1).amax(1) <= _FLAT
         is_inside = distance(moved, x, attack.norm) < _INSIDE * attack.eps
         return self._answer(chosen, is_inside), self._answer(chosen, is_flat), margin
@@ -351,10 +352,9 @@ class _Mean(nn.Module):
         return torch.stack(answers).mean(0).clamp(min=1e-12).log()
 
 
-def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+def _find_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute z_y − max z_j over the other classes, (N,)."""
-    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
-    return logits.gather(1, labels[:, None])[:, 0] - others
+    return -pgd.margin(logits, labels, labels)
 
 
 def _farthest_from_one(ratios: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError
+from data_prep.errors import InputError, PrerequisiteError, check_choice, check_known
 from data_prep.schema import fits
 from robustness.attack import Attack
 from robustness.attack_kinds import REPAIRED_LIBRARY_ATTACKS, SCALE_FREE_LIBRARY_ATTACKS
@@ -81,9 +81,8 @@ def list_stages(
 def _list_losses(attack: Attack, num_classes: int) -> list[tuple[str, int, str]]:
     """List loss, rank of its target class and a name, one for each run."""
     if "dlr" in attack.losses and num_classes < DLR_CLASSES:
-        raise InputError(
-            f"attack {attack.label}: expected at least {DLR_CLASSES} classes for the loss dlr, got {num_classes}; "
-            "choose another loss"
+        raise attack.fault(
+            f"expected at least {DLR_CLASSES} classes for the loss dlr, got {num_classes}; choose another loss"
         )
     listed = []
     for loss in attack.losses:
@@ -135,18 +134,11 @@ def _list_torchattack(attack: Attack, setup: Setup) -> list[Stage]:
     import torchattacks
 
     names = [name for name in torchattacks.__all__ if hasattr(torchattacks, name) and name not in _NEITHER_NORM]
-    if attack.name not in names:
-        raise InputError(
-            f"expected an attack (pgd, autoattack, {', '.join(sorted(names))}), got {attack.name!r}; choose one of them"
-        )
+    check_choice(attack.name, ("pgd", "autoattack", *sorted(names)), "an attack")
     kind = getattr(torchattacks, attack.name)
     takes = inspect.signature(kind).parameters
     options = dict(attack.options)
-    if unknown := set(options) - set(takes) | {"model"} & set(options):
-        raise InputError(
-            f"attack {attack.name}: expected options among {', '.join(name for name in takes if name != 'model')}, got "
-            f"{', '.join(sorted(unknown))}; rename or remove it"
-        )
+    check_known(options, [name for name in takes if name != "model"], "options", where=f"attack {attack.name}: ")
     norms = ("linf", "l2") if "norm" in takes else ("l2",) if attack.name in _L2 else ("linf",)
     if attack.norm not in norms:
         raise InputError(
@@ -170,9 +162,7 @@ def _list_torchattack(attack: Attack, setup: Setup) -> list[Stage]:
     try:
         perturb = kind(victim, **options)
     except Exception as error:  # the class may raise anything
-        raise InputError(
-            f"attack {attack.label}: expected options that {attack.name} takes, got: {error}; correct them"
-        ) from error
+        raise attack.fault(f"expected options that {attack.name} takes, got: {error}; correct them") from error
     return [Stage(attack.name, perturb, knows_budget=bool(budget))]
 
 
@@ -181,25 +171,19 @@ def _check_options(attack: Attack, defaults: dict[str, Any], num_classes: int) -
     for name, value in attack.options.items():
         kind: Any = type(defaults[name])
         if name in _COUNTS and not (fits(value, int) and value >= 1):
-            raise InputError(
-                f"attack {attack.label}: expected option {name} as a whole number ≥ 1, got {value!r}; correct it"
-            )
+            raise attack.fault(f"expected option {name} as a whole number ≥ 1, got {value!r}; correct it")
         if kind in (bool, str) and not fits(value, kind):
-            raise InputError(
-                f"attack {attack.label}: expected option {name} as {kind.__name__}, got {value!r}; correct it"
-            )
+            raise attack.fault(f"expected option {name} as {kind.__name__}, got {value!r}; correct it")
         if kind in (int, float) and not fits(value, float):
-            raise InputError(
-                f"attack {attack.label}: expected option {name} as a finite number, got {value!r}; correct it"
-            )
+            raise attack.fault(f"expected option {name} as a finite number, got {value!r}; correct it")
     needed = (
         TARGETED_DLR_CLASSES if attack.name == "APGDT" else DLR_CLASSES if attack.options.get("loss") == "dlr" else 2
     )
     needed = max(needed, attack.options.get("n_classes", 0))
     if num_classes < needed:
-        raise InputError(
-            f"attack {attack.label}: expected at least {needed} classes for its loss, got a model of {num_classes}; "
-            "choose another loss or attack"
+        raise attack.fault(
+            f"expected at least {needed} classes for its loss, got a model of {num_classes}; choose another loss or "
+            "attack"
         )
 
 

@@ -5,6 +5,7 @@ Attack libraries see it with gradients that neither vanish in float32 nor depend
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,16 +20,12 @@ _ROUNDING = 1e-3
 """Share of |g| by which rounding may move the sum of a loss's gradient g at the logits away from 0."""
 
 
-class _ContiguousGradient(torch.autograd.Function):
-    """Identity with a contiguous gradient, for libraries that view it; channels-last networks return another."""
-
-    @staticmethod
-    def forward(_: Any, images: Tensor) -> Tensor:
-        return images.view_as(images)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous()
+def _change_gradient(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the same values; the gradient that comes back to them is passed through ``change``."""
+    values = values.view_as(values)
+    if values.requires_grad:
+        values.register_hook(change)  # type: ignore[no-untyped-call]
+    return values
 
 
 class _Connected(torch.autograd.Function):
@@ -63,7 +60,7 @@ class Victim(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n k"]:
         """Compute the logits of images in [0, 1]."""
-        images = _ContiguousGradient.apply(images)
+        images = _change_gradient(images, Tensor.contiguous)  # libraries view it; channels-last networks return another
         logits: Tensor = self.network(images, choose_lam(self.network, images, self.choice))
         self.passes += len(images)
         connected: Tensor = _Connected.apply(logits, images, self)
@@ -96,9 +93,10 @@ class ScaleFree(nn.Module):
         if not (torch.is_grad_enabled() and images.requires_grad):
             logits: Tensor = self.model(images)
             return logits
-        shown = _Unit.apply(images) if self.unit else images
-        logits = _Repaired.apply(self.model(shown))
-        return _Unit.apply(logits) if self.unit else logits
+        shown = _change_gradient(images, _to_unit) if self.unit else images
+        answered: Tensor = self.model(shown)
+        logits = _change_gradient(answered, lambda gradient: _repair(gradient, answered.detach()))
+        return _change_gradient(logits, _to_unit) if self.unit else logits
 
 
 def _to_unit(gradient: Tensor) -> Tensor:
@@ -111,30 +109,10 @@ def _to_unit(gradient: Tensor) -> Tensor:
     return torch.ldexp(torch.ldexp(gradient, -half), half - exponent)
 
 
-class _Unit(torch.autograd.Function):
-    """Identity whose gradient has a fixed scale."""
-
-    @staticmethod
-    def forward(_: Any, values: Tensor) -> Tensor:
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        return _to_unit(gradient)
-
-
-class _Repaired(torch.autograd.Function):
-    """Identity in the logits whose gradient sums to zero."""
-
-    @staticmethod
-    def forward(context: Any, logits: Tensor) -> Tensor:
-        context.save_for_backward(logits)
-        return logits.view_as(logits)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        top = context.saved_tensors[0].argmax(1, keepdim=True)
-        others = gradient.scatter(1, top, 0.0)
-        exact = -others.sum(1, keepdim=True)
-        is_spoilt = (gradient.gather(1, top) - exact).abs() > _ROUNDING * others.abs().sum(1, keepdim=True)
-        return torch.where(is_spoilt, others.scatter(1, top, exact), gradient)
+def _repair(gradient: Tensor, logits: Tensor) -> Tensor:
+    """Make a gradient at ``logits`` sum to zero."""
+    top = logits.argmax(1, keepdim=True)
+    others = gradient.scatter(1, top, 0.0)
+    exact = -others.sum(1, keepdim=True)
+    is_spoilt = (gradient.gather(1, top) - exact).abs() > _ROUNDING * others.abs().sum(1, keepdim=True)
+    return torch.where(is_spoilt, others.scatter(1, top, exact), gradient)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -127,22 +127,16 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def find_dtype(model: nn.Module) -> torch.dtype:
-    """Return the floating type of the model's first weights; float32 if it has none."""
+    """Return the floating type of the model's first weights; float32 if it has none.
+
+    The weights of a frozen TorchScript program are constants of its graph.
+    """
+    weights: Iterable[Tensor] = model.parameters()
     if isinstance(model, torch.jit.ScriptModule):
-        return _dtype_of_script(model)
-    return next((it.dtype for it in model.parameters() if it.is_floating_point()), torch.float32)
-
-
-def _dtype_of_script(model: torch.jit.ScriptModule) -> torch.dtype:
-    """Return the type as :func:`find_dtype` does; the weights of a frozen program are constants of its graph."""
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            return parameter.dtype
-    graph: Any = model.graph
-    for node in graph.findAllNodes("prim::Constant"):
-        if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
-            return node.t("value").dtype  # type: ignore[no-any-return]
-    return torch.float32
+        graph: Any = model.graph
+        constants = (node for node in graph.findAllNodes("prim::Constant") if node.hasAttribute("value"))
+        weights = [*weights, *(node.t("value") for node in constants if node.kindOf("value") == "t")]
+    return next((it.dtype for it in weights if it.is_floating_point()), torch.float32)
 
 
 def take_logits(output: Any, num_classes: int) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from pictured import write_png
 
 MakeTree = Callable[..., Path]
 Pack = Callable[[Path, str], Path]
@@ -23,11 +23,9 @@ def make_tree(tmp_path: Path) -> MakeTree:
         rng = np.random.default_rng(0)
         for split, count in (counts or {"train": 3, "test": 2}).items():
             for class_name in ("cat", "apple"):
-                folder = tmp_path / name / split / class_name
-                folder.mkdir(parents=True)
                 for number in range(count):
                     pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{number}.png")
+                    write_png(tmp_path / name / split / class_name / f"{number}.png", pixels)
         return tmp_path / name
 
     return make

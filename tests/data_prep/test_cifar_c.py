@@ -44,8 +44,6 @@ def test_a_fingerprint_is_of_the_bytes_of_a_file(folder: Path, tmp_path: Path) -
     assert first.fingerprint("fog", 1) != first.fingerprint("frost", 1)
     np.save(copy / "fog.npy", 255 - np.load(copy / "fog.npy"))
     assert CifarC(copy).fingerprint("fog", 1) != first.fingerprint("fog", 1)
-    with pytest.raises(InputError, match=r"a file snow\.npy"):
-        first.fingerprint("snow", 1)
 
 
 def test_labels_of_length_n_are_the_same_for_every_severity(folder: Path) -> None:
@@ -66,8 +64,9 @@ def test_folders_are_found_by_name(folder: Path) -> None:
 
 @pytest.mark.parametrize("corruption", ["snow", "labels", "../CIFAR-10-C/fog", ""])
 def test_other_corruptions_are_refused(folder: Path, corruption: str) -> None:
-    with pytest.raises(InputError, match=rf"expected a file {corruption}\.npy in .*, got only fog, frost"):
-        CifarC(folder).load(corruption, 1)
+    for ask in (CifarC(folder).load, CifarC(folder).fingerprint):
+        with pytest.raises(InputError, match=rf"expected a file {corruption}\.npy in .*, got only fog, frost"):
+            ask(corruption, 1)
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path) -> None:
@@ -82,31 +81,22 @@ def test_other_severities_are_refused(folder: Path, severity: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "pixels",
+    ("file", "array", "message"),
     [
-        np.zeros((5 * N, 32, 32, 3), np.float32),
-        np.zeros((5 * N, 3, 32, 32), np.uint8),
-        np.zeros((5 * N - 1, 32, 32, 3), np.uint8),
-        np.zeros((5 * N, 32, 32), np.uint8),
-        np.zeros((0, 32, 32, 3), np.uint8),
+        ("fog", np.zeros((5 * N, 32, 32, 3), np.float32), r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"),
+        ("fog", np.zeros((5 * N, 3, 32, 32), np.uint8), r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"),
+        ("fog", np.zeros((5 * N - 1, 32, 32, 3), np.uint8), r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"),
+        ("fog", np.zeros((5 * N, 32, 32), np.uint8), r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"),
+        ("fog", np.zeros((0, 32, 32, 3), np.uint8), r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"),
+        ("labels", np.zeros(N + 1, int), r"expected 4 or 20 integers in .*labels\.npy"),
+        ("labels", np.zeros(N, float), r"expected 4 or 20 integers in .*labels\.npy"),
+        ("labels", np.zeros((5, N), int), r"expected 4 or 20 integers in .*labels\.npy"),
+        ("labels", np.arange(5 * N) % 10, "expected the same labels for every severity"),
     ],
 )
-def test_pixels_of_another_layout_are_refused(folder: Path, pixels: np.ndarray) -> None:
-    np.save(folder / "fog.npy", pixels)
-    with pytest.raises(InputError, match=r"expected uint8 \(5N, 32, 32, 3\) in .*fog\.npy"):
-        CifarC(folder).load("fog", 1)
-
-
-@pytest.mark.parametrize("labels", [np.zeros(N + 1, int), np.zeros(N, float), np.zeros((5, N), int)])
-def test_labels_of_another_layout_are_refused(folder: Path, labels: np.ndarray) -> None:
-    np.save(folder / "labels.npy", labels)
-    with pytest.raises(InputError, match=r"expected 4 or 20 integers in .*labels\.npy"):
-        CifarC(folder).load("fog", 1)
-
-
-def test_blocks_of_labels_that_differ_are_refused(folder: Path) -> None:
-    np.save(folder / "labels.npy", np.arange(5 * N) % 10)
-    with pytest.raises(InputError, match="expected the same labels for every severity"):
+def test_arrays_of_another_layout_are_refused(folder: Path, file: str, array: np.ndarray, message: str) -> None:
+    np.save(folder / f"{file}.npy", array)
+    with pytest.raises(InputError, match=message):
         CifarC(folder).load("fog", 1)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from pictured import write_png
 
 from data_prep import load_images
 from data_prep.archives_c import count_all, find_archive_c, open_archive_c
@@ -89,9 +89,7 @@ def write_official(folder: Path, images: ImageSet) -> None:
         for severity in range(1, 6):
             corrupted = corrupt(images.pixels, name, severity=severity, profile="imagenet")
             for pixels, label, file in zip(corrupted, images.labels, images.files, strict=True):
-                path = folder / name / level_folder(name, severity) / images.classes[label] / file
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(path, "PNG")
+                write_png(folder / name / level_folder(name, severity) / images.classes[label] / file, pixels)
 
 
 def test_official_folders_are_read(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
     return tmp_path / "data" / "file.bin"
 
 
@@ -89,7 +90,6 @@ def test_a_file_arrives_whole(server: Server, target: Path) -> None:
 
 
 def test_a_file_that_is_there_is_checked_and_not_fetched(server: Server, target: Path) -> None:
-    target.parent.mkdir()
     target.write_bytes(CONTENT)
     fetch(server.url, target, md5=MD5)
     assert server.asked == []
@@ -113,14 +113,12 @@ def test_a_connection_that_ends_early_is_gone_on_from(server: Server, target: Pa
 
 def test_a_server_that_cannot_resume_sends_everything_again(server: Server, target: Path) -> None:
     server.ranges = False
-    target.parent.mkdir()
     part_of(target).write_bytes(b"x" * 1000)
     fetch(server.url, target, md5=MD5)
     assert target.read_bytes() == CONTENT
 
 
 def test_a_part_that_is_whole_is_taken(server: Server, target: Path) -> None:
-    target.parent.mkdir()
     part_of(target).write_bytes(CONTENT)
     fetch(server.url, target, md5=MD5)
     assert target.read_bytes() == CONTENT
@@ -133,7 +131,6 @@ def test_a_wrong_checksum_leaves_nothing(server: Server, target: Path) -> None:
 
 
 def test_a_wrong_part_is_not_gone_on_from_for_ever(server: Server, target: Path) -> None:
-    target.parent.mkdir()
     part_of(target).write_bytes(b"x" * 1000)
     with pytest.raises(InputError, match="expected MD5"):
         fetch(server.url, target, md5=MD5)
@@ -151,8 +148,7 @@ def test_without_a_network_the_steps_by_hand_are_told(target: Path, monkeypatch:
 def test_a_small_disk_is_noticed_before_the_bytes_come(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = SimpleNamespace(free=len(CONTENT) - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=len(CONTENT) - 1))
     with pytest.raises(PrerequisiteError, match="free some space"):
         fetch(server.url, target, md5=MD5)
     assert not part_of(target).exists()

@@ -188,8 +188,7 @@ def test_a_failed_replacement_leaves_the_old_set(make_tree: MakeTree, tmp_path: 
 def test_a_small_disk_is_noticed_before_anything_is_decoded(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = SimpleNamespace(free=10 * 6 * 8 * 3 - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * 6 * 8 * 3 - 1))
     with pytest.raises(PrerequisiteError, match="free some space or choose another --data-dir"):
         import_tree(tree, name="toy", data_dir=tmp_path / "data")
     assert files_in(tmp_path / "data") == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from pictured import write_png
 
 from data_prep import load_images
 from data_prep.errors import InputError, PrerequisiteError
@@ -20,11 +20,10 @@ def test_numbers_are_positions_in_the_split_in_the_given_order():
 
 def test_files_and_folders_are_resized_by_the_short_side_and_cut_in_the_middle(tmp_path):
     folder = tmp_path / "photos"
-    folder.mkdir()
     wide = np.zeros((8, 24, 3), np.uint8)
     wide[:, 8:16] = 200
-    Image.fromarray(wide).save(folder / "b.png")
-    Image.fromarray(wide[:, 8:16]).save(folder / "a.png")
+    write_png(folder / "b.png", wide)
+    write_png(folder / "a.png", wide[:, 8:16])
     (folder / "notes.txt").write_text("no image")
     picked = pick_pictures([str(folder), str(folder / "b.png")], size=8)
     assert [p.title for p in picked] == ["a.png", "b.png", "b.png"]

@@ -40,7 +40,7 @@ WRITERS = pytest.mark.parametrize("write", [write_tar, write_folder])
 
 
 def read_all(source: Path) -> dict[tuple[str, str, str], bytes]:
-    return {file.key: file.read() for file in walk_tree(source)}
+    return {key: file.read() for key, file in walk_tree(source)}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -68,17 +68,12 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path, write: Wri
     "name", ["../train/cat/1.jpg", "train/cat/../../../1.jpg", "/train/cat/1.jpg", "train\\cat\\1.jpg"]
 )
 def test_members_that_point_outside_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    archive = write_tar(tmp_path / "a.tar", ("train/cat/0.jpg", b""), (name, b""))
-    with pytest.raises(InputError, match=r"expected members inside the archive, got '.*1\.jpg'"):
-        read_all(archive)
-
-
-@pytest.mark.parametrize("name", ["../train/cat/1.jpg", "/train/cat/1.jpg"])
-def test_zip_members_that_point_outside_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    write_tar(tmp_path / "a.tar", ("train/cat/0.jpg", b""), (name, b""))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(name, b"")
-    with pytest.raises(InputError, match=r"expected members inside the archive, got '.*1\.jpg'"):
-        read_all(tmp_path / "a.zip")
+    for source in ("a.tar", "a.zip"):
+        with pytest.raises(InputError, match=r"expected members inside the archive, got '.*1\.jpg'"):
+            read_all(tmp_path / source)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
@@ -184,7 +179,7 @@ def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
     """A folder that links to the one it lies in, and two that link to each other: every image once on every way."""
     tree = write_folder(tmp_path / "tree", ("train/cat/1.jpg", b"x"), ("train/dog/2.jpg", b"y"))
     (tree / "train" / "cat" / "up").symlink_to(tree)
-    assert [file.path for file in walk_tree(tree)] == ["train/cat/1.jpg", "train/dog/2.jpg"]
+    assert [file.path for _, file in walk_tree(tree)] == ["train/cat/1.jpg", "train/dog/2.jpg"]
     (tree / "train" / "cat" / "up").unlink()
     (tree / "train" / "cat" / "other").symlink_to(tree / "train" / "dog")
     (tree / "train" / "dog" / "other").symlink_to(tree / "train" / "cat")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from disturbed import Undisturbed, finish, start_run
-from PIL import Image
+from pictured import write_png
 
 from data_prep import load_images
 from data_prep.importing import import_tree
@@ -18,9 +18,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Undis
     folder = tmp_path_factory.mktemp("undisturbed")
     images = load_images("shapes", split="test")
     for index in range(20):
-        path = folder / "tree" / "test" / f"{images.labels[index]}" / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(images.pixels[index]).save(path)
+        write_png(folder / "tree" / "test" / f"{images.labels[index]}" / f"{index}.png", images.pixels[index])
     import_tree(folder / "tree", name="few", data_dir=folder / "data")
     suite = folder / "disturbed.toml"
     suite.write_text(
@@ -49,7 +47,5 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four images of two classes."""
     folder = tmp_path_factory.mktemp("tree") / "tree"
     for index, pixels in enumerate(load_images("shapes", "test").pixels[:4]):
-        path = folder / "test" / "ab"[index % 2] / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        write_png(folder / "test" / "ab"[index % 2] / f"{index}.png", pixels)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +35,20 @@ def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Remount]]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def check_stopped(process: ForkServerProcess, log: Path, reason: str) -> None:
+    code, said = finish(process), log.read_text()
+    assert code == 2, said
+    assert reason in said
+    assert "Traceback" not in said
+
+
 def test_a_full_disk_stops_the_run_and_more_space_lets_it_go_on(undisturbed, small_disk, tmp_path):
     disk, remount = small_disk
     arguments = (*undisturbed.arguments, "--out", disk / "run")
     finished = []
     for size in ("64k", "160k"):
         remount(f"size={size}")
-        code = finish(start_run(*arguments, log=tmp_path / "log"))
-        said = (tmp_path / "log").read_text()
-        assert code == 2, said
-        assert "error: the disk is full" in said
-        assert "Traceback" not in said
+        check_stopped(start_run(*arguments, log=tmp_path / "log"), tmp_path / "log", "error: the disk is full")
         finished.append(len(undisturbed.check(disk / "run")))
     assert 0 < finished[0] < finished[1] <= len(undisturbed.outcomes)
     remount("size=64m")
@@ -54,10 +58,8 @@ def test_a_full_disk_stops_the_run_and_more_space_lets_it_go_on(undisturbed, sma
 
 def test_a_limit_on_the_size_of_files_is_told_as_a_full_disk(undisturbed, tmp_path):
     arguments = (*undisturbed.arguments, "--out", tmp_path / "run")
-    assert finish(start_run(*arguments, log=tmp_path / "log", largest_file=8 << 10)) == 2
-    said = (tmp_path / "log").read_text()
-    assert "error: the disk is full" in said
-    assert "Traceback" not in said
+    process = start_run(*arguments, log=tmp_path / "log", largest_file=8 << 10)
+    check_stopped(process, tmp_path / "log", "error: the disk is full")
     undisturbed.check(tmp_path / "run")
     assert finish(start_run(*arguments, log=tmp_path / "log")) == 0
     undisturbed.check_finished(tmp_path / "run")
@@ -70,10 +72,7 @@ def test_an_output_that_becomes_read_only_is_named_and_keeps_what_it_holds(undis
     assert finish(start_run(*arguments, "--corruptions", "pixelate", log=tmp_path / "log")) == 0
     before = undisturbed.check(disk / "run")
     remount("ro")
-    assert finish(start_run(*arguments, log=tmp_path / "log")) == 2
-    said = (tmp_path / "log").read_text()
-    assert "cannot be written" in said
-    assert "Traceback" not in said
+    check_stopped(start_run(*arguments, log=tmp_path / "log"), tmp_path / "log", "cannot be written")
     remount("rw")
     assert undisturbed.check(disk / "run") == before
     assert finish(start_run(*arguments, log=tmp_path / "log")) == 0

@@ -186,10 +186,7 @@ class TestRunDirectories:
 
     @examples(1)
     @given(data=st.data())
-    def test_records(self, data: st.DataObject, fabricated: Path, tmp_path: Path) -> None:
-        out = tmp_path / "run"
-        if not out.exists():
-            shutil.copytree(fabricated, out)
+    def test_records(self, data: st.DataObject, fabricated: Path, out: Path) -> None:
         self.analyse(out, change_somewhere(data.draw, json.loads((fabricated / "run.json").read_text())))
 
     def analyse(self, out: Path, record: dict[str, object]) -> None:
@@ -204,10 +201,9 @@ class TestRunDirectories:
                 write_page(findings)
         assert set(out.parent.iterdir()) == before
 
-    def test_keys_that_nobody_asked_for_change_nothing(self, fabricated: Path, tmp_path: Path) -> None:
+    def test_keys_that_nobody_asked_for_change_nothing(self, fabricated: Path, out: Path) -> None:
         record = json.loads((fabricated / "run.json").read_text())
         record["cells"][0] |= {"accuracy": 2.0, "seconds": -1, "mood": "good"}
-        out = shutil.copytree(fabricated, tmp_path / "run")
         (out / "run.json").write_text(json.dumps(record))
         runs = [Run.open(RunDirectory(path)) for path in (fabricated, out)]
         pd.testing.assert_frame_equal(runs[1].cells, runs[0].cells)
@@ -229,12 +225,11 @@ class TestRunDirectories:
         with pytest.raises(InputError, match="an attacked cell has the norm ''"):
             check_record(record, "run.json")
 
-    def test_a_suite_without_the_keys_that_are_free(self, fabricated: Path, tmp_path: Path) -> None:
-        record = json.loads((fabricated / "run.json").read_text())
+    def test_a_suite_without_the_keys_that_are_free(self, out: Path) -> None:
+        record = json.loads((out / "run.json").read_text())
         for key in ("severities", "lambdas", "selection", "baseline"):
             del record["suite"][key]
         record["data"]["name"] = "cifar10"
-        out = shutil.copytree(fabricated, tmp_path / "run")
         (out / "run.json").write_text(json.dumps(record))
         write_tables(Findings.of(Run.open(RunDirectory(out))))
         assert (out / "tables" / "severities_sparse.csv").is_file()
@@ -278,10 +273,7 @@ class TestRunDirectories:
 
     @examples(0.3)
     @given(data=st.data())
-    def test_comparisons(self, data: st.DataObject, fabricated: Path, tmp_path: Path) -> None:
-        out = tmp_path / "run"
-        if not out.exists():
-            shutil.copytree(fabricated, out)
+    def test_comparisons(self, data: st.DataObject, fabricated: Path, out: Path) -> None:
         record = change_somewhere(data.draw, json.loads((fabricated / "run.json").read_text()))
         (out / "run.json").write_text(json.dumps(record))
         with told_in_a_sentence(), contextlib.redirect_stdout(io.StringIO()):
@@ -302,3 +294,9 @@ def fabricated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fabricated") / "run"
     fabricate_run(path, corruptions=("gaussian_noise",), severities=(1, 2), selection=("speckle_noise",), n=12)
     return path
+
+
+@pytest.fixture
+def out(fabricated: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(fabricated, tmp_path / "run")

@@ -24,6 +24,6 @@ def read_images(profile: str, count: int, folder: Path) -> np.ndarray:
     Returns: uint8 (count, H, W, 3): CIFAR-10 test images, or the centres of ImageNet photographs.
     """
     _, split, side = ARCHIVES[profile]
-    files = [file.read() for file in walk_tree(archive_of(profile, folder)) if file.key[0] == split]
+    files = [file.read() for key, file in walk_tree(archive_of(profile, folder)) if key[0] == split]
     chosen = files[:: max(1, len(files) // count)][:count]
     return np.stack([decode_image(file, Geometry(crop=side)) for file in chosen])

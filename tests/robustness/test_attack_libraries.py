@@ -60,16 +60,21 @@ def test_the_replaced_methods_of_pyautoattack_are_those_of_the_pinned_version():
         assert found.startswith(digits), name
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.12)])
-def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
+def ask_pyautoattack(model, images, labels, *, norm="linf", eps, queries, batch_size=100, **options):
+    """Which images are right after AutoAttack of pyautoattack, (N,)."""
     from pyautoattack import AutoAttack
 
+    theirs = AutoAttack(model, norm=LIBRARY_NORMS[norm], eps=eps, seed=0, **options)
+    theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = queries, 4, 4
+    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=batch_size)
+    return model(found).argmax(1) == labels
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.02), ("l2", 0.12)])
+def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
     model, images, labels = curved_problem(16)
     ours = run(model, Attack(name="autoattack", norm=norm, eps=eps, queries=50, batch_size=8), images, labels, 5)
-    theirs = AutoAttack(model, norm=LIBRARY_NORMS[norm], eps=eps, seed=0)
-    theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 50, 4, 4
-    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=8)
-    robust = model(found).argmax(1) == labels
+    robust = ask_pyautoattack(model, images, labels, norm=norm, eps=eps, queries=50, batch_size=8)
     assert torch.equal(ours.robust, robust)
     assert 2 < robust.sum() < 14, "the budget should break some images and not others"
 
@@ -77,8 +82,6 @@ def test_autoattack_agrees_with_pyautoattack_to_the_image(norm, eps):
 @pytest.mark.slow
 def test_attacks_on_a_shipped_model_agree_with_pyautoattack_to_the_image():
     """Through λ, the fused solver and the channels-last layout: light parts on a few images."""
-    from pyautoattack import AutoAttack
-
     (subject,) = load_subjects(("sdnet18-shapes",), Wanted(num_classes=10), device=CPU)
     shapes = load_images("shapes", split="test").subset(4)
     images = to_images(torch.from_numpy(np.array(shapes.pixels))).contiguous()
@@ -90,10 +93,8 @@ def test_attacks_on_a_shipped_model_agree_with_pyautoattack_to_the_image():
         parts = ("apgd-ce", "square")
         custom = Attack(name="autoattack", norm="linf", eps=eps, version="custom", parts=parts, queries=30)
         ours = run(victim, custom, images, labels, 10).robust
-        theirs = AutoAttack(victim, norm="Linf", eps=eps, version="custom", attacks=list(parts), seed=0)
-        theirs.square.n_queries = 30
-        found, _ = theirs.run_standard_evaluation(images, labels, batch_size=100)
-        assert torch.equal(ours, victim(found).argmax(1) == labels)
+        options = {"version": "custom", "attacks": list(parts)}
+        assert torch.equal(ours, ask_pyautoattack(victim, images, labels, eps=eps, queries=30, **options))
         assert 0 < ours.sum() < len(labels), "the budget should break some images and not others"
 
 
@@ -148,8 +149,6 @@ def test_standard_autoattack_has_its_four_parts_in_their_order():
 
 @pytest.mark.parametrize("part", ["apgd-ce", "fab-t", "square"])
 def test_parts_of_autoattack_find_what_pyautoattacks_find_in_fewer_and_fuller_batches(part):
-    from pyautoattack import AutoAttack
-
     model, images, labels = curved_problem(16, seed=3)
     eps = 0.04 if part == "square" else 0.015
     asked: list[int] = []
@@ -158,10 +157,8 @@ def test_parts_of_autoattack_find_what_pyautoattacks_find_in_fewer_and_fuller_ba
     ours = run(model, attack, images, labels, 5).robust
     questions, calls = sum(asked), len(asked)
     asked.clear()
-    theirs = AutoAttack(model, norm="Linf", eps=eps, version="custom", attacks=[part], seed=0)
-    theirs.square.n_queries, theirs.apgd_targeted.n_target_classes, theirs.fab.n_target_classes = 400, 4, 4
-    found, _ = theirs.run_standard_evaluation(images, labels, batch_size=100)
-    assert torch.equal(ours, model(found).argmax(1) == labels)
+    theirs = ask_pyautoattack(model, images, labels, eps=eps, queries=400, version="custom", attacks=[part])
+    assert torch.equal(ours, theirs)
     assert 2 < ours.sum() < 14, "the budget should break some images and not others"
     if part == "square":
         assert calls < 0.4 * len(asked)

@@ -24,18 +24,11 @@ from robustness.statistics import paired_interval
 from robustness.suite import Suite
 
 
-def answer_worse(model, perturbation, severity, lam, split, n):
-    return {"correct": np.arange(n) < 10, "residual": np.zeros(n)}
-
-
-def answer_better(model, perturbation, severity, lam, split, n):
-    return {"correct": np.arange(n) < 16, "residual": np.zeros(n)}
-
-
 @pytest.fixture
 def pair(tmp_path):
     """Two runs on the same images; the second has 6 of 40 right answers more everywhere."""
-    return [fabricate_run(tmp_path / a.__name__, answer=a, severities=(1,)) for a in (answer_worse, answer_better)]
+    answers = {"worse": {"correct": np.arange(40) < 10}, "better": {"correct": np.arange(40) < 16}}
+    return [fabricate_run(tmp_path / name, answer=lambda *_: it, severities=(1,)) for name, it in answers.items()]  # noqa: B023
 
 
 def test_differences_are_paired_image_by_image(pair):

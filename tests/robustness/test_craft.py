@@ -12,6 +12,8 @@ from robustness.measure import craft as craft_module
 from robustness.measure.craft import Journal, Stage, craft, distance
 from robustness.measure.stages import list_stages
 
+OPTIONS = {"norm": "linf", "eps": 1.0, "batch_size": 7, "seed": 0, "device": CPU}
+
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_pgd_breaks_a_linear_model_exactly_where_the_closed_form_says(norm):
@@ -41,9 +43,8 @@ def test_images_that_are_wrong_from_the_start_are_not_attacked():
 def test_attacks_that_break_disjoint_halves_leave_nothing():
     """Trap 8: the worst case is taken image by image, not attack by attack."""
     images, labels = marked_problem()
-    options = {"norm": "linf", "eps": 1.0, "batch_size": 7, "seed": 0, "device": CPU}
-    one = craft(Marked(), [half_breaker(0)], images, labels, **options)
-    both = craft(Marked(), [half_breaker(0), half_breaker(1)], images, labels, **options)
+    one = craft(Marked(), [half_breaker(0)], images, labels, **OPTIONS)
+    both = craft(Marked(), [half_breaker(0), half_breaker(1)], images, labels, **OPTIONS)
     assert one.robust.float().mean() == 0.5
     assert both.robust.float().mean() == 0
     assert both.broken_by.tolist() == [0, 1] * 10
@@ -51,7 +52,7 @@ def test_attacks_that_break_disjoint_halves_leave_nothing():
 
 def test_an_attempt_outside_the_budget_is_no_attempt_and_is_recorded():
     images, labels = marked_problem()
-    options = {"norm": "linf", "eps": 0.5, "batch_size": 7, "seed": 0, "device": CPU}
+    options = {**OPTIONS, "eps": 0.5}
     stage = half_breaker(0)
     crafted = craft(Marked(), [stage, half_breaker(1)], images, labels, **options)
     assert crafted.robust.all()
@@ -81,29 +82,35 @@ def test_images_that_are_wrong_from_the_start_are_moved_and_do_not_count():
 def test_images_that_withstood_a_search_which_gives_them_back_clean_are_moved_and_count():
     """APGD, FAB and Square return the clean image where they fail: shown at another λ, it would pass for robust."""
     images, labels = marked_problem()
-    options = {"norm": "linf", "eps": 1.0, "batch_size": 7, "seed": 0, "device": CPU}
     stages = [half_breaker(0)]
-    alone = craft(Marked(), stages, images, labels, **options)
+    alone = craft(Marked(), stages, images, labels, **OPTIONS)
     assert torch.equal(alone.images[1::2], images[1::2])
     nudge = Stage("mover", lambda x, y: torch.where(x > 0.5, x - 0.01, x + 0.01))
-    nudged = craft(Marked(), stages, images, labels, mover=nudge, **options)
+    nudged = craft(Marked(), stages, images, labels, mover=nudge, **OPTIONS)
     assert (nudged.images[1::2] != images[1::2]).all()
     assert torch.equal(nudged.images[::2], alone.images[::2]), "what is broken stays as it is"
     assert torch.equal(nudged.robust, alone.robust)
-    broken = craft(Marked(), stages, images, labels, mover=half_breaker(1), **options)
+    broken = craft(Marked(), stages, images, labels, mover=half_breaker(1), **OPTIONS)
     assert not broken.robust.any()
     assert broken.broken_by.tolist() == [0, 1] * 10
 
 
-def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for every batch that is attacked."""
+    made: list[int] = []
+    attempt = craft_module._attempt
+    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
+    return made
+
+
+def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, made):
     """Every batch is kept; the resumed result is the undisturbed one, random starts included."""
     model, images, labels, _ = linear_problem()
     attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
     expected: list[tuple[str, int]] = []
     whole = run(model, attack, images, labels, progress=lambda *step: expected.append(step))
-    made: list[int] = []
-    attempt = craft_module._attempt
-    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
+    made.clear()
 
     def stop(stage: str, n: int) -> None:
         if len(made) == 3:
@@ -124,7 +131,7 @@ def test_a_killed_attack_goes_on_at_its_next_batch(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "of other images"])
-def test_a_damaged_batch_is_attacked_again_and_no_other(damage, tmp_path, monkeypatch):
+def test_a_damaged_batch_is_attacked_again_and_no_other(damage, tmp_path, made):
     model, images, labels, _ = linear_problem()
     attack = Attack(name="pgd", norm="linf", eps=0.01, steps=3, restarts=2, batch_size=9)
     journal = Journal(tmp_path / "journal")
@@ -135,9 +142,7 @@ def test_a_damaged_batch_is_attacked_again_and_no_other(damage, tmp_path, monkey
     first.write_bytes(
         {"cut": first.read_bytes()[:100], "flipped": content, "of other images": second.read_bytes()}[damage]
     )
-    made: list[int] = []
-    attempt = craft_module._attempt
-    monkeypatch.setattr(craft_module, "_attempt", lambda *a, **k: (made.append(1), attempt(*a, **k))[1])
+    made.clear()
     assert torch.equal(run(model, attack, images, labels, journal=journal).images, whole.images)
     assert len(made) == 1
     assert len(list(journal.folder.iterdir())) > 1

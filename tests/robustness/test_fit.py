@@ -33,8 +33,11 @@ def model(models: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def one_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first level of every noise, so that a fit takes a second."""
+    """Only the first level of every noise, on one of 40 images, so that a fit takes a second."""
     monkeypatch.setattr("robustness.measure.fitting.severities", lambda noise, profile: (1,))
+    monkeypatch.setattr(
+        "robustness.measure.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40)
+    )
 
 
 def level(residual: float, lam: float, spread: float = 0.1, trained: float = 0.9) -> NoiseLevel:
@@ -64,10 +67,7 @@ def test_a_flat_fit_has_no_quality():
 
 
 @pytest.mark.usefixtures("one_level")
-def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "robustness.measure.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40)
-    )
+def test_the_command_stores_a_law_that_reads_back(model, capsys):
     options = ["--data", "shapes", "--n", "12", "--lambdas", "0.1,0.3", "--device", "cpu", "--seed", "3"]
     assert main([str(model), *options]) == 0
     assert "written" in capsys.readouterr().out
@@ -84,10 +84,7 @@ def test_the_command_stores_a_law_that_reads_back(model, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("one_level")
-def test_a_law_is_fitted_to_the_noises_that_were_chosen(model, monkeypatch, capsys):
-    monkeypatch.setattr(
-        "robustness.measure.fitting.load_images", lambda name, split, data_dir: make_shapes(split, n=40)
-    )
+def test_a_law_is_fitted_to_the_noises_that_were_chosen(model, capsys):
     options = ["--data", "shapes", "--n", "12", "--lambdas", "0.1,0.3", "--device", "cpu"]
     assert main([str(model), *options]) == 0
     everything = read_law(model, weights=weights_fingerprint(load_model(model)))

@@ -26,6 +26,8 @@ from sdnet_core import load_model
 CPU = torch.device("cpu")
 GUIDE = Path(__file__).parents[2] / "docs" / "benchmark-your-model.md"
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+NORMALISED = (IMAGES - MEAN) / STD
 NO_NETWORK = "no network"
 
 
@@ -133,9 +135,7 @@ def test_torchvisions_preset_normalises(without_network, monkeypatch):
         load_subjects(("torchvision:squeezenet1_1",), Wanted(num_classes=1000), device=CPU)
     monkeypatch.setattr("robustness.measure.loaders.libraries.hash_file", lambda _: "b8a52dc0")
     (subject,) = load_subjects(("torchvision:squeezenet1_1",), Wanted(num_classes=1000), device=CPU)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
-    torch.testing.assert_close(subject.network(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(subject.network(IMAGES), plain(NORMALISED), rtol=1e-4, atol=1e-4)
     assert subject.network.input_size == (224, 224)
     assert subject.name == "torchvision:squeezenet1_1"
     assert subject.identity()["arch"].startswith("torchvision:squeezenet1_1 (torchvision ")
@@ -151,9 +151,7 @@ def test_timms_weights_are_taken_from_the_place_that_is_asked_for(without_networ
     place.parent.mkdir(parents=True)
     save_file(plain.state_dict(), place)
     model = load_foreign(f"timm:{name}", Wanted(num_classes=1000))
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    expected = plain((IMAGES - mean.view(3, 1, 1)) / std.view(3, 1, 1))
-    torch.testing.assert_close(model(IMAGES), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(IMAGES), plain(NORMALISED), rtol=1e-4, atol=1e-4)
     assert model.input_size == (224, 224)
 
     images, subjects = load_images("shapes", split="test").subset(4), [Subject(name, model, "", {})]

@@ -67,10 +67,8 @@ def test_of_extra_corruptions_alone_it_says_so(tmp_path):
 def test_a_model_at_chance_is_no_baseline(tmp_path):
     """Four classes: 10 of 40 are chance. A baseline that the suite names stays."""
 
-    def answer(model, perturbation, severity, lam, split, n):
-        return {"correct": np.arange(n) < (10 if model == PLAIN else 30)}
-
-    run = fabricate_run(tmp_path / "a", answer=answer)
+    right = {PLAIN: np.arange(40) < 10, SPARSE: np.arange(40) < 30}
+    run = fabricate_run(tmp_path / "a", answer=lambda model, *_: {"correct": right[model]})
     assert run.baseline is None
     assert "more than plain" not in Findings.of(run).headline
     run.record["suite"]["baseline"] = PLAIN
@@ -119,11 +117,8 @@ def test_unfinished_attacks_give_no_number(tmp_path):
 def foreign(tmp_path, **right):
     """Models without λ that get so many of 40 images right, the same ones first."""
 
-    def answer(model, perturbation, severity, lam, split, n):
-        return {"correct": np.arange(n) < right[model]}
-
-    run = fabricate_run(tmp_path, answer=answer, names=tuple(right))
-    return Findings.of(run)
+    answer = {name: {"correct": np.arange(40) < count} for name, count in right.items()}
+    return Findings.of(fabricate_run(tmp_path, answer=lambda model, *_: answer[model], names=tuple(right)))
 
 
 def test_models_that_cannot_be_told_apart_share_their_ranks(tmp_path):

@@ -33,8 +33,7 @@ USUAL = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
     """A tiny ResNet of transformers, saved, without a preprocessor."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         from transformers import ResNetConfig, ResNetForImageClassification
 
         torch.manual_seed(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pictured import write_png
 from PIL import Image
 
 from data_prep import corrupt, load_images
@@ -39,8 +40,7 @@ def data_dir(tmp_path: Path) -> Path:
             corrupted = corrupt(images.pixels, corruption, severity=severity, profile="imagenet")
             for pixels, label, file in zip(corrupted, images.labels, images.files):
                 folder = data / "ImageNet-C" / corruption / str(severity) / images.classes[label]
-                folder.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(folder / file, format="PNG")  # lossless, under the official name
+                write_png(folder / file, pixels)  # lossless, under the official name
     return data
 
 

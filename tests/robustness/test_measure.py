@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from data_prep import load_images
+from data_prep import ImageSet, load_images
 from data_prep.errors import InputError
 from robustness.measure.cells import Cell
 from robustness.measure.evaluate import EvaluationError, evaluate
@@ -111,23 +112,22 @@ def test_whatever_changes_the_result_changes_the_key(change):
     assert make_cell(**change).key != make_cell().key
 
 
-def test_perturbed_images_do_not_depend_on_the_subset(tmp_path):
-    suite = Suite(name="s", data="shapes", models=("m",), corruptions=("gaussian_noise",), severities=(3,))
+def perturb_by(corruption: str, images: ImageSet, scratch: Path) -> np.ndarray:
+    suite = Suite(name="s", data="shapes", models=("m",), corruptions=(corruption,), severities=(3,))
     perturbation = list_perturbations(suite, suite.corruptions, archive=None)[1]
-    options = {"seed": 0, "archive": None, "device": CPU, "scratch": tmp_path}
+    return perturb(perturbation, images, seed=0, archive=None, device=CPU, scratch=scratch).pixels
+
+
+def test_perturbed_images_do_not_depend_on_the_subset(tmp_path):
     some = IMAGES.subset(5)
-    whole = perturb(perturbation, IMAGES, **options)
-    part = perturb(perturbation, some, **options)
-    assert np.array_equal(part.pixels, whole.pixels[np.isin(IMAGES.indices, some.indices)])
+    whole, part = (perturb_by("gaussian_noise", images, tmp_path) for images in (IMAGES, some))
+    assert np.array_equal(part, whole[np.isin(IMAGES.indices, some.indices)])
 
 
 def test_images_too_many_for_memory_are_kept_in_a_file(monkeypatch, tmp_path):
-    suite = Suite(name="s", data="shapes", models=("m",), corruptions=("contrast",), severities=(3,))
-    perturbation = list_perturbations(suite, suite.corruptions, archive=None)[1]
-    options = {"seed": 0, "archive": None, "device": CPU, "scratch": tmp_path}
-    in_memory = perturb(perturbation, IMAGES, **options).pixels
+    in_memory = perturb_by("contrast", IMAGES, tmp_path)
     monkeypatch.setattr("robustness.measure.perturbations._IN_MEMORY_BYTES", 0)
-    in_file = perturb(perturbation, IMAGES, **options).pixels
+    in_file = perturb_by("contrast", IMAGES, tmp_path)
     assert isinstance(in_file, np.memmap)
     assert np.array_equal(in_file, in_memory)
 

@@ -79,34 +79,22 @@ def test_another_copy_of_the_archive_is_measured_anew_and_never_paired_with_the_
         compare_runs(*(Run.open(RunDirectory(out)) for out in (first, second)))
 
 
-def corrupt_archive(archive: Path, fault: str) -> None:
-    if fault == "labels of other images":
-        labels = np.load(archive / "labels.npy")
-        np.save(archive / "labels.npy", (labels + 1) % 10)
-    elif fault == "generated":
-        (archive / "manifest.json").write_text("{}")
-    elif fault == "missing":
-        (archive / "pixelate.npy").unlink()
-    elif fault == "truncated":
-        path = archive / "pixelate.npy"
-        path.write_bytes(path.read_bytes()[:-1000])
-    elif fault == "wrong type":
-        np.save(archive / "pixelate.npy", np.load(archive / "pixelate.npy").astype(np.float32))
-
-
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("name", "damage", "message"),
     [
-        ("labels of other images", "one table never mixes sources"),
-        ("generated", "a set that was generated here"),
-        ("missing", "pixelate.npy"),
-        ("truncated", "pixelate.npy"),
-        ("wrong type", "pixelate.npy"),
+        ("labels.npy", lambda path: np.save(path, (np.load(path) + 1) % 10), "one table never mixes sources"),
+        ("manifest.json", lambda path: path.write_text("{}"), "a set that was generated here"),
+        ("pixelate.npy", Path.unlink, "pixelate.npy"),
+        ("pixelate.npy", lambda path: path.write_bytes(path.read_bytes()[:-1000]), "pixelate.npy"),
+        ("pixelate.npy", lambda path: np.save(path, np.load(path).astype(np.float32)), "pixelate.npy"),
     ],
+    ids=["labels of other images", "generated", "missing", "truncated", "wrong type"],
 )
-def test_a_faulty_archive_is_refused_before_anything_is_measured(fault, message, data_dir, models, tmp_path, capsys):
+def test_a_faulty_archive_is_refused_before_anything_is_measured(
+    name, damage, message, data_dir, models, tmp_path, capsys
+):
     """Trap 7."""
-    corrupt_archive(data_dir / "CIFAR-10-C", fault)
+    damage(data_dir / "CIFAR-10-C" / name)
     assert measure(data_dir, models, tmp_path / "run") == 2
     error = capsys.readouterr().err
     assert message in error

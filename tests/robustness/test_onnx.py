@@ -43,8 +43,7 @@ class Net(nn.Module):
 
 
 def export(model: nn.Module, path: Path, images: Tensor, *, free: tuple[int, ...] = (0, 2, 3)) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         axes = {"x": {axis: f"axis{axis}" for axis in free}, "y": {0: "axis0"} if 0 in free else {}}
         names: dict[str, Any] = {"input_names": ["x"], "output_names": ["y"]}
         torch.onnx.export(model, (images,), path, dynamo=False, dynamic_axes=axes, **names)

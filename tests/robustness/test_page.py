@@ -28,17 +28,17 @@ from robustness.suite import Suite
 HOSTILE = '</script><img src="http://127.0.0.1:9/x" onerror="document.title=1">'
 
 
-def write_samples(run: Run) -> None:
-    """Noise for sample images, at two λs."""
+def write_samples(run: Run, model: str = SPARSE, lambdas: tuple[float, ...] = (0.1, 0.5)) -> None:
+    """Noise for sample images, reconstructed at these λs."""
     random = np.random.default_rng(0)
     run.directory.write_samples(
         {
             "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),
             "classes": np.array(json.dumps(["cat", HOSTILE])),
-            "model": np.array(SPARSE),
-            "lambdas": np.array([0.1, 0.5]),
+            "model": np.array(model),
+            "lambdas": np.array(lambdas),
             "perturbed": random.integers(0, 255, (2, 2, 8, 8, 3), dtype=np.uint8),
-            "reconstructed": random.integers(0, 255, (2, 2, 2, 8, 8, 3), dtype=np.uint8),
+            "reconstructed": random.integers(0, 255, (2, 2, len(lambdas), 8, 8, 3), dtype=np.uint8),
         }
     )
 
@@ -279,16 +279,7 @@ def foreign(folder, **options):
         return {"correct": np.arange(n) < right[model] - severity}
 
     run = fabricate_run(folder, names=names, answer=answer, **options)
-    run.directory.write_samples(
-        {
-            "titles": np.array(json.dumps([["clean", 0], ["contrast", 5]])),
-            "classes": np.array(json.dumps(["cat", "dog"])),
-            "model": np.array(""),
-            "lambdas": np.zeros(0),
-            "perturbed": np.zeros((2, 2, 8, 8, 3), np.uint8),
-            "reconstructed": np.zeros((2, 2, 0, 8, 8, 3), np.uint8),
-        }
-    )
+    write_samples(run, model="", lambdas=())
     write_page(Findings.of(run))
     return (folder / "report.html").as_uri()
 

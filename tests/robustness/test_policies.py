@@ -93,9 +93,7 @@ def test_every_corruption_has_an_extra_one_of_its_kind():
 def test_decisions_take_the_answers_at_the_chosen_lambda(tmp_path):
     """Four images, right at λ = 0.1, 0.1, 0.5, 0.5 only; the law sends the last two to λ = 0.5."""
 
-    def answer(
-        model: str, perturbation: str, severity: int, lam: float | None, split: str, n: int
-    ) -> dict[str, object]:
+    def answer(model, perturbation, severity, lam, split, n):
         small = np.array([True, True, False, False])
         level = np.array([0.0, 0.2, 0.4, 0.9])
         right = small if lam == 0.1 else ~small
@@ -158,9 +156,7 @@ def test_permuted_test_labels_change_no_choice_but_the_oracles(tmp_path):
     rng = np.random.default_rng(0)
     order = rng.permutation(40)
 
-    def permuted(
-        model: str, perturbation: str, severity: int, lam: float | None, split: str, n: int
-    ) -> dict[str, object]:
+    def permuted(model, perturbation, severity, lam, split, n):
         answers = answer_at_random(model, perturbation, severity, lam, split, n)
         rare = lam == 0.5 if perturbation == "gaussian_noise" else lam == 0.1
         moved = answers["correct"][order] & ~rare if split == "test" else answers["correct"]

@@ -14,13 +14,11 @@ import pytest
 
 from data_prep import load_images
 from data_prep.errors import run_command
-from robustness.analysis.frames import CELL_COLUMNS
 from robustness.report import main as report
 from robustness.run import main, make_parser
 from sdnet_core import ModelCard, Network, NetworkConfig, load_model, save_model
 
 pytestmark = pytest.mark.usefixtures("without_figures")
-STABLE = [name for name in CELL_COLUMNS if name != "seconds"]
 
 
 def measure(suite: Path, out: Path, *options: str) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from small_models import ByBrightness
+from small_models import CPU, ByBrightness
 from torch import nn
 
 import robustness
@@ -24,7 +24,6 @@ from robustness.measure.sequences import evaluate_sequences
 from robustness.report import print_summary
 from robustness.suite import Suite
 
-CPU = torch.device("cpu")
 CLASSES = tuple("abcdefghij")
 
 

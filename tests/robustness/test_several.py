@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from pictured import write_png
 from torch import nn
 
 import robustness
@@ -144,9 +144,7 @@ def test_shifts_are_those_of_the_images_of_the_other_suites(tmp_path: Path) -> N
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     for index, image in enumerate(pixels):
-        name = CIFAR10_CLASSES[index % 10]
-        (tmp_path / "tree" / "test" / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(tmp_path / "tree" / "test" / name / f"{index}.png")
+        write_png(tmp_path / "tree" / "test" / CIFAR10_CLASSES[index % 10] / f"{index}.png", image)
     import_tree(tmp_path / "tree", name="cifar10", data_dir=tmp_path / "data")
     np.savez(tmp_path / "data" / "cifar102_test.npz", images=pixels[:7], labels=np.arange(7))
     suites = [write_suites(tmp_path)[0], "shifts"]

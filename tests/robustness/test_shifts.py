@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pictured import write_png
 from PIL import Image
 from torch import nn
 
@@ -133,8 +134,7 @@ def test_the_suite_measures_what_is_there_once(tmp_path: Path, capsys: pytest.Ca
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20)
     for index, (image, name) in enumerate(zip(pixels, CIFAR10_CLASSES, strict=False)):
-        (tmp_path / "tree" / "test" / name).mkdir(parents=True)
-        Image.fromarray(image).save(tmp_path / "tree" / "test" / name / f"{index}.png")
+        write_png(tmp_path / "tree" / "test" / name / f"{index}.png", image)
     import_tree(tmp_path / "tree", name="cifar10", data_dir=tmp_path / "data")
     words = ["--suite", "shifts", "--models", "resnet18-cifar10", "--data-dir", str(tmp_path / "data")]
     words += ["--out", str(tmp_path / "out"), "--device", "cpu"]
@@ -156,9 +156,7 @@ def test_the_suite_measures_what_is_there_once(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_shifted_photographs_are_prepared_as_the_clean_ones(tmp_path: Path) -> None:
-    Image.new("RGB", (50, 60)).save(tmp_path / "x.png")
-    (tmp_path / "tree" / "val" / WNIDS[0]).mkdir(parents=True)
-    (tmp_path / "x.png").rename(tmp_path / "tree" / "val" / WNIDS[0] / "x.png")
+    write_png(tmp_path / "tree" / "val" / WNIDS[0] / "x.png", np.zeros((60, 50, 3), np.uint8))
     import_tree(tmp_path / "tree", name="imagenet", data_dir=tmp_path / "data", geometry=Geometry(resize=40, crop=36))
     clean = clean_set([0])
     assert geometry_beside(clean, tmp_path / "data") == Geometry(resize=40, crop=36)

@@ -140,24 +140,29 @@ def ask(model: nn.Module) -> Soundness:
     return examine(Subject("m", network, "", {}), network.lam, IMAGES, CPU, seed=0)
 
 
+FOUND = [
+    (Plain, []),
+    (vicious("float16 out"), []),
+    (vicious("noise of torch"), ["chance"]),
+    (vicious("noise of the system"), ["outside"]),
+    (Adapts, ["history", "batch"]),
+    (vicious("normalises by the batch"), ["batch"]),
+]
+
+
 @pytest.mark.parametrize(
     ("model", "kinds"),
     [
-        (Plain, []),
-        (vicious("float16 out"), []),
+        *FOUND,
         (lambda: build_model("sdnet18", width=2).eval(), []),
         (lambda: build_model("resnet18", width=2).eval(), []),
-        (vicious("noise of torch"), ["chance"]),
-        (vicious("noise of the system"), ["outside"]),
         (CountsOnDisk, ["outside"]),
         (vicious("noise of NumPy"), ["chance"]),
         (OwnGenerator, ["history", "batch"]),
-        (Adapts, ["history", "batch"]),
         (Remembers, ["history"]),
         (CountsInItsFile, ["history", "batch"]),
         (CountsInItsClass, ["history", "batch"]),
         (RemembersInItsFile, ["history"]),
-        (vicious("normalises by the batch"), ["batch"]),
         (vicious("sorts the batch"), ["batch"]),
     ],
 )
@@ -173,17 +178,7 @@ def test_what_decides_beside_the_image_is_found_and_nothing_else(model, kinds):
 
 @pytest.mark.parametrize("logit", [-math.inf, -1e9, -1e5])
 @pytest.mark.parametrize("classes", [slice(3, 5), slice(2, None)])
-@pytest.mark.parametrize(
-    ("model", "kinds"),
-    [
-        (Plain, []),
-        (vicious("float16 out"), []),
-        (vicious("noise of torch"), ["chance"]),
-        (vicious("noise of the system"), ["outside"]),
-        (Adapts, ["history", "batch"]),
-        (vicious("normalises by the batch"), ["batch"]),
-    ],
-)
+@pytest.mark.parametrize(("model", "kinds"), FOUND)
 def test_a_class_that_the_model_rules_out_hides_no_change_of_the_others(model, kinds, logit, classes):
     torch.manual_seed(0)
     assert [change.kind for change in ask(RulesOut(model(), logit, classes)).changes] == kinds

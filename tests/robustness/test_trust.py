@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from attacked import measure
+from attacked import CPU, measure
 from torch import nn
 
 from data_prep import load_images
@@ -23,7 +23,6 @@ from robustness.report import exit_code
 from robustness.suite import Suite
 from robustness.verdicts import INVALID, OK, SUSPECT, Verdict, unite
 
-CPU = torch.device("cpu")
 N = 100
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError, describe_error
+from data_prep.errors import InputError, PrerequisiteError, damage_named, describe_error
 from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.libraries import check_classes
 from robustness.measure.loaders.loaded import Loaded, Wanted, import_package, loading
@@ -54,8 +54,7 @@ def load_folder(address: Address, wanted: Wanted) -> Loaded:
         check_classes(given, len(labels), wanted)
     order, notes = _match(labels, wanted.classes, given)
     mean, std, size = _read_preprocessor(folder)
-    with loading(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with loading(), warnings.catch_warnings(action="ignore"):
         transformers = import_package("transformers", given)
         model = _read_model(transformers, folder, given)
     check_classes(given, int(model.config.num_labels), wanted)
@@ -145,15 +144,12 @@ def _read_preprocessor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ..
         )
     factor = fields.get("rescale_factor", 1 / _BYTE) if fields.get("do_rescale", True) else 1.0
     offset = 1.0 if fields.get("rescale_offset") else 0.0
-    try:
+    kinds = (TypeError, ValueError, ZeroDivisionError)
+    with damage_named(f"numbers to normalise by in {path}", "correct them", kinds):
         means, stds = (list(it) if isinstance(it, list) else [it] * 3 for it in (mean, std))
         scale = _BYTE * float(factor)
         shifted = tuple((float(it) + offset) / scale for it in means)
         scaled = tuple(float(it) / scale for it in stds)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(
-            f"expected numbers to normalise by in {path}, got: {describe_error(error)}; correct them"
-        ) from error
     if len(shifted) != 3 or len(scaled) != 3 or not all(it > 0 for it in scaled):
         raise InputError(
             f"expected three values of image_mean and of image_std > 0 in {path}, got {mean} and {std}; correct them"

@@ -77,13 +77,13 @@ class Loaded:
 
 
 @contextmanager
-def loading(world: World | None = None) -> Iterator[World]:
-    """Run the block in ``world``, or a new one, in which the command line has no options and printing goes to stderr.
+def loading() -> Iterator[World]:
+    """Run the block in a new world, in which the command line has no options and printing goes to stderr.
 
     Raises:
         ModelExitError: the block tried to end the process.
     """
-    world, arguments = world or World(), sys.argv
+    world, arguments = World(), sys.argv
     with world.entered(loading=True):
         sys.argv = arguments[:1]
         try:
@@ -95,8 +95,7 @@ def loading(world: World | None = None) -> Iterator[World]:
 def import_package(name: str, given: str | Path) -> Any:
     """Import a package of the extra ``models``, without warnings; raise PrerequisiteError if it is not installed."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             return importlib.import_module(name)
     except ImportError as error:
         raise PrerequisiteError(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError, describe_error
+from data_prep.errors import InputError, PrerequisiteError, damage_named, describe_error
 from robustness.measure.loaders.loaded import Loaded, Wanted, check_input_shape, import_package, loading
 from robustness.measure.loaders.weights import hash_file
 from robustness.measure.wrappers import FixedBatch
@@ -139,17 +139,12 @@ def _draw_sample(shape: tuple[Any, ...], wanted: Wanted, is_last: bool) -> Tenso
 
 def _convert(path: Path, runner: OnnxSession, sample: Tensor, dtype: Any) -> tuple[nn.Module | None, str]:
     """Convert the model to a PyTorch module, if it agrees with onnxruntime; otherwise return None and the reason."""
-    try:
+    with damage_named(f"outputs of {path} for images of noise", "export it again"):
         expected = runner(sample)
-    except Exception as error:
-        raise InputError(
-            f"expected outputs of {path} for images of noise, got: {describe_error(error)}; export it again"
-        ) from error
     given, reason = sample.to(torch.from_numpy(np.zeros(0, dtype)).dtype), ""
     for opset in _OPSETS:
         try:
-            with loading(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-                warnings.simplefilter("ignore")
+            with loading(), warnings.catch_warnings(action="ignore"), contextlib.redirect_stderr(io.StringIO()):
                 converted = _translate(path, opset)
                 with torch.no_grad():
                     output = converted(given)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_prep.errors import InputError, PrerequisiteError, describe_error
+from data_prep.errors import InputError, PrerequisiteError, damage_named, describe_error
 from robustness.measure.loaders import onnx_files
 from robustness.measure.loaders.address import Address
 from robustness.measure.loaders.functions import name_functions
@@ -72,19 +72,15 @@ def _list_members(path: Path) -> list[str]:
 
 
 def _load_script(path: Path) -> Loaded:
-    try:
-        with loading(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"expected TorchScript in {path}, got: {describe_error(error)}; save it again") from error
+    damage = damage_named(f"TorchScript in {path}", "save it again", (RuntimeError, ValueError))
+    with damage, loading(), warnings.catch_warnings(action="ignore"):
+        model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     return Loaded(model=model, version="TorchScript", content=hash_file(path))
 
 
 def _load_export(path: Path, wanted: Wanted) -> Loaded:
     try:
-        with loading(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with loading(), warnings.catch_warnings(action="ignore"):
             program = importlib.import_module("torch.export").load(path)
             model: nn.Module = program.module()
     except Exception as error:  # reading a file of another version may raise anything

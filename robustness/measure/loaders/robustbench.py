@@ -79,8 +79,7 @@ def import_robustbench() -> ModuleType:
         return loaded
     others = {name for name in sys.modules if name.partition(".")[0] == "autoattack"}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             if not others:
                 sys.modules["autoattack"] = importlib.import_module("pyautoattack")
             return importlib.import_module("robustbench")

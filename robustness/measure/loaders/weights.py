@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from data_prep.errors import InputError, PrerequisiteError, describe_error
+from data_prep.errors import InputError, PrerequisiteError, damage_named, describe_error
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "state_dict_ema")
 """Keys under which training scripts keep the state dict; the first one found counts."""
@@ -77,13 +77,9 @@ def fit_weights(model: nn.Module, state: Mapping[str, Tensor], *, source: str, o
             f"expected finite weights in {source}, got others in {bad[0]}, as in a damaged file or after a diverged "
             "training; take others"
         )
-    try:
+    advice = "give the architecture that it was trained with"
+    with damage_named(f"the weights of {owner} in {source}", advice, (RuntimeError,)):
         model.load_state_dict(dict(state), strict=False)
-    except RuntimeError as error:
-        raise InputError(
-            f"expected the weights of {owner} in {source}, got: {describe_error(error)}; give the architecture that it "
-            "was trained with"
-        ) from error
     return None
 
 
