@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from data_prep import load_images
+from data_prep import ImageSet, load_images
 from robustness.analysis.frames import Run
 from robustness.analysis.provenance import describe_origin
 from robustness.measure.loaders.loaded import Wanted
@@ -20,10 +20,11 @@ from robustness.run import main
 from robustness.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
-SHAPES = load_images("shapes", split="test").subset(150)
+SHAPES = load_images("shapes", split="test").subset(600)
 _LEVELS = (25 * SHAPES.labels)[:, None, None].repeat(32, 1).repeat(32, 2)
-IMAGES = replace(SHAPES, pixels=np.stack([_LEVELS, _LEVELS // 2, 0 * _LEVELS], axis=3).astype(np.uint8))
+MANY = replace(SHAPES, pixels=np.stack([_LEVELS, _LEVELS // 2, 0 * _LEVELS], axis=3).astype(np.uint8))
 """Classes that differ in the level of red and green, from 0 to 225."""
+IMAGES = MANY.subset(150)
 
 
 class Levels(nn.Module):
@@ -46,15 +47,31 @@ def invert(name: str) -> Callable[[Tensor], Tensor]:
     return lambda x: (x - zero) / (one - zero)
 
 
-def look(model: Callable[[Tensor], Tensor], timeout: float | None = None) -> list[str]:
+def look(
+    model: Callable[[Tensor], Tensor], timeout: float | None = None, images: ImageSet = IMAGES, batch_size: int = 50
+) -> list[str]:
     subject = load_subject(model, Wanted(num_classes=10, image_size=(32, 32)), device=CPU, name="mine")
-    return list(note_preprocessing(subject, IMAGES, device=CPU, batch_size=50, timeout=timeout))
+    return list(note_preprocessing(subject, images, device=CPU, batch_size=batch_size, timeout=timeout))
 
 
 @pytest.mark.parametrize("name", PREPROCESSINGS)
 def test_a_model_that_expects_other_images_is_named_with_what_it_expects(name):
     (note,) = look(Levels(invert(name)))
     assert note.startswith(f"mine: 100% of 128 clean images are right {name}, and ")
+
+
+def test_a_gain_that_is_too_small_for_few_images_is_looked_for_among_many():
+    """The last class alone is read off blue, which is red after a change of the channels; the first is never right."""
+    levels = torch.arange(10) * 25 / 255
+
+    def model(images: Tensor) -> Tensor:
+        red, _, blue = images.mean((2, 3)).T
+        read = torch.where(torch.maximum(red, blue) > 220 / 255, blue, torch.maximum(red, blue))
+        return -(torch.where(read == 0, 0.5, read)[:, None] - levels).abs()
+
+    (note,) = look(model, images=MANY, batch_size=1000)
+    assert " of 512 clean images are right with the channels blue, green, red, and " in note
+    assert look(model) == []
 
 
 def test_models_that_get_what_they_expect_are_not_named():
