@@ -103,6 +103,6 @@ def read_rates(text: str) -> Found:
 
 
 def read_overhead(text: str) -> Found:
-    """``eval_overhead.py``: seconds over those of the bare loop."""
+    """``eval_overhead.py``: seconds relative to the bare loop."""
     rows = re.findall(r"^(harness.*): ratio ([\d.]+) \(", text, re.MULTILINE)
     return {f"{way} to the bare loop": float(ratio) for way, ratio in rows}
