@@ -27,7 +27,7 @@ def print_summary(findings: Findings) -> None:
     from robustness.analysis.attack_tables import describe_attacks, explain_columns, widen_attacks
     from robustness.analysis.sequences import SEQUENCE_NOTE
     from robustness.analysis.shifts import format_shifts
-    from robustness.analysis.tables import SUMMARY_NOTE, describe, format_sequences, list_missing, widen
+    from robustness.analysis.tables import SUMMARY_NOTE, describe, format_sequences, list_doubts, list_missing, widen
     from robustness.analysis.texts import to_terminal
     from robustness.analysis.write import MOST_OWN
 
@@ -62,6 +62,8 @@ def print_summary(findings: Findings) -> None:
         )
     print("\n".join(fill(note, width) for note in notes))
     print(f"\n{fill(findings.headline, width)}\n")
+    for line in list_doubts(run):
+        print(f"{fill(line, width)}\n")
     print(f"written: {run.directory.path}/ (report.html, cells.csv, tables/, figures/, run.json)")
 
 
@@ -87,6 +89,7 @@ def to_json(findings: Findings) -> dict[str, Any]:
         "run": str(run.directory.path),
         "status": run.record["status"],
         "missing": run.missing,
+        "doubts": {model: {"trust": it.mark, "trust_reason": it.reason} for model, it in run.doubts.items()},
         **{name: json.loads(frame.to_json(orient="records")) for name, frame in frames.items()},
     }
 
@@ -101,7 +104,7 @@ def overview_to_json(overview: Overview) -> dict[str, Any]:
 def exit_code(findings: Findings, *, strict: bool = False) -> int:
     """Return 0 if every cell is there and, under ``strict``, every mark is OK; 1 otherwise."""
     run = findings.run
-    is_doubtful = strict and (run.is_doubted or (findings.attacks is not None and not findings.attacks.is_believed))
+    is_doubtful = strict and (bool(run.doubts) or (findings.attacks is not None and not findings.attacks.is_believed))
     return EXIT_SOME_FAILED if run.missing or is_doubtful else EXIT_DONE
 
 

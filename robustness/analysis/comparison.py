@@ -19,7 +19,6 @@ from robustness.analysis.summary import Places, average, group_corruptions, grou
 from robustness.grids import format_lam
 from robustness.policies import POLICIES, Validated
 from robustness.statistics import paired_interval
-from robustness.verdicts import OK
 
 
 def check_protocols(first: Run, second: Run) -> None:
@@ -137,8 +136,8 @@ def compare_runs(first: Run, second: Run, *, models: Models | None = None) -> Co
 
 def _list_marks(run: Run, models: list[str]) -> Iterator[str]:
     """List the models of a run whose predictions depend on more than the image."""
-    for (model, _), verdict in run.soundness.items():
-        if model in models and verdict.mark != OK:
+    for model, verdict in run.doubts.items():
+        if model in models:
             yield f"{verdict.mark}: {model} of {run.directory.path}: {verdict.reason}"
 
 

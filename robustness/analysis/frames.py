@@ -168,10 +168,13 @@ class Run:
         found = [(json.loads(text), count) for text, count in texts.most_common()]
         return found or [(self.record["environment"], 0)]
 
-    @property
-    def is_doubted(self) -> bool:
-        """True if a model itself is in doubt, so that all its rows are marked."""
-        return any(verdict.mark != OK for verdict in self.soundness.values())
+    @cached_property
+    def doubts(self) -> dict[str, Verdict]:
+        """Verdicts on the models that are in doubt themselves at some λ, with all reasons; their rows are marked."""
+        of_model = {
+            name: unite(it for (model, _), it in self.soundness.items() if model == name) for name in self.models
+        }
+        return {name: verdict for name, verdict in of_model.items() if verdict.mark != OK}
 
     @cached_property
     def missing(self) -> dict[str, str]:

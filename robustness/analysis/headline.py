@@ -12,7 +12,7 @@ from robustness.analysis.frames import Run
 from robustness.analysis.leaderboard import Leaderboard
 from robustness.analysis.summary import MEAN_OF_EXTRA, direction_of, directions_of, find_main_mean
 from robustness.analysis.texts import name_budget
-from robustness.verdicts import OK
+from robustness.verdicts import OK, OKAY
 
 _NBSP = "\N{NO-BREAK SPACE}"
 _AGAINST = ("more than", "less than", "no measurable difference from")
@@ -89,7 +89,8 @@ def _say_leader(run: Run, board: Leaderboard) -> str | None:
     places |= {"mean": _under(len(names), title), "steady": "Along perturbation sequences"}
     places |= {"shifts": "Under natural shifts", "clean": "On clean images"}
     where = places[board.measure]
-    mark = f" (trust: {row[f'{board.measure}_trust']})" if board.measure in board.threats else ""
+    trust = row[f"{board.measure}_trust"] if board.measure in board.threats else run.doubts.get(model, OKAY).mark
+    mark = f" (trust: {trust})" if board.measure in board.threats or model in run.doubts else ""
     kept = _share(row, board.measure) + mark
     if board.measure == "steady":
         kept = f"the class in {_share(row, board.measure, of='of the frames')}"

@@ -13,7 +13,7 @@ from data_prep.files import write_text
 from robustness.analysis.columns import to_records, with_ends
 from robustness.analysis.findings import Findings
 from robustness.analysis.frames import Run
-from robustness.analysis.tables import RANK_NOTE, describe
+from robustness.analysis.tables import RANK_NOTE, describe, list_doubts
 from robustness.analysis.texts import (
     SYMBOLS,
     fill_template,
@@ -67,7 +67,8 @@ class Overview:
         for name, findings in self.findings.items():
             table, measure = findings.board.table, findings.board.measure
             values = dict(zip(("value", "low", "high"), (table[name] for name in with_ends(measure)), strict=True))
-            trust = table.get(f"{measure}_trust", pd.Series("", index=table.index))
+            doubts = table["model"].map({name: it.mark for name, it in findings.run.doubts.items()}).fillna("")
+            trust = table.get(f"{measure}_trust", doubts)
             parts.append(table[list(_KEPT)].assign(suite=name, measure=measure, **values, trust=trust))
         columns = ["suite", "measure", *_KEPT, "value", "low", "high", "trust"]
         board = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
@@ -115,7 +116,8 @@ class Overview:
         suites = "".join(
             f'<section><h2><a href="{name}/report.html">{html.escape(name)}</a></h2>'
             f"<p>{html.escape(findings.headline)}</p>"
-            f'<p class="note">{html.escape(str(findings.run.record["suite"]["description"]))}. '
+            + "".join(f'<p class="doubt">{html.escape(line)}</p>' for line in list_doubts(findings.run))
+            + f'<p class="note">{html.escape(str(findings.run.record["suite"]["description"]))}. '
             f"{html.escape(describe(findings.run))}.</p></section>"
             for name, findings in self.findings.items()
         )

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.files import write_text
 from robustness.analysis.findings import Findings
 from robustness.analysis.page_data import collect, list_shown
-from robustness.analysis.tables import describe
+from robustness.analysis.tables import describe, list_doubts
 from robustness.analysis.texts import fill_template, read_template
 from robustness.suite_folders import is_parent
 
@@ -42,6 +42,7 @@ def write_page(findings: Findings, path: Path | None = None) -> None:
         "lede": html.escape(
             f"{run.record['suite']['description']}. {describe(run)}. Intervals are of 95{_NBSP}%.{limit}"
         ),
+        "doubts": "".join(f'\n  <p class="doubt">{html.escape(line)}</p>' for line in list_doubts(run)),
         "script": "".join(map(read_template, _SCRIPTS)),
         "data": to_embedded_json(collect(findings)),
     }

@@ -254,6 +254,11 @@ def write_leaderboard(findings: Findings) -> pd.DataFrame:
     return table
 
 
+def list_doubts(run: Run) -> list[str]:
+    """Describe the doubts about the models themselves, a line each: ``SUSPECT: model: reason.``."""
+    return [f"{verdict.mark}: {model}: {verdict.reason}." for model, verdict in run.doubts.items()]
+
+
 def list_missing(run: Run) -> dict[str, list[str]]:
     """List missing outcomes with the reason: a line for every model and perturbation, with severities or budgets."""
     places: dict[str, dict[str, list[str]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_rows_of_a_model_with_another_order_are_suspect(pictures, write, tmp_pat
     words = ["--data", str(pictures), "--models", f"{file}:by_number,{file}:by_name", "--corruptions", "contrast"]
     assert main([*words, "--severities", "1", "--out", str(out), "--strict"]) == 1
     said = "100.0% of the clean images would be right with its classes in another order"
-    warnings = [line for line in capsys.readouterr().err.splitlines() if said in line]
+    shown = capsys.readouterr()
+    warnings = [line for line in shown.err.splitlines() if said in line]
     assert len(warnings) == 1
     assert "by_number" in warnings[0]
     assert "(output 2 for 2, output 3 for 3, output 4 for 4, …), 16.7% are" in warnings[0]
@@ -113,11 +115,19 @@ def test_rows_of_a_model_with_another_order_are_suspect(pictures, write, tmp_pat
     assert set(cells.loc["grey.py:by_number", "trust"]) == {"SUSPECT"}
     assert cells.loc["grey.py:by_number", "trust_reason"].str.contains("give its order with --classes").all()
     assert set(cells.loc["grey.py:by_name", "trust"]) == {"OK"}
+    assert "\nSUSPECT: grey.py:by_number: 100.0% of the clean images" in shown.out
+    assert (out / "report.html").read_text().count('<p class="doubt">SUSPECT: grey.py:by_number: 100.0%') == 1
 
     order = tmp_path / "classes.txt"
     order.write_text("\n".join(map(str, range(12))))
     words[3] = f"{file}:by_number"
+    assert main([*words, "--severities", "1", "--out", str(tmp_path / "alone"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["headline"].endswith("keeps 16.7 % accuracy [8.7, 29.6] (trust: SUSPECT).")
+    assert found["doubts"]["grey.py:by_number"]["trust"] == "SUSPECT"
+
     words += ["--classes", str(order), "--severities", "1", "--strict"]
     assert main([*words, "--out", str(tmp_path / "ordered")]) == 0
     clean = pd.read_csv(tmp_path / "ordered" / "cells.csv").query("perturbation == 'clean'")
     assert clean["accuracy"].tolist() == [1.0]
+    assert 'class="doubt"' not in (tmp_path / "ordered" / "report.html").read_text()
