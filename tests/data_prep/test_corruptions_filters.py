@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from data_prep.corruptions import edges, filters
 from data_prep.corruptions.blur import shuffle_sources
-from data_prep.corruptions.elastic import _sample, _wide_gaussian
+from data_prep.corruptions.elastic import _sample
 from data_prep.corruptions.filters import motion_blur_levels
 from data_prep.corruptions.random import Streams
 from data_prep.corruptions.spatter import _equalise
@@ -91,7 +91,9 @@ def test_a_motion_longer_than_the_image_repeats_its_border() -> None:
 def test_a_wide_gaussian_is_scipy_s() -> None:
     values = np.random.default_rng(0).uniform(-1, 1, (40, 56))
     sigmas = (0.7 * 40, 0.9 * 56)
-    down, across = (_wide_gaussian(size, sigma, CPU).numpy() for size, sigma in zip(values.shape, sigmas, strict=True))
+    down, across = (
+        filters.gaussian_matrix(size, sigma, 3.0, CPU).numpy() for size, sigma in zip(values.shape, sigmas, strict=True)
+    )
     exact = ndimage.gaussian_filter(values, sigmas, mode="reflect", truncate=3.0)
     np.testing.assert_allclose(down @ values @ across.T, exact, atol=1e-12)
 
