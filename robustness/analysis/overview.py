@@ -67,8 +67,9 @@ class Overview:
         for name, findings in self.findings.items():
             table, measure = findings.board.table, findings.board.measure
             values = dict(zip(("value", "low", "high"), (table[name] for name in with_ends(measure)), strict=True))
-            doubts = table["model"].map({name: it.mark for name, it in findings.run.doubts.items()}).fillna("")
-            trust = table.get(f"{measure}_trust", doubts)
+            marks = {name: verdict.mark for name, verdict in findings.run.doubts.items()}
+            doubts = [marks.get(model, "") for model in table["model"]]
+            trust = table.get(f"{measure}_trust", pd.Series(doubts, index=table.index, dtype=str))
             parts.append(table[list(_KEPT)].assign(suite=name, measure=measure, **values, trust=trust))
         columns = ["suite", "measure", *_KEPT, "value", "low", "high", "trust"]
         board = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

@@ -26,7 +26,7 @@ _PROMISING = 0.2
 """Largest p with which a preprocessing is tried on more images."""
 _ENOUGH = 0.9
 """Accuracy from which on no preprocessing is tried: there is too little to gain."""
-_LEAST = 0.1
+_LEAST = 0.2
 """Smallest accuracy above chance after a preprocessing that a model may have been trained with."""
 
 
