@@ -205,7 +205,7 @@ VICES = [
     Vice("tallies", CHANGING, logits=tally),
     Vice("noise of torch", CHANGING, logits=noise_of(torch.rand)),
     Vice("noise of NumPy", CHANGING, logits=noise_of(lambda shape: np.random.rand(*shape))),  # noqa: NPY002
-    Vice("noise of the system", CHANGING, logits=noise_of(lambda shape: float.fromhex(os.urandom(4).hex()) / 2**32)),
+    Vice("noise of the system", CHANGING, logits=noise_of(lambda _: float.fromhex(os.urandom(4).hex()) / 2**26)),
     Vice("normalises by the batch", CHANGING, images=lambda _, images: images - images.mean((0, 2, 3), keepdim=True)),
     Vice("sorts the batch", CHANGING, logits=lambda _, logits: logits.sort(0).values),
     Vice("tires", CHANGING, images=fail_later),
