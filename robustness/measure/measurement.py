@@ -328,12 +328,12 @@ class Measurement:
 
     def _check_class_order(self, keys: set[str]) -> None:
         """Report every model whose clean predictions fit another order of the classes clearly better, once."""
-        for key in keys & self._clean.keys():
-            name = self._clean[key].subject.name
-            outcome = self.directory.read_columns(key, n=len(self.images))
-            if outcome is None or name in self._misfits:
+        for key, cell in self._clean.items():
+            name = cell.subject.name
+            if key not in keys or name in self._misfits:
                 continue
-            other = find_other_order(outcome[0]["predicted"], outcome[0]["label"], self.images.classes)
+            outcome = self.directory.read_columns(key, n=len(self.images))
+            other = outcome and find_other_order(outcome[0]["predicted"], outcome[0]["label"], self.images.classes)
             if other is not None:
                 self._misfits.add(name)
                 self._report(f"{name}: {other.verdict.reason}", shown="warning: ")

@@ -10,8 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from robustness.analysis.findings import Findings
+from robustness.analysis.frames import Run
+from robustness.analysis.overview import Overview
 from robustness.class_order import find_other_order
 from robustness.run import main
+from robustness.run_directory import RunDirectory
 
 TEN = [f"class {index}" for index in range(10)]
 
@@ -117,6 +121,10 @@ def test_rows_of_a_model_with_another_order_are_suspect(pictures, write, tmp_pat
     assert set(cells.loc["grey.py:by_name", "trust"]) == {"OK"}
     assert "\nSUSPECT: grey.py:by_number: 100.0% of the clean images" in shown.out
     assert (out / "report.html").read_text().count('<p class="doubt">SUSPECT: grey.py:by_number: 100.0%') == 1
+    overview = Overview(tmp_path, {"one": Findings.of(Run.open(RunDirectory(out)))})
+    assert overview.lay_out().loc["grey.py:by_number", "one: corrupted"] == "16.7 [8.7, 29.6] ?"
+    overview.write()
+    assert (tmp_path / "report.html").read_text().count('<p class="doubt">SUSPECT: grey.py:by_number: ') == 1
 
     order = tmp_path / "classes.txt"
     order.write_text("\n".join(map(str, range(12))))
